@@ -1,0 +1,2 @@
+//! The `freehold` program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Sequences, sampler, the step loop and its events: the embeddable library.

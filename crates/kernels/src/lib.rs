@@ -1,0 +1,1 @@
+//! Quantised block formats, packing, the SIMD maths over them, and the worker pool.

@@ -1,0 +1,1 @@
+//! Architecture descriptions, weights, KV pages and one forward pass.

@@ -1,0 +1,1 @@
+//! The HTTP service: dialects and the one request path.

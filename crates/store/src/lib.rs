@@ -1,0 +1,1 @@
+//! Models on disk: sources, verification, adoption.

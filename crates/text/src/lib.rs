@@ -1,0 +1,1 @@
+//! Tokenizers from GGUF metadata, streaming detokenizer, chat templates.
