@@ -1,0 +1,119 @@
+//! Everything that opening an engine or handing it a request can answer with.
+
+/// Why an engine could not open or would not take a request.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The file is no GGUF, or a damaged one.
+    #[error(transparent)]
+    Gguf(#[from] gguf::Error),
+    /// The file's model is not one this program can run.
+    #[error(transparent)]
+    Model(#[from] model::ModelError),
+    /// The file's tokenizer is missing or unknown.
+    #[error(transparent)]
+    Tokenizer(#[from] text::TokenizerError),
+    /// The file's chat template is broken, or refused these messages.
+    #[error("chat template: {0}")]
+    Template(#[from] text::TemplateError),
+    /// The instruction set asked for is unknown or this machine lacks it.
+    #[error(transparent)]
+    Isa(#[from] kernels::IsaError),
+    /// The model has no chat template: it completes text, it does not chat.
+    #[error("the model has no chat template: it completes text, expected a chat (instruct) model")]
+    NoChatTemplate,
+    /// The model does not fit into the memory this process may use. Boxed: it is large.
+    #[error("{0}")]
+    NotEnoughMemory(Box<MemoryShortage>),
+    /// The prompt does not leave room for one token.
+    #[error(
+        "prompt of {n_prompt} tokens does not fit: the context is {n_ctx} tokens and must also \
+         hold at least one generated token"
+    )]
+    ContextOverflow {
+        /// Tokens of the prompt.
+        n_prompt: usize,
+        /// Positions of the context.
+        n_ctx: u32,
+    },
+    /// A field of the request or of the options has no usable value.
+    #[error("{field}: {value}, expected {expected}")]
+    Invalid {
+        /// The field, as named in [`Request`](crate::Request), [`Sampling`](crate::Sampling) or
+        /// [`EngineOptions`](crate::EngineOptions).
+        field: &'static str,
+        /// What it held.
+        value: String,
+        /// What it may hold.
+        expected: String,
+    },
+    /// Too many requests wait already; try again later.
+    #[error("{n_waiting} requests are waiting, at most {limit} may")]
+    Overloaded {
+        /// Requests waiting now.
+        n_waiting: usize,
+        /// The queue's bound, [`MAX_WAITING`](crate::MAX_WAITING).
+        limit: usize,
+    },
+    /// The engine has ended and takes nothing more.
+    #[error("the engine has stopped: {reason}")]
+    Stopped {
+        /// Why it ended.
+        reason: String,
+    },
+    /// The system would not give the engine its thread.
+    #[error("cannot start the engine thread: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+/// The arithmetic of a model that does not fit: the parts needed against what there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryShortage {
+    /// What would be needed.
+    pub need: MemoryNeed,
+    /// What this process may still use, in bytes.
+    pub available_bytes: u64,
+    /// What sets that bound, e.g. "MemAvailable" or "cgroup memory limit".
+    pub limited_by: &'static str,
+}
+
+/// What running a model takes, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryNeed {
+    /// The weights as packed for the kernels.
+    pub weight_bytes: u64,
+    /// The KV cache: all its pages.
+    pub kv_bytes: u64,
+    /// Intermediate results of one step.
+    pub scratch_bytes: u64,
+    /// Kept free for everything else.
+    pub reserve_bytes: u64,
+}
+
+impl MemoryNeed {
+    /// The sum of the parts; saturates.
+    pub fn total_bytes(&self) -> u64 {
+        self.weight_bytes
+            .saturating_add(self.kv_bytes)
+            .saturating_add(self.scratch_bytes)
+            .saturating_add(self.reserve_bytes)
+    }
+}
+
+impl std::fmt::Display for MemoryShortage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mib = |n_bytes: u64| n_bytes.div_ceil(1 << 20);
+        write!(
+            f,
+            "not enough memory: {} MiB needed (weights {} + kv cache {} + scratch {} + reserve \
+             {}), {} MiB available ({})",
+            mib(self.need.total_bytes()),
+            mib(self.need.weight_bytes),
+            mib(self.need.kv_bytes),
+            mib(self.need.scratch_bytes),
+            mib(self.need.reserve_bytes),
+            self.available_bytes >> 20,
+            self.limited_by,
+        )
+    }
+}

@@ -1,0 +1,150 @@
+//! What a caller asks for and what comes back: requests, sampling settings, events.
+//!
+//! Plain data. Token ids in, text and token ids out; wire formats are the server's business.
+
+use std::time::Duration;
+
+/// One generation to run: a prompt in token ids and how to continue it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Request {
+    /// The prompt, at least one id, each below the model's `n_vocab`. `prompt.len() + 1` must fit
+    /// into the context.
+    pub prompt: Vec<u32>,
+    /// Most tokens to generate, at least 1. `None`: to the end of the context. A number that
+    /// reaches beyond the context is no error: generation then ends with
+    /// [`FinishReason::Length`] where the context ends.
+    pub max_tokens: Option<u32>,
+    /// How the next token is chosen.
+    pub sampling: Sampling,
+    /// Generation ends where one of these would appear in the text; it and what follows are not
+    /// delivered. At most [`MAX_STOP_STRINGS`], each of 1 to [`MAX_STOP_BYTES`] bytes.
+    pub stop: Vec<String>,
+    /// Go on past the model's end-of-generation tokens (for measurements).
+    pub ignore_eos: bool,
+    /// Report each token's log-probability, with the `n` likeliest alternatives beside it; at
+    /// most [`MAX_LOGPROBS`]. These are of the model's own distribution, before any penalty,
+    /// bias, temperature or cut.
+    pub logprobs: Option<u32>,
+}
+
+/// Most stop strings of one request: four are OpenAI's, the rest is room for tools.
+pub const MAX_STOP_STRINGS: usize = 16;
+/// Longest stop string in bytes; it bounds the text held back and the cost of each token.
+pub const MAX_STOP_BYTES: usize = 1024;
+/// Most alternatives reported beside each token (OpenAI's limit).
+pub const MAX_LOGPROBS: u32 = 20;
+/// Most entries of [`Sampling::logit_bias`]: they are walked for each token.
+pub const MAX_LOGIT_BIAS: usize = 1024;
+
+/// How the next token is chosen from the logits. The default is greedy: temperature 0.
+///
+/// Order of work: logit bias, penalties, temperature, top-k, top-p, min-p, one draw. Each cut
+/// sees the distribution that the steps before it left, renormalised.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampling {
+    /// Divides the logits; 0 takes the largest logit (greedy). 0 to 100.
+    pub temperature: f32,
+    /// Keep the `k` largest logits (Fan et al. 2018); 0 = off.
+    pub top_k: u32,
+    /// Keep the smallest set of likeliest tokens whose probabilities reach `p` (nucleus
+    /// sampling, Holtzman et al. 2020); 1 = off. Above 0, at most 1.
+    pub top_p: f32,
+    /// Keep tokens at least `min_p` times as likely as the likeliest (Nguyen et al. 2024);
+    /// 0 = off. 0 to 1.
+    pub min_p: f32,
+    /// Divides positive and multiplies negative logits of every token seen in prompt or answer
+    /// (CTRL, Keskar et al. 2019); 1 = off. Above 0, at most 100.
+    pub repetition_penalty: f32,
+    /// Subtracted once from the logits of tokens already in the answer (OpenAI); 0 = off.
+    /// -100 to 100.
+    pub presence_penalty: f32,
+    /// Subtracted for each time that the token is already in the answer (OpenAI); 0 = off.
+    /// -100 to 100.
+    pub frequency_penalty: f32,
+    /// Added to the logits of the tokens named, before all else. Minus infinity forbids a token;
+    /// at most [`MAX_LOGIT_BIAS`] entries.
+    pub logit_bias: Vec<(u32, f32)>,
+    /// Same seed, same request: same tokens, whatever else runs. `None`: the engine draws one
+    /// and reports it in [`Done::seed`].
+    pub seed: Option<u64>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: Vec::new(),
+            seed: None,
+        }
+    }
+}
+
+/// What happens to a request, in order: any number of `Text`, then one `Done`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// More of the answer.
+    Text {
+        /// Whole characters, never any part of a stop string. Empty only where tokens without
+        /// text (control tokens) have to be reported at the end.
+        text: String,
+        /// The tokens sampled since the last `Text`, in order. Text held back for a stop string
+        /// comes with the event that releases it; tokens of which a stop string swallowed
+        /// everything, and the end-of-generation token, are never here.
+        tokens: Vec<TokenInfo>,
+    },
+    /// The end: exactly once, and last.
+    Done(Done),
+}
+
+/// One sampled token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenInfo {
+    /// Its id.
+    pub id: u32,
+    /// Natural logarithm of its probability, where [`Request::logprobs`] asked for it.
+    pub logprob: Option<f32>,
+    /// The likeliest tokens and their log-probabilities, likeliest first, ties by lowest id.
+    pub top: Vec<(u32, f32)>,
+}
+
+/// How a request ended, and what it cost.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Done {
+    /// Why it ended.
+    pub reason: FinishReason,
+    /// Tokens of the prompt.
+    pub n_prompt: u32,
+    /// Tokens sampled, the end-of-generation token and those of a stop string included.
+    pub n_generated: u32,
+    /// The seed that was used; give it in [`Sampling::seed`] to get the same answer again.
+    pub seed: u64,
+    /// From the first step that worked on the prompt to the first token; time spent waiting in
+    /// the queue is not in it.
+    pub prefill: Duration,
+    /// From the first token to the end.
+    pub decode: Duration,
+    /// From `submit` to the first token; zero when there was none.
+    pub time_to_first_token: Duration,
+}
+
+/// Why a generation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FinishReason {
+    /// The model said that it is done.
+    Stop,
+    /// This stop string appeared.
+    StopString(String),
+    /// `max_tokens` or the end of the context was reached.
+    Length,
+    /// The caller cancelled.
+    Cancelled,
+    /// It could not go on; the message says why. Other requests are not touched by it.
+    Failed(String),
+}
