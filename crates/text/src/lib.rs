@@ -1,1 +1,10 @@
 //! Tokenizers from GGUF metadata, streaming detokenizer, chat templates.
+//!
+//! Knows what a text is to a model: its token ids, its template. Knows no weights and no HTTP.
+#![forbid(unsafe_code)]
+
+mod decoder;
+mod tokenizer;
+
+pub use decoder::StreamDecoder;
+pub use tokenizer::{Special, Tokenizer, TokenizerError};
