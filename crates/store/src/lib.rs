@@ -1,1 +1,39 @@
-//! Models on disk: sources, verification, adoption.
+//! Models on disk: where they come from, what they are called, and proof that they are unchanged.
+//!
+//! A [`Store`] is one folder of plain files under readable names, each model beside a small
+//! manifest that says where it came from, its hash and its licence:
+//!
+//! ```text
+//! HOME/models/<publisher>/<name>/<file>.gguf   the model, as any other program would have it
+//!                                manifest.toml source, revision, sha256, size, licence, date
+//!                                verified.toml what the files looked like when last hashed (a cache)
+//! HOME/staging/<publisher>--<name>/            downloads under way; resumed by the next pull
+//! HOME/locks/                                  one lock per model: concurrent pulls wait
+//! HOME/accepted.toml                           licences accepted on this machine
+//! ```
+//!
+//! Nothing gets a final name before its SHA-256 is known and, where one was promised, equal.
+//! Everything here blocks; call it from a plain thread, not from inside an async runtime.
+//! The store does not know how a model runs.
+
+#![forbid(unsafe_code)]
+
+mod catalogue;
+mod error;
+mod hash;
+mod home;
+mod installed;
+mod name;
+mod progress;
+mod settings;
+mod source;
+
+pub use catalogue::{Catalogue, Entry, ModelKind};
+pub use error::{ErrorKind, StoreError};
+pub use hash::{ParseSha256Error, Sha256, hash_file};
+pub use home::{FileReport, FileState, PullOptions, Removed, Store, VerifyReport};
+pub use installed::{Installed, InstalledFile, Licence};
+pub use name::ModelName;
+pub use progress::{Progress, Silent};
+pub use settings::{Settings, install_tls};
+pub use source::{PipPart, Source};
