@@ -4,7 +4,9 @@
 #![forbid(unsafe_code)]
 
 mod decoder;
+mod template;
 mod tokenizer;
 
 pub use decoder::StreamDecoder;
+pub use template::{ChatInput, ChatTemplate, TemplateError, render_case};
 pub use tokenizer::{Special, Tokenizer, TokenizerError};

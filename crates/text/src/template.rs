@@ -29,20 +29,20 @@ mod methods;
 pub use case::render_case;
 
 /// Longest accepted template source. Published templates reach about 20 kB.
-pub const SOURCE_BYTES_MAX: usize = 1 << 20;
+const SOURCE_BYTES_MAX: usize = 1 << 20;
 
 /// Steps any rendering may take: a step is an instruction or 64 bytes produced.
 ///
 /// This bounds time (about a second) and memory (about 128 MiB) of the worst template. The dearest
 /// published template needs some 20,000 for a conversation with tools.
-pub const STEPS_BASE_MAX: u64 = 2_000_000;
+const STEPS_BASE_MAX: u64 = 2_000_000;
 
 /// Further steps granted for each byte of the messages, tools and extra variables, so that a long
 /// conversation, which is bounded where it enters, is not refused for its length.
-pub const STEPS_PER_INPUT_BYTE: u64 = 4;
+const STEPS_PER_INPUT_BYTE: u64 = 4;
 
 /// Longest accepted rendering: several times the longest context that any open model has.
-pub const OUTPUT_BYTES_MAX: usize = 64 << 20;
+const OUTPUT_BYTES_MAX: usize = 64 << 20;
 
 /// Stack of the thread that renders: enough for the deepest nesting of lists that the steps above
 /// can pay for, since dropping or printing a nested value recurses. It is address space only; the
@@ -85,7 +85,7 @@ pub struct ChatInput<'a> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TemplateError {
-    /// The source is longer than [`SOURCE_BYTES_MAX`].
+    /// The source is longer than 1 MiB.
     #[error("chat template: {n_bytes} bytes, expected at most {SOURCE_BYTES_MAX}")]
     SourceTooLong {
         /// Length of the source.
@@ -154,10 +154,7 @@ impl ChatTemplate {
         let compilable = generation::as_plain_blocks(source);
         // Compiling recurses over the source, and folds constants.
         on_own_stack(|| environment.add_template_owned(NAME, compilable))?.map_err(|error| {
-            TemplateError::Syntax {
-                line: error.line().unwrap_or(0),
-                detail: describe(&error),
-            }
+            TemplateError::Syntax { line: error.line().unwrap_or(0), detail: describe(&error) }
         })?;
         Ok(Self { source: source.to_owned(), environment })
     }

@@ -4,6 +4,8 @@
 //! not JSON. Templates were written against that (`… | list | length`), and a template that forgot
 //! the `list` fails in `transformers`; here it has to fail too, not render something of its own.
 
+use std::borrow::Cow;
+
 use minijinja::value::{Rest, ValueOrKwargs};
 use minijinja::{Environment, Error, State, Value, filters};
 
@@ -27,4 +29,42 @@ fn generator(items: Vec<Value>) -> Value {
 
 fn map(state: &mut State<'_, '_>, value: Value, args: Args) -> Result<Value, Error> {
     filters::map(state, value, args).map(generator)
+}
+
+fn select(
+    state: &mut State<'_, '_>,
+    value: Value,
+    test: Option<Cow<'_, str>>,
+    args: Args,
+) -> Result<Value, Error> {
+    filters::select(state, value, test, args).map(generator)
+}
+
+fn reject(
+    state: &mut State<'_, '_>,
+    value: Value,
+    test: Option<Cow<'_, str>>,
+    args: Args,
+) -> Result<Value, Error> {
+    filters::reject(state, value, test, args).map(generator)
+}
+
+fn selectattr(
+    state: &mut State<'_, '_>,
+    value: Value,
+    attribute: Cow<'_, str>,
+    test: Option<Cow<'_, str>>,
+    args: Args,
+) -> Result<Value, Error> {
+    filters::selectattr(state, value, attribute, test, args).map(generator)
+}
+
+fn rejectattr(
+    state: &mut State<'_, '_>,
+    value: Value,
+    attribute: Cow<'_, str>,
+    test: Option<Cow<'_, str>>,
+    args: Args,
+) -> Result<Value, Error> {
+    filters::rejectattr(state, value, attribute, test, args).map(generator)
 }

@@ -42,7 +42,9 @@ fn tag_end(tag: &str, close: &str) -> Option<usize> {
             (Some(_), b'\\') => at += 1,
             (Some(open), byte) if byte == open => quote = None,
             (None, byte @ (b'"' | b'\'')) => quote = Some(byte),
-            (None, _) if bytes[at..].starts_with(close.as_bytes()) => return Some(at + close.len()),
+            (None, _) if bytes[at..].starts_with(close.as_bytes()) => {
+                return Some(at + close.len());
+            }
             _ => {}
         }
         at += 1;

@@ -3,7 +3,7 @@
 //! Most come from `minijinja-contrib`; this adds the ones it lacks, and pays in steps for those whose
 //! result can be far larger than their input before they run.
 
-use minijinja::value::{ValueKind, from_args};
+use minijinja::value::from_args;
 use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
 
