@@ -3,7 +3,7 @@
 //! A name inside a file is hostile text of up to 64 KiB, so messages quote names escaped and cut.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a GGUF file could not be read, asked or written.
 #[derive(Debug, thiserror::Error)]
@@ -14,13 +14,13 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What was tried: "open", "map", "write".
+        /// What was tried: "open", "map" or "write".
         action: &'static str,
         /// What the system answered.
         source: std::io::Error,
     },
     /// Something inside the file breaks the format, or a named bound of this reader.
-    #[error("{}{place}: {problem}", file.as_ref().map_or(String::new(), |f| format!("{}: ", f.display())))]
+    #[error("{}{place}: {problem}", Prefix(file))]
     Malformed {
         /// The file, where the bytes came from one.
         file: Option<PathBuf>,
@@ -30,8 +30,11 @@ pub enum Error {
         problem: String,
     },
     /// A tensor is stored in a format this crate has no block size for.
-    #[error("tensor {}: unknown tensor type {id}, expected one of the ids 0 to {max} that ggml defines", Quoted(tensor), max = crate::TensorType::MAX_ID)]
+    #[error("{}tensor {}: unknown tensor type {id}, expected one that ggml defines, of 0 to {max}",
+        Prefix(file), Quoted(tensor), max = crate::TensorType::MAX_ID)]
     UnknownTensorType {
+        /// The file, where the bytes came from one.
+        file: Option<PathBuf>,
         /// The tensor.
         tensor: String,
         /// The type id in the file.
@@ -55,6 +58,12 @@ pub enum Error {
         /// The type that was asked for.
         expected: &'static str,
     },
+    /// The output did not take the bytes of a file.
+    #[error("cannot write: {source}")]
+    Write {
+        /// What the output answered.
+        source: std::io::Error,
+    },
     /// The writer was given something that no valid file can hold.
     #[error("{place}: {problem}")]
     Unwritable {
@@ -72,11 +81,23 @@ impl Error {
     }
 
     /// The same error, naming the file where the variant has room for it.
-    pub(crate) fn in_file(mut self, path: Option<&std::path::Path>) -> Self {
-        if let (Self::Malformed { file, .. }, Some(path)) = (&mut self, path) {
+    pub(crate) fn in_file(mut self, path: &Path) -> Self {
+        if let Self::Malformed { file, .. } | Self::UnknownTensorType { file, .. } = &mut self {
             file.get_or_insert_with(|| path.to_owned());
         }
         self
+    }
+}
+
+/// Shows the file that a message begins with, where there is one.
+struct Prefix<'a>(&'a Option<PathBuf>);
+
+impl fmt::Display for Prefix<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(path) => write!(f, "{}: ", path.display()),
+            None => Ok(()),
+        }
     }
 }
 

@@ -60,6 +60,8 @@ tensor_types! {
     34 TQ1_0 256 54,
     35 TQ2_0 256 66,
     39 MXFP4 32 17,
+    40 NVFP4 64 36,
+    41 Q1_0 128 18,
 }
 
 impl TensorType {
@@ -93,6 +95,26 @@ impl TensorType {
     /// Bytes per block.
     pub fn block_bytes(self) -> usize {
         self.row().3
+    }
+
+    /// The bytes of a tensor of this shape (slowest dimension first), or why there is none such.
+    pub(crate) fn bytes_of(self, shape: &[usize]) -> Result<usize, String> {
+        let Some(&n_cols) = shape.last() else {
+            return Err("0 dimensions, expected at least 1".to_owned());
+        };
+        if shape.contains(&0) {
+            return Err(format!("shape {shape:?}, expected no dimension of 0"));
+        }
+        let block_len = self.block_len();
+        if !n_cols.is_multiple_of(block_len) {
+            return Err(format!(
+                "rows of {n_cols} elements, expected a multiple of the {block_len} in a block \
+                 of {self}"
+            ));
+        }
+        let n_elements = shape.iter().try_fold(1_usize, |n, &dim| n.checked_mul(dim));
+        let n_bytes = n_elements.and_then(|n| (n / block_len).checked_mul(self.block_bytes()));
+        n_bytes.ok_or_else(|| format!("shape {shape:?} of {self} is larger than any memory"))
     }
 }
 
