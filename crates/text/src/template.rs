@@ -22,9 +22,9 @@ use serde_json::{Map, Value as Json};
 
 mod case;
 mod filters;
-mod generation;
 mod json;
 mod methods;
+mod rewrite;
 
 pub use case::render_case;
 
@@ -151,7 +151,7 @@ impl ChatTemplate {
         environment.set_unknown_method_callback(methods::call);
         filters::install(&mut environment);
         environment.add_function("raise_exception", raise_exception);
-        let compilable = generation::as_plain_blocks(source);
+        let compilable = rewrite::for_engine(source);
         // Compiling recurses over the source, and folds constants.
         on_own_stack(|| environment.add_template_owned(NAME, compilable))?.map_err(|error| {
             TemplateError::Syntax { line: error.line().unwrap_or(0), detail: describe(&error) }

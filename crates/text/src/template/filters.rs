@@ -1,24 +1,29 @@
-//! Filters whose results differ between Jinja2 and `minijinja`.
+//! Filters and tests whose results differ between Jinja2 and `minijinja`.
 //!
 //! In Jinja2 `map`, `select` and their kin give a generator: always true, without length, read once,
 //! not JSON. Templates were written against that (`… | list | length`), and a template that forgot
-//! the `list` fails in `transformers`; here it has to fail too, not render something of its own.
+//! the `list` fails in `transformers`; here it has to fail too, not render something of its own. For the
+//! same reason `none` is not an empty list.
 
 use std::borrow::Cow;
 
 use minijinja::value::{Rest, ValueOrKwargs};
-use minijinja::{Environment, Error, State, Value, filters};
+use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
 
-use super::json;
+use super::{json, rewrite};
 
 /// Puts the dialect's filters in place of the engine's.
 pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_filter("tojson", json::tojson);
+    environment.add_filter(rewrite::CHECKED, checked);
+    environment.add_filter("list", list);
     environment.add_filter("map", map);
     environment.add_filter("select", select);
     environment.add_filter("reject", reject);
     environment.add_filter("selectattr", selectattr);
     environment.add_filter("rejectattr", rejectattr);
+    environment.add_test("sequence", is_sequence);
+    environment.add_test("iterable", is_iterable);
 }
 
 type Args = Rest<ValueOrKwargs>;
@@ -27,8 +32,30 @@ fn generator(items: Vec<Value>) -> Value {
     Value::make_one_shot_iterator(items.into_iter())
 }
 
+/// Python iterates over lists, strings, dictionaries and, in Jinja2, undefined values; not `None`.
+fn checked(value: &Value) -> Result<Value, Error> {
+    if value.is_none() {
+        return Err(Error::new(ErrorKind::InvalidOperation, "none is not iterable"));
+    }
+    value.try_iter().map(|_| value.clone())
+}
+
+/// Whether Python's `iter` takes the value.
+fn is_iterable(value: &Value) -> bool {
+    !value.is_none() && value.try_iter().is_ok()
+}
+
+/// Whether the value has a length and can be indexed: strings and dictionaries too.
+fn is_sequence(value: &Value) -> bool {
+    is_iterable(value) && (value.is_undefined() || value.len().is_some())
+}
+
+fn list(state: &mut State<'_, '_>, value: Value) -> Result<Value, Error> {
+    filters::list(state, checked(&value)?)
+}
+
 fn map(state: &mut State<'_, '_>, value: Value, args: Args) -> Result<Value, Error> {
-    filters::map(state, value, args).map(generator)
+    filters::map(state, checked(&value)?, args).map(generator)
 }
 
 fn select(
@@ -37,7 +64,7 @@ fn select(
     test: Option<Cow<'_, str>>,
     args: Args,
 ) -> Result<Value, Error> {
-    filters::select(state, value, test, args).map(generator)
+    filters::select(state, checked(&value)?, test, args).map(generator)
 }
 
 fn reject(
@@ -46,7 +73,7 @@ fn reject(
     test: Option<Cow<'_, str>>,
     args: Args,
 ) -> Result<Value, Error> {
-    filters::reject(state, value, test, args).map(generator)
+    filters::reject(state, checked(&value)?, test, args).map(generator)
 }
 
 fn selectattr(
@@ -56,7 +83,7 @@ fn selectattr(
     test: Option<Cow<'_, str>>,
     args: Args,
 ) -> Result<Value, Error> {
-    filters::selectattr(state, value, attribute, test, args).map(generator)
+    filters::selectattr(state, checked(&value)?, attribute, test, args).map(generator)
 }
 
 fn rejectattr(
@@ -66,5 +93,5 @@ fn rejectattr(
     test: Option<Cow<'_, str>>,
     args: Args,
 ) -> Result<Value, Error> {
-    filters::rejectattr(state, value, attribute, test, args).map(generator)
+    filters::rejectattr(state, checked(&value)?, attribute, test, args).map(generator)
 }
