@@ -51,6 +51,16 @@ pub enum ModelError {
         /// The shape that the metadata demands.
         expected: Vec<usize>,
     },
+    /// A tensor's shape is beyond what is accepted from any model.
+    #[error("tensor {tensor:?}: shape {shape:?}, expected {expected}")]
+    Bounds {
+        /// Its name.
+        tensor: String,
+        /// Its shape in the file, slowest dimension first.
+        shape: Vec<usize>,
+        /// What is accepted.
+        expected: String,
+    },
     /// No kernel multiplies by this type.
     #[error("tensor {tensor:?}: type {ty} is not supported, expected one of {supported}")]
     TensorType {

@@ -1,13 +1,22 @@
 //! A loaded model: its dimensions, its packed weights and the threads that run it.
 
+use crate::rope::Rope;
+use crate::weights::{Layout, Weights};
 use crate::{Config, ModelError, Plan};
-use kernels::{Cpu, KvShape};
+use gguf::Gguf;
+use kernels::{Cpu, KvShape, Matrix};
 use std::sync::Arc;
 
 /// A loaded model. Shared by reference; all state of a pass is in its arguments.
 pub struct Model {
     pub(crate) config: Config,
+    pub(crate) weights: Weights<Matrix, Vec<f32>>,
+    /// Of the layers that see everything.
+    pub(crate) rope: Rope,
+    /// Of the windowed layers, where there are such.
+    pub(crate) rope_windowed: Option<Rope>,
     pub(crate) cpu: Arc<Cpu>,
+    weight_bytes: u64,
 }
 
 impl Model {
@@ -15,16 +24,26 @@ impl Model {
     ///
     /// # Errors
     /// Names the first key or tensor that is missing, out of bounds or not supported.
-    pub fn load(gguf: &gguf::Gguf, cpu: Arc<Cpu>) -> Result<Self, ModelError> {
-        let _ = (gguf, cpu);
-        todo!()
+    pub fn load(gguf: &Gguf, cpu: Arc<Cpu>) -> Result<Self, ModelError> {
+        let config = Config::from_gguf(gguf)?;
+        let layout = Layout::check(gguf, &config)?;
+        let weight_bytes = layout.packed_bytes();
+        let weights = layout.pack(gguf, &cpu)?;
+        Ok(Self {
+            rope: Rope::new(&config.rope, weights.rope_divisors.as_deref()),
+            rope_windowed: config.windows.as_ref().map(|windows| Rope::new(&windows.rope, None)),
+            config,
+            weights,
+            cpu,
+            weight_bytes,
+        })
     }
 
     /// What [`Model::load`] would take, with all its checks and without its allocations.
     ///
     /// # Errors
-    /// As [`Model::load`].
-    pub fn plan(gguf: &gguf::Gguf) -> Result<Plan, ModelError> {
+    /// As [`Model::load`], but for what only packing finds.
+    pub fn plan(gguf: &Gguf) -> Result<Plan, ModelError> {
         Plan::new(gguf)
     }
 
@@ -35,7 +54,7 @@ impl Model {
 
     /// Bytes that the packed weights take.
     pub fn weight_bytes(&self) -> u64 {
-        todo!()
+        self.weight_bytes
     }
 
     /// The shape of the kv cache that [`Model::forward`] writes.

@@ -1,6 +1,10 @@
 //! What a model will take in memory, known before anything is allocated.
 
+use crate::scratch;
+use crate::weights::Layout;
 use crate::{Config, ModelError};
+use gguf::Gguf;
+use kernels::KvPool;
 
 /// What a model will take in memory. All sizes are bytes.
 #[derive(Clone, Debug)]
@@ -9,18 +13,23 @@ pub struct Plan {
     pub config: Config,
     /// The packed weights.
     pub weight_bytes: u64,
-    /// One page of 64 positions of the kv cache, over all layers.
+    /// One page of [`kernels::PAGE_LEN`] positions of the kv cache, over all layers.
     pub kv_page_bytes: u64,
 }
 
 impl Plan {
-    /// Bytes of scratch that a pass over `n_tokens` tokens with `n_outputs` rows of logits takes.
+    /// Bytes of scratch that a pass over `n_tokens` tokens with `n_outputs` rows of logits takes,
+    /// within a few percent.
     pub fn scratch_bytes(&self, n_tokens: usize, n_outputs: usize) -> u64 {
-        let _ = (n_tokens, n_outputs);
-        todo!()
+        scratch::n_bytes(&self.config, n_tokens, n_outputs)
     }
 
-    pub(crate) fn new(_gguf: &gguf::Gguf) -> Result<Self, ModelError> {
-        todo!()
+    pub(crate) fn new(gguf: &Gguf) -> Result<Self, ModelError> {
+        let config = Config::from_gguf(gguf)?;
+        Ok(Self {
+            weight_bytes: Layout::check(gguf, &config)?.packed_bytes(),
+            kv_page_bytes: KvPool::page_bytes(config.kv_shape()) as u64,
+            config,
+        })
     }
 }
