@@ -102,7 +102,7 @@ impl<'a> Cursor<'a> {
 
     /// A length of at most `max`, and that many bytes.
     pub(crate) fn sized_bytes(&mut self, what: &str, max: u64) -> Result<&'a [u8], Problem> {
-        let n_bytes = self.u64(what)?;
+        let n_bytes = self.u64(what).map_err(|p| Problem(format!("the length of {}", p.0)))?;
         if n_bytes > max {
             return Err(Problem(format!("{what} takes {n_bytes} bytes, expected at most {max}")));
         }

@@ -30,7 +30,7 @@ pub const MAX_ARRAY_LEN: u64 = 1 << 26;
 pub const MAX_NESTING: usize = 4;
 
 /// Inner arrays in a file: each costs more memory than the 12 bytes it takes in the file.
-pub const MAX_INNER_ARRAYS: usize = 1 << 16;
+pub const MAX_INNER_ARRAYS: usize = 1 << 12;
 
 /// Dimensions of a tensor: ggml's own bound.
 pub const MAX_DIMS: u32 = 4;

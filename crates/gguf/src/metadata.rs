@@ -213,3 +213,77 @@ fn integers<'a, T: Clone>(
     };
     converted.map(Cow::Owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(value: impl Into<Value>) -> Metadata {
+        let mut metadata = Metadata::default();
+        assert!(metadata.insert("k".to_owned(), value.into()));
+        metadata
+    }
+
+    fn check_refused<T: std::fmt::Debug>(answer: Result<T, Error>, expected: &str) {
+        assert_eq!(answer.unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn integers_of_any_width_answer_when_they_fit() {
+        assert_eq!(of(7_i64).require_u32("k").unwrap(), 7);
+        assert_eq!(of(u64::from(u32::MAX)).require_u32("k").unwrap(), u32::MAX);
+        assert_eq!(of(-7_i8).i32("k").unwrap(), Some(-7));
+        assert_eq!(of(u64::MAX).require_u64("k").unwrap(), u64::MAX);
+        check_refused(of(-1_i32).u32("k"), r#"metadata key "k": found i32 -1, expected u32"#);
+        let big = of(1_u64 << 32);
+        check_refused(big.u32("k"), r#"metadata key "k": found u64 4294967296, expected u32"#);
+        check_refused(of(1.0_f32).u32("k"), r#"metadata key "k": found f32, expected u32"#);
+    }
+
+    #[test]
+    fn floats_take_any_number_and_nothing_else() {
+        assert_eq!(of(1e-5_f64).require_f32("k").unwrap(), 1e-5_f32);
+        assert_eq!(of(10_000_u32).require_f32("k").unwrap(), 10_000.0);
+        check_refused(of(true).f32("k"), r#"metadata key "k": found bool, expected f32"#);
+        check_refused(of("1").require_f32("k"), r#"metadata key "k": found string, expected f32"#);
+    }
+
+    #[test]
+    fn absence_is_none_and_an_error_only_where_required() {
+        let empty = Metadata::default();
+        assert_eq!(empty.u32("k").unwrap(), None);
+        assert_eq!(empty.str("k").unwrap(), None);
+        check_refused(empty.require_u32("k"), r#"metadata key "k": absent, expected u32"#);
+        check_refused(
+            empty.require_strings("k"),
+            r#"metadata key "k": absent, expected array of string"#,
+        );
+    }
+
+    #[test]
+    fn arrays_convert_whole_or_not_at_all() {
+        assert!(matches!(of(vec![1_i32, 2]).i32s("k"), Ok(Some(Cow::Borrowed([1, 2])))));
+        assert_eq!(*of(vec![1_u8, 2]).u32s("k").unwrap().unwrap(), [1, 2]);
+        assert_eq!(*of(vec![1_i64]).f32s("k").unwrap().unwrap(), [1.0]);
+        assert_eq!(*of(vec![0.5_f64]).f32s("k").unwrap().unwrap(), [0.5]);
+        assert_eq!(of(vec![true]).bools("k").unwrap(), Some(&[true][..]));
+        check_refused(
+            of(vec![1_i32, -1]).u32s("k"),
+            r#"metadata key "k": found array of i32, expected array of u32"#,
+        );
+        check_refused(
+            of(vec![1.5_f32]).i32s("k"),
+            r#"metadata key "k": found array of f32, expected array of i32"#,
+        );
+        // An empty array has lost its type in some writers.
+        let empty = of(Vec::<u32>::new());
+        assert!(empty.require_strings("k").unwrap().is_empty());
+        assert!(of(Strings::default()).i32s("k").unwrap().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_long_key_is_cut_in_messages() {
+        let message = Metadata::default().require_u32(&"k".repeat(60_000)).unwrap_err().to_string();
+        assert!(message.len() < 200 && message.contains("… (60000 bytes)"), "{message}");
+    }
+}

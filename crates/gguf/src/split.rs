@@ -157,3 +157,20 @@ fn check_tensors(parts: &[Part], n_tensors: usize) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn part_names_come_back_and_others_are_none() {
+        let name = part_file_name("a-b", 1, 3);
+        assert_eq!(name, "a-b-00002-of-00003.gguf");
+        assert_eq!(parse_part_file_name(&name), Some(("a-b", 1, 3)));
+        let others = ["a.gguf", "a-00000-of-00003.gguf", "a-00004-of-00003.gguf", "-of-.gguf"];
+        let more = ["a-1-of-3.gguf", "a-00001-of-00003", "a-+0001-of-00003.gguf", ""];
+        for other in others.into_iter().chain(more) {
+            assert_eq!(parse_part_file_name(other), None, "{other}");
+        }
+    }
+}

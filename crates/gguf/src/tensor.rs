@@ -169,3 +169,30 @@ impl TensorInfo {
         self.shape[self.shape.len() - 1]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_rise_and_come_back() {
+        assert!(TensorType::ALL.is_sorted_by_key(|ty| ty.id()));
+        for id in 0..100 {
+            let known = TensorType::from_id(id);
+            assert_eq!(known.is_some(), TensorType::ALL.iter().any(|ty| ty.id() == id));
+            assert!(known.is_none_or(|ty| ty.id() == id && id <= TensorType::MAX_ID));
+        }
+    }
+
+    #[test]
+    fn bytes_are_whole_blocks() {
+        #[track_caller]
+        fn check(ty: TensorType, shape: &[usize], n_bytes: usize) {
+            assert_eq!(ty.bytes_of(shape), Ok(n_bytes));
+        }
+        check(TensorType::F32, &[3], 12);
+        check(TensorType::Q4_K, &[2, 512], 2 * 2 * 144);
+        check(TensorType::Q8_0, &[2, 3, 4, 32], 2 * 3 * 4 * 34);
+        check(TensorType::MXFP4, &[64], 34);
+    }
+}

@@ -178,7 +178,10 @@ fn write_file(
         head.extend((offset as u64).to_le_bytes());
         offset += tensor.bytes.len().next_multiple_of(alignment);
     }
-    head.resize(head.len().next_multiple_of(alignment), 0);
+    // Padding leads to data; a file of metadata alone ends with its last entry.
+    if !tensors.is_empty() {
+        head.resize(head.len().next_multiple_of(alignment), 0);
+    }
     let padding = vec![0; alignment];
     let write =
         |out: &mut _, bytes| Write::write_all(out, bytes).map_err(|source| Error::Write { source });
