@@ -58,6 +58,10 @@ impl Model {
             let positions = (slice.start_pos..).take(slice.tokens.len());
             rows.extend(positions.map(|pos| Query { pos, pages: slice.pages }));
         }
+        if rows.is_empty() {
+            scratch.put_rows(rows);
+            return &[];
+        }
         let n_outputs = batch.iter().map(Slice::n_outputs).sum();
         let b = &mut scratch.buffers(&self.config, rows.len(), n_outputs);
 
