@@ -209,3 +209,9 @@ pub(crate) fn arg_max(row: &[f32]) -> usize {
     }
     best
 }
+
+/// `log(sum(exp(x)))`, in f64.
+pub(crate) fn log_sum_exp(row: &[f32]) -> f64 {
+    let max = f64::from(row[arg_max(row)]);
+    max + row.iter().map(|&x| (f64::from(x) - max).exp()).sum::<f64>().ln()
+}
