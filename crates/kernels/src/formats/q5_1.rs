@@ -1,0 +1,34 @@
+//! Q5_1: blocks of 32, `d · code + m`, 5-bit codes. `{ f16 d; f16 m; u32 qh; u8 qs[16] }`.
+
+use super::q5_0::five_bits;
+use super::{f16_at, gather_f16, load_f16};
+use crate::format::{QuantFormat, Scale, Scales};
+use crate::isa::{LANES, Simd};
+use crate::planes::N4B1;
+
+pub(crate) struct Q5_1;
+
+impl QuantFormat for Q5_1 {
+    const BLOCK_LEN: usize = 32;
+    const BLOCK_BYTES: usize = 24;
+    const SCALE_BYTES: usize = 64;
+    const ZERO_POINT: i32 = 0;
+    const HAS_OFFSET: bool = true;
+    const HALVES: bool = false;
+    type Planes = N4B1;
+
+    fn codes(block: &[u8], _sub: usize) -> [u8; 32] {
+        five_bits(&block[4..8], &block[8..24])
+    }
+    fn block_scales(block: &[u8], _sub: usize) -> Scale {
+        Scale { factor: [f16_at(block, 0); 2], offset: f16_at(block, 2) }
+    }
+    fn pack_scales(blocks: &[&[u8]; LANES], out: &mut [u8]) {
+        gather_f16(blocks, 0, out);
+        gather_f16(blocks, 2, &mut out[32..]);
+    }
+    #[inline(always)]
+    fn scales<S: Simd>(simd: S, packed: &[u8], _sub: usize) -> Scales<S> {
+        Scales { factor: [load_f16(simd, packed, 0); 2], offset: load_f16(simd, packed, 1) }
+    }
+}

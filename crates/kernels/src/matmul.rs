@@ -1,0 +1,443 @@
+//! Matrix products: packed weights times a batch of activations.
+//!
+//! The definition of one output element (its scalar twin is `reference::matmul`), for row `r` and
+//! token `t`, sub-blocks `s` of 32 columns ascending, `y = 0`:
+//!
+//! ```text
+//! D = Σ (code - zero_point) · q                       exact integers
+//! y = fma(f32(D), factor[r,s] · scale[t,s], y)        once per sub-block (Q6_K: once per half)
+//! y = fma(scaled_sum[t,s], offset[r,s], y)            formats with an offset only
+//! ```
+//!
+//! Float formats keep two sums, over even and odd columns: `y_p = fma(w, x, y_p)`, `y = y_0 + y_1`.
+//! Rows are lanes, nothing is summed across lanes, and a row belongs to one task, so neither batch,
+//! thread count nor instruction set can change a bit. The register tile (strips × tokens) changes
+//! only how often weights and activations are loaded.
+
+use crate::activations::{Activations, Sub};
+use crate::cpu::{Cpu, SendPtr};
+use crate::format::QuantFormat;
+use crate::formats::float::FloatFormat;
+use crate::isa::{Kernel, LANES, Simd};
+use crate::matrix::Matrix;
+use crate::planes::{Planes, SUB_LEN};
+
+/// What happens to the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutMode {
+    /// `out = W x`.
+    Store,
+    /// `out = out + W x`, for residual connections.
+    Add,
+}
+
+/// One product of a dispatch: `out` is `[n_tokens, weight.n_rows()]`.
+pub struct Product<'a> {
+    /// The weights.
+    pub weight: &'a Matrix,
+    /// Where the result goes.
+    pub out: &'a mut [f32],
+    /// Stored or added.
+    pub mode: OutMode,
+}
+
+/// Strips that are worked on together: their weights stay in the first-level cache while the tokens
+/// pass by.
+const GROUP: usize = 4;
+
+impl Cpu {
+    /// Multiplies several matrices with the same activations, in one dispatch to the threads.
+    ///
+    /// # Panics
+    /// If the shapes do not fit, or a quantised matrix meets activations that were not quantised.
+    pub fn matmul(&self, x: &Activations, products: &mut [Product<'_>]) {
+        let mut jobs = [const { None }; N_PRODUCTS_MAX];
+        assert!(products.len() <= N_PRODUCTS_MAX, "matmul: {} products", products.len());
+        let mut n_groups = 0;
+        for (job, product) in jobs.iter_mut().zip(products) {
+            let weight = product.weight;
+            assert_eq!(weight.n_cols(), x.n_cols(), "matmul: columns of weight and input");
+            assert_eq!(product.out.len(), x.n_tokens() * weight.n_rows(), "matmul: output length");
+            assert!(x.is_quantised() || !weight.format().is_quantised(), "matmul: not quantised");
+            let out = SendPtr(product.out.as_mut_ptr());
+            *job = Some(Job { x, weight, out, mode: product.mode, first_group: n_groups });
+            n_groups += weight.n_strips().div_ceil(GROUP);
+        }
+        let per_task = n_groups.div_ceil(self.n_threads() * N_TASKS_PER_THREAD).max(1);
+        let isa = self.isa();
+        self.run(n_groups.div_ceil(per_task), |task| {
+            let groups = task * per_task..((task + 1) * per_task).min(n_groups);
+            for job in jobs.iter().flatten() {
+                let n_job_groups = job.weight.n_strips().div_ceil(GROUP);
+                let first = groups.start.max(job.first_group);
+                let last = groups.end.min(job.first_group + n_job_groups);
+                if first < last {
+                    let strips = (first - job.first_group) * GROUP
+                        ..((last - job.first_group) * GROUP).min(job.weight.n_strips());
+                    isa.dispatch(Strips { job, strips });
+                }
+            }
+        });
+    }
+}
+
+/// Most matrices of one dispatch.
+const N_PRODUCTS_MAX: usize = 4;
+/// More tasks than threads, so that a slow thread does not hold up the rest.
+const N_TASKS_PER_THREAD: usize = 4;
+
+struct Job<'a> {
+    x: &'a Activations,
+    weight: &'a Matrix,
+    out: SendPtr<f32>,
+    mode: OutMode,
+    /// Where its strip groups begin among those of all jobs.
+    first_group: usize,
+}
+
+impl Job<'_> {
+    /// Writes 16 rows of one token.
+    ///
+    /// # Safety
+    /// `strip` and `token` are in range, and no one else works on this strip.
+    #[inline(always)]
+    unsafe fn write<S: Simd>(&self, simd: S, strip: usize, token: usize, y: S::F) {
+        let n_rows = self.weight.n_rows();
+        let n = LANES.min(n_rows - strip * LANES);
+        // SAFETY: rows `strip * 16..+ n` of `token` are inside `out` (its length was asserted) and
+        // belong to this task alone.
+        let out = unsafe {
+            let first = self.out.get().add(token * n_rows + strip * LANES);
+            std::slice::from_raw_parts_mut(first, n)
+        };
+        let mut lanes = [0.0; LANES];
+        if let Some(out) = out.first_chunk_mut::<LANES>() {
+            let y = match self.mode {
+                OutMode::Store => y,
+                OutMode::Add => simd.add(simd.load(out), y),
+            };
+            simd.store(y, out);
+        } else {
+            simd.store(y, &mut lanes);
+            for (out, y) in out.iter_mut().zip(lanes) {
+                *out = if self.mode == OutMode::Add { *out + y } else { y };
+            }
+        }
+    }
+}
+
+/// A range of strips of one job, for all tokens.
+struct Strips<'a> {
+    job: &'a Job<'a>,
+    strips: std::ops::Range<usize>,
+}
+
+impl Kernel for Strips<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        // The format is chosen here, inside the instruction set, so that one body is compiled for
+        // each pair without anyone writing pairs.
+        macro_rules! arms {
+            ($($name:ident => $ty:ty,)*) => {
+                match self.job.weight.format() {
+                    $(crate::Format::$name => self.quantised::<S, $ty>(simd),)*
+                    crate::Format::F32 => self.float::<S, crate::formats::float::F32>(simd),
+                    crate::Format::F16 => self.float::<S, crate::formats::float::F16>(simd),
+                    crate::Format::BF16 => self.float::<S, crate::formats::float::Bf16>(simd),
+                }
+            };
+        }
+        for_quantised!(arms);
+    }
+}
+
+impl Strips<'_> {
+    #[inline(always)]
+    fn quantised<S: Simd, Q: QuantFormat>(self, simd: S) {
+        let n_tokens = self.job.x.n_tokens();
+        let mut first = self.strips.start;
+        while first < self.strips.end {
+            let last = self.strips.end.min(first + GROUP);
+            let mut token = 0;
+            while S::WIDE && n_tokens - token >= 4 {
+                self.tiles::<S, Q, 2, 4>(simd, first, last, token);
+                token += 4;
+            }
+            while n_tokens - token >= 2 {
+                if S::WIDE {
+                    self.tiles::<S, Q, 2, 2>(simd, first, last, token);
+                } else {
+                    self.tiles::<S, Q, 1, 2>(simd, first, last, token);
+                }
+                token += 2;
+            }
+            if token < n_tokens {
+                if S::WIDE {
+                    self.tiles::<S, Q, 4, 1>(simd, first, last, token);
+                } else {
+                    self.tiles::<S, Q, 1, 1>(simd, first, last, token);
+                }
+            }
+            first = last;
+        }
+    }
+
+    /// All strips `first..last` for `M` tokens, `N` strips at a time while there are so many.
+    #[inline(always)]
+    fn tiles<S: Simd, Q: QuantFormat, const N: usize, const M: usize>(
+        &self,
+        simd: S,
+        first: usize,
+        last: usize,
+        token: usize,
+    ) {
+        let mut strip = first;
+        while last - strip >= N {
+            self.tile::<S, Q, N, M>(simd, strip, token);
+            strip += N;
+        }
+        if N > 1 {
+            while strip < last {
+                self.tile::<S, Q, 1, M>(simd, strip, token);
+                strip += 1;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, Q: QuantFormat, const N: usize, const M: usize>(
+        &self,
+        simd: S,
+        strip: usize,
+        token: usize,
+    ) {
+        let job = self.job;
+        let strips: [&[u8]; N] = std::array::from_fn(|n| job.weight.strip(strip + n));
+        let rows: [&[Sub]; M] = std::array::from_fn(|m| job.x.quantised_row(token + m));
+        let mut y = [[simd.splat(0.0); M]; N];
+        let n_subs = job.weight.n_cols() / SUB_LEN;
+        let (scale_area, subs_per_block) = (n_subs * Q::Planes::BYTES, Q::BLOCK_LEN / SUB_LEN);
+        for sub_idx in 0..n_subs {
+            let x: [&Sub; M] = std::array::from_fn(|m| &rows[m][sub_idx]);
+            let mut d = [[[simd.splat_i(0); 2]; M]; N];
+            start::<S, Q, N, M>(simd, &x, &mut d);
+            for n in 0..N {
+                let codes = &strips[n][sub_idx * Q::Planes::BYTES..][..Q::Planes::BYTES];
+                dots::<S, Q, M, 0>(simd, codes, &x, &mut d[n]);
+                dots::<S, Q, M, 1>(simd, codes, &x, &mut d[n]);
+                dots::<S, Q, M, 2>(simd, codes, &x, &mut d[n]);
+                dots::<S, Q, M, 3>(simd, codes, &x, &mut d[n]);
+            }
+            for n in 0..N {
+                let at = scale_area + sub_idx / subs_per_block * Q::SCALE_BYTES;
+                let packed = &strips[n][at..][..Q::SCALE_BYTES];
+                flush::<S, Q, M>(simd, packed, sub_idx % subs_per_block, &x, &d[n], &mut y[n]);
+            }
+        }
+        for (n, y) in y.into_iter().enumerate() {
+            for (m, y) in y.into_iter().enumerate() {
+                // SAFETY: the strip is one of this task's, the token one of the batch.
+                unsafe { job.write(simd, strip + n, token + m, y) }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn float<S: Simd, W: FloatFormat>(self, simd: S) {
+        let n_tokens = self.job.x.n_tokens();
+        for strip in self.strips.clone() {
+            let mut token = 0;
+            while n_tokens - token >= 4 {
+                self.float_tile::<S, W, 4>(simd, strip, token);
+                token += 4;
+            }
+            while token < n_tokens {
+                self.float_tile::<S, W, 1>(simd, strip, token);
+                token += 1;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn float_tile<S: Simd, W: FloatFormat, const M: usize>(
+        &self,
+        simd: S,
+        strip: usize,
+        token: usize,
+    ) {
+        let job = self.job;
+        let weights = job.weight.strip(strip);
+        let rows: [&[f32]; M] = std::array::from_fn(|m| job.x.row(token + m));
+        let mut y = [[simd.splat(0.0); 2]; M];
+        let step = LANES * W::BYTES;
+        for (col, w) in weights.chunks_exact(step).enumerate() {
+            let w = W::load(simd, w);
+            for m in 0..M {
+                y[m][col % 2] = simd.fma(w, simd.splat(rows[m][col]), y[m][col % 2]);
+            }
+        }
+        for (m, [even, odd]) in y.into_iter().enumerate() {
+            // SAFETY: the strip is one of this task's, the token one of the batch.
+            unsafe { job.write(simd, strip, token + m, simd.add(even, odd)) }
+        }
+    }
+}
+
+/// Starts the integer sums at minus the zero point's share, so that it costs nothing later.
+#[inline(always)]
+fn start<S: Simd, Q: QuantFormat, const N: usize, const M: usize>(
+    simd: S,
+    x: &[&Sub; M],
+    d: &mut [[[S::I; 2]; M]; N],
+) {
+    let zero_point = Q::ZERO_POINT + if Q::Planes::SIGNED { S::I8_OFFSET } else { 0 };
+    if zero_point != 0 {
+        for m in 0..M {
+            let first = simd.splat_i(-zero_point * x[m].sums[0]);
+            let second = simd.splat_i(-zero_point * x[m].sums[1]);
+            for d in d.iter_mut() {
+                d[m] = [first, second];
+            }
+        }
+    }
+}
+
+/// K-groups `J` (of the first half) and `J + 4` (of the second).
+#[inline(always)]
+fn dots<S: Simd, Q: QuantFormat, const M: usize, const J: usize>(
+    simd: S,
+    codes: &[u8],
+    x: &[&Sub; M],
+    d: &mut [[S::I; 2]; M],
+) {
+    let (first, second) = Q::Planes::pair::<S, J>(simd, codes);
+    for m in 0..M {
+        d[m][0] = Q::Planes::dot(simd, d[m][0], first, x[m].group(J));
+        d[m][1] = Q::Planes::dot(simd, d[m][1], second, x[m].group(J + 4));
+    }
+}
+
+/// Scales the integer sums of one sub-block and adds them to the results.
+#[inline(always)]
+fn flush<S: Simd, Q: QuantFormat, const M: usize>(
+    simd: S,
+    packed: &[u8],
+    sub: usize,
+    x: &[&Sub; M],
+    d: &[[S::I; 2]; M],
+    y: &mut [S::F; M],
+) {
+    let scales = Q::scales(simd, packed, sub);
+    for m in 0..M {
+        let scale = simd.splat(x[m].scale);
+        let first = simd.mul(scales.factor[0], scale);
+        if Q::HALVES {
+            let second = simd.mul(scales.factor[1], scale);
+            y[m] = simd.fma(simd.to_f(d[m][0]), first, y[m]);
+            y[m] = simd.fma(simd.to_f(d[m][1]), second, y[m]);
+        } else {
+            y[m] = simd.fma(simd.to_f(simd.add_i(d[m][0], d[m][1])), first, y[m]);
+        }
+        if Q::HAS_OFFSET {
+            y[m] = simd.fma(simd.splat(x[m].scaled_sum), scales.offset, y[m]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::activations::Needs;
+    use crate::test_data::{Adversary, adversarial_matrix, random_matrix, random_values};
+    use crate::{Format, Isa, reference};
+
+    /// Every instruction set, 1 and 3 threads, against the definition, bit for bit.
+    fn check(format: Format, n_rows: usize, n_cols: usize, n_tokens: usize, bytes: &[u8]) {
+        let x = random_values(n_tokens * n_cols, 11);
+        let expected = reference::matmul(format, n_rows, n_cols, bytes, &x);
+        for isa in Isa::available() {
+            for n_threads in [1, 3] {
+                let cpu = Cpu::new(isa, n_threads);
+                let weight = cpu.pack(format, n_rows, n_cols, bytes).unwrap();
+                let mut acts = Activations::new();
+                acts.set(n_tokens, n_cols).copy_from_slice(&x);
+                cpu.quantise(&mut acts, Needs::of(&[&weight]));
+                let mut out = vec![1.0; n_tokens * n_rows];
+                let mode = OutMode::Store;
+                cpu.matmul(&acts, &mut [Product { weight: &weight, out: &mut out, mode }]);
+                for (i, (y, expected)) in out.iter().zip(&expected).enumerate() {
+                    assert!(
+                        y.to_bits() == expected.to_bits(),
+                        "{} {} [{n_rows}, {n_cols}] × {n_tokens}: element {i} is {y}, not {expected}",
+                        format.name(),
+                        isa.name(),
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn products_equal_their_definition_on_every_instruction_set() {
+        for format in Format::ALL {
+            for n_rows in [1, 15, 16, 17, 33, 80, 130] {
+                let bytes = random_matrix(format, n_rows, 512, n_rows as u32);
+                check(format, n_rows, 512, 3, &bytes);
+            }
+            for n_tokens in 1..=9 {
+                let bytes = random_matrix(format, 70, 256, 99);
+                check(format, 70, 256, n_tokens, &bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn odd_widths_of_the_small_block_formats() {
+        for format in Format::ALL.into_iter().filter(|format| format.block_len() <= 32) {
+            for n_cols in [32, 64, 96, 896] {
+                check(format, 33, n_cols, 5, &random_matrix(format, 33, n_cols, 7));
+            }
+        }
+    }
+
+    #[test]
+    fn extreme_codes_and_scales_do_not_saturate() {
+        for format in Format::ALL.into_iter().filter(|format| format.is_quantised()) {
+            for adversary in Adversary::ALL {
+                let bytes = adversarial_matrix(format, 18, 512, adversary);
+                check(format, 18, 512, 5, &bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn several_products_share_a_dispatch_and_add_to_what_was_there() {
+        let cpu = Cpu::new(Isa::detect(), 2);
+        let (n_cols, n_tokens) = (256, 3);
+        let x = random_values(n_tokens * n_cols, 1);
+        let mut acts = Activations::new();
+        acts.set(n_tokens, n_cols).copy_from_slice(&x);
+        let formats = [(Format::Q4_K, 100), (Format::Q6_K, 20), (Format::F16, 33)];
+        let raw: Vec<_> =
+            formats.iter().map(|(format, rows)| random_matrix(*format, *rows, n_cols, 2)).collect();
+        let weights: Vec<_> = formats
+            .iter()
+            .zip(&raw)
+            .map(|((format, rows), raw)| cpu.pack(*format, *rows, n_cols, raw).unwrap())
+            .collect();
+        cpu.quantise(&mut acts, Needs::of(&weights.iter().collect::<Vec<_>>()));
+        let mut outs: Vec<_> = formats.iter().map(|(_, rows)| vec![0.5; rows * n_tokens]).collect();
+        let mut products: Vec<_> = weights
+            .iter()
+            .zip(&mut outs)
+            .map(|(weight, out)| Product { weight, out, mode: OutMode::Add })
+            .collect();
+        cpu.matmul(&acts, &mut products);
+        for (((format, rows), raw), out) in formats.iter().zip(&raw).zip(&outs) {
+            let expected = reference::matmul(*format, *rows, n_cols, raw, &x);
+            for (y, expected) in out.iter().zip(expected) {
+                assert_eq!(y.to_bits(), (0.5 + expected).to_bits());
+            }
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The worker pool: one fork and join costs about a microsecond while the workers are awake.
+//!
+//! A job is a number of tasks; whoever is free takes the next one from a counter, so a thread that
+//! the system has put aside delays nothing but the task it holds. The caller works too. It opens a
+//! *gate* for the job; workers enter through it, and when the tasks run out the caller closes it and
+//! waits only for those inside. A worker that never woke up is not waited for: that is what keeps
+//! the pool usable beside busy neighbours. Idle workers spin briefly, then park, and use no CPU.
+//!
+//! Results cannot depend on who ran what: a task's work is fixed by its index.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+/// How long an idle worker stays awake for the next job.
+const SPIN: Duration = Duration::from_micros(50);
+/// Most threads of one pool: beyond it the machine is not what this layout was made for.
+const N_THREADS_MAX: usize = 256;
+
+type Task<'a> = &'a (dyn Fn(usize) + Sync);
+
+/// Threads that run the tasks of one job at a time.
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<Worker>,
+    /// One job at a time; a second caller waits here.
+    turn: Mutex<()>,
+}
+
+struct Worker {
+    thread: Thread,
+    handle: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    /// `OPEN` while a job may be entered; above it the job's number; below it who has entered.
+    gate: AtomicU64,
+    /// Workers that have left the current job.
+    n_left: AtomicU32,
+    next_task: AtomicUsize,
+    job: UnsafeCell<Option<Job>>,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    parked: Vec<AtomicBool>,
+    stop: AtomicBool,
+}
+
+#[derive(Clone, Copy)]
+struct Job {
+    /// Lives as long as the call of `run` that made it, which outlasts every worker inside.
+    task: *const (dyn Fn(usize) + Sync),
+    n_tasks: usize,
+}
+
+// SAFETY: `job` is written only while the gate is closed and nobody is inside, and read only by
+// those who entered through the gate afterwards.
+unsafe impl Sync for Shared {}
+// SAFETY: as above; the pointer in it is used only while its owner waits in `run`.
+unsafe impl Send for Shared {}
+
+/// Set while a job can be entered.
+const OPEN: u64 = 1 << 16;
+/// Workers inside are counted below this.
+const N_INSIDE: u64 = OPEN - 1;
+/// The job's number is counted from here.
+const NUMBER: u64 = OPEN << 1;
+
+impl Pool {
+    pub(crate) fn new(n_threads: usize) -> Self {
+        let n_workers = n_threads.clamp(1, N_THREADS_MAX) - 1;
+        let shared = Arc::new(Shared {
+            gate: AtomicU64::new(0),
+            n_left: AtomicU32::new(0),
+            next_task: AtomicUsize::new(0),
+            job: UnsafeCell::new(None),
+            panic: Mutex::new(None),
+            parked: (0..n_workers).map(|_| AtomicBool::new(false)).collect(),
+            stop: AtomicBool::new(false),
+        });
+        // A system that refuses a thread gives a smaller pool, not a failure.
+        let workers = (0..n_workers)
+            .map_while(|idx| {
+                let shared = Arc::clone(&shared);
+                let name = format!("freehold-worker-{idx}");
+                let work = move || shared.work(idx);
+                let handle = thread::Builder::new().name(name).spawn(work).ok()?;
+                Some(Worker { thread: handle.thread().clone(), handle: Some(handle) })
+            })
+            .collect();
+        Self { shared, workers, turn: Mutex::new(()) }
+    }
+
+    pub(crate) fn n_threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Runs `task(0)` to `task(n_tasks - 1)`, each once, in any order and at the same time.
+    ///
+    /// # Panics
+    /// If a task panics, after all others have ended. A task must not call `run` of the same pool.
+    pub(crate) fn run(&self, n_tasks: usize, task: Task<'_>) {
+        if n_tasks <= 1 || self.workers.is_empty() {
+            (0..n_tasks).for_each(task);
+            return;
+        }
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = &*self.shared;
+        // SAFETY: only the lifetime changes. The pointer is used by workers that enter the gate
+        // below, and this call returns only after they have left.
+        let task: *const (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(task) };
+        let job = Job { task, n_tasks };
+        // SAFETY: the gate is closed and nobody is inside (the previous call waited for that), and
+        // `turn` keeps other callers out.
+        unsafe { *shared.job.get() = Some(job) };
+        shared.next_task.store(0, Ordering::Relaxed);
+        shared.n_left.store(0, Ordering::Relaxed);
+        let number = shared.gate.load(Ordering::Relaxed) & !(NUMBER - 1);
+        // SeqCst: pairs with the worker that announces to park and then looks at the gate again.
+        shared.gate.store(number.wrapping_add(NUMBER) | OPEN, Ordering::SeqCst);
+        for (worker, parked) in self.workers.iter().zip(&shared.parked) {
+            if parked.load(Ordering::SeqCst) {
+                worker.thread.unpark();
+            }
+        }
+        shared.take_tasks(job);
+        let n_inside = shared.gate.fetch_and(!OPEN, Ordering::AcqRel) & N_INSIDE;
+        let mut n_spins = 0u32;
+        while u64::from(shared.n_left.load(Ordering::Acquire)) != n_inside {
+            n_spins += 1;
+            // A worker inside may have been put aside by the system: let it run.
+            if n_spins.is_multiple_of(4096) { thread::yield_now() } else { std::hint::spin_loop() }
+        }
+        let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Shared {
+    fn take_tasks(&self, job: Job) {
+        // SAFETY: the owner of the task waits until everyone inside has left.
+        let task = unsafe { &*job.task };
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            loop {
+                let idx = self.next_task.fetch_add(1, Ordering::Relaxed);
+                if idx >= job.n_tasks {
+                    break;
+                }
+                task(idx);
+            }
+        }));
+        if let Err(panic) = result {
+            self.next_task.store(job.n_tasks, Ordering::Relaxed);
+            self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
+        }
+    }
+
+    fn work(&self, idx: usize) {
+        let mut seen = 0;
+        let mut idle_since = Instant::now();
+        while !self.stop.load(Ordering::Acquire) {
+            if let Some(number) = self.enter(seen) {
+                seen = number;
+                // SAFETY: entering the gate synchronises with the caller, which wrote the job
+                // before opening it and leaves it alone until we have left.
+                let job = unsafe { *self.job.get() };
+                self.take_tasks(job.expect("a job is set before its gate opens"));
+                self.n_left.fetch_add(1, Ordering::Release);
+                idle_since = Instant::now();
+                continue;
+            }
+            if idle_since.elapsed() < SPIN {
+                (0..32).for_each(|_| std::hint::spin_loop());
+                continue;
+            }
+            self.parked[idx].store(true, Ordering::SeqCst);
+            // Looked at again after the announcement: either we see the new job or the caller sees
+            // that we are parked.
+            if !self.is_new(self.gate.load(Ordering::SeqCst), seen)
+                && !self.stop.load(Ordering::SeqCst)
+            {
+                thread::park();
+            }
+            self.parked[idx].store(false, Ordering::SeqCst);
+            idle_since = Instant::now();
+        }
+    }
+
+    fn is_new(&self, gate: u64, seen: u64) -> bool {
+        gate & OPEN != 0 && gate & !(NUMBER - 1) != seen
+    }
+
+    /// Enters the job that is open, unless it is the one `seen` already; returns its number.
+    fn enter(&self, seen: u64) -> Option<u64> {
+        let mut gate = self.gate.load(Ordering::Relaxed);
+        while self.is_new(gate, seen) {
+            let entered = self.gate.compare_exchange_weak(
+                gate,
+                gate + 1,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            );
+            match entered {
+                Ok(_) => return Some(gate & !(NUMBER - 1)),
+                Err(now) => gate = now,
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        for worker in &mut self.workers {
+            worker.thread.unpark();
+            if let Some(handle) = worker.handle.take() {
+                // A worker catches the panics of its tasks, so there is nothing to report here.
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once_whatever_the_number_of_threads() {
+        for n_threads in [1, 2, 3, 8] {
+            let pool = Pool::new(n_threads);
+            for n_tasks in (0..40).chain([1000]) {
+                let counts: Vec<AtomicU32> = (0..n_tasks).map(|_| AtomicU32::new(0)).collect();
+                pool.run(n_tasks, &|idx| {
+                    counts[idx].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+            }
+        }
+    }
+
+    #[test]
+    fn many_short_jobs_with_pauses_neither_hang_nor_lose_tasks() {
+        let pool = Pool::new(4);
+        let total = AtomicUsize::new(0);
+        for job in 0..20_000 {
+            pool.run(5, &|_| {
+                total.fetch_add(1, Ordering::Relaxed);
+            });
+            // Lets workers park now and then, which is where a wake-up could be lost.
+            if job % 2000 == 0 {
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
+        assert_eq!(total.into_inner(), 100_000);
+    }
+
+    #[test]
+    fn callers_on_several_threads_take_turns() {
+        let pool = Pool::new(3);
+        let total = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        pool.run(7, &|_| {
+                            total.fetch_add(1, Ordering::Relaxed);
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(total.into_inner(), 14_000);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives() {
+        let pool = Pool::new(3);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            pool.run(10, &|idx| assert!(idx != 5, "task five"));
+        }));
+        assert!(result.is_err());
+        let n = AtomicUsize::new(0);
+        pool.run(10, &|_| {
+            n.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(n.into_inner(), 10);
+    }
+}

@@ -1,0 +1,111 @@
+//! The slow twin: rows and products straight from the bytes of the file, without packing, vectors or
+//! threads. This is what the kernels must equal bit for bit; tests hold them together.
+
+use crate::format::{Format, QuantFormat, QuantVisitor};
+use crate::formats::float::FloatFormat;
+use crate::matrix::dequantized;
+use crate::planes::{Planes, SUB_LEN};
+
+/// Row `row` of a matrix as `f32`.
+pub(crate) fn row(format: Format, n_cols: usize, bytes: &[u8], row: usize) -> Vec<f32> {
+    let row_bytes = n_cols / format.block_len() * format.block_bytes();
+    format.visit(Row { bytes: &bytes[row * row_bytes..][..row_bytes] })
+}
+
+struct Row<'a> {
+    bytes: &'a [u8],
+}
+
+impl QuantVisitor for Row<'_> {
+    type Output = Vec<f32>;
+    fn quantised<Q: QuantFormat>(self) -> Vec<f32> {
+        let mut row = Vec::new();
+        for block in self.bytes.chunks_exact(Q::BLOCK_BYTES) {
+            for sub in 0..Q::BLOCK_LEN / SUB_LEN {
+                let scale = Q::block_scales(block, sub);
+                for (col, code) in Q::codes(block, sub).into_iter().enumerate() {
+                    row.push(dequantized::<Q>(code, scale.factor[col / 16], scale.offset));
+                }
+            }
+        }
+        row
+    }
+    fn float<W: FloatFormat>(self) -> Vec<f32> {
+        self.bytes.chunks_exact(W::BYTES).map(W::value).collect()
+    }
+}
+
+/// `x` is `[n_tokens, n_cols]`; returns `[n_tokens, n_rows]`.
+pub(crate) fn matmul(
+    format: Format,
+    n_rows: usize,
+    n_cols: usize,
+    bytes: &[u8],
+    x: &[f32],
+) -> Vec<f32> {
+    let row_bytes = n_cols / format.block_len() * format.block_bytes();
+    let mut out = Vec::new();
+    for x in x.chunks_exact(n_cols) {
+        for row in 0..n_rows {
+            let bytes = &bytes[row * row_bytes..][..row_bytes];
+            out.push(format.visit(Dot { bytes, x }));
+        }
+    }
+    out
+}
+
+struct Dot<'a> {
+    bytes: &'a [u8],
+    x: &'a [f32],
+}
+
+/// The scale and the integers of 32 activations.
+pub(crate) fn quantise(x: &[f32]) -> (f32, [i32; SUB_LEN]) {
+    let amax = x.iter().fold(0.0f32, |amax, x| amax.max(x.abs()));
+    if amax <= 1e-30 {
+        return (0.0, [0; SUB_LEN]);
+    }
+    let inverse = 127.0 / amax;
+    (amax / 127.0, std::array::from_fn(|i| (x[i] * inverse).round_ties_even() as i32))
+}
+
+impl QuantVisitor for Dot<'_> {
+    type Output = f32;
+    fn quantised<Q: QuantFormat>(self) -> f32 {
+        let n_subs = Q::BLOCK_LEN / SUB_LEN;
+        let mut y = 0.0f32;
+        for (idx, x) in self.x.chunks_exact(SUB_LEN).enumerate() {
+            let block = &self.bytes[idx / n_subs * Q::BLOCK_BYTES..][..Q::BLOCK_BYTES];
+            let (scale, q) = quantise(x);
+            let codes = Q::codes(block, idx % n_subs).map(|code| {
+                if Q::Planes::SIGNED {
+                    i32::from(code as i8)
+                } else {
+                    i32::from(code) - Q::ZERO_POINT
+                }
+            });
+            let dot =
+                |half: usize| (16 * half..16 * half + 16).map(|i| codes[i] * q[i]).sum::<i32>();
+            let scales = Q::block_scales(block, idx % n_subs);
+            if Q::HALVES {
+                for half in 0..2 {
+                    y = (dot(half) as f32).mul_add(scales.factor[half] * scale, y);
+                }
+            } else {
+                y = ((dot(0) + dot(1)) as f32).mul_add(scales.factor[0] * scale, y);
+            }
+            if Q::HAS_OFFSET {
+                let scaled_sum = scale * q.iter().sum::<i32>() as f32;
+                y = scaled_sum.mul_add(scales.offset, y);
+            }
+        }
+        y
+    }
+    fn float<W: FloatFormat>(self) -> f32 {
+        let mut y = [0.0f32; 2];
+        for (col, (w, x)) in self.bytes.chunks_exact(W::BYTES).zip(self.x).enumerate() {
+            y[col % 2] = W::value(w).mul_add(*x, y[col % 2]);
+        }
+        y[0] + y[1]
+    }
+}
