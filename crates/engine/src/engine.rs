@@ -1,80 +1,37 @@
 //! The handle that callers hold: open a model, hand it requests, ask about it.
 
+use crate::check::check;
 use crate::error::EngineError;
+use crate::host;
+use crate::load::{self, Template};
+use crate::options::{EngineOptions, ModelInfo};
+use crate::queue::{Queue, Submission};
 use crate::request::{Event, Request};
+use crate::worker::Worker;
+use std::fmt;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+use text::{ChatTemplate, Tokenizer};
 
-/// Most requests that may wait for a seat; beyond it `submit` answers
-/// [`EngineError::Overloaded`], because a longer queue only means answers nobody waits for.
-pub const MAX_WAITING: usize = 256;
-
-/// How to open a model.
-#[derive(Debug, Clone)]
-pub struct EngineOptions {
-    /// Threads that compute. `None`: the cores this process may use (affinity, cgroup quota).
-    pub n_threads: Option<usize>,
-    /// Instruction set. `None`: `FREEHOLD_ISA`, else the best that this CPU has.
-    pub isa: Option<kernels::Isa>,
-    /// Positions of the context of each sequence. `None`: the smaller of the model's own and 8192.
-    pub n_ctx: Option<u32>,
-    /// Most sequences that run at once; at least 1, at most [`MAX_SEQUENCES`].
-    pub max_sequences: usize,
-    /// Bytes for the KV cache of all sequences together; at least one full context is always
-    /// made. `None`: `max_sequences` full contexts, or a quarter of the available memory if that
-    /// is less.
-    pub kv_cache_bytes: Option<u64>,
-    /// Memory this engine may take in all. `None`: what the system and the cgroup have available.
-    /// `Some(u64::MAX)` switches the check off.
-    pub memory_limit_bytes: Option<u64>,
-}
-
-/// Most sequences that may run at once: bounds the pass's logits, `[n_sequences, n_vocab]`.
-pub const MAX_SEQUENCES: usize = 256;
-
-impl Default for EngineOptions {
-    fn default() -> Self {
-        Self {
-            n_threads: None,
-            isa: None,
-            n_ctx: None,
-            max_sequences: 16,
-            kv_cache_bytes: None,
-            memory_limit_bytes: None,
-        }
-    }
-}
-
-/// What an open engine runs.
-#[derive(Debug, Clone)]
-pub struct ModelInfo {
-    /// `general.architecture` of the file.
-    pub architecture: String,
-    /// `general.name` of the file, where it has one.
-    pub name: Option<String>,
-    /// Positions of the context of each sequence.
-    pub n_ctx: u32,
-    /// Positions of the context that the model was trained with.
-    pub n_ctx_train: u32,
-    /// Ids of the vocabulary.
-    pub n_vocab: usize,
-    /// Decoder layers.
-    pub n_layers: usize,
-    /// Bytes of the packed weights.
-    pub weight_bytes: u64,
-    /// Bytes of the KV cache, all pages.
-    pub kv_bytes: u64,
-    /// Instruction set in use.
-    pub isa: kernels::Isa,
-    /// Threads that compute.
-    pub n_threads: usize,
-    /// Time that opening took.
-    pub load_time: Duration,
-}
-
-/// A loaded model and the thread that runs it. Cheap to clone; dropping the last handle stops it.
+/// A loaded model and the thread that runs it. Cheap to clone; dropping the last clone (and the
+/// last [`Generation`]) stops it and fails what still runs.
 #[derive(Clone)]
-pub struct Engine {}
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    queue: Arc<Queue>,
+    tokenizer: Arc<Tokenizer>,
+    template: Template,
+    info: ModelInfo,
+    next_id: AtomicU64,
+    thread: Option<JoinHandle<()>>,
+}
 
 impl Engine {
     /// Loads the model at `path` and starts its thread.
@@ -82,104 +39,187 @@ impl Engine {
     /// # Errors
     /// A damaged or unsupported file, options out of range, or a model that does not fit into
     /// memory ([`EngineError::NotEnoughMemory`] says the arithmetic).
-    #[allow(clippy::todo)]
-    pub fn open(_path: &Path, _options: &EngineOptions) -> Result<Self, EngineError> {
-        todo!()
+    pub fn open(path: &Path, options: &EngineOptions) -> Result<Self, EngineError> {
+        let loaded = load::load(path, options)?;
+        let queue = Arc::new(Queue::default());
+        let tokenizer = Arc::new(loaded.tokenizer);
+        let worker = Worker::new(
+            Arc::clone(&queue),
+            Arc::clone(&tokenizer),
+            loaded.runner,
+            loaded.limits,
+        );
+        let thread = std::thread::Builder::new()
+            .name("engine".to_string())
+            .spawn(move || worker.run())
+            .map_err(EngineError::Thread)?;
+        let inner = Inner {
+            queue,
+            tokenizer,
+            template: loaded.template,
+            info: loaded.info,
+            next_id: AtomicU64::new(1),
+            thread: Some(thread),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The model's tokenizer.
-    #[allow(clippy::todo)]
-    pub fn tokenizer(&self) -> &text::Tokenizer {
-        todo!()
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.inner.tokenizer
     }
 
-    /// The model's chat template; `None` for base models.
-    #[allow(clippy::todo)]
-    pub fn template(&self) -> Option<&text::ChatTemplate> {
-        todo!()
+    /// The model's chat template; `None` for base models, and where the template is broken:
+    /// [`Engine::chat_prompt`] tells which.
+    pub fn template(&self) -> Option<&ChatTemplate> {
+        match &self.inner.template {
+            Template::Ready(template) => Some(template),
+            Template::None | Template::Broken(_) => None,
+        }
     }
 
     /// What runs here.
-    #[allow(clippy::todo)]
     pub fn info(&self) -> &ModelInfo {
-        todo!()
+        &self.inner.info
     }
 
     /// Renders `messages` (a JSON array of chat messages) with the model's template, ready for an
-    /// answer, and encodes the result. A BOS token is put in front where the model wants one and
-    /// the template did not write it.
+    /// answer, and encodes the result, special tokens parsed. A BOS token is put in front where
+    /// the model wants one and the template did not write it.
     ///
     /// # Errors
     /// [`EngineError::NoChatTemplate`] for base models, [`EngineError::Template`] when the
-    /// template refuses the messages.
-    #[allow(clippy::todo)]
+    /// template is broken or refuses the messages.
     pub fn chat_prompt(
         &self,
-        _messages: &serde_json::Value,
-        _tools: Option<&serde_json::Value>,
-        _kwargs: &serde_json::Map<String, serde_json::Value>,
+        messages: &serde_json::Value,
+        tools: Option<&serde_json::Value>,
+        kwargs: &serde_json::Map<String, serde_json::Value>,
     ) -> Result<Vec<u32>, EngineError> {
-        todo!()
+        let template = self.inner.template.ready()?;
+        Ok(load::chat_prompt(self.tokenizer(), template, messages, tools, kwargs)?)
+    }
+
+    /// Encodes `text` for plain completion, special tokens parsed, with a BOS token in front
+    /// where the model wants one and the text does not begin with it.
+    pub fn text_prompt(&self, text: &str) -> Vec<u32> {
+        load::with_bos(self.tokenizer(), text)
     }
 
     /// Takes a request; its events go to `on_event`, on the engine thread.
     ///
     /// `on_event` must not block: every other request waits for it. A channel without a bound is
     /// fine, since `max_tokens` and the context bound what one request can send. A panic in it
-    /// ends its own request.
+    /// ends its own request, and nothing more is sent to it.
     ///
     /// # Errors
     /// [`EngineError::ContextOverflow`], [`EngineError::Invalid`], [`EngineError::Overloaded`],
     /// [`EngineError::Stopped`]; then nothing runs and no event comes.
-    #[allow(clippy::todo)]
     pub fn submit(
         &self,
-        _request: Request,
-        _on_event: impl FnMut(Event) + Send + 'static,
+        request: Request,
+        on_event: impl FnMut(Event) + Send + 'static,
     ) -> Result<Handle, EngineError> {
-        todo!()
+        check(&request, self.info().n_vocab, self.info().n_ctx)?;
+        let handle = Handle {
+            id: self.inner.next_id.fetch_add(1, Ordering::Relaxed),
+            cancelled: Arc::new(AtomicBool::new(false)),
+        };
+        self.inner.queue.push(Submission {
+            id: handle.id,
+            seed: request.sampling.seed.unwrap_or_else(host::random_seed),
+            request,
+            on_event: Box::new(on_event),
+            cancelled: Arc::clone(&handle.cancelled),
+            submitted_at: Instant::now(),
+        })?;
+        Ok(handle)
     }
 
     /// As [`Engine::submit`], with the events as an iterator that ends after `Done`.
     ///
     /// # Errors
     /// As [`Engine::submit`].
-    #[allow(clippy::todo)]
-    pub fn generate(&self, _request: Request) -> Result<Generation, EngineError> {
-        todo!()
+    pub fn generate(&self, request: Request) -> Result<Generation, EngineError> {
+        let (sender, events) = channel();
+        let handle = self.submit(request, move |event| {
+            // A receiver that is gone has cancelled; the rest is for nobody.
+            let _ = sender.send(event);
+        })?;
+        Ok(Generation { events, handle, _engine: self.clone() })
+    }
+
+    /// Requests that wait for a seat now.
+    pub fn n_waiting(&self) -> usize {
+        self.inner.queue.n_waiting()
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("info", self.info()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.close();
+        if let Some(thread) = self.thread.take()
+            // A callback that held the last handle drops it on the engine thread itself.
+            && thread.thread().id() != std::thread::current().id()
+        {
+            // Its panics were caught and reported; the memory is free once it has ended.
+            let _ = thread.join();
+        }
     }
 }
 
 /// A running request. Dropping it does not cancel.
 #[derive(Debug, Clone)]
-pub struct Handle {}
+pub struct Handle {
+    id: u64,
+    cancelled: Arc<AtomicBool>,
+}
 
 impl Handle {
     /// Ends the request within one step; its `Done` says `Cancelled`. Does nothing once it ended.
-    pub fn cancel(&self) {}
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
 
-    /// Number of this request, unique within its engine.
+    /// Number of this request, unique within its engine, counted from 1.
     pub fn id(&self) -> u64 {
-        0
+        self.id
     }
 }
 
-/// The events of one request, in order. Dropping it cancels the request.
-pub struct Generation {}
+/// The events of one request, in order. Keeps the engine running; dropping it cancels the
+/// request.
+#[derive(Debug)]
+pub struct Generation {
+    events: Receiver<Event>,
+    handle: Handle,
+    _engine: Engine,
+}
 
 impl Generation {
     /// The request's handle, to cancel it from elsewhere.
-    #[allow(clippy::todo)]
     pub fn handle(&self) -> &Handle {
-        todo!()
+        &self.handle
     }
 }
 
 impl Iterator for Generation {
     type Item = Event;
 
-    /// Waits for the next event; `None` after `Done`.
+    /// Waits for the next event; `None` after `Done`, when the engine has dropped its end.
     fn next(&mut self) -> Option<Event> {
-        None
+        self.events.recv().ok()
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.handle.cancel();
     }
 }

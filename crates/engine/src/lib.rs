@@ -2,15 +2,32 @@
 //!
 //! [`Engine::open`] loads a GGUF file and starts one thread; [`Engine::submit`] hands it a
 //! [`Request`] and a callback for its [`Event`]s, [`Engine::generate`] gives them as an iterator.
-//! Token ids and text go through here, never JSON or HTTP, and nothing is async.
+//! Token ids and text go through here, never HTTP, and nothing is async. Several requests run at
+//! once, each with the very tokens that it would get alone.
 #![forbid(unsafe_code)]
 
+mod answer;
+mod check;
 mod engine;
 mod error;
+mod host;
+mod load;
+mod memory;
+mod options;
+mod pages;
+mod philox;
+mod queue;
 mod request;
+mod sampler;
+mod scheduler;
+mod sequence;
+mod stop;
+mod worker;
 
-pub use engine::{Engine, EngineOptions, Generation, Handle, MAX_SEQUENCES, MAX_WAITING, ModelInfo};
+pub use engine::{Engine, Generation, Handle};
 pub use error::{EngineError, MemoryNeed, MemoryShortage};
+pub use options::{DEFAULT_N_CTX, EngineOptions, MAX_SEQUENCES, MAX_THREADS, ModelInfo};
+pub use queue::MAX_WAITING;
 pub use request::{
     Done, Event, FinishReason, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP_BYTES, MAX_STOP_STRINGS,
     Request, Sampling, TokenInfo,

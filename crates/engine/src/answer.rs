@@ -1,0 +1,97 @@
+//! One answer on its way out: tokens become text, text becomes events.
+
+use crate::request::{Event, TokenInfo};
+use crate::stop::StopScanner;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use text::{StreamDecoder, Tokenizer};
+
+/// The decoder, the stop scanner and the receiver of one sequence.
+pub(crate) struct Answer {
+    decoder: StreamDecoder,
+    scanner: StopScanner,
+    on_event: Box<dyn FnMut(Event) + Send>,
+    /// Whether `on_event` panicked; then nobody listens any more.
+    is_deaf: bool,
+    /// Tokens not reported yet, each with the place in the answer (bytes) where its text begins.
+    pending: VecDeque<(usize, TokenInfo)>,
+    /// Bytes of text decoded, and of those the bytes sent.
+    n_decoded: usize,
+    n_sent: usize,
+    /// What the current token decodes to.
+    decoded: String,
+}
+
+impl Answer {
+    /// An answer that continues with what `decoder` decodes and ends at one of `stop`.
+    pub(crate) fn new(
+        decoder: StreamDecoder,
+        stop: Vec<String>,
+        on_event: Box<dyn FnMut(Event) + Send>,
+    ) -> Self {
+        Self {
+            decoder,
+            scanner: StopScanner::new(stop),
+            on_event,
+            is_deaf: false,
+            pending: VecDeque::new(),
+            n_decoded: 0,
+            n_sent: 0,
+            decoded: String::new(),
+        }
+    }
+
+    /// Takes the next token, sends what it releases, and returns the stop string it completed.
+    pub(crate) fn push(&mut self, tokenizer: &Tokenizer, token: TokenInfo) -> Option<String> {
+        self.decoded.clear();
+        self.decoder.push(tokenizer, token.id, &mut self.decoded);
+        self.pending.push_back((self.n_decoded, token));
+        self.n_decoded += self.decoded.len();
+        let mut text = String::new();
+        let found = self.scanner.push(&self.decoded, &mut text).map(str::to_string);
+        self.release(text);
+        if found.is_some() {
+            // Their text, if any, is the stop string's.
+            self.pending.clear();
+        }
+        found
+    }
+
+    /// The end without a stop string: sends what was held back, and every token left.
+    pub(crate) fn finish(&mut self) {
+        self.decoded.clear();
+        self.decoder.finish(&mut self.decoded);
+        let mut text = String::new();
+        if self.scanner.push(&self.decoded, &mut text).is_none() {
+            self.scanner.finish(&mut text);
+        }
+        let tokens: Vec<TokenInfo> = self.pending.drain(..).map(|(_, token)| token).collect();
+        if !text.is_empty() || !tokens.is_empty() {
+            self.send(Event::Text { text, tokens });
+        }
+    }
+
+    /// Hands an event to the receiver. It is the caller's code: its panic must not be ours.
+    pub(crate) fn send(&mut self, event: Event) {
+        if !self.is_deaf {
+            let on_event = &mut self.on_event;
+            self.is_deaf = catch_unwind(AssertUnwindSafe(|| on_event(event))).is_err();
+        }
+    }
+
+    /// Whether the receiver panicked.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.is_deaf
+    }
+
+    /// Sends `text` with the tokens that began before its end.
+    fn release(&mut self, text: String) {
+        if text.is_empty() {
+            return;
+        }
+        self.n_sent += text.len();
+        let n_tokens = self.pending.iter().take_while(|(start, _)| *start < self.n_sent).count();
+        let tokens = self.pending.drain(..n_tokens).map(|(_, token)| token).collect();
+        self.send(Event::Text { text, tokens });
+    }
+}

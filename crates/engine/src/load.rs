@@ -1,0 +1,148 @@
+//! From a file to a model ready to run: checks first, allocations last.
+
+use crate::check::invalid;
+use crate::error::EngineError;
+use crate::host;
+use crate::memory::{Sizes, plan_pages};
+use crate::options::{EngineOptions, ModelInfo};
+use crate::scheduler::PREFILL_CHUNK;
+use crate::worker::{Limits, Runner};
+use gguf::{Gguf, Metadata};
+use kernels::{Cpu, KvPool, PAGE_LEN};
+use model::{Model, Plan, Scratch};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+use text::{ChatTemplate, TemplateError, Tokenizer};
+
+/// The parts of an engine.
+pub(crate) struct Loaded {
+    pub(crate) runner: Runner,
+    pub(crate) limits: Limits,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) template: Template,
+    pub(crate) info: ModelInfo,
+}
+
+/// The model's chat template. A broken one must not keep the model from completing text, so its
+/// error waits for the first chat.
+pub(crate) enum Template {
+    None,
+    Ready(ChatTemplate),
+    /// The source; compiling it again tells what is wrong with it.
+    Broken(String),
+}
+
+/// Loads the model at `path`.
+pub(crate) fn load(path: &Path, options: &EngineOptions) -> Result<Loaded, EngineError> {
+    let began = Instant::now();
+    let n_threads = options.resolve_n_threads()?;
+    let isa = options.resolve_isa()?;
+    let gguf = Gguf::open(path)?;
+    let tokenizer = Tokenizer::from_gguf(gguf.metadata())?;
+    let template = read_template(gguf.metadata())?;
+    let plan = Model::plan(&gguf)?;
+    let limits = plan_limits(&plan, &tokenizer, options)?;
+
+    let cpu = Arc::new(Cpu::new(isa, n_threads));
+    let model = Arc::new(Model::load(&gguf, cpu)?);
+    let config = model.config();
+    let info = ModelInfo {
+        architecture: config.architecture.to_string(),
+        name: gguf.metadata().str("general.name")?.map(str::to_string),
+        n_ctx: limits.n_ctx as u32,
+        n_ctx_train: config.n_ctx_train as u32,
+        n_vocab: limits.n_vocab,
+        n_layers: config.n_layers,
+        weight_bytes: model.weight_bytes(),
+        kv_bytes: u64::from(limits.n_pages) * plan.kv_page_bytes,
+        max_sequences: limits.max_sequences,
+        isa,
+        n_threads,
+        load_time: began.elapsed(),
+    };
+    let kv = KvPool::new(model.kv_shape(), limits.n_pages as usize);
+    let runner = Runner { model, kv, scratch: Scratch::new() };
+    Ok(Loaded { runner, limits, tokenizer, template, info })
+}
+
+fn read_template(metadata: &Metadata) -> Result<Template, EngineError> {
+    Ok(match metadata.str("tokenizer.chat_template")? {
+        None => Template::None,
+        Some(source) => match ChatTemplate::new(source) {
+            Ok(template) => Template::Ready(template),
+            Err(_) => Template::Broken(source.to_string()),
+        },
+    })
+}
+
+impl Template {
+    /// The template, or why there is none to chat with.
+    pub(crate) fn ready(&self) -> Result<&ChatTemplate, EngineError> {
+        match self {
+            Self::Ready(template) => Ok(template),
+            Self::None => Err(EngineError::NoChatTemplate),
+            Self::Broken(source) => match ChatTemplate::new(source) {
+                Err(error) => Err(EngineError::Template(error)),
+                Ok(_) => unreachable!("the same source did not compile when the model was opened"),
+            },
+        }
+    }
+}
+
+/// The worker's bounds, the memory check included.
+fn plan_limits(
+    plan: &Plan,
+    tokenizer: &Tokenizer,
+    options: &EngineOptions,
+) -> Result<Limits, EngineError> {
+    let max_sequences = options.resolve_max_sequences()?;
+    let n_ctx = options.resolve_n_ctx(plan.config.n_ctx_train)?;
+    let sizes = Sizes {
+        weight_bytes: plan.weight_bytes,
+        scratch_bytes: plan.scratch_bytes(PREFILL_CHUNK + max_sequences, max_sequences),
+        kv_page_bytes: plan.kv_page_bytes,
+        n_pages_ctx: n_ctx.div_ceil(PAGE_LEN) as u64,
+        max_sequences: max_sequences as u64,
+    };
+    let n_pages = plan_pages(sizes, options, host::available_memory())?;
+    // Rows of the embedding are often padded beyond the tokens that exist.
+    let n_vocab = plan.config.n_vocab.min(tokenizer.n_vocab());
+    if n_vocab == 0 {
+        return Err(invalid("tokenizer", "no tokens", "at least one token".to_string()));
+    }
+    Ok(Limits { n_ctx, n_vocab, max_sequences, n_pages })
+}
+
+/// Renders and encodes a conversation; see [`Engine::chat_prompt`](crate::Engine::chat_prompt).
+pub(crate) fn chat_prompt(
+    tokenizer: &Tokenizer,
+    template: &ChatTemplate,
+    messages: &serde_json::Value,
+    tools: Option<&serde_json::Value>,
+    kwargs: &serde_json::Map<String, serde_json::Value>,
+) -> Result<Vec<u32>, TemplateError> {
+    let text_of = |id: Option<u32>| id.map_or("", |id| tokenizer.token_text(id));
+    let text = template.render(&text::ChatInput {
+        messages,
+        tools,
+        add_generation_prompt: true,
+        kwargs,
+        bos_token: text_of(tokenizer.bos()),
+        eos_token: text_of(tokenizer.eos()),
+        now: jiff::Zoned::now().datetime(),
+    })?;
+    Ok(with_bos(tokenizer, &text))
+}
+
+/// Encodes `text`, special tokens parsed, with a BOS in front where the model wants one and the
+/// text does not begin with it.
+pub(crate) fn with_bos(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+    let mut ids = tokenizer.encode(text, text::Special::Parse);
+    if let Some(bos) = tokenizer.bos().filter(|_| tokenizer.adds_bos())
+        && ids.first() != Some(&bos)
+    {
+        ids.insert(0, bos);
+    }
+    ids
+}

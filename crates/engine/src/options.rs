@@ -1,0 +1,123 @@
+//! How to open a model, and what an open one says about itself.
+
+use crate::check::invalid;
+use crate::error::EngineError;
+use crate::host;
+use std::time::Duration;
+
+/// Most sequences that may run at once: bounds the pass's logits, `[n_sequences, n_vocab]`.
+pub const MAX_SEQUENCES: usize = 256;
+/// Most threads that may compute: more cores than that share no memory worth the name.
+pub const MAX_THREADS: usize = 1024;
+/// Context of each sequence where nobody says otherwise and the model knows more: long contexts
+/// take memory that most people never use.
+pub const DEFAULT_N_CTX: u32 = 8192;
+
+/// How to open a model.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Threads that compute, 1 to [`MAX_THREADS`]. `None`: the cores this process may use
+    /// (affinity and cgroup quota respected).
+    pub n_threads: Option<usize>,
+    /// Instruction set. `None`: `FREEHOLD_ISA`, else the best that this CPU has.
+    pub isa: Option<kernels::Isa>,
+    /// Positions of the context of each sequence, 2 to what the model was trained with. `None`:
+    /// the smaller of that and [`DEFAULT_N_CTX`].
+    pub n_ctx: Option<u32>,
+    /// Most sequences that run at once, 1 to [`MAX_SEQUENCES`].
+    pub max_sequences: usize,
+    /// Bytes for the KV cache of all sequences together. At least one full context and at most
+    /// `max_sequences` of them are made. `None`: a quarter of the available memory, or what the
+    /// weights leave of it if that is less.
+    pub kv_cache_bytes: Option<u64>,
+    /// Memory this engine may take in all. `None`: what the system and the cgroup have available.
+    /// `Some(u64::MAX)` switches the check off.
+    pub memory_limit_bytes: Option<u64>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            n_threads: None,
+            isa: None,
+            n_ctx: None,
+            max_sequences: 16,
+            kv_cache_bytes: None,
+            memory_limit_bytes: None,
+        }
+    }
+}
+
+impl EngineOptions {
+    /// Threads to compute with.
+    pub(crate) fn resolve_n_threads(&self) -> Result<usize, EngineError> {
+        let n_threads = self.n_threads.unwrap_or_else(|| host::n_cores().min(MAX_THREADS));
+        in_range("n_threads", n_threads, 1, MAX_THREADS)
+    }
+
+    /// Most sequences at once.
+    pub(crate) fn resolve_max_sequences(&self) -> Result<usize, EngineError> {
+        in_range("max_sequences", self.max_sequences, 1, MAX_SEQUENCES)
+    }
+
+    /// Instruction set to compute with.
+    pub(crate) fn resolve_isa(&self) -> Result<kernels::Isa, EngineError> {
+        let Some(isa) = self.isa else { return Ok(kernels::Isa::from_env()?) };
+        let available = kernels::Isa::available();
+        if available.contains(&isa) {
+            return Ok(isa);
+        }
+        let names: Vec<_> = available.iter().map(|isa| isa.name()).collect();
+        Err(invalid("isa", isa.name(), format!("what this machine has: {}", names.join(", "))))
+    }
+
+    /// Positions of the context, for a model trained with `n_ctx_train`.
+    pub(crate) fn resolve_n_ctx(&self, n_ctx_train: usize) -> Result<usize, EngineError> {
+        let n_ctx = match self.n_ctx {
+            Some(n_ctx) => n_ctx as usize,
+            None => n_ctx_train.min(DEFAULT_N_CTX as usize),
+        };
+        in_range("n_ctx", n_ctx, 2, n_ctx_train)
+    }
+}
+
+fn in_range(
+    field: &'static str,
+    value: usize,
+    min: usize,
+    max: usize,
+) -> Result<usize, EngineError> {
+    if (min..=max).contains(&value) {
+        return Ok(value);
+    }
+    Err(invalid(field, value, format!("{min} to {max}")))
+}
+
+/// What an open engine runs.
+#[derive(Debug, Clone)]
+pub struct ModelInfo {
+    /// `general.architecture` of the file.
+    pub architecture: String,
+    /// `general.name` of the file, where it has one.
+    pub name: Option<String>,
+    /// Positions of the context of each sequence.
+    pub n_ctx: u32,
+    /// Positions of the context that the model was trained with.
+    pub n_ctx_train: u32,
+    /// Ids of the vocabulary.
+    pub n_vocab: usize,
+    /// Decoder layers.
+    pub n_layers: usize,
+    /// Bytes of the packed weights.
+    pub weight_bytes: u64,
+    /// Bytes of the KV cache, all pages.
+    pub kv_bytes: u64,
+    /// Most sequences that run at once.
+    pub max_sequences: usize,
+    /// Instruction set in use.
+    pub isa: kernels::Isa,
+    /// Threads that compute.
+    pub n_threads: usize,
+    /// Time that opening took.
+    pub load_time: Duration,
+}

@@ -1,0 +1,236 @@
+//! The engine thread: one step after the other, as long as there is work.
+//!
+//! A step reads schedule, forward, sample, emit. Everything here happens on this one thread;
+//! callers reach it through the [`Queue`] only.
+
+use crate::pages::PageAllocator;
+use crate::queue::Queue;
+use crate::request::FinishReason;
+use crate::sampler::SamplerScratch;
+use crate::scheduler::{Share, schedule};
+use crate::sequence::{Sequence, finish_unseated, n_positions};
+use kernels::{KvPool, PAGE_LEN};
+use model::{Model, Scratch, Slice};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+use text::Tokenizer;
+
+/// Steps that may panic one after the other before the engine gives up: the same request may be
+/// tried by its owner once or twice, but a pass that never succeeds should not look alive.
+const MAX_PANICS: usize = 3;
+
+/// What computes logits. The real one is [`Runner`]; the simulator of the tests checks that it is
+/// asked consistently.
+pub(crate) trait Forward {
+    /// Logits `[n_outputs, n_logits]` of a batch; see [`Model::forward`].
+    fn forward(&mut self, batch: &[Slice<'_>]) -> &[f32];
+    /// Length of a row of logits.
+    fn n_logits(&self) -> usize;
+    /// Drops what a panic left half done; the KV entries of no sequence are needed any more.
+    fn reset(&mut self);
+}
+
+/// The model with the state of its passes.
+pub(crate) struct Runner {
+    pub(crate) model: Arc<Model>,
+    pub(crate) kv: KvPool,
+    pub(crate) scratch: Scratch,
+}
+
+impl Forward for Runner {
+    fn forward(&mut self, batch: &[Slice<'_>]) -> &[f32] {
+        self.model.forward(batch, &mut self.kv, &mut self.scratch)
+    }
+
+    fn n_logits(&self) -> usize {
+        self.model.config().n_vocab
+    }
+
+    fn reset(&mut self) {
+        self.scratch = Scratch::new();
+    }
+}
+
+/// The bounds that a worker keeps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Positions of the context of each sequence.
+    pub(crate) n_ctx: usize,
+    /// Ids that have a meaning: at most a row of logits, which may be padded.
+    pub(crate) n_vocab: usize,
+    /// Most sequences that run at once.
+    pub(crate) max_sequences: usize,
+    /// KV pages; at least one full context.
+    pub(crate) n_pages: u32,
+}
+
+/// Everything that the engine thread owns.
+pub(crate) struct Worker<F> {
+    queue: Arc<Queue>,
+    tokenizer: Arc<Tokenizer>,
+    forward: F,
+    limits: Limits,
+    pages: PageAllocator,
+    /// In order of admission.
+    running: Vec<Sequence>,
+    shares: Vec<Share>,
+    scratch: SamplerScratch,
+}
+
+impl<F: Forward> Worker<F> {
+    /// A worker that has nothing to do yet.
+    pub(crate) fn new(
+        queue: Arc<Queue>,
+        tokenizer: Arc<Tokenizer>,
+        forward: F,
+        limits: Limits,
+    ) -> Self {
+        assert!(limits.n_pages as usize * PAGE_LEN >= limits.n_ctx, "no room for one context");
+        Self {
+            queue,
+            tokenizer,
+            forward,
+            limits,
+            pages: PageAllocator::new(limits.n_pages),
+            running: Vec::with_capacity(limits.max_sequences),
+            shares: Vec::with_capacity(limits.max_sequences),
+            scratch: SamplerScratch::default(),
+        }
+    }
+
+    /// Steps until the queue closes. A panic in a step fails the requests that ran in it; those
+    /// that wait still get their turn.
+    pub(crate) fn run(mut self) {
+        let mut n_panics = 0;
+        let reason = loop {
+            if self.running.is_empty() {
+                self.queue.wait();
+            }
+            if self.queue.is_closing() {
+                break "it was closed".to_string();
+            }
+            match catch_unwind(AssertUnwindSafe(|| self.step())) {
+                Ok(()) => n_panics = 0,
+                Err(panic) => {
+                    let message = panic_message(&*panic);
+                    self.recover(&message);
+                    n_panics += 1;
+                    if n_panics == MAX_PANICS {
+                        break format!("{n_panics} steps in a row panicked, the last: {message}");
+                    }
+                }
+            }
+        };
+        let failed = || FinishReason::Failed(format!("the engine has stopped: {reason}"));
+        self.fail_running(failed());
+        for submission in self.queue.stop(&reason) {
+            finish_unseated(submission, failed());
+        }
+    }
+
+    /// One step: admits, schedules, runs the pass, samples, emits.
+    pub(crate) fn step(&mut self) {
+        self.remove_cancelled();
+        self.admit();
+        schedule(self.running.iter().map(Sequence::progress), &mut self.shares);
+        if self.shares.is_empty() {
+            return;
+        }
+        let began = Instant::now();
+        let Self { running, shares, forward, scratch, .. } = self;
+        let n_logits = forward.n_logits();
+        // One small allocation per step: the slices borrow from the sequences.
+        let batch: Vec<_> = shares.iter().map(|share| running[share.seq_idx].slice(share)).collect();
+        let logits = forward.forward(&batch);
+        sample(running, shares, logits.chunks_exact(n_logits), self.limits.n_vocab, scratch, began);
+        self.emit();
+    }
+
+    /// Ends what was cancelled, waiting or running.
+    fn remove_cancelled(&mut self) {
+        for submission in self.queue.take_cancelled() {
+            finish_unseated(submission, FinishReason::Cancelled);
+        }
+        self.remove(|sequence| sequence.is_cancelled().then_some(FinishReason::Cancelled));
+    }
+
+    /// Seats waiting requests, first come first served, as long as there are a seat and pages for
+    /// all that the first of them may grow to. So a running sequence never runs out of pages.
+    fn admit(&mut self) {
+        while self.running.len() < self.limits.max_sequences {
+            let (n_ctx, n_free) = (self.limits.n_ctx, self.pages.n_free());
+            let fits = |n_max: usize| n_max.div_ceil(PAGE_LEN) <= n_free;
+            let popped = self.queue.pop_if(|request| fits(n_positions(request, n_ctx)));
+            let Some(submission) = popped else { return };
+            let n_max = n_positions(&submission.request, n_ctx);
+            let pages = self.pages.take(n_max.div_ceil(PAGE_LEN));
+            let pages = pages.expect("the queue gave what fits into the free pages");
+            let n_vocab = self.limits.n_vocab;
+            let sequence = Sequence::new(submission, pages, n_max, &self.tokenizer, n_vocab);
+            self.running.push(sequence);
+        }
+    }
+
+    /// Sends what the sampled tokens release, and ends what they end.
+    fn emit(&mut self) {
+        let tokenizer = Arc::clone(&self.tokenizer);
+        self.remove(|sequence| sequence.emit(&tokenizer));
+    }
+
+    /// Ends each sequence for which `reason` gives one; keeps the order of the others.
+    fn remove(&mut self, mut reason: impl FnMut(&mut Sequence) -> Option<FinishReason>) {
+        let mut seq_idx = 0;
+        while let Some(sequence) = self.running.get_mut(seq_idx) {
+            match reason(sequence) {
+                None => seq_idx += 1,
+                Some(reason) => {
+                    let sequence = self.running.remove(seq_idx);
+                    self.pages.release(&sequence.pages);
+                    sequence.finish(reason);
+                }
+            }
+        }
+    }
+
+    /// Fails what ran in a step that panicked, and begins with fresh state.
+    fn recover(&mut self, message: &str) {
+        self.fail_running(FinishReason::Failed(format!("internal error: {message}")));
+        self.pages = PageAllocator::new(self.limits.n_pages);
+        self.scratch = SamplerScratch::default();
+        self.forward.reset();
+    }
+
+    fn fail_running(&mut self, reason: FinishReason) {
+        for sequence in self.running.drain(..) {
+            sequence.finish(reason.clone());
+        }
+    }
+}
+
+/// Moves the sequences on, and samples for those whose logits came, in the order of the shares.
+fn sample<'a>(
+    running: &mut [Sequence],
+    shares: &[Share],
+    mut rows: impl Iterator<Item = &'a [f32]>,
+    n_vocab: usize,
+    scratch: &mut SamplerScratch,
+    step_began: Instant,
+) {
+    for share in shares {
+        let sequence = &mut running[share.seq_idx];
+        sequence.advance(share, step_began);
+        if share.is_last {
+            let row = rows.next().expect("the pass gives a row for each slice that asked");
+            sequence.sample(&row[..n_vocab], scratch);
+        }
+    }
+}
+
+/// What a panic said.
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a message").to_string()
+}
