@@ -40,6 +40,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next `n_bytes` bytes; `what` names them when they are not there.
+    #[inline]
     pub(crate) fn take(&mut self, n_bytes: u64, what: &str) -> Result<&'a [u8], Problem> {
         let n_left = self.n_left();
         match usize::try_from(n_bytes) {
@@ -48,14 +49,22 @@ impl<'a> Cursor<'a> {
                 self.pos += n;
                 Ok(taken)
             }
-            _ => Err(Problem(format!(
-                "{what} takes {n_bytes} bytes at byte {}, but the file ends after {n_left} more",
-                self.pos
-            ))),
+            _ => Err(self.too_short(n_bytes, what)),
         }
     }
 
+    /// Apart from [`Cursor::take`], which runs for each string of a vocabulary.
+    #[cold]
+    fn too_short(&self, n_bytes: u64, what: &str) -> Problem {
+        let Self { pos, .. } = self;
+        let n_left = self.n_left();
+        Problem(format!(
+            "{what} takes {n_bytes} bytes at byte {pos}, but the file ends after {n_left} more"
+        ))
+    }
+
     /// The next `N` bytes, for a number.
+    #[inline]
     fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], Problem> {
         let bytes = self.take(N as u64, what)?;
         Ok(bytes.try_into().expect("take gives as many bytes as it was asked for"))
@@ -75,6 +84,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A `u64`.
+    #[inline]
     pub(crate) fn u64(&mut self, what: &str) -> Result<u64, Problem> {
         Ok(u64::from_le_bytes(self.array(what)?))
     }
@@ -101,6 +111,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A length of at most `max`, and that many bytes.
+    #[inline]
     pub(crate) fn sized_bytes(&mut self, what: &str, max: u64) -> Result<&'a [u8], Problem> {
         let n_bytes = self.u64(what).map_err(|p| Problem(format!("the length of {}", p.0)))?;
         if n_bytes > max {

@@ -157,7 +157,8 @@ fn array_len(cursor: &mut Cursor<'_>, bytes_each: usize) -> Result<usize, Proble
 
 fn numbers<T, const N: usize>(
     cursor: &mut Cursor<'_>,
-    from_le_bytes: fn([u8; N]) -> T,
+    // Not a function pointer, which would be called for each element.
+    from_le_bytes: impl Fn([u8; N]) -> T,
 ) -> Result<Vec<T>, Problem> {
     let n = array_len(cursor, N)?;
     let bytes = cursor.take((n * N) as u64, "the array")?; // n * N was held against the file
