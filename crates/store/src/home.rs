@@ -1,13 +1,29 @@
 //! The store itself: open it, pull, resolve, list, adopt, verify, remove.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::error::StoreError;
-use crate::hash::Sha256;
-use crate::installed::Installed;
-use crate::progress::Progress;
+use crate::catalogue::Catalogue;
+use crate::checked::{VERIFIED, Verified};
+use crate::error::{ErrorKind, StoreError};
+use crate::hash::{Sha256, hash_file};
+use crate::installed::{Installed, InstalledFile, Licence};
+use crate::lock::{Lock, WhenHeld};
+use crate::manifest::{self, MANIFEST};
+use crate::name::{ModelName, check_word, name_of_file};
+use crate::platform::{self, Stamp};
+use crate::progress::{Progress, Silent};
+use crate::pull;
 use crate::settings::Settings;
 use crate::source::Source;
+use crate::staging::Staging;
+
+/// Models up to this size are hashed on every load: at the 1.5 GB/s and more of a processor with
+/// SHA instructions that is less than a fifth of a second.
+const ALWAYS_HASH_BYTES: u64 = 256 << 20;
+
+/// Longest licence id or link taken from a model file, in characters.
+const STATED_CHARS_MAX: usize = 200;
 
 /// One folder of models.
 #[derive(Debug, Clone)]
@@ -99,23 +115,32 @@ impl VerifyReport {
 impl Store {
     /// `FREEHOLD_HOME`, else `XDG_DATA_HOME/freehold`, else the system's place for a user's data.
     pub fn default_home() -> PathBuf {
-        todo!()
+        if let Some(home) = std::env::var_os("FREEHOLD_HOME").filter(|home| !home.is_empty()) {
+            return PathBuf::from(home);
+        }
+        let data_home = platform::data_home();
+        data_home.map_or_else(|| PathBuf::from(".freehold"), |folder| folder.join("freehold"))
     }
 
     /// Opens the store in `home`, with the environment's [`Settings`]. Creates nothing yet.
     ///
     /// # Errors
-    /// [`StoreError::InvalidSetting`].
+    /// [`StoreError::InvalidSetting`]; [`StoreError::Io`] when the working directory is gone.
     pub fn open(home: &Path) -> Result<Self, StoreError> {
-        Ok(Self::with_settings(home, Settings::from_env()?))
+        Self::with_settings(home, Settings::from_env()?)
     }
 
     /// Opens the store in `home` with settings of the caller's.
-    pub fn with_settings(home: &Path, settings: Settings) -> Self {
-        Self { home: home.to_owned(), settings }
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when `home` is relative and the working directory is gone.
+    pub fn with_settings(home: &Path, settings: Settings) -> Result<Self, StoreError> {
+        // Absolute, so that pip and the manifests of adopted files mean the same folder.
+        let home = std::path::absolute(home).map_err(StoreError::io(home, "finding"))?;
+        Ok(Self { home, settings })
     }
 
-    /// The folder.
+    /// The folder; absolute.
     pub fn home(&self) -> &Path {
         &self.home
     }
@@ -130,8 +155,7 @@ impl Store {
         options: &PullOptions,
         progress: &dyn Progress,
     ) -> Result<Installed, StoreError> {
-        let _ = (source, options, progress, &self.settings);
-        todo!()
+        pull::pull(self, source, options, progress)
     }
 
     /// The installed model called `name` or `publisher/name`.
@@ -139,8 +163,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::UnknownName`], [`StoreError::AmbiguousName`], [`StoreError::BadRecord`].
     pub fn resolve(&self, name: &str) -> Result<Installed, StoreError> {
-        let _ = name;
-        todo!()
+        let full_name = self.full_name_of(name)?;
+        self.installed(&full_name)?.ok_or_else(|| unknown(name))
     }
 
     /// All installed models by full name; an unreadable manifest is an `Err` among them.
@@ -148,10 +172,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] when the store's folders cannot be read.
     pub fn list(&self) -> Result<Vec<Result<Installed, StoreError>>, StoreError> {
-        todo!()
+        let names = self.names()?;
+        Ok(names.iter().filter_map(|name| self.installed(name).transpose()).collect())
     }
 
     /// Adopts an existing GGUF file (all its parts when split) where it is, without copying it.
+    ///
+    /// Adopting the same file again takes its present content as the pinned one.
     ///
     /// # Errors
     /// [`StoreError::BadModel`], [`StoreError::NameTaken`], [`StoreError::InvalidName`].
@@ -161,17 +188,78 @@ impl Store {
         name: Option<&str>,
         progress: &dyn Progress,
     ) -> Result<Installed, StoreError> {
-        let _ = (path, name, progress);
-        todo!()
+        let path = fs::canonicalize(path).map_err(StoreError::io(path, "opening"))?;
+        let file_name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let full_name = named(name, "local", || name_of_file(file_name))?;
+        let opened = open_model(&path)?;
+        let source = path.display().to_string();
+        let _lock = Lock::take(&self.home, &full_name, WhenHeld::Wait, progress)?;
+        if let Some(other) = self.installed(&full_name)?.filter(|other| other.source != source) {
+            let (name, source_installed) = (full_name.to_string(), other.source);
+            return Err(StoreError::NameTaken { name, source_installed });
+        }
+        let mut files = Vec::new();
+        let mut verified = Verified::default();
+        for part in opened.files() {
+            let part = fs::canonicalize(part).map_err(StoreError::io(part, "opening"))?;
+            let (stamp, n_bytes, sha256) = hash_stamped(&part, progress)?;
+            let file = InstalledFile { path: part, n_bytes, sha256 };
+            verified.remember(&file, stamp);
+            files.push(file);
+        }
+        let licence = licence_of(&opened);
+        let installed = Installed {
+            name: full_name.name().to_owned(),
+            publisher: full_name.publisher().to_owned(),
+            files,
+            source,
+            revision: None,
+            licence,
+            adopted: true,
+            date: now(),
+        };
+        let folder = self.folder_of(&full_name);
+        manifest::write(&folder, &installed)?;
+        verified.write(&folder);
+        Ok(installed)
     }
 
-    /// Removes a model: our own files and the manifest; adopted files stay.
+    /// Removes a model: our own files and the manifest; adopted files stay. A download that was
+    /// given up is removed by the same name.
     ///
     /// # Errors
     /// As [`Store::resolve`], and [`StoreError::Busy`].
     pub fn remove(&self, name: &str) -> Result<Removed, StoreError> {
-        let _ = name;
-        todo!()
+        let full_name = self.full_name_of(name)?;
+        let _lock = Lock::take(&self.home, &full_name, WhenHeld::Fail, &Silent)?;
+        let mut removed = Removed { name: full_name.to_string(), n_bytes: 0, kept: Vec::new() };
+        let staged = Staging::folder_of(&self.home, &full_name);
+        if staged.is_dir() {
+            let staging = Staging::open(&self.home, &full_name)?;
+            removed.n_bytes += staging.n_bytes_here();
+            staging.discard()?;
+        }
+        let Some(model) = self.installed(&full_name)? else { return Ok(removed) };
+        let folder = self.folder_of(&full_name);
+        if model.adopted {
+            removed.kept = model.files.into_iter().map(|file| file.path).collect();
+        } else {
+            for file in &model.files {
+                match fs::remove_file(&file.path) {
+                    Ok(()) => removed.n_bytes += file.n_bytes,
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(StoreError::io(&file.path, "removing")(error)),
+                }
+            }
+        }
+        // The manifest goes last: a removal that was cut off can be repeated by name.
+        let _ = fs::remove_file(folder.join(VERIFIED));
+        let path = folder.join(MANIFEST);
+        fs::remove_file(&path).map_err(StoreError::io(&path, "removing"))?;
+        // A folder that holds somebody's own files stays.
+        let _ = fs::remove_dir(&folder);
+        let _ = folder.parent().map(fs::remove_dir);
+        Ok(removed)
     }
 
     /// Hashes every byte of a model again and says what differs.
@@ -179,11 +267,22 @@ impl Store {
     /// # Errors
     /// As [`Store::resolve`]; a difference is no error but stands in the report.
     pub fn verify(&self, name: &str, progress: &dyn Progress) -> Result<VerifyReport, StoreError> {
-        let _ = (name, progress);
-        todo!()
+        let model = self.resolve(name)?;
+        let folder = self.folder_of(&ModelName::new(&model.publisher, &model.name)?);
+        let mut verified = Verified::read(&folder);
+        let mut files = Vec::new();
+        for file in &model.files {
+            files.push(check_file(file, &mut verified, progress)?);
+        }
+        verified.write(&folder);
+        Ok(VerifyReport { name: model.full_name(), files })
     }
 
     /// What `run` and `serve` call before loading: refuses a model that is not as pinned.
+    ///
+    /// A model of up to 256 MiB is hashed every time, which takes a fifth of a second where the
+    /// processor has SHA instructions. A larger one is hashed when [`Store::quick_check`] cannot
+    /// vouch for it: after any write to its files, and on the first load after a pull.
     ///
     /// # Errors
     /// [`StoreError::HashMismatch`], [`StoreError::SizeMismatch`], [`StoreError::FileMissing`].
@@ -192,16 +291,211 @@ impl Store {
         model: &Installed,
         progress: &dyn Progress,
     ) -> Result<(), StoreError> {
-        let _ = (model, progress);
-        todo!()
+        if self.quick_check(model)? && model.n_bytes() > ALWAYS_HASH_BYTES {
+            return Ok(());
+        }
+        let folder = self.folder_of(&ModelName::new(&model.publisher, &model.name)?);
+        let mut verified = Verified::read(&folder);
+        let mut files = Vec::new();
+        for file in &model.files {
+            files.push(check_file(file, &mut verified, progress)?);
+        }
+        verified.write(&folder);
+        VerifyReport { name: model.full_name(), files }.into_result()
     }
 
-    /// Compares length, times and identity with those of the last verification; reads no content.
+    /// Compares length, times and identity of each file with those at its last verification and
+    /// reads no content: `true` when nothing was written since, as far as the file system tells.
+    ///
+    /// It finds every write through this system, also one that sets the old date again. It cannot
+    /// find bytes that changed beneath the file system; `false` means only that hashing is needed.
     ///
     /// # Errors
     /// [`StoreError::SizeMismatch`], [`StoreError::FileMissing`].
     pub fn quick_check(&self, model: &Installed) -> Result<bool, StoreError> {
-        let _ = model;
-        todo!()
+        let folder = self.folder_of(&ModelName::new(&model.publisher, &model.name)?);
+        let verified = Verified::read(&folder);
+        let mut is_unchanged = true;
+        for file in &model.files {
+            let path = file.path.clone();
+            match fs::metadata(&path) {
+                Ok(metadata) if metadata.len() == file.n_bytes => {}
+                Ok(metadata) => {
+                    let (expected, found) = (file.n_bytes, metadata.len());
+                    return Err(StoreError::SizeMismatch { path, expected, found });
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return Err(StoreError::FileMissing { path });
+                }
+                Err(error) => return Err(StoreError::io(&path, "reading")(error)),
+            }
+            is_unchanged &= verified.is_unchanged(file);
+        }
+        Ok(is_unchanged)
     }
+
+    /// The folder of a model.
+    pub(crate) fn folder_of(&self, name: &ModelName) -> PathBuf {
+        self.home.join("models").join(name.publisher()).join(name.name())
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The model of exactly this name, if it is installed.
+    pub(crate) fn installed(&self, name: &ModelName) -> Result<Option<Installed>, StoreError> {
+        manifest::read(&self.folder_of(name), name)
+    }
+
+    /// The full name of what `name` or `publisher/name` means among installed and staged models.
+    fn full_name_of(&self, name: &str) -> Result<ModelName, StoreError> {
+        if let Some((publisher, word)) = name.split_once('/') {
+            return ModelName::new(publisher, word);
+        }
+        check_word("model name", name)?;
+        let mut found: Vec<ModelName> =
+            self.names()?.into_iter().filter(|full| full.name() == name).collect();
+        if found.is_empty() {
+            found = self.staged_names()?.into_iter().filter(|full| full.name() == name).collect();
+        }
+        match <[ModelName; 1]>::try_from(found) {
+            Ok([full_name]) => Ok(full_name),
+            Err(none) if none.is_empty() => Err(unknown(name)),
+            Err(several) => Err(StoreError::AmbiguousName {
+                name: name.to_owned(),
+                candidates: several.iter().map(ModelName::to_string).collect(),
+            }),
+        }
+    }
+
+    /// The names of all folders with a manifest, sorted.
+    fn names(&self) -> Result<Vec<ModelName>, StoreError> {
+        let models = self.home.join("models");
+        let mut names = Vec::new();
+        for publisher in folders_in(&models)? {
+            for name in folders_in(&models.join(&publisher))? {
+                let has_manifest = models.join(&publisher).join(&name).join(MANIFEST).is_file();
+                // A folder of another name is not ours.
+                if let Ok(name) = ModelName::new(&publisher, &name)
+                    && has_manifest
+                {
+                    names.push(name);
+                }
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// The names of downloads that are under way or were given up.
+    fn staged_names(&self) -> Result<Vec<ModelName>, StoreError> {
+        let flat_names = folders_in(&self.home.join("staging"))?;
+        let parse = |flat: &String| {
+            let (publisher, name) = flat.split_once("--")?;
+            ModelName::new(publisher, name).ok()
+        };
+        Ok(flat_names.iter().filter_map(parse).collect())
+    }
+}
+
+/// The full name that a user's wish or else the source gives.
+pub(crate) fn named(
+    wish: Option<&str>,
+    publisher: &str,
+    name: impl FnOnce() -> Result<String, StoreError>,
+) -> Result<ModelName, StoreError> {
+    match wish.map(|wish| wish.split_once('/').unwrap_or((publisher, wish))) {
+        Some((publisher, name)) => ModelName::new(publisher, name),
+        None => ModelName::new(publisher, &name()?),
+    }
+}
+
+/// Opens a GGUF file to see that it is one.
+pub(crate) fn open_model(path: &Path) -> Result<gguf::Gguf, StoreError> {
+    gguf::Gguf::open(path)
+        .map_err(|source| StoreError::BadModel { place: path.display().to_string(), source })
+}
+
+/// The licence as the model file states it; otherwise unknown.
+pub(crate) fn licence_of(model: &gguf::Gguf) -> Licence {
+    let stated = |key: &str| {
+        let text = model.metadata().str(key).ok().flatten()?;
+        // The file may say anything; a manifest and a terminal get one plain line of it.
+        let line: String =
+            text.chars().filter(|c| !c.is_control()).take(STATED_CHARS_MAX).collect();
+        Some(line.trim().to_owned()).filter(|line| !line.is_empty())
+    };
+    match stated("general.license") {
+        Some(id) => Licence { id, url: stated("general.license.link"), ..Licence::unknown() },
+        None => Licence::unknown(),
+    }
+}
+
+/// This moment as RFC 3339 in UTC, whole seconds.
+pub(crate) fn now() -> String {
+    let seconds = jiff::Timestamp::now().as_second();
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| String::new(), |now| now.to_string())
+}
+
+/// Hashes one installed file and says whether it is as pinned.
+fn check_file(
+    file: &InstalledFile,
+    verified: &mut Verified,
+    progress: &dyn Progress,
+) -> Result<FileReport, StoreError> {
+    let (path, expected) = (file.path.clone(), file.sha256);
+    let state = match hash_stamped(&path, progress) {
+        Ok((stamp, _, found)) if found == expected => {
+            verified.remember(file, stamp);
+            FileState::Intact
+        }
+        Ok((_, _, found)) => FileState::Different(found),
+        Err(error) if error.kind() == ErrorKind::NotFound => FileState::Missing,
+        Err(error) => return Err(error),
+    };
+    if state != FileState::Intact {
+        verified.forget(file);
+    }
+    Ok(FileReport { path, expected, state })
+}
+
+/// The stamp of a file taken before its hashing, its length and its hash.
+pub(crate) fn hash_stamped(
+    path: &Path,
+    progress: &dyn Progress,
+) -> Result<(Stamp, u64, Sha256), StoreError> {
+    let metadata = fs::metadata(path).map_err(StoreError::io(path, "reading"))?;
+    let what = path.file_name().unwrap_or_default().to_string_lossy();
+    progress.start(&format!("verifying {what}"), Some(metadata.len()));
+    let hashed = hash_file(path, progress);
+    progress.finish();
+    let (n_bytes, sha256) = hashed?;
+    Ok((Stamp::of(&metadata), n_bytes, sha256))
+}
+
+fn unknown(name: &str) -> StoreError {
+    let catalogue = Catalogue::builtin();
+    let hint = match catalogue.find(name) {
+        Some(entry) => format!("it is in the catalogue but not here yet; pull {}", entry.name),
+        None => {
+            format!("it is not installed, and the catalogue has {}", catalogue.names().join(", "))
+        }
+    };
+    StoreError::UnknownName { name: name.to_owned(), hint }
+}
+
+/// The names of the folders in `folder`; none when it does not exist.
+fn folders_in(folder: &Path) -> Result<Vec<String>, StoreError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(StoreError::io(folder, "reading")(error)),
+    };
+    let is_folder = |entry: &fs::DirEntry| entry.path().is_dir();
+    Ok(entries
+        .flatten()
+        .filter(is_folder)
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect())
 }

@@ -19,14 +19,23 @@
 #![forbid(unsafe_code)]
 
 mod catalogue;
+mod checked;
 mod error;
 mod hash;
 mod home;
 mod installed;
+mod lock;
+mod manifest;
 mod name;
+mod platform;
 mod progress;
+mod pull;
+mod record;
 mod settings;
 mod source;
+mod sources;
+mod staging;
+mod wheel;
 
 pub use catalogue::{Catalogue, Entry, ModelKind};
 pub use error::{ErrorKind, StoreError};

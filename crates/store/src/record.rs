@@ -1,0 +1,59 @@
+//! Small TOML files of ours: read with a bound, written so that a crash leaves the old or the new.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::StoreError;
+use crate::platform;
+
+/// A record is a few lines per file; a split model of a thousand parts stays below this.
+const RECORD_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads a record; `None` when there is none.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StoreError::io(path, "opening")(error)),
+    };
+    let bad = |reason: String| StoreError::BadRecord { path: path.to_owned(), reason };
+    let mut bytes = Vec::new();
+    file.take(RECORD_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(StoreError::io(path, "reading"))?;
+    if bytes.len() as u64 > RECORD_BYTES_MAX {
+        return Err(bad(format!("expected at most {RECORD_BYTES_MAX} bytes")));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| bad(error.to_string()))?;
+    toml::from_str(&text).map(Some).map_err(|error| bad(error.to_string().trim_end().to_owned()))
+}
+
+/// Writes a record: a temporary file beside it, synced, renamed over it, the folder synced.
+pub(crate) fn write<T: Serialize>(path: &Path, record: &T) -> Result<(), StoreError> {
+    let text = toml::to_string(record).map_err(|error| StoreError::BadRecord {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(StoreError::io(folder, "creating the folder"))?;
+    // The process's number keeps two writers apart; the last rename wins, whole.
+    let temporary = path.with_extension(format!("{}.new", std::process::id()));
+    let written = (|| {
+        let mut file = File::create(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        platform::sync_folder(folder)
+    })();
+    written.map_err(|error| {
+        let _ = fs::remove_file(&temporary);
+        if platform::is_disk_full(&error) {
+            return StoreError::DiskFull { path: path.to_owned(), n_bytes_kept: 0 };
+        }
+        StoreError::io(path, "writing")(error)
+    })
+}

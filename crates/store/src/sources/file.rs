@@ -1,0 +1,79 @@
+//! A file on this machine, copied into the store with all its parts.
+//!
+//! Who wants no copy adopts the file instead ([`crate::Store::add`]).
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use super::{Fetched, Job, ModelSource};
+use crate::error::StoreError;
+use crate::hash::CHUNK_BYTES;
+use crate::name::{check_file_name, part_names};
+use crate::platform::Stamp;
+use crate::staging::{Identity, StagedFile};
+
+pub(super) struct FileSource<'a> {
+    pub(super) path: &'a Path,
+}
+
+impl ModelSource for FileSource<'_> {
+    fn needs_network(&self) -> bool {
+        false
+    }
+
+    fn fetch(&self, job: &Job<'_>) -> Result<Fetched, StoreError> {
+        let file_name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        check_file_name(file_name)?;
+        let parts: Vec<_> = part_names(file_name)?
+            .into_iter()
+            .map(|name| (self.path.with_file_name(&name), name))
+            .collect();
+        let mut needed_bytes = 0;
+        for (path, _) in &parts {
+            let metadata = fs::metadata(path).map_err(StoreError::io(path, "reading"))?;
+            needed_bytes += metadata.len();
+        }
+        let what = format!("a copy of {needed_bytes} bytes");
+        job.staging.ask_space(needed_bytes, &what)?;
+        job.progress.start(file_name, Some(needed_bytes));
+        let copied: Result<Vec<_>, _> =
+            parts.iter().map(|(path, file_name)| copy(job, path, file_name)).collect();
+        job.progress.finish();
+        Ok(Fetched { files: copied?, revision: None })
+    }
+}
+
+/// Copies one file; one that changes meanwhile is caught by its stamp.
+fn copy(job: &Job<'_>, path: &Path, file_name: &str) -> Result<StagedFile, StoreError> {
+    let io = |doing| StoreError::io(path, doing);
+    let mut file = File::open(path).map_err(io("opening"))?;
+    let stamp = Stamp::of(&file.metadata().map_err(io("reading"))?);
+    let identity = Identity {
+        what: format!("{}, changed at {} ns", path.display(), stamp.mtime_ns),
+        sha256: None,
+        n_bytes: Some(stamp.n_bytes),
+        etag: None,
+    };
+    let mut partial = job.staging.partial(
+        file_name,
+        identity,
+        job.final_path(file_name).as_deref(),
+        job.progress,
+    )?;
+    // No hash is promised here, so what a killed copy left cannot be checked: begin again.
+    partial.restart()?;
+    let mut buffer = vec![0; CHUNK_BYTES];
+    loop {
+        let n_read = file.read(&mut buffer).map_err(io("reading"))?;
+        if n_read == 0 {
+            break;
+        }
+        partial.append(&buffer[..n_read])?;
+    }
+    if Stamp::of(&file.metadata().map_err(io("reading"))?) != stamp {
+        let reason = "the file changed while it was copied, expected it to stay".to_owned();
+        return Err(StoreError::NotAtSource { place: path.display().to_string(), reason });
+    }
+    partial.complete()
+}

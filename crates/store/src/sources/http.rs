@@ -1,0 +1,263 @@
+//! HTTP as the store needs it: redirects by hand, the token to its own host only, failures sorted.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use reqwest::blocking::Response;
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+};
+use reqwest::{Method, StatusCode, Url};
+
+use crate::error::StoreError;
+use crate::settings::{Settings, install_tls};
+use crate::source::{is_loopback, parse_url};
+
+/// Redirects followed for one request. The Hub needs one or two.
+const N_REDIRECTS_MAX: usize = 8;
+
+/// A connection is made within this time or counts as failed.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Why a request or its body did not work out.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Trying again may help.
+    Passing {
+        /// What happened.
+        reason: String,
+        /// How long the server asks to wait.
+        wait: Option<Duration>,
+    },
+    /// Trying again is no use.
+    Final(StoreError),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// How far redirects are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Follow {
+    /// To the end.
+    All,
+    /// Only on the same host: the answer that leads away is itself the answer.
+    SameOrigin,
+}
+
+/// An HTTP client that knows one secret and one host to tell it to.
+pub(super) struct Client {
+    client: reqwest::blocking::Client,
+    /// The token, ready as a header, and the origin it belongs to.
+    authorization: Option<(HeaderValue, Url)>,
+    pub(super) settings: Settings,
+}
+
+impl Client {
+    /// A client for requests that begin at `home`; `token` goes to the origin of `home` only.
+    pub(super) fn new(
+        settings: &Settings,
+        home: &Url,
+        token: Option<&str>,
+    ) -> Result<Self, StoreError> {
+        install_tls();
+        let mut builder = reqwest::blocking::Client::builder()
+            .user_agent(concat!("freehold/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            // In the blocking client this bounds the wait for the headers and each single read,
+            // not the whole download.
+            .timeout(settings.stall_timeout);
+        if is_loopback(home) {
+            // A proxy would look for its own loopback.
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().map_err(|error| StoreError::Network {
+            place: home.to_string(),
+            reason: describe(error),
+        })?;
+        let authorization = match token {
+            None => None,
+            Some(token) => {
+                let header = HeaderValue::try_from(format!("Bearer {token}"));
+                let mut header = header.map_err(|_| StoreError::InvalidSetting {
+                    name: "HF_TOKEN",
+                    value: "(not shown)".to_owned(),
+                    expected: "expected a token of plain characters".to_owned(),
+                })?;
+                header.set_sensitive(true);
+                Some((header, home.clone()))
+            }
+        };
+        Ok(Self { client, authorization, settings: settings.clone() })
+    }
+
+    /// Sends one request, following redirects as `follow` says. A status of 400 or more, other than
+    /// 416 (which the caller judges), is a [`Failure`].
+    pub(super) fn send(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: &[(HeaderName, HeaderValue)],
+        follow: Follow,
+    ) -> Result<Response, Failure> {
+        let mut at = url.clone();
+        for _ in 0..=N_REDIRECTS_MAX {
+            // The bytes as they are: a packed answer has another length and cannot be resumed.
+            let mut request = self
+                .client
+                .request(method.clone(), at.clone())
+                .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            for (name, value) in headers {
+                request = request.header(name, value);
+            }
+            if let Some((header, home)) = &self.authorization
+                && home.origin() == at.origin()
+            {
+                request = request.header(AUTHORIZATION, header);
+            }
+            let response = request
+                .send()
+                .map_err(|error| Failure::Passing { reason: describe(error), wait: None })?;
+            if !is_redirect(response.status()) {
+                return self.judge(response, &at);
+            }
+            let next = self.redirect_target(&response, &at)?;
+            if follow == Follow::SameOrigin && next.origin() != at.origin() {
+                return Ok(response);
+            }
+            at = next;
+        }
+        let reason = format!("more than {N_REDIRECTS_MAX} redirects, expected an answer");
+        Err(Failure::Final(StoreError::Network { place: show(url), reason }))
+    }
+
+    fn redirect_target(&self, response: &Response, at: &Url) -> Result<Url, Failure> {
+        let refuse =
+            |reason: String| Failure::Final(StoreError::Network { place: show(at), reason });
+        let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+        let location =
+            location.ok_or_else(|| refuse("a redirect without a location".to_owned()))?;
+        let next =
+            at.join(location).map_err(|error| refuse(format!("a redirect to nowhere: {error}")))?;
+        parse_url(next.as_str())
+            .map_err(|expected| refuse(format!("a redirect away: {expected}")))?;
+        // Another host must not be able to make us talk to services of this machine.
+        if is_loopback(&next) && !is_loopback(at) {
+            return Err(refuse("a redirect to this machine itself, expected another".to_owned()));
+        }
+        Ok(next)
+    }
+
+    fn judge(&self, response: Response, at: &Url) -> Result<Response, Failure> {
+        let status = response.status();
+        let place = show(at);
+        if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE {
+            return Ok(response);
+        }
+        let reason = format!("status {status}");
+        Err(match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                let hint = match &self.authorization {
+                    Some(_) => {
+                        "the token in HF_TOKEN may not read this; accept the model's terms \
+                                on its page or use another token"
+                    }
+                    None => "it may need a login; on the Hub set HF_TOKEN",
+                };
+                let (status, hint) = (status.as_u16(), hint.to_owned());
+                Failure::Final(StoreError::AccessDenied { place, status, hint })
+            }
+            StatusCode::NOT_FOUND | StatusCode::GONE => Failure::Final(StoreError::NotAtSource {
+                place,
+                reason: format!("{reason}: there is no such file or revision"),
+            }),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+                Failure::Passing { reason, wait: retry_after(response.headers()) }
+            }
+            status if status.is_server_error() => {
+                Failure::Passing { reason, wait: retry_after(response.headers()) }
+            }
+            _ => Failure::Final(StoreError::Network { place, reason }),
+        })
+    }
+}
+
+/// Counts failures and waits between them; both bounded by the settings.
+pub(super) struct Patience<'a> {
+    settings: &'a Settings,
+    n_failed: u32,
+    n_tries_in_all: u32,
+}
+
+/// Tries of one file in all, however much each gained: a bound on a server that sends crumbs.
+const N_TRIES_IN_ALL_MAX: u32 = 200;
+
+impl<'a> Patience<'a> {
+    pub(super) fn new(settings: &'a Settings) -> Self {
+        Self { settings, n_failed: 0, n_tries_in_all: 0 }
+    }
+
+    /// The last try gained something: the count of failures in a row begins again.
+    pub(super) fn gained(&mut self) {
+        self.n_failed = 0;
+    }
+
+    /// Waits before the next try, or gives up with the reason and the number of tries.
+    pub(super) fn again(
+        &mut self,
+        place: &str,
+        reason: &str,
+        wait: Option<Duration>,
+        note: impl FnOnce(&str),
+    ) -> Result<(), StoreError> {
+        self.n_failed += 1;
+        self.n_tries_in_all += 1;
+        if self.n_failed >= self.settings.n_tries || self.n_tries_in_all >= N_TRIES_IN_ALL_MAX {
+            let n_tries = self.n_tries_in_all;
+            let reason = format!("{reason} (given up after {n_tries} tries)");
+            return Err(StoreError::Network { place: place.to_owned(), reason });
+        }
+        let doubled = self.settings.retry_wait.saturating_mul(1 << (self.n_failed - 1).min(16));
+        let wait =
+            wait.map_or(doubled, |asked| asked.max(doubled)).min(self.settings.retry_wait_max);
+        note(&format!("{reason}; trying again in {:.1} s", wait.as_secs_f64()));
+        std::thread::sleep(wait);
+        Ok(())
+    }
+}
+
+/// An address without its query, which may hold signatures that belong in no log.
+pub(super) fn show(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    url.to_string()
+}
+
+/// A transport error with its causes, without the address.
+fn describe(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// `Retry-After` in seconds; the form with a date is rare and ignored.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}

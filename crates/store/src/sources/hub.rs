@@ -1,0 +1,162 @@
+//! A file of a Hugging Face Hub repository, or of a mirror that behaves like it.
+//!
+//! The Hub answers `GET /OWNER/REPO/resolve/REVISION/PATH` with a redirect to its storage and names
+//! on the way, for files kept in LFS or Xet, the SHA-256 (`X-Linked-Etag`), the length
+//! (`X-Linked-Size`) and the commit (`X-Repo-Commit`). The first request asks for these, the
+//! downloads then name the commit, so that a branch that moves meanwhile cannot mix two versions.
+
+use reqwest::blocking::Response;
+use reqwest::header::{CONTENT_LENGTH, ETAG};
+use reqwest::{Method, Url};
+
+use super::http::{Client, Failure, Follow, Patience, show};
+use super::transfer::{Download, download};
+use super::{Fetched, Job, ModelSource};
+use crate::error::StoreError;
+use crate::hash::Sha256;
+use crate::name::part_names;
+use crate::source::{Source, parse_url};
+
+/// The branch that is meant when none is named.
+const DEFAULT_REVISION: &str = "main";
+
+pub(super) struct HubSource<'a> {
+    /// Always [`Source::Hub`].
+    pub(super) source: &'a Source,
+}
+
+/// What the Hub says about a file.
+struct Description {
+    sha256: Option<Sha256>,
+    n_bytes: Option<u64>,
+    commit: Option<String>,
+}
+
+impl ModelSource for HubSource<'_> {
+    fn needs_network(&self) -> bool {
+        true
+    }
+
+    fn fetch(&self, job: &Job<'_>) -> Result<Fetched, StoreError> {
+        let Source::Hub { owner, repo, path, revision, sha256 } = self.source else {
+            unreachable!("only hub sources are opened as such");
+        };
+        let endpoint = parse_url(&job.settings.hub_endpoint).map_err(|expected| {
+            let value = job.settings.hub_endpoint.clone();
+            StoreError::InvalidSetting { name: "HF_ENDPOINT", value, expected }
+        })?;
+        let client = Client::new(job.settings, &endpoint, job.settings.hub_token.as_deref())?;
+        let (folder, file_name) = path.rsplit_once('/').unwrap_or(("", path));
+        let parts = part_names(file_name)?;
+        if parts.len() > 1 && sha256.is_some() {
+            return Err(StoreError::InvalidSource {
+                value: self.source.to_string(),
+                expected: "expected no #sha256 on a split model, whose parts have one each"
+                    .to_owned(),
+            });
+        }
+        let mut revision = revision.clone().unwrap_or_else(|| DEFAULT_REVISION.to_owned());
+        let mut commit = None;
+        let mut wanted = Vec::new();
+        for file_name in parts {
+            let inner = [folder, &file_name];
+            let inner = inner.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
+            let inner = inner.join("/");
+            let url = resolve_url(&endpoint, &[owner, repo], &revision, &inner)?;
+            let described = describe(&client, job, &url)?;
+            let promised = described.sha256;
+            if let Some((expected, found)) = sha256.zip(promised).filter(|(a, b)| a != b) {
+                return Err(StoreError::HashMismatch { path: show(&url).into(), expected, found });
+            }
+            let place = show(&url);
+            let sha256 = sha256.or(promised).ok_or(StoreError::HashUnknown { place })?;
+            if let Some(found) = described.commit {
+                revision.clone_from(&found);
+                commit = Some(found);
+            }
+            let url = resolve_url(&endpoint, &[owner, repo], &revision, &inner)?;
+            let (what, n_bytes) = (show(&url), described.n_bytes);
+            wanted.push(Download { what, file_name, url, n_bytes, sha256 });
+        }
+        let total: u64 = wanted.iter().filter_map(|wanted| wanted.n_bytes).sum();
+        let here = job.staging.n_bytes_here();
+        let what = format!("{} file(s) of {total} bytes, {here} of them here,", wanted.len());
+        job.staging.ask_space(total.saturating_sub(here), &what)?;
+        let files =
+            wanted.iter().map(|wanted| download(&client, job, wanted)).collect::<Result<_, _>>()?;
+        Ok(Fetched { files, revision: commit })
+    }
+}
+
+/// `ENDPOINT/OWNER/REPO/resolve/REVISION/PATH`, each part escaped; a revision's slashes too.
+fn resolve_url(
+    endpoint: &Url,
+    repo: &[&str],
+    revision: &str,
+    path: &str,
+) -> Result<Url, StoreError> {
+    let mut url = endpoint.clone();
+    let revision = revision.replace('/', "%2F");
+    match url.path_segments_mut() {
+        Ok(mut segments) => {
+            segments.pop_if_empty().extend(repo).push("resolve");
+        }
+        Err(()) => {
+            return Err(StoreError::InvalidSetting {
+                name: "HF_ENDPOINT",
+                value: endpoint.to_string(),
+                expected: "expected an https address".to_owned(),
+            });
+        }
+    }
+    // The escaped slash must not be escaped again, so the revision goes in as it stands; its
+    // characters were checked when the source was read, or are a commit's hexadecimal digits.
+    let prefix = format!("{}/{revision}", url.path());
+    url.set_path(&prefix);
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.extend(path.split('/'));
+    }
+    Ok(url)
+}
+
+/// Asks what the file is, with the same patience as a download.
+fn describe(client: &Client, job: &Job<'_>, url: &Url) -> Result<Description, StoreError> {
+    let mut patience = Patience::new(&client.settings);
+    loop {
+        match client.send(&Method::HEAD, url, &[], Follow::SameOrigin) {
+            Ok(response) => return Ok(read_description(&response)),
+            Err(Failure::Final(error)) => return Err(error),
+            Err(Failure::Passing { reason, wait }) => {
+                patience.again(&show(url), &reason, wait, |note| job.progress.note(note))?;
+            }
+        }
+    }
+}
+
+fn read_description(response: &Response) -> Description {
+    let header = |name: &str| response.headers().get(name)?.to_str().ok();
+    // Small files outside LFS carry the hash of a git object there, which is no SHA-256 and of
+    // another length; it is then simply not read.
+    let etag = header("x-linked-etag").or_else(|| header(ETAG.as_str()));
+    let sha256 = etag.and_then(|etag| etag.trim_start_matches("W/").trim_matches('"').parse().ok());
+    let length = || header(CONTENT_LENGTH.as_str()).filter(|_| response.status().is_success());
+    let n_bytes = header("x-linked-size").or_else(length).and_then(|text| text.trim().parse().ok());
+    let is_commit = |text: &&str| text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let commit = header("x-repo-commit").filter(is_commit).map(str::to_owned);
+    Description { sha256, n_bytes, commit }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_escaped_part_by_part() {
+        let endpoint = Url::parse("https://hub.example/mirror/").unwrap();
+        let url = resolve_url(&endpoint, &["o", "r"], "refs/pr/1", "a b/ü?.gguf").unwrap();
+        assert_eq!(
+            url.as_str(),
+            "https://hub.example/mirror/o/r/resolve/refs%2Fpr%2F1/a%20b/%C3%BC%3F.gguf"
+        );
+    }
+}

