@@ -22,6 +22,8 @@ const N_FF_MAX: usize = 524_288;
 const N_HEADS_MAX: usize = 1024;
 /// Published heads have up to 256 elements.
 const HEAD_DIM_MAX: usize = 1024;
+/// Attention works on 16 elements at a time.
+const HEAD_DIM_STEP: usize = 16;
 /// Published vocabularies have up to 262,144 tokens.
 const N_VOCAB_MAX: usize = 1 << 22;
 /// Positions are `u32` and their products with f64 frequencies stay exact far beyond this.
@@ -46,7 +48,7 @@ pub struct Config {
     pub n_heads: usize,
     /// Heads of keys and values; divides `n_heads`.
     pub n_kv_heads: usize,
-    /// Elements of a head; even.
+    /// Elements of a head; a multiple of 16.
     pub head_dim: usize,
     /// Leading elements of a head that rope rotates; even, at most `head_dim`.
     pub n_rot: usize,
@@ -102,7 +104,7 @@ impl Config {
         }
         let head_dim = head_dim(&keys, n_embd, n_heads)?;
         let n_ctx_train = keys.count("context_length", 1..=N_CTX_MAX, None)?;
-        let n_rot = keys.even("rope.dimension_count", head_dim, Some(head_dim))?;
+        let n_rot = keys.multiple("rope.dimension_count", 2, head_dim, Some(head_dim))?;
         let rope = RopeParams {
             n_rot,
             base: keys.rope_base("rope.freq_base", 10_000.0)?,
@@ -138,11 +140,7 @@ impl Config {
 
     /// The shape of the kv cache.
     pub fn kv_shape(&self) -> KvShape {
-        KvShape {
-            n_layers: self.n_layers,
-            n_kv_heads: self.n_kv_heads,
-            head_dim: self.head_dim,
-        }
+        KvShape { n_layers: self.n_layers, n_kv_heads: self.n_kv_heads, head_dim: self.head_dim }
     }
 
     /// Positions that layer `layer_idx` sees, its own counted; `None` for all.
@@ -161,7 +159,7 @@ fn head_dim(keys: &Keys<'_>, n_embd: usize, n_heads: usize) -> Result<usize, Mod
             return Err(keys.bad("attention.head_count", n_heads, expected));
         }
     };
-    let head_dim = keys.even("attention.key_length", HEAD_DIM_MAX, default)?;
+    let head_dim = keys.multiple("attention.key_length", HEAD_DIM_STEP, HEAD_DIM_MAX, default)?;
     let value_dim = keys.count("attention.value_length", 1..=HEAD_DIM_MAX, Some(head_dim))?;
     if value_dim != head_dim {
         let expected = format!("{head_dim}, as the keys have");
@@ -299,16 +297,23 @@ impl Keys<'_> {
             (None, Some(default)) => default as u64,
             (None, None) => self.metadata.require_u64(&name)?,
         };
-        usize::try_from(value).ok().filter(|value| bounds.contains(value)).ok_or_else(|| {
-            self.bad(key, value, format!("{} to {}", bounds.start(), bounds.end()))
-        })
+        usize::try_from(value)
+            .ok()
+            .filter(|value| bounds.contains(value))
+            .ok_or_else(|| self.bad(key, value, format!("{} to {}", bounds.start(), bounds.end())))
     }
 
-    /// An even integer from 2 to `max`.
-    fn even(&self, key: &str, max: usize, default: Option<usize>) -> Result<usize, ModelError> {
+    /// A multiple of `step` from `step` to `max`.
+    fn multiple(
+        &self,
+        key: &str,
+        step: usize,
+        max: usize,
+        default: Option<usize>,
+    ) -> Result<usize, ModelError> {
         let value = self.count(key, 0..=usize::MAX, default)?;
-        if value == 0 || value > max || !value.is_multiple_of(2) {
-            return Err(self.bad(key, value, format!("an even number from 2 to {max}")));
+        if value == 0 || value > max || !value.is_multiple_of(step) {
+            return Err(self.bad(key, value, format!("a multiple of {step} up to {max}")));
         }
         Ok(value)
     }

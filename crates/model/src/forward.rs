@@ -9,7 +9,9 @@ use crate::arch::Activation;
 use crate::scratch::{Angles, Buffers};
 use crate::weights::{Layer, Linear};
 use crate::{Config, Model, Scratch};
-use kernels::{Activations, AttentionSpec, KvPool, Matrix, Needs, OutMode, PAGE_LEN, Product, Query};
+use kernels::{
+    Activations, AttentionSpec, HeadShape, KvPool, Matrix, Needs, OutMode, PAGE_LEN, Product, Query,
+};
 
 /// One sequence's next tokens in a batch.
 #[derive(Clone, Copy, Debug)]
@@ -109,8 +111,7 @@ impl Model {
         let Config { n_embd, n_heads, n_kv_heads, head_dim, rms_eps, .. } = self.config;
         let cpu = &*self.cpu;
         let window = self.config.window(layer_idx);
-        let Angles { cos, sin } =
-            if window.is_some() { &b.angles_windowed } else { &b.angles };
+        let Angles { cos, sin } = if window.is_some() { &b.angles_windowed } else { &b.angles };
 
         let x = b.activations.set(rows.len(), n_embd);
         cpu.rms_norm(b.hidden, &layer.attn_norm, rms_eps, x);
@@ -124,7 +125,8 @@ impl Model {
             if let Some(norm) = norm {
                 cpu.rms_norm_in_place(x, norm, rms_eps);
             }
-            cpu.rope(x, n_heads, head_dim, self.config.spec.rope_pairing, cos, sin);
+            let heads = HeadShape { n_heads, head_dim };
+            cpu.rope(x, heads, self.config.spec.rope_pairing, cos, sin);
         }
         cpu.kv_write(kv, layer_idx, rows, b.k, b.v);
         let spec = AttentionSpec {

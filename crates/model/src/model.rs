@@ -16,7 +16,6 @@ pub struct Model {
     /// Of the windowed layers, where there are such.
     pub(crate) rope_windowed: Option<Rope>,
     pub(crate) cpu: Arc<Cpu>,
-    weight_bytes: u64,
 }
 
 impl Model {
@@ -26,16 +25,13 @@ impl Model {
     /// Names the first key or tensor that is missing, out of bounds or not supported.
     pub fn load(gguf: &Gguf, cpu: Arc<Cpu>) -> Result<Self, ModelError> {
         let config = Config::from_gguf(gguf)?;
-        let layout = Layout::check(gguf, &config)?;
-        let weight_bytes = layout.packed_bytes();
-        let weights = layout.pack(gguf, &cpu)?;
+        let weights = Layout::check(gguf, &config)?.pack(gguf, &cpu)?;
         Ok(Self {
             rope: Rope::new(&config.rope, weights.rope_divisors.as_deref()),
             rope_windowed: config.windows.as_ref().map(|windows| Rope::new(&windows.rope, None)),
             config,
             weights,
             cpu,
-            weight_bytes,
         })
     }
 
@@ -54,7 +50,7 @@ impl Model {
 
     /// Bytes that the packed weights take.
     pub fn weight_bytes(&self) -> u64 {
-        self.weight_bytes
+        self.weights.n_bytes(&|matrix| matrix.n_bytes() as u64, &|vector| 4 * vector.len() as u64)
     }
 
     /// The shape of the kv cache that [`Model::forward`] writes.

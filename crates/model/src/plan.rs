@@ -4,7 +4,6 @@ use crate::scratch;
 use crate::weights::Layout;
 use crate::{Config, ModelError};
 use gguf::Gguf;
-use kernels::KvPool;
 
 /// What a model will take in memory. All sizes are bytes.
 #[derive(Clone, Debug)]
@@ -28,7 +27,7 @@ impl Plan {
         let config = Config::from_gguf(gguf)?;
         Ok(Self {
             weight_bytes: Layout::check(gguf, &config)?.packed_bytes(),
-            kv_page_bytes: KvPool::page_bytes(config.kv_shape()) as u64,
+            kv_page_bytes: config.kv_shape().page_bytes() as u64,
             config,
         })
     }

@@ -79,7 +79,8 @@ impl Pass<'_> {
                 * match self.config.spec.activation {
                     Activation::Silu => x / (1.0 + (-x).exp()),
                     Activation::GeluTanh => {
-                        let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+                        let inner =
+                            (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
                         0.5 * x * (1.0 + inner.tanh())
                     }
                 };

@@ -82,8 +82,8 @@ impl RopeParams {
             Scaling::Yarn { factor, n_ctx_original, beta_fast, beta_slow } => {
                 // The pair that turns `turns` times over the original context.
                 let pair_of = |turns: f32| {
-                    let wavelength = n_ctx_original as f64
-                        / (f64::from(turns) * 2.0 * std::f64::consts::PI);
+                    let wavelength =
+                        n_ctx_original as f64 / (f64::from(turns) * 2.0 * std::f64::consts::PI);
                     self.n_rot as f64 * libm::log(wavelength)
                         / (2.0 * libm::log(f64::from(self.base)))
                 };
@@ -117,12 +117,8 @@ mod tests {
         let plain = frequencies(Scaling::None, None);
         let linear = frequencies(Scaling::Linear { factor: 4.0 }, None);
         let divided = frequencies(Scaling::None, Some(&[1.0, 2.0, 4.0, 8.0]));
-        let yarn = Scaling::Yarn {
-            factor: 4.0,
-            n_ctx_original: 2048,
-            beta_fast: 32.0,
-            beta_slow: 1.0,
-        };
+        let yarn =
+            Scaling::Yarn { factor: 4.0, n_ctx_original: 2048, beta_fast: 32.0, beta_slow: 1.0 };
         let yarn = frequencies(yarn, None);
         for pair in 0..4 {
             assert_eq!(linear[pair] * 4.0, plain[pair]);
@@ -138,10 +134,8 @@ mod tests {
 
     #[test]
     fn angles_stay_exact_far_out() {
-        let rope = Rope::new(
-            &RopeParams { n_rot: 2, base: 10_000.0, scaling: Scaling::None },
-            None,
-        );
+        let rope =
+            Rope::new(&RopeParams { n_rot: 2, base: 10_000.0, scaling: Scaling::None }, None);
         let (mut cos, mut sin) = ([0.0], [0.0]);
         rope.fill(std::iter::once(1_000_000), &mut cos, &mut sin);
         // An f32 argument reduction would be wrong in the second digit here.

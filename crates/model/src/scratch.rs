@@ -80,8 +80,8 @@ impl Scratch {
             self.floats.resize(n_floats, 0.0);
         }
         let mut rest = self.floats.as_mut_slice();
-        let [logits, output_rows, hidden, block, q, k, v, gate, up, cos, sin, cos_w, sin_w] =
-            lens.map(|len| {
+        let [logits, output_rows, hidden, block, q, k, v, gate, up, cos, sin, cos_w, sin_w] = lens
+            .map(|len| {
                 let (head, tail) = std::mem::take(&mut rest).split_at_mut(len);
                 rest = tail;
                 head
@@ -125,12 +125,16 @@ fn lens(config: &Config, n_tokens: usize, n_outputs: usize) -> [usize; 13] {
     ]
 }
 
+/// Bytes that 32 columns of activations take: as f32, and quantised with their scales and sums.
+const ACTIVATION_BYTES_PER_32: usize = 128 + 48;
+
 /// Bytes of a [`Scratch`] that has served such a batch.
 pub(crate) fn n_bytes(config: &Config, n_tokens: usize, n_outputs: usize) -> u64 {
     let n_floats: usize = lens(config, n_tokens, n_outputs).iter().sum();
     let widest = config.n_embd.max(config.n_ff).max(config.n_heads * config.head_dim);
     let rows = n_tokens * size_of::<Query<'static>>();
-    (4 * n_floats + rows + Activations::n_bytes_for(n_tokens.max(n_outputs), widest)) as u64
+    let activations = widest.div_ceil(32) * ACTIVATION_BYTES_PER_32 * n_tokens;
+    (4 * n_floats + rows + activations) as u64
 }
 
 /// Empties a list and gives its allocation to a list of another lifetime. The standard library

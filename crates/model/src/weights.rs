@@ -9,6 +9,9 @@ use gguf::{Gguf, TensorInfo};
 use kernels::{Cpu, Format, Matrix};
 use std::collections::HashSet;
 
+/// Packed matrices are strips of this many rows, the last one padded.
+const STRIP_ROWS: usize = 16;
+
 /// A checked file: directory entries in the places that the model gives them.
 pub(crate) type Layout<'g> = Weights<&'g TensorInfo, &'g TensorInfo>;
 
@@ -70,29 +73,13 @@ impl<'g> Layout<'g> {
         Ok(layout)
     }
 
-    /// Bytes that the weights take when packed.
+    /// Bytes that the weights will take when packed.
     pub(crate) fn packed_bytes(&self) -> u64 {
-        let matrix = |tensor: &TensorInfo| {
-            let format = Format::from_gguf_id(tensor.ty.id()).expect("the layout was checked");
-            Matrix::packed_bytes(format, tensor.n_rows(), tensor.n_cols()) as u64
+        let matrix = |tensor: &&TensorInfo| {
+            let n_rows = tensor.n_rows().next_multiple_of(STRIP_ROWS);
+            (n_rows * (tensor.n_cols() / tensor.ty.block_len() * tensor.ty.block_bytes())) as u64
         };
-        let vector = |tensor: &TensorInfo| 4 * tensor.n_elements() as u64;
-        let linear = |linear: &Linear<&TensorInfo, &TensorInfo>| {
-            matrix(linear.weight) + linear.bias.map_or(0, vector)
-        };
-        let layers = self.layers.iter().map(|layer| {
-            let linears =
-                [&layer.q, &layer.k, &layer.v, &layer.attn_output, &layer.gate, &layer.up, &layer.down];
-            let norms = [layer.q_norm, layer.k_norm, layer.attn_post_norm, layer.ffn_post_norm];
-            linears.into_iter().map(linear).sum::<u64>()
-                + norms.into_iter().flatten().map(vector).sum::<u64>()
-                + vector(layer.attn_norm)
-                + vector(layer.ffn_norm)
-        });
-        matrix(self.token_embd)
-            + self.output.map_or(0, matrix)
-            + vector(self.output_norm)
-            + layers.sum::<u64>()
+        self.n_bytes(&matrix, &|tensor| 4 * tensor.n_elements() as u64)
     }
 
     /// Packs everything for `cpu`.
@@ -117,6 +104,30 @@ impl<'g> Layout<'g> {
                 .map(|layer| layer.try_map(&matrix, &vector))
                 .collect::<Result<_, _>>()?,
         })
+    }
+}
+
+impl<M, V> Weights<M, V> {
+    /// The sum over all matrices and vectors.
+    pub(crate) fn n_bytes(&self, matrix: &impl Fn(&M) -> u64, vector: &impl Fn(&V) -> u64) -> u64 {
+        let vectors = [Some(&self.output_norm), self.rope_divisors.as_ref()];
+        matrix(&self.token_embd)
+            + self.output.as_ref().map_or(0, matrix)
+            + vectors.into_iter().flatten().map(vector).sum::<u64>()
+            + self.layers.iter().map(|layer| layer.n_bytes(matrix, vector)).sum::<u64>()
+    }
+}
+
+impl<M, V> Layer<M, V> {
+    fn n_bytes(&self, matrix: &impl Fn(&M) -> u64, vector: &impl Fn(&V) -> u64) -> u64 {
+        let linears =
+            [&self.q, &self.k, &self.v, &self.attn_output, &self.gate, &self.up, &self.down];
+        let norms = [Some(&self.attn_norm), Some(&self.ffn_norm)];
+        let more_norms = [&self.q_norm, &self.k_norm, &self.attn_post_norm, &self.ffn_post_norm];
+        let biases = linears.map(|linear| linear.bias.as_ref());
+        let vectors = norms.into_iter().chain(more_norms.map(Option::as_ref)).chain(biases);
+        linears.map(|linear| matrix(&linear.weight)).iter().sum::<u64>()
+            + vectors.flatten().map(vector).sum::<u64>()
     }
 }
 

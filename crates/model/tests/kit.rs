@@ -32,12 +32,7 @@ fn case(folder: &Path, name: &str) -> Case {
         model: Gguf::open(&folder.join(format!("{name}.gguf"))).unwrap(),
         tokens: serde_json::from_value(description["tokens"].clone()).unwrap(),
         n_vocab: serde_json::from_value(description["n_vocab"].clone()).unwrap(),
-        expected: bytes
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|bytes| f32::from_le_bytes(*bytes))
-            .collect(),
+        expected: bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
         description,
     }
 }

@@ -2,9 +2,9 @@
 
 mod support;
 
+use freehold_model::Model;
 use gguf::{TensorType, Value};
 use kernels::{Cpu, Isa};
-use freehold_model::Model;
 use std::error::Error;
 use std::sync::Arc;
 use support::Tiny;
@@ -28,8 +28,7 @@ fn check(expected: &str, architecture: &'static str, spoil: impl FnOnce(&mut Tin
 
 #[test]
 fn unknown_architecture() {
-    let expected =
-        r#"architecture "mamba" is not known; known are llama, qwen2, qwen3, gemma3"#;
+    let expected = r#"architecture "mamba" is not known; known are llama, qwen2, qwen3, gemma3"#;
     check(expected, "llama", |tiny| {
         tiny.set("general.architecture", Value::String("mamba".into()));
     });
@@ -45,12 +44,12 @@ fn numbers_out_of_bounds() {
         ("context_length", Value::U32(0), "0, expected 1 to"),
         ("attention.head_count", Value::U32(0), "0, expected 1 to"),
         ("attention.head_count_kv", Value::U32(3), "3, expected a divisor of the 4 heads"),
-        ("attention.key_length", Value::U32(0), "0, expected an even number from 2 to"),
-        ("attention.key_length", Value::U32(15), "15, expected an even number from 2 to"),
-        ("attention.key_length", Value::U32(1 << 20), "1048576, expected an even number"),
+        ("attention.key_length", Value::U32(0), "0, expected a multiple of 16 up to 1024"),
+        ("attention.key_length", Value::U32(24), "24, expected a multiple of 16 up to 1024"),
+        ("attention.key_length", Value::U32(1 << 20), "1048576, expected a multiple of 16"),
         ("attention.value_length", Value::U32(18), "18, expected 16, as the keys have"),
-        ("rope.dimension_count", Value::U32(18), "18, expected an even number from 2 to 16"),
-        ("rope.dimension_count", Value::U32(3), "3, expected an even number"),
+        ("rope.dimension_count", Value::U32(18), "18, expected a multiple of 2 up to 16"),
+        ("rope.dimension_count", Value::U32(3), "3, expected a multiple of 2"),
         ("rope.freq_base", Value::F32(f32::NAN), "NaN, expected above 1 and at most"),
         ("rope.freq_base", Value::F32(-1.0), "-1, expected above 1"),
         ("attention.layer_norm_rms_epsilon", Value::F32(f32::NAN), "NaN, expected above 0"),
@@ -123,14 +122,10 @@ fn missing_tensors() {
 
 #[test]
 fn tensors_of_another_shape() {
-    check(
-        r#"tensor "blk.1.attn_q.weight": shape [32, 64], expected [64, 64]"#,
-        "llama",
-        |tiny| {
-            tiny.remove_tensor("blk.1.attn_q.weight");
-            tiny.vector("blk.1.attn_q.weight", &[32, 64], 0.0, 1.0);
-        },
-    );
+    check(r#"tensor "blk.1.attn_q.weight": shape [32, 64], expected [64, 64]"#, "llama", |tiny| {
+        tiny.remove_tensor("blk.1.attn_q.weight");
+        tiny.vector("blk.1.attn_q.weight", &[32, 64], 0.0, 1.0);
+    });
     check(r#"tensor "rope_freqs.weight": shape [4], expected [8]"#, "llama", |tiny| {
         tiny.vector("rope_freqs.weight", &[4], 1.0, 0.0);
     });

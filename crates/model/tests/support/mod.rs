@@ -1,9 +1,9 @@
 //! Tiny models with seeded random weights, and ways to run a model that tests share.
 #![allow(dead_code)] // each test binary uses its part
 
+use freehold_model::{LogitsFor, Model, Scratch, Slice};
 use gguf::{Gguf, TensorType, Value, write::Writer};
 use kernels::{Cpu, Isa, KvPool, PAGE_LEN};
-use freehold_model::{LogitsFor, Model, Scratch, Slice};
 use std::sync::Arc;
 
 /// The parts of a tiny model's file, to be changed before it is built.
