@@ -1,6 +1,11 @@
-//! Everything that can go wrong in this crate, in one enum.
+//! Everything that can go wrong in this crate, in one enum; each dialect renders it in its own
+//! error shape, all with the same HTTP status.
 
-/// Why the server could not start, or why a request was refused.
+use axum::http::StatusCode;
+use engine::EngineError;
+use std::time::Duration;
+
+/// Why the server could not start, or why a request was refused or broke off.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
@@ -10,4 +15,148 @@ pub enum ServerError {
     /// The listener failed.
     #[error("listener: {0}")]
     Io(#[from] std::io::Error),
+    /// A field of the request, or the body as a whole, is not what it must be.
+    #[error(transparent)]
+    BadRequest(#[from] BadRequest),
+    /// The request comes from where none is taken: a foreign host name or web page.
+    #[error("{0}")]
+    Forbidden(String),
+    /// There is no such path.
+    #[error("{path}: no such path")]
+    NoSuchPath {
+        /// The path asked for.
+        path: String,
+    },
+    /// The path exists, but not for this method.
+    #[error("{method} {path}: method not allowed, expected the methods of the allow header")]
+    MethodNotAllowed {
+        /// The method used.
+        method: String,
+        /// The path asked for.
+        path: String,
+    },
+    /// No model of this name is served.
+    #[error("model {asked:?} does not exist here, expected one of: {}", .served.join(", "))]
+    ModelNotFound {
+        /// The name asked for.
+        asked: String,
+        /// The names that are served.
+        served: Vec<String>,
+    },
+    /// The body is larger than the server takes.
+    #[error("body: more than {limit} bytes, expected at most {limit}")]
+    BodyTooLarge {
+        /// The bound in bytes.
+        limit: usize,
+    },
+    /// The body did not arrive in time.
+    #[error("body: not complete after {} s", .limit.as_secs())]
+    BodyTimeout {
+        /// The bound.
+        limit: Duration,
+    },
+    /// The body broke off.
+    #[error("body: {0}")]
+    BodyBroken(String),
+    /// The body is compressed or otherwise encoded.
+    #[error("content-encoding: {0:?}: expected an unencoded body")]
+    BodyEncoded(String),
+    /// The prompt leaves no room for an answer. The wording is the one gateways look for.
+    #[error(
+        "this model's maximum context length is {n_ctx} tokens, however the prompt has {n_prompt} \
+         tokens and at least one must be left for the answer"
+    )]
+    ContextOverflow {
+        /// Tokens of the prompt.
+        n_prompt: usize,
+        /// Positions of the context.
+        n_ctx: u32,
+    },
+    /// As many requests are at work or waiting as the server takes.
+    #[error("{0}, try again later")]
+    Overloaded(String),
+    /// The server is going down.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// The engine has stopped or a generation broke off: our failure, not the client's.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Which part of a request is wrong, what it held and what was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct BadRequest {
+    /// Path of the field, like `messages[1].content`; `None` for the body as a whole.
+    pub param: Option<String>,
+    /// The whole message: place, value, expectation.
+    pub message: String,
+    /// A word for programs, like `unknown_parameter`.
+    pub code: Option<&'static str>,
+}
+
+impl BadRequest {
+    /// A field with a value it cannot have; `problem` reads like `"hot": expected a number`.
+    pub(crate) fn field(param: &str, problem: &str) -> Self {
+        Self {
+            param: Some(param.to_owned()),
+            message: format!("{param}: {problem}"),
+            code: Some("invalid_value"),
+        }
+    }
+
+    /// A field that this server knows and cannot honour.
+    pub(crate) fn unsupported(param: &str, why: &str) -> Self {
+        Self { code: Some("unsupported_parameter"), ..Self::field(param, why) }
+    }
+}
+
+impl ServerError {
+    /// The status of a response that says this.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) | Self::ContextOverflow { .. } | Self::BodyBroken(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NoSuchPath { .. } | Self::ModelNotFound { .. } => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyEncoded(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Overloaded(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Config(_) | Self::Io(_) | Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// After how long the same request may be answered; `None` where trying again is useless.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        matches!(self, Self::Overloaded(_) | Self::ShuttingDown).then_some(Duration::from_secs(1))
+    }
+}
+
+impl From<EngineError> for ServerError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::ContextOverflow { n_prompt, n_ctx } => {
+                Self::ContextOverflow { n_prompt, n_ctx }
+            }
+            EngineError::Invalid { field, value, expected } => {
+                BadRequest::field(field, &format!("{value}: expected {expected}")).into()
+            }
+            EngineError::NoChatTemplate => BadRequest::unsupported(
+                "messages",
+                "the model has no chat template (it is a base model): use /v1/completions",
+            )
+            .into(),
+            EngineError::Template(refusal) => BadRequest::field(
+                "messages",
+                &format!("the model's chat template refuses them: {refusal}"),
+            )
+            .into(),
+            EngineError::Overloaded { .. } => Self::Overloaded(error.to_string()),
+            other => Self::Failed(other.to_string()),
+        }
+    }
 }

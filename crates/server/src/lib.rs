@@ -2,16 +2,25 @@
 //!
 //! [`run`] takes a bound listener and the loaded engines and serves them until it is told to stop.
 //! This is the only crate that knows HTTP, JSON on the wire and async; the engine below it is plain
-//! threads and token ids.
+//! threads and token ids. How a request goes is written in `serve`, and nowhere else.
 #![forbid(unsafe_code)]
 
+mod app;
+pub mod dialects;
 mod errors;
+mod gate;
 mod limits;
+mod listen;
+mod serve;
 
-pub use errors::ServerError;
+pub use errors::{BadRequest, ServerError};
 pub use limits::Limits;
 
+use engine::Sampling;
 use std::future::Future;
+
+/// Of this build.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What a server serves, and within which bounds.
 pub struct Config {
@@ -20,11 +29,13 @@ pub struct Config {
     pub models: Vec<(String, engine::Engine)>,
     /// The bounds on bodies, counts and times.
     pub limits: Limits,
-    /// Web origins (`https://chat.example`) whose pages may call this server; empty: none, which
-    /// is the default.
+    /// What requests that do not say get; see [`default_sampling`].
+    pub default_sampling: Sampling,
+    /// Web origins (`https://chat.example`) whose pages may call this server, `*` for all; empty:
+    /// none, which is the default.
     pub allowed_origins: Vec<String>,
-    /// Host names accepted in the `Host` header beside the loopback names when the server listens
-    /// on a loopback address.
+    /// Host names accepted in the `Host` header beside `localhost` and addresses when a connection
+    /// arrives on loopback; a proxy in front of the server may need one.
     pub allowed_hosts: Vec<String>,
 }
 
@@ -34,24 +45,30 @@ impl Config {
         Self {
             models,
             limits: Limits::default(),
+            default_sampling: default_sampling(),
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
         }
     }
 }
 
+/// Sampling for requests that do not say: temperature 0.8 and the nucleus of 0.95, as llama-server
+/// has them. OpenAI's 1.0 and 1.0 suit models of a hundred times the size; small ones ramble.
+pub fn default_sampling() -> Sampling {
+    Sampling { temperature: 0.8, top_p: 0.95, ..Sampling::default() }
+}
+
 /// Serves `config` on `listener` until `shutdown` is ready, then stops accepting, lets the answers
 /// in flight finish for [`Limits::shutdown_grace`], tells the rest with an error event, and returns.
+/// Must be called within a tokio runtime with IO and time enabled.
 ///
 /// # Errors
-/// [`ServerError::Config`] when the configuration cannot be served (no model, a name twice), and
-/// [`ServerError::Io`] when the listener's own address cannot be read. A failed connection or
-/// request ends neither the server nor this future.
+/// [`ServerError::Config`] when the configuration cannot be served (no model, a name twice). A
+/// failed connection or request ends neither the server nor this future.
 pub async fn run(
     listener: tokio::net::TcpListener,
     config: Config,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServerError> {
-    let _ = (listener, config, shutdown);
-    todo!()
+    listen::run(listener, config, shutdown).await
 }

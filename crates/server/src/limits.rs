@@ -1,26 +1,33 @@
 //! The named bounds of the service, each with its reason.
+//!
+//! Bounds that belong to generation itself (stop strings, logit biases, log-probabilities, waiting
+//! requests) are the engine's and are not repeated here.
 
 use std::time::Duration;
 
 /// The bounds on bodies, counts and times. Every one can be changed by the operator.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Largest request body in bytes. 16 MiB holds any prompt that a context can take.
+    /// Largest request body in bytes. A context of 128 Ki tokens is about 0.6 MB of text; JSON can
+    /// blow up some 25 times when it is read, so this also bounds memory.
     pub n_body_bytes: usize,
-    /// How long a client may take to send a request's head.
+    /// How long a client may take to send a request's head; also how long an idle connection is
+    /// kept. Longer than the pools of common clients keep theirs (5 s), so that they close first.
     pub header_timeout: Duration,
     /// How long a client may take to send a request's body.
     pub body_timeout: Duration,
     /// Open connections; more wait in the system's accept queue.
     pub n_connections: usize,
-    /// Generations at work at once over all models; more are refused with 429.
+    /// Requests at work at once over all models; more are refused with 429. Each holds its body,
+    /// then its prompt and its events.
     pub n_requests: usize,
-    /// Most alternatives (`n`, and prompts times `n`) of one request.
+    /// Requests being read as JSON, rendered and tokenized at once; the others of
+    /// [`Limits::n_requests`] wait. The memory of the JSON trees is this many times one body's.
+    pub n_preparing: usize,
+    /// Most alternatives (`n`) of one prompt.
+    pub n_choices_per_prompt: usize,
+    /// Most prompts times alternatives of one request.
     pub n_choices: usize,
-    /// Most stop strings of one request.
-    pub n_stops: usize,
-    /// Longest stop string in bytes.
-    pub n_stop_bytes: usize,
     /// Silence on a stream after which a comment line is sent, so that proxies keep it open.
     pub keep_alive: Duration,
     /// How long answers in flight may go on after shutdown was asked for.
@@ -30,14 +37,14 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            n_body_bytes: 16 << 20,
-            header_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(60),
+            n_body_bytes: 4 << 20,
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(30),
             n_connections: 512,
             n_requests: 64,
-            n_choices: 16,
-            n_stops: 16,
-            n_stop_bytes: 1024,
+            n_preparing: 4,
+            n_choices_per_prompt: 16,
+            n_choices: 128,
             keep_alive: Duration::from_secs(15),
             shutdown_grace: Duration::from_secs(20),
         }

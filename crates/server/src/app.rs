@@ -1,0 +1,301 @@
+//! What all requests share, the routes, and what wraps every response.
+
+use crate::dialects::openai::chat::Chat;
+use crate::dialects::openai::completions::Completions;
+use crate::dialects::{Dialect, openai};
+use crate::errors::ServerError;
+use crate::gate::{Gate, Passed};
+use crate::limits::Limits;
+use crate::serve::{error_response, json_response, serve};
+use crate::{Config, VERSION};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, Path, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
+use axum::routing::{get, post};
+use engine::{Engine, Sampling};
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+/// Longest request id that is taken over from a client.
+const N_ID_CHARS: usize = 128;
+
+/// What all requests share.
+pub(crate) struct App {
+    models: Vec<Arc<Served>>,
+    pub(crate) limits: Limits,
+    pub(crate) default_sampling: Sampling,
+    seats: Arc<Semaphore>,
+    /// Turns at parsing, rendering and tokenizing.
+    pub(crate) preparing: Arc<Semaphore>,
+    /// Becomes true when answers still in flight must end.
+    pub(crate) over: watch::Receiver<bool>,
+    gate: Gate,
+}
+
+/// One served model.
+pub(crate) struct Served {
+    pub(crate) name: String,
+    pub(crate) engine: Engine,
+    pub(crate) fingerprint: String,
+    card: openai::ModelCard,
+}
+
+impl App {
+    pub(crate) fn new(config: Config, over: watch::Receiver<bool>) -> Result<Self, ServerError> {
+        if config.models.is_empty() {
+            return Err(ServerError::Config("models: none given, expected at least one".into()));
+        }
+        let mut names = HashSet::new();
+        if let Some((name, _)) = config.models.iter().find(|(name, _)| !names.insert(name.as_str()))
+        {
+            let problem = format!("models: {name:?} given twice, expected each name once");
+            return Err(ServerError::Config(problem));
+        }
+        let created = unix_seconds();
+        let served = |(name, engine): (String, Engine)| {
+            let info = engine.info();
+            let card = openai::ModelCard::new(name.clone(), created, info, engine.template());
+            let fingerprint = fingerprint(info);
+            Arc::new(Served { name, fingerprint, card, engine })
+        };
+        Ok(Self {
+            models: config.models.into_iter().map(served).collect(),
+            seats: Arc::new(Semaphore::new(config.limits.n_requests)),
+            preparing: Arc::new(Semaphore::new(config.limits.n_preparing)),
+            default_sampling: config.default_sampling,
+            limits: config.limits,
+            over,
+            gate: Gate::new(&config.allowed_hosts, &config.allowed_origins),
+        })
+    }
+
+    /// A place among the requests at work.
+    pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit, ServerError> {
+        self.seats.clone().try_acquire_owned().map_err(|_| {
+            ServerError::Overloaded(format!("{} requests are at work", self.limits.n_requests))
+        })
+    }
+
+    /// The model of this name, or the first where none is named.
+    pub(crate) fn model(&self, name: Option<&str>) -> Result<Arc<Served>, ServerError> {
+        let found = match name {
+            None => self.models.first(),
+            Some(name) => self.models.iter().find(|served| served.name == name),
+        };
+        found.cloned().ok_or_else(|| ServerError::ModelNotFound {
+            asked: crate::dialects::fields::short(name.unwrap_or_default()),
+            served: self.models.iter().map(|served| served.name.clone()).collect(),
+        })
+    }
+}
+
+/// One word for what answers: it changes with the build and with the shape of the model. The
+/// instruction set and the threads are not in it, since they change no result.
+fn fingerprint(info: &engine::ModelInfo) -> String {
+    let parts = format!(
+        "{VERSION} {} {} {} {} {} {}",
+        info.architecture,
+        info.name.as_deref().unwrap_or_default(),
+        info.n_layers,
+        info.n_vocab,
+        info.n_ctx_train,
+        info.weight_bytes
+    );
+    // FNV-1a, 64 bits: no secret, only a short name that stays the same from start to start.
+    let hash = parts.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("fp_{hash:016x}")
+}
+
+/// One request's name and when it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    /// From the client where it sent a sane one.
+    pub(crate) id: String,
+    pub(crate) started: Instant,
+}
+
+impl Arrival {
+    fn new(headers: &HeaderMap) -> Self {
+        let sane = |id: &&str| {
+            let is_sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte);
+            (1..=N_ID_CHARS).contains(&id.len()) && id.bytes().all(is_sane)
+        };
+        let given = headers.get("x-request-id").and_then(|id| id.to_str().ok()).filter(sane);
+        let id = given.map_or_else(|| format!("req_{}", random_hex()), str::to_owned);
+        Self { id, started: Instant::now() }
+    }
+
+    /// The random part of the answer's id. Not the request's: a client may send one twice.
+    pub(crate) fn answer_id(&self) -> String {
+        random_hex()
+    }
+
+    /// When the answer began.
+    pub(crate) fn unix_seconds(&self) -> u64 {
+        unix_seconds()
+    }
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}
+
+/// 32 hexadecimal digits that do not come twice. Names, not secrets: the standard library's
+/// hasher is keyed at random for each process and differs with each instance.
+fn random_hex() -> String {
+    let hash = || RandomState::new().hash_one(SystemTime::now());
+    format!("{:016x}{:016x}", hash(), hash())
+}
+
+/// The address at which a connection arrived.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Local(pub(crate) SocketAddr);
+
+/// All routes. The list of models and the plain ones ask for no rights.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/", get(root))
+        .route("/health", get(health))
+        .route("/version", get(version))
+        .route("/v1/models", get(models))
+        .route("/v1/models/{*id}", get(model))
+        .route("/v1/chat/completions", post(generate::<Chat>))
+        .route("/v1/completions", post(generate::<Completions>))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(app.clone(), wrap))
+        .with_state(app)
+}
+
+/// `uri` with its path in the form that the routes have: clients join base addresses and paths
+/// with one slash too many. `None` where it is so already.
+pub(crate) fn plain_path(uri: &Uri) -> Option<Uri> {
+    let path = uri.path();
+    if !path.contains("//") && (path.len() == 1 || !path.ends_with('/')) {
+        return None;
+    }
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    format!("/{}{query}", parts.join("/")).parse().ok()
+}
+
+/// Around every request: its name, the gate, and the headers that every response carries.
+async fn wrap(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response<Body> {
+    let arrival = Arrival::new(request.headers());
+    let local = request.extensions().get::<Local>().copied();
+    let passed = app.gate.check(local.map(|Local(address)| address), &request);
+    let mut response = match &passed {
+        Err(error) => refuse(error),
+        Ok(passed) if passed.is_preflight(&request) => passed.preflight_response(&request),
+        Ok(_) => {
+            request.extensions_mut().insert(arrival.clone());
+            next.run(request).await
+        }
+    };
+    let headers = response.headers_mut();
+    if let Ok(Passed { origin: Some(origin) }) = &passed {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(header::VARY, HeaderValue::from_static("origin"));
+        let exposed = HeaderValue::from_static("x-request-id, retry-after");
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    }
+    let id = HeaderValue::from_str(&arrival.id).expect("sane ids are visible ASCII");
+    headers.insert("x-request-id", id);
+    response
+}
+
+async fn generate<D: Dialect + 'static>(
+    State(app): State<Arc<App>>,
+    Extension(arrival): Extension<Arrival>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    serve::<D>(app, arrival, headers, body).await
+}
+
+async fn models(State(app): State<Arc<App>>) -> Response<Body> {
+    let cards = app.models.iter().map(|served| &served.card);
+    json_response(StatusCode::OK, openai::list_body(cards))
+}
+
+async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response<Body> {
+    match app.model(Some(&id)) {
+        Ok(served) => json_response(StatusCode::OK, openai::model_body(&served.card)),
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn root() -> String {
+    format!("freehold {VERSION} is running\n")
+}
+
+/// Models are loaded before the server listens, so that whoever reaches this finds it healthy.
+async fn health() -> Response<Body> {
+    json_response(StatusCode::OK, r#"{"status":"ok"}"#.to_owned())
+}
+
+async fn version() -> Response<Body> {
+    json_response(StatusCode::OK, format!(r#"{{"version":"{VERSION}"}}"#))
+}
+
+async fn no_such_path(uri: Uri) -> Response<Body> {
+    refuse(&ServerError::NoSuchPath { path: crate::dialects::fields::short(uri.path()) })
+}
+
+/// The router adds `Allow`.
+async fn method_not_allowed(method: Method, uri: Uri) -> Response<Body> {
+    let path = crate::dialects::fields::short(uri.path());
+    refuse(&ServerError::MethodNotAllowed { method: method.to_string(), path })
+}
+
+/// A refusal outside any dialect's own routes, in OpenAI's shape: the family that has `/v1`.
+fn refuse(error: &ServerError) -> Response<Body> {
+    error_response(error, openai::error_body(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn superfluous_slashes_are_taken_out() {
+        let check = |uri: &str, expected: Option<&str>| {
+            let found = plain_path(&uri.parse().unwrap()).map(|uri| uri.to_string());
+            assert_eq!(found.as_deref(), expected, "{uri}");
+        };
+        check("/", None);
+        check("/v1/models", None);
+        check("/v1/models/", Some("/v1/models"));
+        check("//v1//models?x=/", Some("/v1/models?x=/"));
+        check("//", Some("/"));
+    }
+
+    #[test]
+    fn only_sane_request_ids_are_taken_over() {
+        let check = |id: &str, taken: bool| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-request-id", HeaderValue::from_str(id).unwrap());
+            assert_eq!(Arrival::new(&headers).id == id, taken, "{id}");
+        };
+        check("trace-1.2:a/b_C", true);
+        check("", false);
+        check("two words", false);
+        check("<script>", false);
+        check(&"a".repeat(N_ID_CHARS), true);
+        check(&"a".repeat(N_ID_CHARS + 1), false);
+    }
+
+    #[test]
+    fn random_names_differ() {
+        let names: HashSet<String> = (0..1000).map(|_| random_hex()).collect();
+        assert_eq!(names.len(), 1000);
+    }
+}

@@ -1,0 +1,179 @@
+//! API families on the wire. A dialect is its wire types, `parse` and `render`, nothing else: it
+//! never calls the engine, never waits, and does not know the time or the network.
+//!
+//! What a dialect understood is a [`Call`], the same for every family; what comes back from the
+//! engine is turned into bytes by its [`Reply`].
+
+pub(crate) mod fields;
+pub mod openai;
+
+use crate::errors::{BadRequest, ServerError};
+use crate::limits::Limits;
+use engine::{FinishReason, Sampling, TokenInfo};
+use serde_json::{Map, Value};
+
+/// One route's parse and render.
+pub(crate) trait Dialect {
+    /// The request as read from the wire.
+    type Request: Send + 'static;
+    /// The renderer of its answer.
+    type Reply: Reply;
+
+    /// Reads a body. Everything that can be known to be wrong without a model is found here.
+    fn parse(body: &[u8], limits: &Limits) -> Result<Self::Request, BadRequest>;
+
+    /// What the request asks of a model.
+    fn call(request: &Self::Request) -> &Call;
+
+    /// The renderer; `prompts` are the token ids of the call's prompts.
+    fn reply(request: Self::Request, answer: Answer, prompts: &[Vec<u32>]) -> Self::Reply;
+
+    /// The body that says `error` in this family's shape.
+    fn error_body(error: &ServerError) -> String;
+}
+
+/// What a request asks of a model, in no family's words.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// The model's name; `None`: the server's first.
+    pub model: Option<String>,
+    /// What to continue.
+    pub prompts: Prompts,
+    /// Alternatives for each prompt, at least 1.
+    pub n_per_prompt: usize,
+    /// Most tokens of each alternative; `None`: to the end of the context.
+    pub max_tokens: Option<u32>,
+    /// How tokens are chosen.
+    pub sampling: SamplingAsk,
+    /// Where generation stops.
+    pub stop: Vec<String>,
+    /// Go on past the model's end tokens.
+    pub ignore_eos: bool,
+    /// Report log-probabilities, with so many likeliest alternatives.
+    pub logprobs: Option<u32>,
+    /// In one piece or as it comes.
+    pub delivery: Delivery,
+}
+
+/// What a call wants continued.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Prompts {
+    /// A conversation for the model's chat template.
+    Chat {
+        /// The messages as a JSON array, in the form that templates expect: roles `system`,
+        /// `user`, `assistant`, `tool`; content a string; a call's arguments an object.
+        messages: Value,
+        /// Further variables of the template.
+        kwargs: Map<String, Value>,
+    },
+    /// Plain texts, each answered on its own.
+    Plain(Vec<PlainPrompt>),
+}
+
+/// A text to continue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlainPrompt {
+    /// To be tokenized, special tokens included.
+    Text(String),
+    /// Already token ids, used as they are.
+    Tokens(Vec<u32>),
+}
+
+/// How an answer is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// One body when everything is there.
+    Whole,
+    /// Server-sent events as they come.
+    Stream,
+}
+
+/// The sampling settings that a request states; the others are the server's defaults.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[allow(missing_docs)] // The fields of `engine::Sampling`, which documents them.
+pub struct SamplingAsk {
+    pub temperature: Option<f32>,
+    pub top_k: Option<u32>,
+    pub top_p: Option<f32>,
+    pub min_p: Option<f32>,
+    pub repetition_penalty: Option<f32>,
+    pub presence_penalty: Option<f32>,
+    pub frequency_penalty: Option<f32>,
+    pub logit_bias: Vec<(u32, f32)>,
+    pub seed: Option<u64>,
+}
+
+impl SamplingAsk {
+    /// These settings, and `defaults` where the request says nothing.
+    pub fn over(&self, defaults: &Sampling) -> Sampling {
+        Sampling {
+            temperature: self.temperature.unwrap_or(defaults.temperature),
+            top_k: self.top_k.unwrap_or(defaults.top_k),
+            top_p: self.top_p.unwrap_or(defaults.top_p),
+            min_p: self.min_p.unwrap_or(defaults.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(defaults.repetition_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(defaults.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(defaults.frequency_penalty),
+            logit_bias: if self.logit_bias.is_empty() {
+                defaults.logit_bias.clone()
+            } else {
+                self.logit_bias.clone()
+            },
+            seed: self.seed.or(defaults.seed),
+        }
+    }
+}
+
+/// What every part of one answer says about itself.
+pub(crate) struct Answer {
+    /// Random part of the answer's id.
+    pub(crate) id: String,
+    /// Unix seconds.
+    pub(crate) created: u64,
+    /// The model's name as served.
+    pub(crate) model: String,
+    /// Build and model in one word.
+    pub(crate) fingerprint: String,
+    /// Names of the tokens.
+    pub(crate) vocabulary: Box<dyn Vocabulary>,
+}
+
+/// What a renderer may ask about token ids.
+pub(crate) trait Vocabulary: Send {
+    /// The bytes that the token stands for; not always whole characters.
+    fn token_bytes(&self, id: u32) -> Vec<u8>;
+}
+
+/// Tokens that were worked on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Of the prompts, each counted once however many alternatives it has.
+    pub(crate) n_prompt: u64,
+    /// Sampled, over all alternatives.
+    pub(crate) n_generated: u64,
+}
+
+/// One alternative, complete.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Choice {
+    pub(crate) text: String,
+    pub(crate) tokens: Vec<TokenInfo>,
+    pub(crate) reason: FinishReason,
+}
+
+/// Turns one request's events into the family's bytes: either the stream calls, in the order
+/// `open`, any of `text` and `done`, then `close` or `fail`; or `whole`, once.
+pub(crate) trait Reply: Send + 'static {
+    /// What a stream says before any text.
+    fn open(&mut self, out: &mut String);
+    /// More of one alternative.
+    fn text(&mut self, choice_idx: usize, text: &str, tokens: &[TokenInfo], out: &mut String);
+    /// The end of one alternative.
+    fn done(&mut self, choice_idx: usize, reason: &FinishReason, out: &mut String);
+    /// The end of a stream that went well.
+    fn close(&mut self, usage: Usage, out: &mut String);
+    /// The end of a stream that broke off.
+    fn fail(&mut self, error: &ServerError, out: &mut String);
+    /// The whole answer in one body.
+    fn whole(&mut self, choices: &[Choice], usage: Usage) -> String;
+}

@@ -1,0 +1,90 @@
+//! The OpenAI family: chat completions, completions, the list of models, its errors.
+//!
+//! A parameter is honoured, or refused with a 400 that names it; the few that are taken without
+//! effect are listed by name in `settings`.
+
+pub mod chat;
+pub mod completions;
+mod errors;
+mod logprobs;
+mod messages;
+mod models;
+mod settings;
+
+pub use chat::ChatRequest;
+pub use completions::CompletionRequest;
+pub(crate) use errors::error_body;
+pub(crate) use models::{ModelCard, list_body, model_body};
+
+use crate::errors::{BadRequest, ServerError};
+use crate::limits::Limits;
+use engine::FinishReason;
+use serde::Serialize;
+
+/// Reads the body of `POST /v1/chat/completions`.
+///
+/// # Errors
+/// The first thing that is wrong, by field path, value and expectation.
+pub fn parse_chat(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadRequest> {
+    chat::parse(body, limits)
+}
+
+/// Reads the body of `POST /v1/completions`.
+///
+/// # Errors
+/// The first thing that is wrong, by field path, value and expectation.
+pub fn parse_completion(body: &[u8], limits: &Limits) -> Result<CompletionRequest, BadRequest> {
+    completions::parse(body, limits)
+}
+
+/// `usage` on the wire.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct UsageBody {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+}
+
+impl From<super::Usage> for UsageBody {
+    fn from(usage: super::Usage) -> Self {
+        Self {
+            prompt_tokens: usage.n_prompt,
+            completion_tokens: usage.n_generated,
+            total_tokens: usage.n_prompt + usage.n_generated,
+        }
+    }
+}
+
+/// `finish_reason` on the wire. Clients know a fixed set of words, so every other end (those are
+/// told as errors) would have to be one of these.
+fn finish_word(reason: &FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Length => "length",
+        _ => "stop",
+    }
+}
+
+/// One event of a stream: a line of data and a blank line. JSON escapes every line break, so the
+/// body is one line.
+fn push_event(body: &impl Serialize, out: &mut String) {
+    out.push_str("data: ");
+    out.push_str(&to_json(body));
+    out.push_str("\n\n");
+}
+
+/// The end marker of a stream.
+fn push_end(out: &mut String) {
+    out.push_str("data: [DONE]\n\n");
+}
+
+/// The end of a stream that broke off: SDKs raise on a top-level `error`.
+fn push_failure(error: &ServerError, out: &mut String) {
+    out.push_str("data: ");
+    out.push_str(&error_body(error));
+    out.push_str("\n\n");
+    push_end(out);
+}
+
+fn to_json(body: &impl Serialize) -> String {
+    serde_json::to_string(body).expect("wire types have string keys and finite numbers")
+}

@@ -1,0 +1,288 @@
+//! `POST /v1/completions`: its request, and its answers whole and streamed.
+//!
+//! Prompts are texts or token ids, one or many; the alternatives of prompt `i` have the indices
+//! from `i * n`.
+
+use super::logprobs::{self, LegacyLogprobs};
+use super::{
+    UsageBody, error_body, finish_word, push_end, push_event, push_failure, settings, to_json,
+};
+use crate::dialects::fields::{Fields, as_integer, wrong};
+use crate::dialects::{Answer, Call, Choice, Dialect, PlainPrompt, Prompts, Reply, Usage};
+use crate::errors::{BadRequest, ServerError};
+use crate::limits::Limits;
+use engine::{FinishReason, TokenInfo};
+use serde::Serialize;
+use serde_json::Value;
+
+/// Tokens of an answer where the request does not say: OpenAI's number for this route, so that
+/// the same client gets the same length here.
+const MAX_TOKENS_DEFAULT: u32 = 16;
+/// Most alternatives beside each token on this route (OpenAI's limit).
+const N_LOGPROBS: i64 = 5;
+
+/// A completion request that was understood in full.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompletionRequest {
+    /// What it asks of the model.
+    pub call: Call,
+    /// Whether the answer begins with the prompt.
+    pub echo: bool,
+    /// Whether a stream ends with a chunk that holds the usage.
+    pub include_usage: bool,
+}
+
+/// The route.
+pub(crate) struct Completions;
+
+impl Dialect for Completions {
+    type Request = CompletionRequest;
+    type Reply = CompletionReply;
+
+    fn parse(body: &[u8], limits: &Limits) -> Result<CompletionRequest, BadRequest> {
+        parse(body, limits)
+    }
+
+    fn call(request: &CompletionRequest) -> &Call {
+        &request.call
+    }
+
+    fn reply(request: CompletionRequest, answer: Answer, prompts: &[Vec<u32>]) -> CompletionReply {
+        let n_per_prompt = request.call.n_per_prompt;
+        let echoes = match (&request.call.prompts, request.echo) {
+            (Prompts::Plain(plain), true) => {
+                let echo = |(prompt, ids): (_, &Vec<u32>)| echo(prompt, ids, &answer);
+                plain.iter().zip(prompts).map(echo).collect()
+            }
+            _ => vec![String::new(); prompts.len()],
+        };
+        CompletionReply {
+            id: format!("cmpl-{}", answer.id),
+            n_chars: vec![0; prompts.len() * n_per_prompt],
+            echoes,
+            n_per_prompt,
+            logprobs: request.call.logprobs.is_some(),
+            include_usage: request.include_usage,
+            answer,
+        }
+    }
+
+    fn error_body(error: &ServerError) -> String {
+        error_body(error)
+    }
+}
+
+/// A prompt as text.
+fn echo(prompt: &PlainPrompt, ids: &[u32], answer: &Answer) -> String {
+    match prompt {
+        PlainPrompt::Text(text) => text.clone(),
+        PlainPrompt::Tokens(_) => {
+            let bytes: Vec<u8> =
+                ids.iter().flat_map(|&id| answer.vocabulary.token_bytes(id)).collect();
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+    }
+}
+
+pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<CompletionRequest, BadRequest> {
+    let mut fields = Fields::parse(body)?;
+    let settings = settings::take(&mut fields, limits)?;
+    let max_tokens = fields.count("max_tokens", 1)?.unwrap_or(MAX_TOKENS_DEFAULT);
+    let logprobs = fields.integer("logprobs", 0..=N_LOGPROBS)?.map(|n_top| n_top as u32);
+    let echo = fields.flag("echo")?.unwrap_or(false);
+    if echo && logprobs.is_some() {
+        let why = "with \"echo\": true: this server has no log-probabilities of prompts";
+        return Err(BadRequest::unsupported("logprobs", why));
+    }
+    if fields.text("suffix")?.is_some_and(|suffix| !suffix.is_empty()) {
+        let why = "given: this server does not fill in the middle";
+        return Err(BadRequest::unsupported("suffix", why));
+    }
+    if let Some(best_of) = fields.count("best_of", 1)?
+        && best_of as usize != settings.n
+    {
+        let why = format!("{best_of}: expected the value of \"n\" ({}) or nothing", settings.n);
+        return Err(BadRequest::unsupported("best_of", &why));
+    }
+    let prompts = take_prompts(&mut fields)?;
+    if prompts.len().saturating_mul(settings.n) > limits.n_choices {
+        let problem = format!(
+            "{} prompts times {} alternatives: expected at most {} in all",
+            prompts.len(),
+            settings.n,
+            limits.n_choices
+        );
+        return Err(BadRequest::field("prompt", &problem));
+    }
+    fields.refuse_rest()?;
+    Ok(CompletionRequest {
+        call: Call {
+            model: settings.model,
+            prompts: Prompts::Plain(prompts),
+            n_per_prompt: settings.n,
+            max_tokens: Some(max_tokens),
+            sampling: settings.sampling,
+            stop: settings.stop,
+            ignore_eos: settings.ignore_eos,
+            logprobs,
+            delivery: settings.delivery,
+        },
+        echo,
+        include_usage: settings.include_usage,
+    })
+}
+
+/// A string, an array of strings, an array of token ids, or an array of such arrays.
+fn take_prompts(fields: &mut Fields) -> Result<Vec<PlainPrompt>, BadRequest> {
+    const EXPECTED: &str = "a string, an array of strings, or an array of token ids";
+    let list = match fields.take("prompt") {
+        Some(Value::String(text)) => return Ok(vec![PlainPrompt::Text(text)]),
+        Some(Value::Array(list)) if !list.is_empty() => list,
+        Some(other) => return Err(wrong("prompt", &other, EXPECTED)),
+        None => {
+            return Err(BadRequest {
+                code: Some("missing_required_parameter"),
+                ..BadRequest::field("prompt", &format!("absent: expected {EXPECTED}"))
+            });
+        }
+    };
+    if list[0].is_number() {
+        return Ok(vec![PlainPrompt::Tokens(read_ids("prompt", &list)?)]);
+    }
+    let read = |(prompt_idx, prompt)| {
+        let path = format!("prompt[{prompt_idx}]");
+        match prompt {
+            Value::String(text) => Ok(PlainPrompt::Text(text)),
+            Value::Array(ids) => Ok(PlainPrompt::Tokens(read_ids(&path, &ids)?)),
+            other => Err(wrong(&path, &other, "a string or an array of token ids")),
+        }
+    };
+    list.into_iter().enumerate().map(read).collect()
+}
+
+/// Token ids; whether the model has them is found out where the model is known.
+fn read_ids(path: &str, list: &[Value]) -> Result<Vec<u32>, BadRequest> {
+    let read = |(token_idx, value): (usize, &Value)| {
+        let id = as_integer(value).and_then(|id| u32::try_from(id).ok());
+        id.ok_or_else(|| wrong(&format!("{path}[{token_idx}]"), value, "a token id"))
+    };
+    list.iter().enumerate().map(read).collect()
+}
+
+/// Renders the answer to one completion request.
+pub(crate) struct CompletionReply {
+    answer: Answer,
+    id: String,
+    /// What each prompt's alternatives begin with; empty without `echo`.
+    echoes: Vec<String>,
+    n_per_prompt: usize,
+    /// Characters of each alternative that were sent, for `text_offset`.
+    n_chars: Vec<usize>,
+    logprobs: bool,
+    include_usage: bool,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    system_fingerprint: &'a str,
+    choices: &'a [BodyChoice<'a>],
+    /// Of a stream absent unless asked for, then null in all chunks but the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Option<UsageBody>>,
+}
+
+#[derive(Serialize)]
+struct BodyChoice<'a> {
+    text: &'a str,
+    index: usize,
+    logprobs: Option<LegacyLogprobs>,
+    finish_reason: Option<&'static str>,
+}
+
+impl CompletionReply {
+    fn body<'a>(
+        &'a self,
+        choices: &'a [BodyChoice<'a>],
+        usage: Option<Option<UsageBody>>,
+    ) -> Body<'a> {
+        Body {
+            id: &self.id,
+            object: "text_completion",
+            created: self.answer.created,
+            model: &self.answer.model,
+            system_fingerprint: &self.answer.fingerprint,
+            choices,
+            usage,
+        }
+    }
+
+    fn chunk(&self, choice: BodyChoice<'_>, out: &mut String) {
+        push_event(&self.body(&[choice], self.include_usage.then_some(None)), out);
+    }
+
+    fn logprobs(&mut self, choice_idx: usize, tokens: &[TokenInfo]) -> Option<LegacyLogprobs> {
+        let n_chars = &mut self.n_chars[choice_idx];
+        let vocabulary = self.answer.vocabulary.as_ref();
+        self.logprobs.then(|| logprobs::legacy(tokens, vocabulary, n_chars))
+    }
+}
+
+impl Reply for CompletionReply {
+    fn open(&mut self, out: &mut String) {
+        for index in 0..self.n_chars.len() {
+            let text = &self.echoes[index / self.n_per_prompt];
+            if !text.is_empty() {
+                let choice = BodyChoice { text, index, logprobs: None, finish_reason: None };
+                self.chunk(choice, out);
+            }
+        }
+    }
+
+    fn text(&mut self, choice_idx: usize, text: &str, tokens: &[TokenInfo], out: &mut String) {
+        // Tokens without text say something only where log-probabilities are told.
+        if text.is_empty() && !(self.logprobs && !tokens.is_empty()) {
+            return;
+        }
+        let logprobs = self.logprobs(choice_idx, tokens);
+        let choice = BodyChoice { text, index: choice_idx, logprobs, finish_reason: None };
+        self.chunk(choice, out);
+    }
+
+    fn done(&mut self, choice_idx: usize, reason: &FinishReason, out: &mut String) {
+        let finish_reason = Some(finish_word(reason));
+        let choice = BodyChoice { text: "", index: choice_idx, logprobs: None, finish_reason };
+        self.chunk(choice, out);
+    }
+
+    fn close(&mut self, usage: Usage, out: &mut String) {
+        if self.include_usage {
+            push_event(&self.body(&[], Some(Some(usage.into()))), out);
+        }
+        push_end(out);
+    }
+
+    fn fail(&mut self, error: &ServerError, out: &mut String) {
+        push_failure(error, out);
+    }
+
+    fn whole(&mut self, choices: &[Choice], usage: Usage) -> String {
+        let echoed = |(index, choice): (usize, &Choice)| {
+            format!("{}{}", self.echoes[index / self.n_per_prompt], choice.text)
+        };
+        let texts: Vec<String> = choices.iter().enumerate().map(echoed).collect();
+        let mut bodies = Vec::with_capacity(choices.len());
+        for (index, (choice, text)) in choices.iter().zip(&texts).enumerate() {
+            let logprobs = self.logprobs(index, &choice.tokens);
+            let finish_reason = Some(finish_word(&choice.reason));
+            bodies.push(BodyChoice { text, index, logprobs, finish_reason });
+        }
+        to_json(&self.body(&bodies, Some(Some(usage.into()))))
+    }
+}
+
+#[cfg(test)]
+mod tests;

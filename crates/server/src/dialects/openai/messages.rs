@@ -1,0 +1,232 @@
+//! `messages` of a chat request, brought into the form that chat templates expect.
+//!
+//! Templates were written against Hugging Face's form: `content` a string, `developer` unknown, a
+//! call's `arguments` an object. Fields that no template reads are refused, except those of our
+//! own and other servers' answers, which clients send back as they got them.
+
+use crate::dialects::fields::{Fields, shown, wrong};
+use crate::errors::BadRequest;
+use serde_json::{Map, Value, json};
+
+/// Fields of answers that clients send back with the history; nothing of the conversation is in
+/// them.
+const ECHOED: &[&str] =
+    &["annotations", "audio", "id", "parsed", "provider_specific_fields", "refusal"];
+
+/// Reads `messages`; the result is a JSON array of objects.
+pub(super) fn take(fields: &mut Fields) -> Result<Value, BadRequest> {
+    let Some(list) = fields.list("messages")? else {
+        return Err(BadRequest {
+            code: Some("missing_required_parameter"),
+            ..BadRequest::field("messages", "absent: expected an array of messages")
+        });
+    };
+    if list.is_empty() {
+        return Err(BadRequest::field("messages", "[]: expected at least one message"));
+    }
+    let read = |(message_idx, message)| read(&format!("messages[{message_idx}]"), message);
+    Ok(Value::Array(list.into_iter().enumerate().map(read).collect::<Result<_, _>>()?))
+}
+
+fn read(path: &str, message: Value) -> Result<Value, BadRequest> {
+    let mut fields = Fields::of(path, message)?;
+    let role_path = fields.path("role");
+    let role = fields.take("role").unwrap_or(Value::Null);
+    // `developer` is the newer name of `system`, `function` the older one of `tool`; templates
+    // know only the others.
+    let role = match role.as_str() {
+        Some("system" | "developer") => "system",
+        Some("tool" | "function") => "tool",
+        Some("user") => "user",
+        Some("assistant") => "assistant",
+        _ => {
+            let expected = "one of \"system\", \"developer\", \"user\", \"assistant\", \"tool\"";
+            return Err(wrong(&role_path, &role, expected));
+        }
+    };
+    let mut message = Map::new();
+    message.insert("role".to_owned(), role.into());
+    let content = take_content(&mut fields)?;
+    if role == "assistant" {
+        take_assistant(&mut fields, &mut message)?;
+    }
+    match content {
+        Some(content) => message.insert("content".to_owned(), content.into()),
+        // An assistant that only called a tool says nothing; templates want a string all the same.
+        None if message.contains_key("tool_calls") => {
+            message.insert("content".to_owned(), "".into())
+        }
+        None => {
+            let problem = "absent: expected a string or an array of text parts";
+            return Err(BadRequest::field(&fields.path("content"), problem));
+        }
+    };
+    for name in ["name", "tool_call_id"] {
+        if let Some(text) = fields.text(name)? {
+            message.insert(name.to_owned(), text.into());
+        }
+    }
+    fields.accept(ECHOED);
+    fields.refuse_rest()?;
+    Ok(Value::Object(message))
+}
+
+/// A string, or parts that are all text: joined by line breaks, as vLLM and llama-server do.
+fn take_content(fields: &mut Fields) -> Result<Option<String>, BadRequest> {
+    let path = fields.path("content");
+    let parts = match fields.take("content") {
+        None => return Ok(None),
+        Some(Value::String(text)) => return Ok(Some(text)),
+        Some(Value::Array(parts)) => parts,
+        Some(other) => return Err(wrong(&path, &other, "a string or an array of parts")),
+    };
+    let mut texts = Vec::with_capacity(parts.len());
+    for (part_idx, part) in parts.into_iter().enumerate() {
+        let path = format!("{path}[{part_idx}]");
+        if let Value::String(text) = part {
+            texts.push(text);
+            continue;
+        }
+        let mut part = Fields::of(&path, part)?;
+        let kind = part.take("type").unwrap_or(Value::Null);
+        let text = match kind.as_str() {
+            Some("text" | "input_text" | "output_text") => part.text("text")?,
+            Some("refusal") => part.text("refusal")?,
+            Some("image_url" | "input_audio" | "file" | "video_url") => {
+                let why = format!("{}: this model reads text only", shown(&kind));
+                return Err(BadRequest::unsupported(&format!("{path}.type"), &why));
+            }
+            _ => return Err(wrong(&format!("{path}.type"), &kind, "\"text\"")),
+        };
+        let absent = || BadRequest::field(&format!("{path}.text"), "absent: expected a string");
+        texts.push(text.ok_or_else(absent)?);
+        // A hint for caches; prompts are cached without being asked.
+        part.accept(&["cache_control"]);
+        part.refuse_rest()?;
+    }
+    Ok(Some(texts.join("\n")))
+}
+
+/// What only assistants have: calls and reasoning.
+fn take_assistant(fields: &mut Fields, message: &mut Map<String, Value>) -> Result<(), BadRequest> {
+    // Two names for the same thing (llama-server's and vLLM's); the first that is there counts.
+    let reasoning = [fields.text("reasoning_content")?, fields.text("reasoning")?];
+    if let Some(text) = reasoning.into_iter().flatten().next() {
+        message.insert("reasoning_content".to_owned(), text.into());
+    }
+    let path = fields.path("tool_calls");
+    let mut calls = fields.list("tool_calls")?.unwrap_or_default();
+    if let Some(call) = fields.take("function_call") {
+        calls.push(json!({"type": "function", "function": call}));
+    }
+    if calls.is_empty() {
+        return Ok(());
+    }
+    let read = |(call_idx, call)| read_call(&format!("{path}[{call_idx}]"), call);
+    let calls: Vec<Value> = calls.into_iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    message.insert("tool_calls".to_owned(), calls.into());
+    Ok(())
+}
+
+fn read_call(path: &str, call: Value) -> Result<Value, BadRequest> {
+    let mut fields = Fields::of(path, call)?;
+    let id = fields.text("id")?;
+    let kind_path = fields.path("type");
+    if let Some(kind) = fields.take("type")
+        && kind != "function"
+    {
+        return Err(wrong(&kind_path, &kind, "\"function\""));
+    }
+    let function_path = fields.path("function");
+    let Some(mut function) = fields.object("function")? else {
+        return Err(BadRequest::field(&function_path, "absent: expected an object"));
+    };
+    let absent = |path: String| BadRequest::field(&path, "absent: expected a string");
+    let name = function.text("name")?.ok_or_else(|| absent(function.path("name")))?;
+    let arguments_path = function.path("arguments");
+    let arguments = match function.take("arguments") {
+        None => json!({}),
+        Some(object @ Value::Object(_)) => object,
+        // Templates write the object out again. Text that is no object is the model's own failed
+        // attempt, and is shown to it as it was.
+        Some(Value::String(text)) => match serde_json::from_str(&text) {
+            Ok(object @ Value::Object(_)) => object,
+            _ => Value::String(text),
+        },
+        Some(other) => return Err(wrong(&arguments_path, &other, "a string of JSON")),
+    };
+    let mut call = json!({
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    });
+    if let Some(id) = id {
+        call["id"] = id.into();
+    }
+    fields.accept(&["index"]);
+    fields.refuse_rest()?;
+    Ok(call)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(messages: &str, expected: Result<Value, &str>) {
+        let body = format!(r#"{{"messages":{messages}}}"#);
+        let found = take(&mut Fields::parse(body.as_bytes()).unwrap());
+        let found = found.map_err(|bad| bad.message);
+        assert_eq!(found, expected.map_err(str::to_owned), "{messages}");
+    }
+
+    #[test]
+    fn content_becomes_one_string() {
+        check(
+            r#"[{"role":"developer","content":"Be brief."},
+                {"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]"#,
+            Ok(json!([{"role":"system","content":"Be brief."},{"role":"user","content":"a\nb"}])),
+        );
+    }
+
+    #[test]
+    fn calls_and_their_results_take_the_form_of_templates() {
+        check(
+            r#"[{"role":"assistant","content":null,"refusal":null,"annotations":[],"tool_calls":
+                 [{"id":"toolu_1","type":"function","function":{"name":"f","arguments":"{\"x\":1}"}}]},
+                {"role":"tool","tool_call_id":"toolu_1","content":[{"type":"text","text":"2"}]}]"#,
+            Ok(json!([
+                {"role":"assistant","tool_calls":[{"type":"function",
+                 "function":{"name":"f","arguments":{"x":1}},"id":"toolu_1"}],"content":""},
+                {"role":"tool","content":"2","tool_call_id":"toolu_1"}
+            ])),
+        );
+    }
+
+    #[test]
+    fn wrong_messages_are_refused_by_path() {
+        check("[]", Err("messages: []: expected at least one message"));
+        check("7", Err("messages: 7: expected an array"));
+        check(r#"["hi"]"#, Err(r#"messages[0]: "hi": expected an object"#));
+        check(
+            r#"[{"role":"boss","content":""}]"#,
+            Err(
+                r#"messages[0].role: "boss": expected one of "system", "developer", "user", "assistant", "tool""#,
+            ),
+        );
+        check(
+            r#"[{"role":"user"}]"#,
+            Err("messages[0].content: absent: expected a string or an array of text parts"),
+        );
+        check(
+            r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}]"#,
+            Err(r#"messages[0].content[0].type: "image_url": this model reads text only"#),
+        );
+        check(
+            r#"[{"role":"user","content":"x","weight":0}]"#,
+            Err("messages[0].weight: this server does not know this parameter; leave it out"),
+        );
+        check(
+            r#"[{"role":"assistant","tool_calls":[{"function":{"arguments":"{}"}}]}]"#,
+            Err("messages[0].tool_calls[0].function.name: absent: expected a string"),
+        );
+    }
+}

@@ -1,0 +1,157 @@
+//! The parameters that chat completions and completions share.
+
+use crate::dialects::fields::{Fields, as_integer, shown, wrong};
+use crate::dialects::{Delivery, SamplingAsk};
+use crate::errors::BadRequest;
+use crate::limits::Limits;
+use engine::{MAX_LOGIT_BIAS, MAX_STOP_BYTES, MAX_STOP_STRINGS};
+use serde_json::Value;
+
+/// Taken without effect: labels for the vendor's own books and caches, which ask for nothing that
+/// a server on the owner's machine could fail to do.
+const WITHOUT_EFFECT: &[&str] = &[
+    "metadata",
+    "prediction",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "user",
+    "verbosity",
+];
+
+/// What both routes read in the same way.
+pub(super) struct Settings {
+    pub(super) model: Option<String>,
+    pub(super) n: usize,
+    pub(super) sampling: SamplingAsk,
+    pub(super) stop: Vec<String>,
+    pub(super) ignore_eos: bool,
+    pub(super) delivery: Delivery,
+    /// Whether a stream ends with a chunk that holds the usage.
+    pub(super) include_usage: bool,
+}
+
+/// Takes the shared parameters out of `fields`.
+pub(super) fn take(fields: &mut Fields, limits: &Limits) -> Result<Settings, BadRequest> {
+    fields.accept(WITHOUT_EFFECT);
+    if fields.flag("store")? == Some(true) {
+        return Err(BadRequest::unsupported("store", "true: nothing is stored here"));
+    }
+    if let Some(tier) = fields.text("service_tier")?
+        && !matches!(tier.as_str(), "auto" | "default")
+    {
+        let value = Value::String(tier);
+        return Err(wrong("service_tier", &value, "\"auto\" or \"default\", there is one tier"));
+    }
+    let n_max = i64::try_from(limits.n_choices_per_prompt).unwrap_or(i64::MAX);
+    let (delivery, include_usage) = take_delivery(fields)?;
+    Ok(Settings {
+        model: fields.text("model")?,
+        n: fields.integer("n", 1..=n_max)?.map_or(1, |n| n as usize),
+        sampling: take_sampling(fields)?,
+        stop: take_stop(fields)?,
+        ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
+        delivery,
+        include_usage,
+    })
+}
+
+fn take_delivery(fields: &mut Fields) -> Result<(Delivery, bool), BadRequest> {
+    let stream = fields.flag("stream")?.unwrap_or(false);
+    let mut include_usage = false;
+    if let Some(mut options) = fields.object("stream_options")? {
+        if !stream {
+            let problem = "an object: expected it only together with \"stream\": true";
+            return Err(BadRequest::field("stream_options", problem));
+        }
+        include_usage = options.flag("include_usage")?.unwrap_or(false);
+        // Padding against traffic analysis at the vendor's edge; there is no such edge here.
+        options.accept(&["include_obfuscation"]);
+        options.refuse_rest()?;
+    }
+    Ok((if stream { Delivery::Stream } else { Delivery::Whole }, include_usage))
+}
+
+fn take_sampling(fields: &mut Fields) -> Result<SamplingAsk, BadRequest> {
+    // "repetition_penalty" is vLLM's name, "repeat_penalty" llama-server's.
+    let name = ["repetition_penalty", "repeat_penalty"];
+    let mut repetition_penalty = fields.number(name[0], f64::from(f32::MIN_POSITIVE)..=100.0)?;
+    if let Some(other) = fields.number(name[1], f64::from(f32::MIN_POSITIVE)..=100.0)? {
+        if repetition_penalty.is_some_and(|penalty| penalty != other) {
+            let problem = format!("{other}: expected the same as repetition_penalty, or neither");
+            return Err(BadRequest::field(name[1], &problem));
+        }
+        repetition_penalty = Some(other);
+    }
+    Ok(SamplingAsk {
+        temperature: fields.number("temperature", 0.0..=2.0)?,
+        // 0 means "off" at llama-server, -1 does at vLLM.
+        top_k: fields.integer("top_k", -1..=i64::from(u32::MAX))?.map(|k| k.max(0) as u32),
+        // 0 keeps the likeliest token only, as the smallest positive number does.
+        top_p: fields.number("top_p", 0.0..=1.0)?.map(|p| p.max(f32::MIN_POSITIVE)),
+        min_p: fields.number("min_p", 0.0..=1.0)?,
+        repetition_penalty,
+        presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?,
+        frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?,
+        logit_bias: take_logit_bias(fields)?,
+        seed: take_seed(fields)?,
+    })
+}
+
+/// Any 64-bit integer, of either sign: negative ones stand for their bits.
+fn take_seed(fields: &mut Fields) -> Result<Option<u64>, BadRequest> {
+    let Some(value) = fields.take("seed") else { return Ok(None) };
+    let seed = value.as_u64().or_else(|| as_integer(&value).map(|seed| seed as u64));
+    seed.map(Some).ok_or_else(|| wrong("seed", &value, "a 64-bit integer"))
+}
+
+/// Keys are token ids as strings.
+fn take_logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, BadRequest> {
+    let Some(biases) = fields.object("logit_bias")? else { return Ok(Vec::new()) };
+    let biases = biases.into_map();
+    if biases.len() > MAX_LOGIT_BIAS {
+        let problem = format!("{} entries: expected at most {MAX_LOGIT_BIAS}", biases.len());
+        return Err(BadRequest::field("logit_bias", &problem));
+    }
+    let mut list = Vec::with_capacity(biases.len());
+    for (key, value) in &biases {
+        let id = key.parse::<u32>().map_err(|_| {
+            let key = shown(&Value::String(key.clone()));
+            let problem = format!("key {key}: expected a token id as a string, like \"50256\"");
+            BadRequest::field("logit_bias", &problem)
+        })?;
+        match value.as_f64() {
+            Some(bias) if (-100.0..=100.0).contains(&bias) => list.push((id, bias as f32)),
+            _ => {
+                let path = format!("logit_bias.{id}");
+                return Err(wrong(&path, value, "a number between -100 and 100"));
+            }
+        }
+    }
+    Ok(list)
+}
+
+/// A string or an array of strings. Empty ones would stop at once; they are refused.
+fn take_stop(fields: &mut Fields) -> Result<Vec<String>, BadRequest> {
+    let list = match fields.take("stop") {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(list)) => list,
+        Some(one @ Value::String(_)) => vec![one],
+        Some(other) => return Err(wrong("stop", &other, "a string or an array of strings")),
+    };
+    if list.len() > MAX_STOP_STRINGS {
+        let problem = format!("{} strings: expected at most {MAX_STOP_STRINGS}", list.len());
+        return Err(BadRequest::field("stop", &problem));
+    }
+    let mut stop = Vec::with_capacity(list.len());
+    for (stop_idx, value) in list.into_iter().enumerate() {
+        match value {
+            Value::String(text) if (1..=MAX_STOP_BYTES).contains(&text.len()) => stop.push(text),
+            other => {
+                let expected = format!("a string of 1 to {MAX_STOP_BYTES} bytes");
+                return Err(wrong(&format!("stop[{stop_idx}]"), &other, &expected));
+            }
+        }
+    }
+    Ok(stop)
+}

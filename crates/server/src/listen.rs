@@ -1,0 +1,140 @@
+//! Connections: accepting them, the bounds on them, and the way down.
+
+use crate::app::{self, App, Local};
+use crate::limits::Limits;
+use crate::{Config, ServerError};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// How long connections may take to write their last words once every answer was told to end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Pause after a failed accept, most often for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `shutdown`; see [`crate::run`].
+pub(crate) async fn run(
+    listener: TcpListener,
+    config: Config,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServerError> {
+    let (over, over_seen) = watch::channel(false);
+    let (draining, draining_seen) = watch::channel(false);
+    let limits = config.limits.clone();
+    let router = app::router(Arc::new(App::new(config, over_seen)?));
+    let mut connections = JoinSet::new();
+    {
+        let accepting = accept(&listener, &router, &limits, &draining_seen, &mut connections);
+        let shutdown = pin!(shutdown);
+        tokio::select! {
+            () = shutdown => {}
+            () = accepting => {}
+        }
+    }
+    // From here on new connections are refused by the system.
+    drop(listener);
+    draining.send_replace(true);
+    if tokio::time::timeout(limits.shutdown_grace, all_ended(&mut connections)).await.is_err() {
+        over.send_replace(true);
+        let told = tokio::time::timeout(LAST_WORDS, all_ended(&mut connections)).await;
+        if told.is_err() {
+            tracing::warn!(
+                n_connections = connections.len(),
+                "closing connections whose clients do not read"
+            );
+        }
+    }
+    connections.shutdown().await;
+    Ok(())
+}
+
+async fn all_ended(connections: &mut JoinSet<()>) {
+    while connections.join_next().await.is_some() {}
+}
+
+/// Returns once `signal` is true, or nobody is left who could make it so.
+pub(crate) async fn told(signal: &mut watch::Receiver<bool>) {
+    let _ = signal.wait_for(|signal| *signal).await;
+}
+
+/// Accepts for ever.
+async fn accept(
+    listener: &TcpListener,
+    router: &Router,
+    limits: &Limits,
+    draining: &watch::Receiver<bool>,
+    connections: &mut JoinSet<()>,
+) {
+    let slots = Arc::new(Semaphore::new(limits.n_connections));
+    loop {
+        let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (router, draining) = (router.clone(), draining.clone());
+                let header_timeout = limits.header_timeout;
+                connections.spawn(async move {
+                    connection(stream, router, draining, header_timeout).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Serves one connection to its end; when the server drains, to the end of the answer at hand.
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    mut draining: watch::Receiver<bool>,
+    header_timeout: Duration,
+) {
+    // Tokens are small packets that should leave at once.
+    let _ = stream.set_nodelay(true);
+    let local = stream.local_addr().ok();
+    let routes = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        if let Some(uri) = app::plain_path(request.uri()) {
+            *request.uri_mut() = uri;
+        }
+        if let Some(local) = local {
+            request.extensions_mut().insert(Local(local));
+        }
+        let request: Request = request.map(Body::new);
+        routes.call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = told(&mut draining) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // Clients that go away in the middle; their requests have logged it.
+        tracing::debug!(%error, "connection broke off");
+    }
+}

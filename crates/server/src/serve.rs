@@ -1,0 +1,241 @@
+//! The path of a request, and the only place where its order is written:
+//! admit, read, parse, find the model, render and tokenize, submit, follow the events, render.
+//!
+//! Everything that can be wrong with a request is found before the first byte of a stream. Whoever
+//! stops listening is noticed: the flight is dropped, and dropping it cancels its generations.
+
+mod body;
+mod flight;
+mod prepare;
+mod record;
+
+use crate::app::{App, Arrival};
+use crate::dialects::{Answer, Choice, Delivery, Dialect, Reply};
+use crate::errors::ServerError;
+use crate::listen::told;
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use body::Outlet;
+use flight::{Flight, Step};
+use prepare::Prepared;
+use record::{Outcome, Record};
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Answers one generation request in the dialect `D`.
+pub(crate) async fn serve<D: Dialect>(
+    app: Arc<App>,
+    arrival: Arrival,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    let mut record = Record::new(&arrival);
+    match answer::<D>(app, &arrival, &headers, body, &mut record).await {
+        Ok(Answered::Whole(body)) => {
+            record.end(Outcome::Done);
+            json_response(StatusCode::OK, body)
+        }
+        Ok(Answered::Stream(start)) => {
+            // The task outlives this call; it ends when the flight does or the client is gone.
+            let (outlet, body) = body::channel();
+            tokio::spawn(stream(start, outlet, record));
+            stream_response(body)
+        }
+        Err(error) => {
+            record.end(Outcome::of(&error));
+            error_response(&error, D::error_body(&error))
+        }
+    }
+}
+
+enum Answered<R> {
+    Whole(String),
+    Stream(Start<R>),
+}
+
+/// A stream that is about to begin: nothing can be refused any more.
+struct Start<R> {
+    app: Arc<App>,
+    flight: Flight,
+    reply: R,
+    /// Held to the end: the request is at work until then.
+    _seat: OwnedSemaphorePermit,
+}
+
+async fn answer<D: Dialect>(
+    app: Arc<App>,
+    arrival: &Arrival,
+    headers: &HeaderMap,
+    body: Body,
+    record: &mut Record,
+) -> Result<Answered<D::Reply>, ServerError> {
+    // Before the body is read, so that at most `n_requests` bodies are in memory.
+    let seat = app.admit()?;
+    let body = body::read(headers, body, &app.limits).await?;
+    let Prepared { request, served, prompts } = prepare::<D>(&app, body).await?;
+    record.model(&served.name);
+    record.prompts(&prompts);
+    let answer = Answer {
+        id: arrival.answer_id(),
+        created: arrival.unix_seconds(),
+        model: served.name.clone(),
+        fingerprint: served.fingerprint.clone(),
+        vocabulary: Box::new(prepare::EngineVocabulary(served.engine.clone())),
+    };
+    let call = D::call(&request);
+    let delivery = call.delivery;
+    let sampling = call.sampling.over(&app.default_sampling);
+    let mut flight = Flight::submit(&served.engine, call, &sampling, &prompts)?;
+    let mut reply = D::reply(request, answer, &prompts);
+    match delivery {
+        Delivery::Stream => Ok(Answered::Stream(Start { app, flight, reply, _seat: seat })),
+        Delivery::Whole => {
+            let choices = gather(&app, &mut flight, record).await?;
+            Ok(Answered::Whole(reply.whole(&choices, flight.usage())))
+        }
+    }
+}
+
+async fn prepare<D: Dialect>(
+    app: &Arc<App>,
+    body: Vec<u8>,
+) -> Result<Prepared<D::Request>, ServerError> {
+    let turn = app.preparing.clone().acquire_owned().await;
+    let _turn = turn.map_err(|_| ServerError::ShuttingDown)?;
+    let app = app.clone();
+    // Parsing, rendering and tokenizing compute for as long as the prompt is long.
+    let prepared = tokio::task::spawn_blocking(move || {
+        let _turn = _turn;
+        prepare::prepare::<D>(&app, &body)
+    });
+    prepared.await.map_err(|e| ServerError::Failed(format!("the request was not read: {e}")))?
+}
+
+/// Follows a flight to its end; the events of each choice come together as they would in a stream.
+async fn gather(
+    app: &App,
+    flight: &mut Flight,
+    record: &mut Record,
+) -> Result<Vec<Choice>, ServerError> {
+    let mut choices = flight.empty_choices();
+    let mut over = app.over.clone();
+    while !flight.is_done() {
+        let steps = tokio::select! {
+            biased;
+            () = told(&mut over) => return Err(ServerError::ShuttingDown),
+            steps = flight.steps() => steps?,
+        };
+        for step in steps {
+            match step {
+                Step::Text { choice_idx, text, tokens } => {
+                    record.first_token();
+                    choices[choice_idx].text.push_str(&text);
+                    choices[choice_idx].tokens.extend(tokens);
+                }
+                Step::Done { choice_idx, reason } => choices[choice_idx].reason = reason,
+            }
+        }
+        record.usage(flight.usage());
+    }
+    Ok(choices)
+}
+
+/// Follows a flight to its end and sends its events as they come.
+async fn stream<R: Reply>(mut start: Start<R>, mut outlet: Outlet, mut record: Record) {
+    match pump(&mut start, &mut outlet, &mut record).await {
+        Ok(()) => record.end(Outcome::Done),
+        Err(Broken::ClientGone) => record.end(Outcome::Disconnected),
+        Err(Broken::Failed(error)) => {
+            record.end(Outcome::of(&error));
+            let mut out = String::new();
+            start.reply.fail(&error, &mut out);
+            // Nobody may be left to be told; that changes nothing.
+            let _ = outlet.send(out).await;
+            outlet.finish().await;
+        }
+    }
+}
+
+enum Broken {
+    ClientGone,
+    Failed(ServerError),
+}
+
+impl From<body::Gone> for Broken {
+    fn from(_: body::Gone) -> Self {
+        Self::ClientGone
+    }
+}
+
+async fn pump<R: Reply>(
+    start: &mut Start<R>,
+    outlet: &mut Outlet,
+    record: &mut Record,
+) -> Result<(), Broken> {
+    let Start { app, flight, reply, .. } = start;
+    let mut over = app.over.clone();
+    let mut out = String::new();
+    reply.open(&mut out);
+    outlet.send(std::mem::take(&mut out)).await?;
+    while !flight.is_done() {
+        let steps = tokio::select! {
+            biased;
+            () = outlet.gone() => return Err(Broken::ClientGone),
+            () = told(&mut over) => {
+                return Err(Broken::Failed(ServerError::ShuttingDown));
+            }
+            steps = flight.steps() => steps.map_err(Broken::Failed)?,
+            () = tokio::time::sleep(app.limits.keep_alive) => {
+                outlet.send(": keep-alive\n\n".to_owned()).await?;
+                continue;
+            }
+        };
+        for step in steps {
+            match step {
+                Step::Text { choice_idx, text, tokens } => {
+                    record.first_token();
+                    reply.text(choice_idx, &text, &tokens, &mut out);
+                }
+                Step::Done { choice_idx, reason } => reply.done(choice_idx, &reason, &mut out),
+            }
+        }
+        record.usage(flight.usage());
+        if flight.is_done() {
+            reply.close(flight.usage(), &mut out);
+        }
+        outlet.send(std::mem::take(&mut out)).await?;
+    }
+    outlet.finish().await;
+    Ok(())
+}
+
+/// A JSON response.
+pub(crate) fn json_response(status: StatusCode, body: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// The response that says `error`; `body` is the dialect's wording.
+pub(crate) fn error_response(error: &ServerError, body: String) -> Response<Body> {
+    let mut response = json_response(error.status(), body);
+    if let Some(after) = error.retry_after() {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+        let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        headers.insert("retry-after-ms", HeaderValue::from(after_ms));
+    }
+    response
+}
+
+fn stream_response(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // nginx gathers answers before it passes them on unless told otherwise.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}

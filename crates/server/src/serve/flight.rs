@@ -1,0 +1,138 @@
+//! The generations of one request: submitted together, followed together, cancelled together.
+
+use crate::dialects::{Call, Choice, Usage};
+use crate::errors::{BadRequest, ServerError};
+use engine::{Engine, EngineError, Event, FinishReason, Handle, Request, Sampling, TokenInfo};
+use tokio::sync::mpsc;
+
+/// Most events taken at once; what is ready together is written together.
+const N_EVENTS: usize = 64;
+
+/// The generations of one request, choice by choice: those of prompt `i` begin at `i * n`.
+pub(super) struct Flight {
+    /// Unbounded because the engine's callback must not block; what one request can put in is
+    /// bounded all the same, by one event per token of its choices' contexts.
+    events: mpsc::UnboundedReceiver<(usize, Event)>,
+    /// What was taken out of `events`; kept to keep its room.
+    taken: Vec<(usize, Event)>,
+    handles: Vec<Handle>,
+    n_choices: usize,
+    n_done: usize,
+    usage: Usage,
+}
+
+/// What happened to one choice.
+pub(super) enum Step {
+    Text { choice_idx: usize, text: String, tokens: Vec<TokenInfo> },
+    Done { choice_idx: usize, reason: FinishReason },
+}
+
+impl Flight {
+    /// Hands all of the call's generations to the engine, or none: when one is refused, those
+    /// before it are cancelled. Alternatives differ by their seed, which counts up.
+    pub(super) fn submit(
+        engine: &Engine,
+        call: &Call,
+        sampling: &Sampling,
+        prompts: &[Vec<u32>],
+    ) -> Result<Self, ServerError> {
+        let (sender, events) = mpsc::unbounded_channel();
+        let n_choices = prompts.len() * call.n_per_prompt;
+        let n_prompt = prompts.iter().map(|prompt| prompt.len() as u64).sum();
+        let mut flight = Self {
+            events,
+            taken: Vec::new(),
+            handles: Vec::with_capacity(n_choices),
+            n_choices,
+            n_done: 0,
+            usage: Usage { n_prompt, n_generated: 0 },
+        };
+        for choice_idx in 0..n_choices {
+            let alternative = (choice_idx % call.n_per_prompt) as u64;
+            let mut sampling = sampling.clone();
+            sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(alternative));
+            let request = Request {
+                prompt: prompts[choice_idx / call.n_per_prompt].clone(),
+                max_tokens: call.max_tokens,
+                sampling,
+                stop: call.stop.clone(),
+                ignore_eos: call.ignore_eos,
+                logprobs: call.logprobs,
+            };
+            let sender = sender.clone();
+            // An error means that the flight is gone, and then its generations are cancelled.
+            let handle =
+                engine.submit(request, move |event| drop(sender.send((choice_idx, event))));
+            flight.handles.push(handle.map_err(|error| refusal(error, call))?);
+        }
+        Ok(flight)
+    }
+
+    /// A place for each choice's text.
+    pub(super) fn empty_choices(&self) -> Vec<Choice> {
+        let choice =
+            Choice { text: String::new(), tokens: Vec::new(), reason: FinishReason::Cancelled };
+        vec![choice; self.n_choices]
+    }
+
+    /// Whether every choice has ended.
+    pub(super) fn is_done(&self) -> bool {
+        self.n_done == self.n_choices
+    }
+
+    /// Tokens so far; exact once every choice has ended.
+    pub(super) fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// Waits for something to happen. Losing this future loses nothing.
+    ///
+    /// # Errors
+    /// When a generation failed, or the engine's thread is gone.
+    pub(super) async fn steps(&mut self) -> Result<Vec<Step>, ServerError> {
+        self.events.recv_many(&mut self.taken, N_EVENTS).await;
+        if self.taken.is_empty() {
+            return Err(ServerError::Failed("the engine has stopped".to_owned()));
+        }
+        let mut steps = Vec::with_capacity(self.taken.len());
+        for (choice_idx, event) in self.taken.drain(..) {
+            match event {
+                Event::Text { text, tokens } => steps.push(Step::Text { choice_idx, text, tokens }),
+                Event::Done(done) => {
+                    self.n_done += 1;
+                    self.usage.n_generated += u64::from(done.n_generated);
+                    match done.reason {
+                        FinishReason::Failed(reason) => return Err(ServerError::Failed(reason)),
+                        // Only this flight cancels, and not while somebody waits for it.
+                        FinishReason::Cancelled => return Err(ServerError::ShuttingDown),
+                        reason => steps.push(Step::Done { choice_idx, reason }),
+                    }
+                }
+            }
+        }
+        Ok(steps)
+    }
+}
+
+impl Drop for Flight {
+    /// Whoever drops a flight waits for nothing more; a generation that has ended does not mind.
+    fn drop(&mut self) {
+        for handle in &self.handles {
+            handle.cancel();
+        }
+    }
+}
+
+/// The engine's refusal in the client's words: it names fields of the engine's request.
+fn refusal(error: EngineError, call: &Call) -> ServerError {
+    match error {
+        EngineError::Invalid { field: "prompt", value, expected } => {
+            let param = match call.prompts {
+                crate::dialects::Prompts::Chat { .. } => "messages",
+                crate::dialects::Prompts::Plain(_) => "prompt",
+            };
+            BadRequest::field(param, &format!("{value}: expected {expected}")).into()
+        }
+        other => other.into(),
+    }
+}

@@ -1,0 +1,179 @@
+//! From a body to token ids: parse, find the model, render, tokenize. Computes and never waits.
+
+use crate::app::{App, Served};
+use crate::dialects::{Dialect, PlainPrompt, Prompts, Vocabulary};
+use crate::errors::{BadRequest, ServerError};
+use engine::{Engine, EngineError};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use text::Special;
+
+/// A request that is ready for the engine.
+pub(super) struct Prepared<R> {
+    pub(super) request: R,
+    pub(super) served: Arc<Served>,
+    /// Token ids of each prompt.
+    pub(super) prompts: Vec<Vec<u32>>,
+}
+
+/// Reads and prepares one request.
+pub(super) fn prepare<D: Dialect>(
+    app: &App,
+    body: &[u8],
+) -> Result<Prepared<D::Request>, ServerError> {
+    let request = D::parse(body, &app.limits)?;
+    let call = D::call(&request);
+    let served = app.model(call.model.as_deref())?;
+    let prompts = match &call.prompts {
+        Prompts::Chat { messages, kwargs } => vec![chat_prompt(&served.engine, messages, kwargs)?],
+        Prompts::Plain(plain) => {
+            let ids = |(prompt_idx, prompt)| plain_prompt(&served.engine, prompt_idx, prompt);
+            plain.iter().enumerate().map(ids).collect::<Result<_, _>>()?
+        }
+    };
+    // Which of several stop strings, biases or prompts is at fault the engine says; an id that the
+    // model does not have is found here, where its key is known.
+    let n_vocab = served.engine.info().n_vocab;
+    if let Some((id, _)) = call.sampling.logit_bias.iter().find(|(id, _)| *id as usize >= n_vocab) {
+        let problem = format!("key \"{id}\": expected a token id below {n_vocab}");
+        return Err(BadRequest::field("logit_bias", &problem).into());
+    }
+    Ok(Prepared { request, served, prompts })
+}
+
+/// Renders a conversation. Some templates take a system message only in first place, and only one:
+/// where a template refuses the messages, they are tried once more with all system messages
+/// joined at the front.
+fn chat_prompt(
+    engine: &Engine,
+    messages: &Value,
+    kwargs: &Map<String, Value>,
+) -> Result<Vec<u32>, ServerError> {
+    if let Some(template) = engine.template() {
+        check_kwargs(template.source(), kwargs)?;
+    }
+    match engine.chat_prompt(messages, None, kwargs) {
+        Err(EngineError::Template(refusal)) => {
+            let Some(joined) = with_one_system_message(messages) else {
+                return Err(EngineError::Template(refusal).into());
+            };
+            Ok(engine.chat_prompt(&joined, None, kwargs)?)
+        }
+        rendered => Ok(rendered?),
+    }
+}
+
+/// Refuses variables that the template never names: they could have no effect.
+fn check_kwargs(template: &str, kwargs: &Map<String, Value>) -> Result<(), BadRequest> {
+    for (name, value) in kwargs {
+        // No template need know that nothing is asked of it.
+        let asks_nothing = name == "reasoning_effort" && value == "none";
+        if !asks_nothing && !template.contains(name.as_str()) {
+            let param = match name.as_str() {
+                "reasoning_effort" => name.clone(),
+                _ => format!("chat_template_kwargs.{name}"),
+            };
+            let why = "the model's chat template does not know it";
+            return Err(BadRequest::unsupported(&param, why));
+        }
+    }
+    Ok(())
+}
+
+/// The messages with their system messages joined into one at the front; `None` where they stand
+/// like that already.
+fn with_one_system_message(messages: &Value) -> Option<Value> {
+    let messages = messages.as_array()?;
+    let is_system = |message: &&Value| message["role"] == "system";
+    let in_place = messages.iter().skip(1).all(|message| !is_system(&message));
+    if in_place {
+        return None;
+    }
+    let contents: Vec<&str> = messages
+        .iter()
+        .filter(is_system)
+        .filter_map(|message| message["content"].as_str())
+        .collect();
+    let mut joined = vec![json!({"role": "system", "content": contents.join("\n\n")})];
+    joined.extend(messages.iter().filter(|message| !is_system(message)).cloned());
+    Some(joined.into())
+}
+
+fn plain_prompt(
+    engine: &Engine,
+    prompt_idx: usize,
+    prompt: &PlainPrompt,
+) -> Result<Vec<u32>, BadRequest> {
+    let n_vocab = engine.info().n_vocab;
+    let ids = match prompt {
+        PlainPrompt::Tokens(ids) => {
+            if let Some(token_idx) = ids.iter().position(|&id| id as usize >= n_vocab) {
+                let problem = format!(
+                    "token {token_idx} of prompt {prompt_idx} is {}: expected a token id below \
+                     {n_vocab} (ids of another model's tokenizer cannot be used)",
+                    ids[token_idx]
+                );
+                return Err(BadRequest::field("prompt", &problem));
+            }
+            ids.clone()
+        }
+        PlainPrompt::Text(text) => encode(engine, text),
+    };
+    if ids.is_empty() {
+        let problem = format!("prompt {prompt_idx} is empty: expected at least one token");
+        return Err(BadRequest::field("prompt", &problem));
+    }
+    Ok(ids)
+}
+
+/// Special tokens in the text count as such: this route is for callers that write whole prompts.
+/// BOS is put in front where the model wants it and the text does not begin with it.
+fn encode(engine: &Engine, text: &str) -> Vec<u32> {
+    let tokenizer = engine.tokenizer();
+    let mut ids = tokenizer.encode(text, Special::Parse);
+    if let Some(bos) = tokenizer.bos()
+        && tokenizer.adds_bos()
+        && ids.first() != Some(&bos)
+    {
+        ids.insert(0, bos);
+    }
+    ids
+}
+
+/// The names of a model's tokens.
+pub(super) struct EngineVocabulary(pub(super) Engine);
+
+impl Vocabulary for EngineVocabulary {
+    fn token_bytes(&self, id: u32) -> Vec<u8> {
+        self.0.tokenizer().token_bytes(id).to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_messages_are_joined_at_the_front_only_where_they_are_elsewhere() {
+        let check = |messages: Value, expected: Option<Value>| {
+            assert_eq!(with_one_system_message(&messages), expected);
+        };
+        let user = json!({"role": "user", "content": "hi"});
+        let system = |text: &str| json!({"role": "system", "content": text});
+        check(json!([system("a"), user]), None);
+        check(json!([user]), None);
+        check(json!([user, system("a")]), Some(json!([system("a"), user])));
+        check(json!([system("a"), system("b"), user]), Some(json!([system("a\n\nb"), user])));
+    }
+
+    #[test]
+    fn template_variables_without_effect_are_refused() {
+        let kwargs = |name: &str, value: Value| Map::from_iter([(name.to_owned(), value)]);
+        let template = "{% if enable_thinking %}<think>{% endif %}";
+        assert_eq!(check_kwargs(template, &kwargs("enable_thinking", json!(true))), Ok(()));
+        assert_eq!(check_kwargs(template, &kwargs("reasoning_effort", json!("none"))), Ok(()));
+        let refused = |name: &str| check_kwargs(template, &kwargs(name, json!("x"))).unwrap_err();
+        assert_eq!(refused("reasoning_effort").param.as_deref(), Some("reasoning_effort"));
+        assert_eq!(refused("colour").param.as_deref(), Some("chat_template_kwargs.colour"));
+    }
+}
