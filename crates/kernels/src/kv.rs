@@ -77,6 +77,11 @@ impl KvPool {
         self.n_pages
     }
 
+    #[cfg(test)]
+    pub(crate) fn fill(&mut self, bits: u16) {
+        self.data.fill(bits);
+    }
+
     fn start(&self, page: u32, layer: usize, kv_head: usize) -> usize {
         let shape = &self.shape;
         let head = (page as usize * shape.n_layers + layer) * shape.n_kv_heads + kv_head;
