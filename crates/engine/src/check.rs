@@ -132,14 +132,8 @@ mod tests {
             |r| r.stop = vec!["a".into(), String::new()],
             "stop: a string of 0 bytes, expected strings of 1 to 1024 bytes",
         );
-        check_refused(
-            |r| r.stop = vec!["a".into(); 17],
-            "stop: 17 strings, expected at most 16",
-        );
-        check_refused(
-            |r| r.sampling.temperature = f32::NAN,
-            "temperature: NaN, expected 0 to 100",
-        );
+        check_refused(|r| r.stop = vec!["a".into(); 17], "stop: 17 strings, expected at most 16");
+        check_refused(|r| r.sampling.temperature = f32::NAN, "temperature: NaN, expected 0 to 100");
         check_refused(|r| r.sampling.temperature = -1.0, "temperature: -1, expected 0 to 100");
         check_refused(|r| r.sampling.top_p = 0.0, "top_p: 0, expected above 0, at most 1");
         check_refused(|r| r.sampling.min_p = 1.5, "min_p: 1.5, expected 0 to 1");

@@ -43,12 +43,8 @@ impl Engine {
         let loaded = load::load(path, options)?;
         let queue = Arc::new(Queue::default());
         let tokenizer = Arc::new(loaded.tokenizer);
-        let worker = Worker::new(
-            Arc::clone(&queue),
-            Arc::clone(&tokenizer),
-            loaded.runner,
-            loaded.limits,
-        );
+        let worker =
+            Worker::new(Arc::clone(&queue), Arc::clone(&tokenizer), loaded.runner, loaded.limits);
         let thread = std::thread::Builder::new()
             .name("engine".to_string())
             .spawn(move || worker.run())
@@ -126,7 +122,6 @@ impl Engine {
             cancelled: Arc::new(AtomicBool::new(false)),
         };
         self.inner.queue.push(Submission {
-            id: handle.id,
             seed: request.sampling.seed.unwrap_or_else(host::random_seed),
             request,
             on_event: Box::new(on_event),

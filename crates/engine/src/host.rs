@@ -147,7 +147,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     mod linux {
-        use super::super::*;
+        use super::super::linux::{available_memory, available_under};
         use std::fs;
 
         /// A machine made of files answers as expected.
@@ -158,7 +158,7 @@ mod tests {
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, text).unwrap();
             }
-            let found = super::super::linux::available_under(root.path());
+            let found = available_under(root.path());
             assert_eq!(found.map(|a| (a.n_bytes, a.limited_by)), expected, "{files:?}");
         }
 
@@ -176,10 +176,17 @@ mod tests {
             check(&[], None);
             check(&[MEMINFO], Some((1_024_000, "MemAvailable")));
             check(
-                &[MEMINFO, ("proc/self/cgroup", "0::/a\n"), ("sys/fs/cgroup/a/memory.max", "max\n")],
+                &[
+                    MEMINFO,
+                    ("proc/self/cgroup", "0::/a\n"),
+                    ("sys/fs/cgroup/a/memory.max", "max\n"),
+                ],
                 Some((1_024_000, "MemAvailable")),
             );
-            check(&[MEMINFO, ("proc/self/cgroup", "nonsense\n")], Some((1_024_000, "MemAvailable")));
+            check(
+                &[MEMINFO, ("proc/self/cgroup", "nonsense\n")],
+                Some((1_024_000, "MemAvailable")),
+            );
         }
 
         #[test]

@@ -20,6 +20,7 @@ impl PageAllocator {
     }
 
     /// Pages in all.
+    #[cfg(test)]
     pub(crate) fn n_pages(&self) -> usize {
         self.n_users.len()
     }

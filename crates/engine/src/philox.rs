@@ -27,10 +27,8 @@ fn mul_wide(a: u32, b: u32) -> (u32, u32) {
 
 /// A number in [0, 1) with 53 random bits, for position `pos` under `seed`.
 pub(crate) fn uniform(seed: u64, pos: u64) -> f64 {
-    let words = philox4x32_10(
-        [pos as u32, (pos >> 32) as u32, 0, 0],
-        [seed as u32, (seed >> 32) as u32],
-    );
+    let words =
+        philox4x32_10([pos as u32, (pos >> 32) as u32, 0, 0], [seed as u32, (seed >> 32) as u32]);
     let bits = (u64::from(words[1]) << 32 | u64::from(words[0])) >> 11;
     bits as f64 / (1u64 << 53) as f64
 }
@@ -44,11 +42,7 @@ mod tests {
     fn agrees_with_the_published_vectors() {
         let check = |counter, key, expected| assert_eq!(philox4x32_10(counter, key), expected);
         check([0; 4], [0; 2], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
-        check(
-            [u32::MAX; 4],
-            [u32::MAX; 2],
-            [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd],
-        );
+        check([u32::MAX; 4], [u32::MAX; 2], [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
         check(
             [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
             [0xa409_3822, 0x299f_31d0],

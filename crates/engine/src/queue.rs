@@ -13,7 +13,6 @@ pub const MAX_WAITING: usize = 256;
 
 /// A request on its way to a seat.
 pub(crate) struct Submission {
-    pub(crate) id: u64,
     pub(crate) request: Request,
     pub(crate) seed: u64,
     pub(crate) on_event: Box<dyn FnMut(Event) + Send>,

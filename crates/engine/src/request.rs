@@ -143,8 +143,9 @@ pub enum FinishReason {
     StopString(String),
     /// `max_tokens` or the end of the context was reached.
     Length,
-    /// The caller cancelled.
+    /// The caller cancelled. Text held back for a stop string is not delivered.
     Cancelled,
-    /// It could not go on; the message says why. Other requests are not touched by it.
+    /// It could not go on; the message says why. Other requests are not touched by it. Text held
+    /// back for a stop string is not delivered.
     Failed(String),
 }

@@ -22,8 +22,7 @@ fn reference(
             *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
         }
         if n_in_answer > 0 {
-            *logit -=
-                settings.presence_penalty + settings.frequency_penalty * n_in_answer as f32;
+            *logit -= settings.presence_penalty + settings.frequency_penalty * n_in_answer as f32;
         }
     }
     let mut ranked: Vec<(u32, f32)> = (0..).zip(logits).collect();

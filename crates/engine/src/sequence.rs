@@ -140,7 +140,8 @@ impl Sequence {
 
     /// Sends what is left and the `Done`. The caller released the pages.
     pub(crate) fn finish(mut self, reason: FinishReason) {
-        if !matches!(reason, FinishReason::StopString(_)) {
+        // Otherwise what is held back may be the beginning of a stop string for ever.
+        if matches!(reason, FinishReason::Stop | FinishReason::Length) {
             self.answer.finish();
         }
         let now = Instant::now();
@@ -166,8 +167,7 @@ impl Sequence {
 /// Ends a request that never got a seat.
 pub(crate) fn finish_unseated(submission: Submission, reason: FinishReason) {
     let n_prompt = submission.request.prompt.len() as u32;
-    let mut answer =
-        Answer::new(StreamDecoder::new(), Vec::new(), submission.on_event);
+    let mut answer = Answer::new(StreamDecoder::new(), Vec::new(), submission.on_event);
     answer.send(Event::Done(Done {
         reason,
         n_prompt,

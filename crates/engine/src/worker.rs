@@ -142,7 +142,8 @@ impl<F: Forward> Worker<F> {
         let Self { running, shares, forward, scratch, .. } = self;
         let n_logits = forward.n_logits();
         // One small allocation per step: the slices borrow from the sequences.
-        let batch: Vec<_> = shares.iter().map(|share| running[share.seq_idx].slice(share)).collect();
+        let batch: Vec<_> =
+            shares.iter().map(|share| running[share.seq_idx].slice(share)).collect();
         let logits = forward.forward(&batch);
         sample(running, shares, logits.chunks_exact(n_logits), self.limits.n_vocab, scratch, began);
         self.emit();
@@ -234,3 +235,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("a panic without a message").to_string()
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

@@ -1,0 +1,379 @@
+//! The step loop under a seeded simulator: arrivals, cancels, too few pages, broken passes.
+//!
+//! The simulated pass keeps the tokens themselves in its pages and derives the logits from all
+//! that it reads back through a page table. So a page that two sequences write, a position left
+//! out or a row given to the wrong sequence changes what comes out.
+
+use super::*;
+use crate::philox::uniform;
+use crate::queue::{MAX_WAITING, Submission};
+use crate::request::{Done, Event, Request, Sampling, TokenInfo};
+use gguf::{Gguf, write::Writer};
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const N_VOCAB: usize = 257;
+/// A row is longer than the vocabulary, as padded embeddings make it.
+const N_LOGITS: usize = 260;
+const END: u32 = 256;
+/// A token in a batch at which the simulated pass panics; one after which its logits are NaN.
+const PANICS: u32 = 254;
+const NO_NUMBER: u32 = 255;
+
+/// Bytes as tokens, written as GPT-2 writes them, and an end.
+fn tokenizer() -> Arc<Tokenizer> {
+    let is_plain = |byte: &u8| matches!(byte, 33..=126 | 161..=172 | 174..=255);
+    let mut next = 256u32;
+    let letters = (0..=255u8).map(|byte| match byte {
+        byte if is_plain(&byte) => char::from(byte),
+        _ => char::from_u32((next, next += 1).0).unwrap(),
+    });
+    let tokens = letters.map(String::from).chain(["<|im_end|>".to_string()]);
+    let mut writer = Writer::new();
+    writer
+        .metadata("tokenizer.ggml.model", "gpt2")
+        .metadata("tokenizer.ggml.pre", "gpt-2")
+        .metadata("tokenizer.ggml.tokens", tokens.collect::<gguf::Strings>())
+        .metadata("tokenizer.ggml.token_type", [vec![1i32; 256], vec![3]].concat())
+        .metadata("tokenizer.ggml.merges", std::iter::empty::<&str>().collect::<gguf::Strings>())
+        .metadata("tokenizer.ggml.eos_token_id", END);
+    let gguf = Gguf::from_bytes(writer.finish().unwrap()).unwrap();
+    Arc::new(Tokenizer::from_gguf(gguf.metadata()).unwrap())
+}
+
+/// The simulated pass.
+struct Simulated {
+    /// The token at each position of each page.
+    slots: Vec<u32>,
+    logits: Vec<f32>,
+}
+
+impl Forward for Simulated {
+    fn forward(&mut self, batch: &[Slice<'_>]) -> &[f32] {
+        let mut seen = HashSet::new();
+        assert!(batch.iter().flat_map(|slice| slice.pages).all(|page| seen.insert(page)));
+        self.logits.clear();
+        for slice in batch {
+            let slot =
+                |pos: usize| slice.pages[pos / PAGE_LEN] as usize * PAGE_LEN + pos % PAGE_LEN;
+            let start = slice.start_pos as usize;
+            for (i, &token) in slice.tokens.iter().enumerate() {
+                assert_ne!(token, PANICS, "the pass met token {token}");
+                self.slots[slot(start + i)] = token;
+            }
+            if slice.logits == model::LogitsFor::Last {
+                let tokens = (0..start + slice.tokens.len()).map(|pos| self.slots[slot(pos)]);
+                let is_broken = tokens.clone().last() == Some(NO_NUMBER);
+                let hash = tokens.fold(7u64, |hash, token| {
+                    (hash ^ u64::from(token)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23)
+                });
+                let row = (0..N_LOGITS as u64).map(|id| match id as usize {
+                    _ if is_broken => f32::NAN,
+                    // Beyond the vocabulary, where nobody may look.
+                    N_VOCAB.. => 1e9,
+                    // So that answers have some twenty tokens, and broken tokens come from prompts.
+                    id if id == END as usize => 11.5,
+                    id if id >= PANICS as usize => -100.0,
+                    _ => uniform(hash, id) as f32 * 12.0,
+                });
+                self.logits.extend(row);
+            }
+        }
+        &self.logits
+    }
+
+    fn n_logits(&self) -> usize {
+        N_LOGITS
+    }
+
+    fn reset(&mut self) {
+        self.slots.fill(u32::MAX);
+    }
+}
+
+type Events = Arc<Mutex<Vec<Event>>>;
+
+/// One request of a simulation.
+struct Client {
+    events: Events,
+    cancelled: Arc<AtomicBool>,
+}
+
+fn new_worker(limits: Limits) -> Worker<Simulated> {
+    let slots = vec![u32::MAX; limits.n_pages as usize * PAGE_LEN];
+    let simulated = Simulated { slots, logits: Vec::new() };
+    Worker::new(Arc::new(Queue::default()), tokenizer(), simulated, limits)
+}
+
+const LIMITS: Limits = Limits { n_ctx: 640, n_vocab: N_VOCAB, max_sequences: 5, n_pages: 17 };
+
+fn submit(queue: &Queue, request: &Request) -> Client {
+    let events = Events::default();
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let sink = Arc::clone(&events);
+    let pushed = queue.push(Submission {
+        request: request.clone(),
+        seed: request.sampling.seed.unwrap(),
+        on_event: Box::new(move |event| sink.lock().unwrap().push(event)),
+        cancelled: Arc::clone(&cancelled),
+        submitted_at: Instant::now(),
+    });
+    pushed.unwrap();
+    Client { events, cancelled }
+}
+
+/// A request drawn from `seed`: short or long, greedy or warm, with or without stop strings.
+fn random_request(seed: u64) -> Request {
+    let number = |i: u64, n: usize| (uniform(seed, i) * n as f64) as usize;
+    let n_prompt = 1 + [number(0, 8), number(0, 600)][number(1, 2)];
+    Request {
+        prompt: (0..n_prompt as u64).map(|i| number(100 + i, PANICS as usize) as u32).collect(),
+        max_tokens: [None, Some(1 + number(2, 100) as u32)][number(3, 2)],
+        sampling: Sampling {
+            temperature: number(4, 2) as f32 * 0.8,
+            top_p: [1.0, 0.9][number(5, 2)],
+            frequency_penalty: [0.0, 0.5][number(6, 2)],
+            seed: Some(seed),
+            ..Sampling::default()
+        },
+        stop: [vec![], vec!["e".to_string(), "\u{fffd}\u{fffd}".to_string()]][number(7, 2)].clone(),
+        ignore_eos: number(8, 4) == 0,
+        logprobs: [None, Some(2)][number(9, 2)],
+    }
+}
+
+/// What a client got, the `Done` apart.
+fn outcome(events: &Events) -> (String, Vec<TokenInfo>, Option<Done>) {
+    let events = events.lock().unwrap();
+    let (mut all_text, mut all_tokens) = (String::new(), Vec::new());
+    let mut done = None;
+    for event in &*events {
+        assert_eq!(done, None, "an event after `Done`: {event:?}");
+        match event.clone() {
+            Event::Text { text, tokens } => {
+                all_text.push_str(&text);
+                all_tokens.extend(tokens);
+            }
+            Event::Done(end) => done = Some(end),
+        }
+    }
+    (all_text, all_tokens, done)
+}
+
+/// Runs one request with the engine to itself.
+fn run_alone(request: &Request) -> (String, Vec<TokenInfo>, Done) {
+    let mut worker = new_worker(Limits { max_sequences: 1, ..LIMITS });
+    let client = submit(&worker.queue, request);
+    while !matches!(outcome(&client.events), (_, _, Some(_))) {
+        worker.step();
+    }
+    let (text, tokens, done) = outcome(&client.events);
+    (text, tokens, done.unwrap())
+}
+
+#[test]
+fn any_load_gives_each_request_what_it_gets_alone() {
+    for case in 0..12u64 {
+        let mut worker = new_worker(LIMITS);
+        let number =
+            |step: u64, i: u64, n: usize| (uniform(case, step * 8 + i) * n as f64) as usize;
+        let mut clients: Vec<(Request, Client)> = Vec::new();
+        let mut is_short_of_pages = false;
+        for step in 0.. {
+            if step < 60 && number(step, 0, 3) == 0 {
+                for i in 0..=number(step, 1, 3) as u64 {
+                    let request = random_request(case << 32 | step << 8 | i);
+                    clients.push((request.clone(), submit(&worker.queue, &request)));
+                }
+            }
+            if number(step, 2, 12) == 0 && !clients.is_empty() {
+                let (_, client) = &clients[number(step, 3, clients.len())];
+                client.cancelled.store(true, Ordering::Relaxed);
+            }
+            worker.step();
+
+            let n_running = worker.running.len();
+            assert!(n_running <= LIMITS.max_sequences);
+            is_short_of_pages |= worker.queue.n_waiting() > 0 && n_running < LIMITS.max_sequences;
+            worker.pages.check();
+            let n_held: usize = worker.running.iter().map(|sequence| sequence.pages.len()).sum();
+            assert_eq!(worker.pages.n_free() + n_held, worker.pages.n_pages());
+            for (_, client) in &clients {
+                let is_cancelled = client.cancelled.load(Ordering::Relaxed);
+                assert!(!is_cancelled || outcome(&client.events).2.is_some(), "a late cancel");
+            }
+            if step >= 60 && n_running == 0 && worker.queue.n_waiting() == 0 {
+                break;
+            }
+            assert!(step < 20_000, "the load does not end");
+        }
+        assert!(is_short_of_pages, "case {case} does not test what it should");
+        assert_eq!(worker.pages.n_free(), worker.pages.n_pages());
+        for (request, client) in &clients {
+            check_against_alone(request, client);
+        }
+    }
+}
+
+/// A request that ran to its end got exactly what it gets alone, a cancelled one the beginning.
+fn check_against_alone(request: &Request, client: &Client) {
+    let (text, tokens, done) = outcome(&client.events);
+    let done = done.expect("every request ends");
+    let (text_alone, tokens_alone, done_alone) = run_alone(request);
+    if done.reason == FinishReason::Cancelled {
+        let whole = tokens_alone.get(..tokens.len());
+        assert_eq!(whole, Some(&tokens[..]), "the cancelled answer parts ways");
+        return;
+    }
+    assert_eq!((text, tokens), (text_alone, tokens_alone));
+    assert_eq!(done.reason, done_alone.reason);
+    assert_eq!(done.n_prompt, request.prompt.len() as u32);
+    assert_eq!(done.n_generated, done_alone.n_generated);
+    assert_eq!(Some(done.seed), request.sampling.seed);
+    let n_max = request.max_tokens.unwrap_or(u32::MAX).min(640 - done.n_prompt);
+    match done.reason {
+        FinishReason::Length => assert_eq!(done.n_generated, n_max),
+        FinishReason::Stop => assert!(!request.ignore_eos),
+        FinishReason::StopString(stop) => assert!(request.stop.contains(&stop)),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn request(prompt: &[u32]) -> Request {
+    let sampling = Sampling { seed: Some(1), ..Sampling::default() };
+    Request { prompt: prompt.to_vec(), max_tokens: Some(9), sampling, ..Request::default() }
+}
+
+#[test]
+fn generation_ends_where_the_context_ends() {
+    for n_prompt in [1, 63, 64, 65, 639] {
+        let request =
+            Request { max_tokens: Some(u32::MAX), ignore_eos: true, ..request(&vec![5; n_prompt]) };
+        let (_, tokens, done) = run_alone(&request);
+        assert_eq!((done.reason, tokens.len()), (FinishReason::Length, 640 - n_prompt));
+    }
+}
+
+#[test]
+fn logits_that_are_no_numbers_fail_their_request_only() {
+    let mut worker = new_worker(LIMITS);
+    let good = submit(&worker.queue, &request(&[1, 2]));
+    let bad = submit(&worker.queue, &request(&[1, NO_NUMBER]));
+    for _ in 0..12 {
+        worker.step();
+    }
+    let (_, _, done) = outcome(&bad.events);
+    let text = "the model's logit of token 0 is NaN, expected a finite number";
+    assert_eq!(done.map(|done| done.reason), Some(FinishReason::Failed(text.to_string())));
+    check_against_alone(&request(&[1, 2]), &good);
+}
+
+#[test]
+fn a_receiver_that_panics_ends_its_own_request_only() {
+    let mut worker = new_worker(LIMITS);
+    let good = submit(&worker.queue, &request(&[1, 2]));
+    let n_calls = Arc::new(Mutex::new(0));
+    let counter = Arc::clone(&n_calls);
+    let pushed = worker.queue.push(Submission {
+        request: Request { ignore_eos: true, ..request(&[3]) },
+        seed: 0,
+        on_event: Box::new(move |_| {
+            *counter.lock().unwrap() += 1;
+            panic!("a receiver of the tests");
+        }),
+        cancelled: Arc::default(),
+        submitted_at: Instant::now(),
+    });
+    pushed.unwrap();
+    for _ in 0..12 {
+        worker.step();
+    }
+    assert_eq!(worker.pages.n_free(), worker.pages.n_pages());
+    assert_eq!(n_calls.lock().map(|n| *n).unwrap_or_else(|poisoned| *poisoned.into_inner()), 1);
+    check_against_alone(&request(&[1, 2]), &good);
+}
+
+/// Waits for the `Done` of a client whose worker runs on its own thread.
+fn wait_for_done(client: &Client) -> FinishReason {
+    loop {
+        if let (_, _, Some(done)) = outcome(&client.events) {
+            return done.reason;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_panic_in_the_pass_fails_what_ran_and_serves_what_comes() {
+    let worker = new_worker(LIMITS);
+    let queue = Arc::clone(&worker.queue);
+    let thread = std::thread::spawn(move || worker.run());
+    for _ in 0..2 * MAX_PANICS {
+        let bad = submit(&queue, &request(&[PANICS]));
+        let reason = wait_for_done(&bad);
+        let FinishReason::Failed(message) = reason else { panic!("{reason:?}") };
+        assert!(message.starts_with("internal error: "), "{message}");
+        assert!(message.contains("the pass met token 254"), "{message}");
+        let good = submit(&queue, &request(&[1, 2]));
+        wait_for_done(&good);
+        check_against_alone(&request(&[1, 2]), &good);
+    }
+    queue.close();
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_pass_that_only_panics_stops_the_engine() {
+    let worker = new_worker(LIMITS);
+    let queue = Arc::clone(&worker.queue);
+    // Queued before the thread starts, and more than have seats, so that no step goes well.
+    let bad: Vec<_> = (0..20).map(|_| submit(&queue, &request(&[PANICS]))).collect();
+    worker.run();
+    let reasons: Vec<_> = bad.iter().map(wait_for_done).collect();
+    assert!(reasons[0..15].iter().all(|reason| matches!(reason, FinishReason::Failed(text)
+        if text.starts_with("internal error"))));
+    assert!(reasons[15..].iter().all(|reason| matches!(reason, FinishReason::Failed(text)
+        if text.starts_with("the engine has stopped: 3 steps in a row panicked"))));
+    let refused = queue.push(Submission {
+        request: request(&[1]),
+        seed: 0,
+        on_event: Box::new(|_| {}),
+        cancelled: Arc::default(),
+        submitted_at: Instant::now(),
+    });
+    let message = refused.expect_err("the engine has stopped").to_string();
+    assert!(message.starts_with("the engine has stopped: 3 steps"), "{message}");
+}
+
+#[test]
+fn closing_fails_what_runs_and_what_waits() {
+    let mut worker = new_worker(Limits { max_sequences: 1, ..LIMITS });
+    let clients = [1, 2].map(|id| submit(&worker.queue, &request(&[id])));
+    worker.step();
+    worker.queue.close();
+    worker.run();
+    for client in &clients {
+        let closed = FinishReason::Failed("the engine has stopped: it was closed".to_string());
+        assert_eq!(wait_for_done(client), closed);
+    }
+}
+
+#[test]
+fn the_queue_has_a_bound() {
+    let queue = Queue::default();
+    let clients: Vec<_> = (0..MAX_WAITING).map(|_| submit(&queue, &request(&[1]))).collect();
+    let one_more = Submission {
+        request: request(&[1]),
+        seed: 0,
+        on_event: Box::new(|_| {}),
+        cancelled: Arc::default(),
+        submitted_at: Instant::now(),
+    };
+    let message = queue.push(one_more).expect_err("the queue is full").to_string();
+    assert_eq!(message, "256 requests are waiting, at most 256 may");
+    clients[3].cancelled.store(true, Ordering::Relaxed);
+    assert_eq!(queue.take_cancelled().len(), 1);
+    assert_eq!(queue.n_waiting(), MAX_WAITING - 1);
+    submit(&queue, &request(&[1]));
+}
