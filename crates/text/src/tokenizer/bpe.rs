@@ -1,0 +1,200 @@
+//! Byte-level byte-pair encoding: a word's bytes become tokens, and of all neighbours that have
+//! a merge the one of lowest rank is merged first (Sennrich et al. 2016; Radford et al. 2019).
+//!
+//! Words are short, so they are merged by scanning for the lowest rank; the rare long one (a
+//! long run of one letter, say) uses a heap, which gives the same tokens without the square.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+
+use gguf::Metadata;
+use unicode_normalization::{UnicodeNormalization, is_nfc};
+
+use super::byte_level;
+use super::error::{TokenizerError, quoted};
+use super::pretokenize::{self, Pretokenizer};
+use super::vocab::Vocab;
+
+/// Up to this many tokens scanning is faster than a heap.
+const N_SCANNED_MAX: usize = 32;
+
+/// "No merge" and "no neighbour".
+const NONE: u32 = u32::MAX;
+
+/// What this kind of tokenizer needs beside the vocabulary.
+pub(super) struct Bpe {
+    merges: HashMap<(u32, u32), Merge>,
+    byte_ids: [Option<u32>; 256],
+    pub(super) pretokenizer: &'static Pretokenizer,
+}
+
+/// What two neighbours become.
+#[derive(Clone, Copy)]
+struct Merge {
+    /// Lower is earlier.
+    rank: u32,
+    id: u32,
+}
+
+/// Memory that one call of `encode` uses for all its words.
+#[derive(Default)]
+struct Scratch {
+    spelled: String,
+    word: Vec<u32>,
+    /// `ranks[i]` is the rank of the merge of `word[i]` and `word[i + 1]`.
+    ranks: Vec<u32>,
+    chain: Chain,
+}
+
+/// A long word: its tokens as a doubly linked list, and the merges that wait.
+#[derive(Default)]
+struct Chain {
+    prev: Vec<u32>,
+    next: Vec<u32>,
+    /// Rank, position of the left token, and both tokens: a waiting merge is void once one of
+    /// them has changed.
+    waiting: BinaryHeap<Reverse<(u32, u32, u32, u32)>>,
+}
+
+impl Bpe {
+    /// Reads the pre-tokenizer's name and the merges.
+    pub(super) fn new(metadata: &Metadata, vocab: &Vocab) -> Result<Self, TokenizerError> {
+        let pretokenizer = pretokenize::find(metadata)?;
+        let merges = read_merges(metadata, vocab)?;
+        let mut byte_ids = [None; 256];
+        for (byte, id) in (0..=255u8).zip(&mut byte_ids) {
+            let mut buffer = [0; 4];
+            *id = vocab.find_mergeable(byte_level::char_of(byte).encode_utf8(&mut buffer));
+        }
+        Ok(Self { merges, byte_ids, pretokenizer })
+    }
+
+    /// Appends the tokens of `text`.
+    pub(super) fn encode(&self, vocab: &Vocab, text: &str, ids: &mut Vec<u32>) {
+        let mut scratch = Scratch::default();
+        let mut encode_word = |word: &str| self.encode_word(vocab, word, &mut scratch, ids);
+        if self.pretokenizer.composes && !is_nfc(text) {
+            let composed: String = text.nfc().collect();
+            self.pretokenizer.split(&composed, &mut encode_word);
+        } else {
+            self.pretokenizer.split(text, &mut encode_word);
+        }
+    }
+
+    fn encode_word(&self, vocab: &Vocab, text: &str, scratch: &mut Scratch, ids: &mut Vec<u32>) {
+        // No character is spelled shorter than it is, so a longer word is no token.
+        if self.pretokenizer.takes_whole_words && text.len() <= vocab.n_text_bytes_max() {
+            scratch.spelled.clear();
+            byte_level::encode(text.as_bytes(), &mut scratch.spelled);
+            if let Some(id) = vocab.find_mergeable(&scratch.spelled) {
+                ids.push(id);
+                return;
+            }
+        }
+        // A byte without a token is dropped, as the publishers' tokenizers do.
+        let Scratch { word, ranks, chain, .. } = scratch;
+        word.clear();
+        word.extend(text.bytes().filter_map(|byte| self.byte_ids[byte as usize]));
+        if word.len() <= N_SCANNED_MAX {
+            self.merge_by_scanning(word, ranks);
+        } else {
+            self.merge_by_heap(word, chain);
+        }
+        ids.extend_from_slice(word);
+    }
+
+    fn merge(&self, left: u32, right: u32) -> Option<Merge> {
+        self.merges.get(&(left, right)).copied()
+    }
+
+    fn rank(&self, word: &[u32], left_idx: usize) -> u32 {
+        let pair = word.get(left_idx).zip(word.get(left_idx + 1));
+        pair.and_then(|(&left, &right)| self.merge(left, right)).map_or(NONE, |merge| merge.rank)
+    }
+
+    /// The definition: merges the leftmost pair of the lowest rank until there is none.
+    fn merge_by_scanning(&self, word: &mut Vec<u32>, ranks: &mut Vec<u32>) {
+        ranks.clear();
+        ranks.extend((0..word.len()).map(|idx| self.rank(word, idx)));
+        loop {
+            let lowest = ranks.iter().enumerate().min_by_key(|&(_, rank)| rank);
+            let Some((idx, &rank)) = lowest.filter(|&(_, &rank)| rank != NONE) else { return };
+            let merge = self.merge(word[idx], word[idx + 1]).expect("a pair with a rank merges");
+            debug_assert_eq!(merge.rank, rank);
+            word[idx] = merge.id;
+            word.remove(idx + 1);
+            ranks.remove(idx + 1);
+            ranks[idx] = self.rank(word, idx);
+            if idx > 0 {
+                ranks[idx - 1] = self.rank(word, idx - 1);
+            }
+        }
+    }
+
+    /// As [`Bpe::merge_by_scanning`], in `n log n`.
+    fn merge_by_heap(&self, word: &mut Vec<u32>, chain: &mut Chain) {
+        let n_tokens = u32::try_from(word.len()).expect("segments are bounded far below 4 GiB");
+        let Chain { prev, next, waiting } = chain;
+        prev.clear();
+        prev.extend((0..n_tokens).map(|idx| idx.checked_sub(1).unwrap_or(NONE)));
+        next.clear();
+        next.extend((1..n_tokens).chain([NONE]));
+        waiting.clear();
+        let wait = |word: &[u32], left_idx: u32, right_idx: u32| {
+            let (left, right) = (word[left_idx as usize], word[right_idx as usize]);
+            self.merge(left, right).map(|merge| Reverse((merge.rank, left_idx, left, right)))
+        };
+        waiting.extend((1..n_tokens).filter_map(|idx| wait(word, idx - 1, idx)));
+        while let Some(Reverse((_, left_idx, left, right))) = waiting.pop() {
+            let right_idx = next[left_idx as usize];
+            let is_void = right_idx == NONE
+                || word[left_idx as usize] != left
+                || word[right_idx as usize] != right;
+            let Some(merge) = self.merge(left, right).filter(|_| !is_void) else { continue };
+            word[left_idx as usize] = merge.id;
+            word[right_idx as usize] = NONE;
+            let after = next[right_idx as usize];
+            next[left_idx as usize] = after;
+            if after != NONE {
+                prev[after as usize] = left_idx;
+                waiting.extend(wait(word, left_idx, after));
+            }
+            let before = prev[left_idx as usize];
+            if before != NONE {
+                waiting.extend(wait(word, before, left_idx));
+            }
+        }
+        word.retain(|&id| id != NONE);
+    }
+}
+
+fn read_merges(
+    metadata: &Metadata,
+    vocab: &Vocab,
+) -> Result<HashMap<(u32, u32), Merge>, TokenizerError> {
+    let lines = metadata.require_strings("tokenizer.ggml.merges")?;
+    let mut merges = HashMap::with_capacity(lines.len());
+    let mut joined = String::new();
+    for (idx, line) in lines.iter().enumerate() {
+        let wrong = |expected: String| TokenizerError::Merge { idx, found: quoted(line), expected };
+        // The first character may be a space itself.
+        let border = line.char_indices().skip(1).find(|&(_, c)| c == ' ').map(|(at, _)| at);
+        let (left, right) = border
+            .map(|at| (&line[..at], &line[at + 1..]))
+            .filter(|(_, right)| !right.is_empty())
+            .ok_or_else(|| wrong("two tokens with a space between them".into()))?;
+        joined.clear();
+        joined.push_str(left);
+        joined.push_str(right);
+        let id = |text: &str| {
+            vocab.find(text).ok_or_else(|| wrong(format!("{} to be a token", quoted(text))))
+        };
+        let (left, right, id) = (id(left)?, id(right)?, id(&joined)?);
+        let rank = u32::try_from(idx).map_err(|_| wrong("fewer than 2^32 merges".into()))?;
+        // What must not be written must not be merged together either.
+        if [left, right, id].iter().all(|&id| vocab.is_mergeable(id)) {
+            merges.entry((left, right)).or_insert(Merge { rank, id });
+        }
+    }
+    Ok(merges)
+}

@@ -1,0 +1,251 @@
+//! The vocabulary: the text, kind and bytes of each token, and the way from a text to its token.
+//!
+//! Texts stay packed in one buffer and the index holds ids only, so that 262,144 tokens are
+//! ready in a few milliseconds. Its hash is keyed by chance: a file cannot aim for collisions.
+
+use std::hash::{BuildHasher, RandomState};
+
+use gguf::{Metadata, Strings};
+
+use super::byte_level;
+use super::error::{TokenizerError, quoted};
+
+/// Ids are `u32`, and the index keeps the largest for "empty".
+const N_TOKENS_MAX: usize = 1 << 30;
+
+/// The sign that SentencePiece writes for a space.
+pub(super) const SPACE_SIGN: char = '\u{2581}';
+
+/// What a token is, as `tokenizer.ggml.token_type` says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A piece of text, made by merging.
+    Normal,
+    /// Stands for what the vocabulary lacks.
+    Unknown,
+    /// Steers the model; has no text.
+    Control,
+    /// A text that is always one token, found before merging.
+    UserDefined,
+    /// Never made.
+    Unused,
+    /// One byte, written `<0x0A>`.
+    Byte,
+}
+
+/// How the texts of a vocabulary write bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spelling {
+    /// GPT-2's: each byte is one printable character.
+    ByteLevel,
+    /// SentencePiece's and, as converters write it, WordPiece's: spaces are U+2581.
+    SpaceSign,
+}
+
+/// All tokens of a model.
+pub(super) struct Vocab {
+    texts: Strings,
+    kinds: Vec<Kind>,
+    bytes: Vec<u8>,
+    byte_ends: Vec<u32>,
+    slots: Box<[u32]>,
+    hasher: RandomState,
+    n_text_bytes_max: usize,
+}
+
+impl Vocab {
+    /// Reads and checks the tokens of a file.
+    pub(super) fn new(metadata: &Metadata, spelling: Spelling) -> Result<Self, TokenizerError> {
+        let texts = metadata.require_strings("tokenizer.ggml.tokens")?.clone();
+        if texts.is_empty() || texts.len() > N_TOKENS_MAX {
+            return Err(TokenizerError::VocabSize { found: texts.len(), max: N_TOKENS_MAX });
+        }
+        let kinds = read_kinds(metadata, texts.len())?;
+        let n_text_bytes_max = texts.iter().map(str::len).max().unwrap_or(0);
+        let n_slots = (2 * texts.len()).next_power_of_two();
+        let mut vocab = Self {
+            texts,
+            kinds,
+            bytes: Vec::new(),
+            byte_ends: Vec::new(),
+            slots: vec![u32::MAX; n_slots].into_boxed_slice(),
+            hasher: RandomState::new(),
+            n_text_bytes_max,
+        };
+        vocab.index()?;
+        vocab.spell(spelling)?;
+        Ok(vocab)
+    }
+
+    /// How many tokens there are.
+    pub(super) fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// All ids.
+    pub(super) fn ids(&self) -> std::ops::Range<u32> {
+        0..u32::try_from(self.len()).expect("the size was checked when it was read")
+    }
+
+    /// The token as the file writes it; empty outside of the vocabulary.
+    pub(super) fn text(&self, id: u32) -> &str {
+        self.texts.get(id as usize).unwrap_or("")
+    }
+
+    /// What the token is; `None` outside of the vocabulary.
+    pub(super) fn kind(&self, id: u32) -> Option<Kind> {
+        self.kinds.get(id as usize).copied()
+    }
+
+    /// Corrects what a file says a token is.
+    pub(super) fn set_kind(&mut self, id: u32, kind: Kind) {
+        self.kinds[id as usize] = kind;
+    }
+
+    /// The bytes that the token stands for; empty outside of the vocabulary.
+    pub(super) fn bytes(&self, id: u32) -> &[u8] {
+        let idx = id as usize;
+        let Some(&end) = self.byte_ends.get(idx) else { return &[] };
+        let start = if idx == 0 { 0 } else { self.byte_ends[idx - 1] };
+        &self.bytes[start as usize..end as usize]
+    }
+
+    /// The length of the longest text.
+    pub(super) fn n_text_bytes_max(&self) -> usize {
+        self.n_text_bytes_max
+    }
+
+    /// The token that the file writes so, whatever its kind.
+    pub(super) fn find(&self, text: &str) -> Option<u32> {
+        if text.is_empty() || text.len() > self.n_text_bytes_max {
+            return None;
+        }
+        let id = self.slots[self.slot(text)];
+        (id != u32::MAX).then_some(id)
+    }
+
+    /// The token that merging may make from this text: no control token can be written, and no
+    /// byte or unknown token either.
+    pub(super) fn find_mergeable(&self, text: &str) -> Option<u32> {
+        self.find(text).filter(|&id| self.is_mergeable(id))
+    }
+
+    /// Whether merging may make this token.
+    pub(super) fn is_mergeable(&self, id: u32) -> bool {
+        matches!(self.kind(id), Some(Kind::Normal | Kind::UserDefined))
+    }
+
+    /// Whether this is one of the rows that converters fill up with `[PAD…]`: the publisher's
+    /// tokenizer has no such token, so no text may become it.
+    pub(super) fn is_filler(&self, id: u32) -> bool {
+        let number = self.text(id).strip_prefix("[PAD").and_then(|rest| rest.strip_suffix(']'));
+        number.is_some_and(|number| number.parse() == Ok(id))
+    }
+
+    /// Where `text` stands in the index, or the empty slot where it would.
+    fn slot(&self, text: &str) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut slot = self.hasher.hash_one(text) as usize & mask;
+        // Half of the slots are empty, so this ends.
+        while self.slots[slot] != u32::MAX && self.text(self.slots[slot]) != text {
+            slot = (slot + 1) & mask;
+        }
+        slot
+    }
+
+    fn index(&mut self) -> Result<(), TokenizerError> {
+        for id in self.ids() {
+            // An empty text is no text's token; converters write it for rows without one.
+            if self.text(id).is_empty() {
+                continue;
+            }
+            let slot = self.slot(self.text(id));
+            if self.slots[slot] != u32::MAX {
+                return Err(TokenizerError::Token {
+                    key: "tokenizer.ggml.tokens",
+                    id,
+                    found: quoted(self.text(id)),
+                    expected: format!("a text of its own: token {} has it", self.slots[slot]),
+                });
+            }
+            self.slots[slot] = id;
+        }
+        Ok(())
+    }
+
+    /// Fills in the bytes of all tokens.
+    fn spell(&mut self, spelling: Spelling) -> Result<(), TokenizerError> {
+        // No spelling is shorter than what it spells.
+        self.bytes.reserve(self.texts.iter().map(str::len).sum());
+        self.byte_ends.reserve(self.texts.len());
+        for id in self.ids() {
+            let text = self.texts.get(id as usize).expect("the id is one of the vocabulary's");
+            match (self.kinds[id as usize], spelling) {
+                (Kind::Byte, _) => self.bytes.push(parse_byte(text).ok_or_else(|| {
+                    TokenizerError::Token {
+                        key: "tokenizer.ggml.tokens",
+                        id,
+                        found: quoted(text),
+                        expected: "a byte, written like \"<0x0A>\"".into(),
+                    }
+                })?),
+                (Kind::Normal | Kind::Unused, Spelling::ByteLevel) => {
+                    byte_level::decode(text, &mut self.bytes);
+                }
+                (Kind::Normal | Kind::Unused, Spelling::SpaceSign) => {
+                    push_unescaped(text, &mut self.bytes);
+                }
+                _ => self.bytes.extend_from_slice(text.as_bytes()),
+            }
+            let end = u32::try_from(self.bytes.len());
+            self.byte_ends.push(end.map_err(|_| TokenizerError::Token {
+                key: "tokenizer.ggml.tokens",
+                id,
+                found: format!("{} bytes of text so far", self.bytes.len()),
+                expected: "less than 4 GiB".into(),
+            })?);
+        }
+        Ok(())
+    }
+}
+
+fn read_kinds(metadata: &Metadata, n_tokens: usize) -> Result<Vec<Kind>, TokenizerError> {
+    const KEY: &str = "tokenizer.ggml.token_type";
+    let Some(types) = metadata.i32s(KEY)? else { return Ok(vec![Kind::Normal; n_tokens]) };
+    if types.len() != n_tokens {
+        return Err(TokenizerError::Length { key: KEY, found: types.len(), expected: n_tokens });
+    }
+    let kind = |(id, number): (u32, &i32)| match number {
+        1 => Ok(Kind::Normal),
+        2 => Ok(Kind::Unknown),
+        3 => Ok(Kind::Control),
+        4 => Ok(Kind::UserDefined),
+        0 | 5 => Ok(Kind::Unused),
+        6 => Ok(Kind::Byte),
+        other => Err(TokenizerError::Token {
+            key: KEY,
+            id,
+            found: other.to_string(),
+            expected: "0 to 6".into(),
+        }),
+    };
+    (0..).zip(types.iter()).map(kind).collect()
+}
+
+/// Reads `<0x0A>`.
+fn parse_byte(text: &str) -> Option<u8> {
+    let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
+    // `from_str_radix` would also take a sign.
+    let is_hex = digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex.then(|| u8::from_str_radix(digits, 16).ok())?
+}
+
+/// Appends `text` with U+2581 turned into spaces.
+fn push_unescaped(text: &str, out: &mut Vec<u8>) {
+    let mut pieces = text.split(SPACE_SIGN);
+    out.extend_from_slice(pieces.next().unwrap_or("").as_bytes());
+    for piece in pieces {
+        out.push(b' ');
+        out.extend_from_slice(piece.as_bytes());
+    }
+}
