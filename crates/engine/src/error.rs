@@ -14,7 +14,7 @@ pub enum EngineError {
     #[error(transparent)]
     Tokenizer(#[from] text::TokenizerError),
     /// The file's chat template is broken, or refused these messages.
-    #[error("chat template: {0}")]
+    #[error(transparent)]
     Template(#[from] text::TemplateError),
     /// The instruction set asked for is unknown or this machine lacks it.
     #[error(transparent)]

@@ -28,7 +28,7 @@ pub(crate) struct Loaded {
 /// error waits for the first chat.
 pub(crate) enum Template {
     None,
-    Ready(ChatTemplate),
+    Ready(Box<ChatTemplate>),
     /// The source; compiling it again tells what is wrong with it.
     Broken(String),
 }
@@ -70,7 +70,7 @@ fn read_template(metadata: &Metadata) -> Result<Template, EngineError> {
     Ok(match metadata.str("tokenizer.chat_template")? {
         None => Template::None,
         Some(source) => match ChatTemplate::new(source) {
-            Ok(template) => Template::Ready(template),
+            Ok(template) => Template::Ready(Box::new(template)),
             Err(_) => Template::Broken(source.to_string()),
         },
     })

@@ -64,7 +64,7 @@ impl Forward for Simulated {
             }
             if slice.logits == model::LogitsFor::Last {
                 let tokens = (0..start + slice.tokens.len()).map(|pos| self.slots[slot(pos)]);
-                let is_broken = tokens.clone().last() == Some(NO_NUMBER);
+                let is_broken = tokens.clone().next_back() == Some(NO_NUMBER);
                 let hash = tokens.fold(7u64, |hash, token| {
                     (hash ^ u64::from(token)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23)
                 });

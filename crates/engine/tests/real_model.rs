@@ -16,13 +16,13 @@ fn engine() -> &'static Engine {
             kv_cache_bytes: Some(64 << 20),
             ..EngineOptions::default()
         };
-        Engine::open(&testkit::smollm2(), &options).unwrap()
+        Engine::open(&testkit::smollm2(), &options).expect("the default model opens")
     })
 }
 
 fn chat(text: &str) -> Vec<u32> {
     let messages = json!([{"role": "user", "content": text}]);
-    engine().chat_prompt(&messages, None, &Map::new()).unwrap()
+    engine().chat_prompt(&messages, None, &Map::new()).expect("the template renders a question")
 }
 
 /// The text, the token ids and the end of a generation.
@@ -41,7 +41,7 @@ fn collect(events: impl Iterator<Item = Event>) -> (String, Vec<u32>, Done) {
 }
 
 fn run(request: &Request) -> (String, Vec<u32>, Done) {
-    collect(engine().generate(request.clone()).unwrap())
+    collect(engine().generate(request.clone()).expect("the request is good"))
 }
 
 fn greedy(text: &str, max_tokens: u32) -> Request {
