@@ -22,6 +22,7 @@ mod sampler;
 mod scheduler;
 mod sequence;
 mod stop;
+mod weights;
 mod worker;
 
 pub use engine::{Engine, Generation, Handle};

@@ -2,12 +2,12 @@
 //!
 //! The definition is written at [`Sampling`]; the tests hold this file against its plain form.
 //! Two things make the result a function of (logits, settings, seed, position) alone: sums run in
-//! order of token id in f64 with `libm`'s arithmetic, whatever machine this is; and every order
-//! by probability breaks ties by lowest id.
+//! f64 in an order that is part of the definition (by token id; in a nucleus, likeliest first),
+//! and every order by probability breaks ties by lowest id.
 
 use crate::philox;
 use crate::request::Sampling;
-use std::cmp::Ordering;
+use crate::weights::{Candidate, arg_max, fill_weights, find_not_finite, likelier, top_k, weight};
 
 /// Why no token could be chosen. The request fails, the process does not.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -59,12 +59,11 @@ impl Seen {
 #[derive(Debug, Default)]
 pub(crate) struct SamplerScratch {
     /// The adjusted logits, `[n_vocab]`.
-    logits: Vec<f32>,
-    /// Relative probabilities by id, the likeliest being 1; `[n_vocab]`, and current only for the
-    /// candidates.
-    weights: Vec<f64>,
-    /// Ids not cut away yet, ascending.
-    candidates: Vec<u32>,
+    adjusted: Vec<f32>,
+    /// Probabilities relative to the likeliest token's, `[n_vocab]`.
+    weights: Vec<f32>,
+    /// What the cuts left.
+    candidates: Vec<Candidate>,
 }
 
 impl Sampler {
@@ -95,31 +94,42 @@ impl Sampler {
         pos: u64,
         scratch: &mut SamplerScratch,
     ) -> Result<u32, SampleError> {
-        if let Some(id) = logits.iter().position(|logit| !logit.is_finite()) {
+        if let Some(id) = find_not_finite(logits) {
             return Err(SampleError::NotFinite { id: id as u32, value: logits[id] });
         }
+        let SamplerScratch { adjusted, weights, candidates } = scratch;
         let is_adjusted = self.seen.is_some() || !self.settings.logit_bias.is_empty();
-        if !is_adjusted && self.settings.temperature == 0.0 {
-            return Ok(arg_max(logits));
+        let logits = if is_adjusted {
+            adjusted.clear();
+            adjusted.extend_from_slice(logits);
+            self.adjust(adjusted)?;
+            adjusted
+        } else {
+            logits
+        };
+        let best = arg_max(logits);
+        if logits[best as usize] == f32::NEG_INFINITY {
+            return Err(SampleError::AllForbidden);
         }
-        scratch.logits.clear();
-        scratch.logits.extend_from_slice(logits);
-        self.adjust(&mut scratch.logits);
-        let best = arg_max(&scratch.logits);
-        check_adjusted(&scratch.logits, best)?;
         if self.settings.temperature == 0.0 {
             return Ok(best);
         }
-        self.cut(best, scratch);
-        Ok(draw(philox::uniform(self.seed, pos), scratch, best))
+        let uniform = philox::uniform(self.seed, pos);
+        let id = match self.cut(logits, logits[best as usize], weights, candidates) {
+            Cut::All => draw(uniform, (0..).zip(weights.iter().copied())),
+            Cut::Some => draw(uniform, candidates.iter().map(|c| (c.id, c.weight))),
+        };
+        // `best` only where `uniform` times the sum rounds up to the sum.
+        Ok(id.unwrap_or(best))
     }
 
     /// Applies logit bias, then the penalties.
-    fn adjust(&self, logits: &mut [f32]) {
+    fn adjust(&self, logits: &mut [f32]) -> Result<(), SampleError> {
         for &(id, bias) in &self.settings.logit_bias {
             logits[id as usize] += bias;
+            check_adjusted(logits, id)?;
         }
-        let Some(seen) = &self.seen else { return };
+        let Some(seen) = &self.seen else { return Ok(()) };
         for &id in &seen.ids {
             let logit = &mut logits[id as usize];
             let n_in_answer = seen.counts[id as usize] & !Seen::IN_TEXT;
@@ -132,47 +142,79 @@ impl Sampler {
                 *logit -= self.settings.presence_penalty
                     + self.settings.frequency_penalty * n_in_answer as f32;
             }
+            check_adjusted(logits, id)?;
         }
+        Ok(())
     }
 
-    /// Fills `candidates` with the ids that top-k, top-p and min-p leave, and their `weights`.
-    fn cut(&self, best: u32, scratch: &mut SamplerScratch) {
-        let SamplerScratch { logits, weights, candidates } = scratch;
-        let n_vocab = logits.len();
-        candidates.clear();
-        candidates.extend(0..n_vocab as u32);
-        weights.resize(n_vocab, 0.0);
+    /// Applies temperature, top-k, top-p and min-p. What is left stands in `weights`, or in
+    /// `candidates` in order of id.
+    fn cut(
+        &self,
+        logits: &[f32],
+        max: f32,
+        weights: &mut Vec<f32>,
+        candidates: &mut Vec<Candidate>,
+    ) -> Cut {
+        let Sampling { temperature, top_p, min_p, .. } = self.settings;
+        let k = self.settings.top_k as usize;
+        if (1..logits.len()).contains(&k) {
+            top_k(logits, k, candidates);
+            candidates.sort_unstable_by_key(|candidate| candidate.id);
+            candidates.iter_mut().for_each(|c| c.weight = weight(c.logit, max, temperature));
+            if top_p < 1.0 {
+                let target = f64::from(top_p) * sum(candidates.iter().map(|c| c.weight));
+                keep_nucleus(candidates, target);
+            }
+        } else {
+            fill_weights(logits, max, temperature, weights);
+            if top_p < 1.0 {
+                let target = f64::from(top_p) * sum(weights.iter().copied());
+                find_nucleus(logits, weights, target, candidates);
+            } else if min_p > 0.0 {
+                collect(logits, weights, min_p, candidates);
+            } else {
+                return Cut::All;
+            }
+        }
+        candidates.retain(|candidate| candidate.weight >= min_p);
+        candidates.sort_unstable_by_key(|candidate| candidate.id);
+        Cut::Some
+    }
+}
 
-        let top_k = self.settings.top_k as usize;
-        if (1..n_vocab).contains(&top_k) {
-            candidates.select_nth_unstable_by(top_k - 1, |&a, &b| likelier(logits, a, b));
-            candidates.truncate(top_k);
-            candidates.sort_unstable();
-        }
-        let max = f64::from(logits[best as usize]);
-        let temperature = f64::from(self.settings.temperature);
-        for &id in &*candidates {
-            // Never above 1, so that nothing overflows; far below, exp gives a plain zero.
-            let scaled = (f64::from(logits[id as usize]) - max) / temperature;
-            weights[id as usize] = if scaled < 0.0 { libm::exp(scaled) } else { 1.0 };
-        }
-        if self.settings.top_p < 1.0 {
-            let total: f64 = candidates.iter().map(|&id| weights[id as usize]).sum();
-            let target = f64::from(self.settings.top_p) * total;
-            let n_kept = n_nucleus(logits, weights, candidates, target);
-            candidates.truncate(n_kept);
-            candidates.sort_unstable();
-        }
-        if self.settings.min_p > 0.0 {
-            let floor = f64::from(self.settings.min_p);
-            candidates.retain(|&id| weights[id as usize] >= floor);
+/// Where the tokens are that may be drawn.
+enum Cut {
+    /// All of them, with the dense weights.
+    All,
+    /// Among the candidates.
+    Some,
+}
+
+/// Puts the smallest set of likeliest tokens whose weights reach `target` into `candidates`.
+///
+/// A nucleus is mostly a few dozen tokens of a vocabulary of many thousands. So only tokens above
+/// a floor are sorted, and the floor is lowered where they do not reach the target.
+fn find_nucleus(logits: &[f32], weights: &[f32], target: f64, candidates: &mut Vec<Candidate>) {
+    for floor in [1.0 / 64.0, 1.0 / 4096.0, f32::EPSILON, 0.0] {
+        collect(logits, weights, floor, candidates);
+        if keep_nucleus(candidates, target) {
+            return;
         }
     }
 }
 
-/// Orders the likeliest candidates to the front until their weights reach `target`, and returns
-/// how many that took. Sorts a growing front only: a nucleus is mostly a few dozen tokens.
-fn n_nucleus(logits: &[f32], weights: &[f64], candidates: &mut [u32], target: f64) -> usize {
+/// Puts the tokens of at least this weight into `candidates`, in order of id.
+fn collect(logits: &[f32], weights: &[f32], floor: f32, candidates: &mut Vec<Candidate>) {
+    candidates.clear();
+    let all = (0..).zip(logits.iter().zip(weights));
+    let kept = all.filter(|&(_, (_, &weight))| weight >= floor);
+    candidates.extend(kept.map(|(id, (&logit, &weight))| Candidate { id, logit, weight }));
+}
+
+/// Keeps the likeliest candidates until their weights reach `target`, and says whether they do.
+/// Sorts a growing front only.
+fn keep_nucleus(candidates: &mut Vec<Candidate>, target: f64) -> bool {
     const FIRST_FRONT: usize = 64;
     const GROWTH: usize = 8;
     let mut n_sorted = 0;
@@ -182,85 +224,66 @@ fn n_nucleus(logits: &[f32], weights: &[f64], candidates: &mut [u32], target: f6
         let rest = &mut candidates[n_sorted..];
         let n_next = (n_front - n_sorted).min(rest.len());
         if n_next < rest.len() {
-            rest.select_nth_unstable_by(n_next - 1, |&a, &b| likelier(logits, a, b));
+            rest.select_nth_unstable_by(n_next - 1, likelier);
         }
-        rest[..n_next].sort_unstable_by(|&a, &b| likelier(logits, a, b));
-        for (i, &id) in rest[..n_next].iter().enumerate() {
-            sum += weights[id as usize];
-            if sum >= target {
-                return n_sorted + i + 1;
-            }
+        rest[..n_next].sort_unstable_by(likelier);
+        let last = rest[..n_next].iter().position(|candidate| {
+            sum += f64::from(candidate.weight);
+            sum >= target
+        });
+        if let Some(i) = last {
+            candidates.truncate(n_sorted + i + 1);
+            return true;
         }
         n_sorted += n_next;
         n_front *= GROWTH;
     }
-    candidates.len()
+    false
 }
 
-/// Walks the candidates in order of id to where `uniform` (in [0, 1)) falls.
-fn draw(uniform: f64, scratch: &SamplerScratch, best: u32) -> u32 {
-    let weight = |id: u32| scratch.weights[id as usize];
-    let total: f64 = scratch.candidates.iter().map(|&id| weight(id)).sum();
-    let target = uniform * total;
+/// Walks the weights in order of id to where `uniform` (in [0, 1)) falls.
+fn draw(uniform: f64, weights: impl Iterator<Item = (u32, f32)> + Clone) -> Option<u32> {
+    let target = uniform * sum(weights.clone().map(|(_, weight)| weight));
     let mut sum = 0.0;
-    for &id in &scratch.candidates {
-        sum += weight(id);
-        if sum > target {
-            return id;
-        }
-    }
-    // Only where `uniform * total` rounds up to `total`.
-    best
+    weights.into_iter().find_map(|(id, weight)| {
+        sum += f64::from(weight);
+        (sum > target).then_some(id)
+    })
 }
 
-/// The larger logit first, then the lower id: a total order, as no logit is NaN.
-fn likelier(logits: &[f32], a: u32, b: u32) -> Ordering {
-    let (logit_a, logit_b) = (logits[a as usize], logits[b as usize]);
-    logit_b.partial_cmp(&logit_a).unwrap_or(Ordering::Equal).then(a.cmp(&b))
+/// The sum in the order given, which is part of the definition.
+fn sum(weights: impl Iterator<Item = f32>) -> f64 {
+    weights.fold(0.0, |sum, weight| sum + f64::from(weight))
 }
 
-/// The id of the largest logit, the lowest of several; not empty.
-fn arg_max(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (id, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] {
-            best = id;
-        }
-    }
-    best as u32
-}
-
-fn check_adjusted(logits: &[f32], best: u32) -> Result<(), SampleError> {
-    let bad = logits.iter().position(|&logit| logit.is_nan() || logit == f32::INFINITY);
-    match bad {
-        Some(id) => Err(SampleError::Adjusted { id: id as u32, value: logits[id] }),
-        None if logits[best as usize] == f32::NEG_INFINITY => Err(SampleError::AllForbidden),
-        None => Ok(()),
+fn check_adjusted(logits: &[f32], id: u32) -> Result<(), SampleError> {
+    let value = logits[id as usize];
+    match value.is_nan() || value == f32::INFINITY {
+        true => Err(SampleError::Adjusted { id, value }),
+        false => Ok(()),
     }
 }
 
 /// Log-probability of `id` and of the `n_top` likeliest tokens (likeliest first, ties by lowest
-/// id) in the model's own distribution: the log-softmax of its unadjusted `logits`.
+/// id) in the model's own distribution: the log-softmax of its unadjusted, finite `logits`.
 pub(crate) fn log_probabilities(
     logits: &[f32],
     id: u32,
     n_top: usize,
     scratch: &mut SamplerScratch,
 ) -> (f32, Vec<(u32, f32)>) {
-    let max = f64::from(logits[arg_max(logits) as usize]);
-    let sum: f64 = logits.iter().map(|&logit| libm::exp(f64::from(logit) - max)).sum();
-    let log_sum = max + libm::log(sum);
-    let log_probability = |id: u32| (f64::from(logits[id as usize]) - log_sum) as f32;
-
-    let candidates = &mut scratch.candidates;
+    let SamplerScratch { weights, candidates, .. } = scratch;
+    let max = logits[arg_max(logits) as usize];
+    fill_weights(logits, max, 1.0, weights);
+    let log_sum = f64::from(max) + libm::log(sum(weights.iter().copied()));
+    let log_probability = |logit: f32| (f64::from(logit) - log_sum) as f32;
     candidates.clear();
-    candidates.extend(0..logits.len() as u32);
-    if (1..candidates.len()).contains(&n_top) {
-        candidates.select_nth_unstable_by(n_top - 1, |&a, &b| likelier(logits, a, b));
+    if n_top > 0 {
+        top_k(logits, n_top, candidates);
+        candidates.sort_unstable_by(likelier);
     }
-    candidates.truncate(n_top);
-    candidates.sort_unstable_by(|&a, &b| likelier(logits, a, b));
-    (log_probability(id), candidates.iter().map(|&id| (id, log_probability(id))).collect())
+    let top = candidates.iter().map(|c| (c.id, log_probability(c.logit))).collect();
+    (log_probability(logits[id as usize]), top)
 }
 
 #[cfg(test)]

@@ -33,30 +33,28 @@ fn reference(
     if settings.top_k > 0 {
         ranked.truncate(settings.top_k as usize);
     }
-    let max = f64::from(ranked[0].1);
-    let weight = |&(_, logit): &(u32, f32)| {
-        libm::exp((f64::from(logit) - max) / f64::from(settings.temperature))
-    };
+    let max = ranked[0].1;
+    let weight_of = |&(_, logit): &(u32, f32)| f64::from(weight(logit, max, settings.temperature));
     let sum_by_id = |kept: &[(u32, f32)]| {
         let mut kept = kept.to_vec();
         kept.sort_by_key(|&(id, _)| id);
-        kept.iter().map(weight).sum::<f64>()
+        kept.iter().map(weight_of).sum::<f64>()
     };
     if settings.top_p < 1.0 {
         let target = f64::from(settings.top_p) * sum_by_id(&ranked);
         let mut sum = 0.0;
         let n_before = ranked.iter().take_while(|entry| {
-            sum += weight(entry);
+            sum += weight_of(entry);
             sum < target
         });
         let n_kept = n_before.count() + 1;
         ranked.truncate(n_kept);
     }
-    ranked.retain(|entry| weight(entry) >= f64::from(settings.min_p));
+    ranked.retain(|entry| weight_of(entry) >= f64::from(settings.min_p));
     let target = uniform * sum_by_id(&ranked);
     ranked.sort_by_key(|&(id, _)| id);
     let mut sum = 0.0;
-    ranked.iter().find(|entry| (sum += weight(entry), sum > target).1).unwrap().0
+    ranked.iter().find(|entry| (sum += weight_of(entry), sum > target).1).unwrap().0
 }
 
 /// Random logits with many ties: multiples of a quarter between -8 and 8.
