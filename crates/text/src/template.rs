@@ -1,7 +1,7 @@
 //! Chat templates: the model's own Jinja source, rendered the way `transformers` renders it.
 //!
 //! A model file carries the text of its template, so the source is as hostile as the file. It may
-//! compute whatever it likes, within [`STEPS_BASE_MAX`] and [`OUTPUT_BYTES_MAX`]; beyond them the
+//! compute whatever it likes, within [`STEPS_MAX`] and [`OUTPUT_BYTES_MAX`]; beyond them the
 //! rendering ends with an error and the process goes on. Jinja itself is `minijinja`; what this
 //! module adds is the dialect of `transformers`: its `tojson`, `raise_exception`, `strftime_now`,
 //! `{% generation %}` blocks, generators that are not lists, and the missing Python methods.
@@ -33,21 +33,26 @@ const SOURCE_BYTES_MAX: usize = 1 << 20;
 
 /// Steps any rendering may take: a step is an instruction or 64 bytes produced.
 ///
-/// This bounds time (about a second) and memory (about 128 MiB) of the worst template. The dearest
-/// published template needs some 20,000 for a conversation with tools.
-const STEPS_BASE_MAX: u64 = 2_000_000;
+/// This bounds time (well under a second) and memory (64 MiB) of the worst template.
+const STEPS_BASE_MAX: u64 = 1_000_000;
 
 /// Further steps granted for each byte of the messages, tools and extra variables, so that a long
 /// conversation, which is bounded where it enters, is not refused for its length.
 const STEPS_PER_INPUT_BYTE: u64 = 4;
 
+/// Steps that no conversation gets beyond.
+const STEPS_MAX: u64 = 4_000_000;
+
+/// Stack of the rendering thread, for each step it may take. A step can nest a list one deeper, and
+/// printing, comparing or dropping a nested value recurses: measured, up to 640 bytes a level, with
+/// at least 1.5 steps paid for it. This is address space; only pages that are touched are used.
+const STACK_BYTES_PER_STEP: u64 = 512;
+
+/// Stack of the thread that compiles: the parser and compiler bound their depth at a few hundred.
+const COMPILE_STACK_BYTES: u64 = 64 << 20;
+
 /// Longest accepted rendering: several times the longest context that any open model has.
 const OUTPUT_BYTES_MAX: usize = 64 << 20;
-
-/// Stack of the thread that renders: enough for the deepest nesting of lists that the steps above
-/// can pay for, since dropping or printing a nested value recurses. It is address space only; the
-/// system commits the pages that are touched.
-const STACK_BYTES: usize = 1 << 30;
 
 /// Variables that the caller of [`ChatTemplate::render`] sets itself.
 const RESERVED: [&str; 4] = ["messages", "tools", "add_generation_prompt", "strftime_now"];
@@ -153,9 +158,11 @@ impl ChatTemplate {
         environment.add_function("raise_exception", raise_exception);
         let compilable = rewrite::for_engine(source);
         // Compiling recurses over the source, and folds constants.
-        on_own_stack(|| environment.add_template_owned(NAME, compilable))?.map_err(|error| {
-            TemplateError::Syntax { line: error.line().unwrap_or(0), detail: describe(&error) }
-        })?;
+        on_own_stack(COMPILE_STACK_BYTES, || environment.add_template_owned(NAME, compilable))?
+            .map_err(|error| TemplateError::Syntax {
+                line: error.line().unwrap_or(0),
+                detail: describe(&error),
+            })?;
         Ok(Self { source: source.to_owned(), environment })
     }
 
@@ -166,8 +173,8 @@ impl ChatTemplate {
 
     /// Renders a conversation into the text that is to be tokenized (special tokens parsed).
     ///
-    /// The template sees `messages`, `tools`, `documents` (none unless given), the prompt flag, both
-    /// token texts, the extra variables, and `strftime_now`.
+    /// The template sees `messages`, `tools`, `documents` (none unless given), the prompt flag,
+    /// both token texts, the extra variables, and `strftime_now`.
     ///
     /// # Errors
     /// [`TemplateError::Refused`] with the template's own words, [`TemplateError::Reserved`] for a
@@ -176,8 +183,9 @@ impl ChatTemplate {
         if let Some(name) = RESERVED.iter().find(|name| input.kwargs.contains_key(**name)) {
             return Err(TemplateError::Reserved { name: (*name).to_owned() });
         }
-        let n_steps_max = STEPS_BASE_MAX + STEPS_PER_INPUT_BYTE * input_bytes(input) as u64;
-        on_own_stack(|| self.render_here(input, n_steps_max))?
+        let granted = STEPS_PER_INPUT_BYTE.saturating_mul(input_bytes(input) as u64);
+        let n_steps_max = STEPS_BASE_MAX.saturating_add(granted).min(STEPS_MAX);
+        on_own_stack(n_steps_max * STACK_BYTES_PER_STEP, || self.render_here(input, n_steps_max))?
     }
 
     fn render_here(
@@ -200,12 +208,15 @@ impl ChatTemplate {
     }
 }
 
-/// Runs `work` on a thread of its own, whose stack is [`STACK_BYTES`] deep.
-fn on_own_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, TemplateError> {
+/// Runs `work` on a thread of its own, whose stack is `stack_bytes` deep.
+fn on_own_stack<T: Send>(
+    stack_bytes: u64,
+    work: impl FnOnce() -> T + Send,
+) -> Result<T, TemplateError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("chat-template".to_owned())
-            .stack_size(STACK_BYTES)
+            .stack_size(usize::try_from(stack_bytes).unwrap_or(usize::MAX))
             .spawn_scoped(scope, work)
             .map_err(TemplateError::Thread)?;
         match thread.join() {

@@ -1,7 +1,7 @@
 //! One case of the conformance kit: a conversation as JSON, rendered by a given template.
 //!
-//! The form is `{messages, tools, add_generation_prompt, kwargs, bos_token, eos_token, now}`; further
-//! fields (its name, the expected text) are not looked at.
+//! The form is `{messages, tools, add_generation_prompt, kwargs, bos_token, eos_token, now}`;
+//! further fields (its name, the expected text) are not looked at.
 
 use jiff::civil::DateTime;
 use serde::Deserialize;

@@ -1,9 +1,9 @@
 //! Filters and tests whose results differ between Jinja2 and `minijinja`.
 //!
-//! In Jinja2 `map`, `select` and their kin give a generator: always true, without length, read once,
-//! not JSON. Templates were written against that (`… | list | length`), and a template that forgot
-//! the `list` fails in `transformers`; here it has to fail too, not render something of its own. For the
-//! same reason `none` is not an empty list.
+//! In Jinja2 `map`, `select` and their kin give a generator: always true, without length, read
+//! once, not JSON. Templates were written against that (`… | list | length`), and one that forgot
+//! the `list` fails in `transformers`; here it has to fail too, not render something of its own.
+//! For the same reason `none` is not an empty list.
 
 use std::borrow::Cow;
 
@@ -22,6 +22,8 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_filter("reject", reject);
     environment.add_filter("selectattr", selectattr);
     environment.add_filter("rejectattr", rejectattr);
+    // Its work grows with the square of the nesting before a step is charged; no template debugs.
+    environment.remove_filter("pprint");
     environment.add_test("sequence", is_sequence);
     environment.add_test("iterable", is_iterable);
 }

@@ -1,8 +1,8 @@
 //! The `tojson` filter of `transformers`: Python's `json.dumps`, without HTML escaping.
 //!
-//! Key order is kept, text outside ASCII stands as it is, items are parted by `", "` and `": "`, or by
-//! lines when `indent` is given. What `json.dumps` refuses is refused: undefined values, functions,
-//! and generators such as the result of `map`.
+//! Key order is kept, text outside ASCII stands as it is, items are parted by `", "` and `": "`,
+//! or by lines when `indent` is given. What `json.dumps` refuses is refused: undefined values,
+//! functions, and generators such as the result of `map`.
 
 use std::fmt::Write as _;
 

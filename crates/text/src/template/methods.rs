@@ -1,7 +1,7 @@
 //! Python methods of strings, lists and dictionaries that templates call.
 //!
-//! Most come from `minijinja-contrib`; this adds the ones it lacks, and pays in steps for those whose
-//! result can be far larger than their input before they run.
+//! Most come from `minijinja-contrib`; this adds the ones it lacks, and pays in steps, before they
+//! run, for those whose result can be far larger than their input.
 
 use minijinja::value::from_args;
 use minijinja::{Error, ErrorKind, State, Value};

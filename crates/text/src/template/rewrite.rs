@@ -4,9 +4,9 @@
 //! rendering the marks are transparent, except that variables set inside do not leave the block:
 //! `{% with %}` is exactly that.
 //!
-//! `{% for x in none %}` is an error in Python and an empty loop in the engine. A template that makes
-//! this mistake (without tools, say) fails in `transformers`, and must not render something else here,
-//! so what is looped over passes through the filter [`CHECKED`].
+//! `{% for x in none %}` is an error in Python and an empty loop in the engine. A template that
+//! makes this mistake (without tools, say) fails in `transformers`, and must not render something
+//! else here, so what is looped over passes through the filter [`CHECKED`].
 //!
 //! Lines stay where they are, so that the places in error messages are those of the source.
 
