@@ -4,6 +4,21 @@
 //! [`Request`] and a callback for its [`Event`]s, [`Engine::generate`] gives them as an iterator.
 //! Token ids and text go through here, never HTTP, and nothing is async. Several requests run at
 //! once, each with the very tokens that it would get alone.
+//!
+//! ```no_run
+//! use freehold_engine::{Engine, EngineOptions, Event, Request};
+//! use std::path::Path;
+//!
+//! let engine = Engine::open(Path::new("model.gguf"), &EngineOptions::default())?;
+//! let prompt = engine.text_prompt("Owning a tool means");
+//! for event in engine.generate(Request { prompt, max_tokens: Some(64), ..Request::default() })? {
+//!     match event {
+//!         Event::Text { text, .. } => print!("{text}"),
+//!         Event::Done(done) => println!("\n{:?}, {} tokens", done.reason, done.n_generated),
+//!     }
+//! }
+//! # Ok::<(), freehold_engine::EngineError>(())
+//! ```
 #![forbid(unsafe_code)]
 
 mod answer;
