@@ -6,6 +6,8 @@
 pub mod chat;
 pub mod completions;
 mod errors;
+#[cfg(test)]
+mod golden;
 mod logprobs;
 mod messages;
 mod models;

@@ -1,1 +1,259 @@
+//! Golden transcripts of chat completions, and the table of their parameters.
 
+use super::super::golden::{Step, replay, text, token};
+use super::*;
+use crate::dialects::Delivery;
+use engine::FinishReason::{Length, Stop, StopString};
+
+fn check(request: &str, steps: Vec<Step>, expected: &str) {
+    assert_eq!(replay::<Chat>(request, steps), expected, "{request}");
+}
+
+/// A request with `field` beside the messages.
+fn with(field: &str) -> String {
+    format!(r#"{{"messages":[{{"role":"user","content":"hi"}}],{field}}}"#)
+}
+
+#[test]
+fn a_whole_answer() {
+    check(
+        r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#,
+        vec![text(0, "Hel"), text(0, "lo\n\"you\""), Step::Done(0, Stop)],
+        r#"{"id":"chatcmpl-1","object":"chat.completion","created":7,"model":"m","system_fingerprint":"fp","choices":[{"index":0,"message":{"role":"assistant","content":"Hello\n\"you\"","refusal":null},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}"#,
+    );
+}
+
+#[test]
+fn a_stream() {
+    check(
+        &with(r#""stream":true"#),
+        vec![text(0, "Hé"), text(0, ""), text(0, "\n"), Step::Done(0, Length)],
+        concat!(
+            r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":7,"model":"m","system_fingerprint":"fp","choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}"#,
+            "\n\n",
+            r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":7,"model":"m","system_fingerprint":"fp","choices":[{"index":0,"delta":{"content":"Hé"},"logprobs":null,"finish_reason":null}]}"#,
+            "\n\n",
+            r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":7,"model":"m","system_fingerprint":"fp","choices":[{"index":0,"delta":{"content":"\n"},"logprobs":null,"finish_reason":null}]}"#,
+            "\n\n",
+            r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":7,"model":"m","system_fingerprint":"fp","choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"length"}]}"#,
+            "\n\ndata: [DONE]\n\n",
+        ),
+    );
+}
+
+#[test]
+fn usage_comes_last_with_no_choice_and_is_null_before() {
+    let request = with(r#""stream":true,"stream_options":{"include_usage":true}"#);
+    let body = replay::<Chat>(&request, vec![text(0, "a"), Step::Done(0, Stop)]);
+    let events: Vec<&str> = body.split_terminator("\n\n").collect();
+    assert_eq!(events.len(), 5);
+    for event in &events[..3] {
+        assert!(event.ends_with(r#""usage":null}"#), "{event}");
+    }
+    assert!(
+        events[3].ends_with(
+            r#""choices":[],"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}"#
+        ),
+        "{}",
+        events[3]
+    );
+    assert_eq!(events[4], "data: [DONE]");
+    let plain = replay::<Chat>(&with(r#""stream":true"#), vec![Step::Done(0, Stop)]);
+    assert!(!plain.contains("usage") && !plain.contains(r#""choices":[]"#), "{plain}");
+}
+
+#[test]
+fn alternatives_interleave_and_each_ends_once() {
+    let request = with(r#""stream":true,"n":2"#);
+    let steps = vec![
+        text(1, "b"),
+        text(0, "a"),
+        Step::Done(1, StopString("x".to_owned())),
+        text(0, "c"),
+        Step::Done(0, Length),
+    ];
+    let body = replay::<Chat>(&request, steps);
+    let events: Vec<Value> = body
+        .split_terminator("\n\n")
+        .filter_map(|event| serde_json::from_str(event.strip_prefix("data: ").unwrap()).ok())
+        .collect();
+    let indices: Vec<u64> =
+        events.iter().map(|event| event["choices"][0]["index"].as_u64().unwrap()).collect();
+    assert_eq!(indices, [0, 1, 1, 0, 1, 0, 0]);
+    assert!(events.iter().all(|event| event["choices"].as_array().unwrap().len() == 1));
+    let reasons: Vec<&Value> = events
+        .iter()
+        .map(|event| &event["choices"][0]["finish_reason"])
+        .filter(|reason| !reason.is_null())
+        .collect();
+    assert_eq!(reasons, ["stop", "length"]);
+}
+
+#[test]
+fn a_stream_that_breaks_off_says_so_and_ends() {
+    check(
+        &with(r#""stream":true"#),
+        vec![Step::Fail(ServerError::Failed("it broke".to_owned()))],
+        concat!(
+            r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":7,"model":"m","system_fingerprint":"fp","choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}"#,
+            "\n\n",
+            r#"data: {"error":{"message":"it broke","type":"server_error","param":null,"code":null}}"#,
+            "\n\ndata: [DONE]\n\n",
+        ),
+    );
+}
+
+#[test]
+fn log_probabilities_are_finite_and_bytes_exact() {
+    let request = with(r#""logprobs":true,"top_logprobs":2"#);
+    let tokens = vec![
+        token(256, -0.5, &[(256, -0.5), (257, f32::NEG_INFINITY)]),
+        token(u32::from(b'!'), f32::NEG_INFINITY, &[]),
+    ];
+    let body = replay::<Chat>(&request, vec![Step::Text(0, "hello!", tokens), Step::Done(0, Stop)]);
+    let body: Value = serde_json::from_str(&body).unwrap();
+    let expected = serde_json::json!({"refusal": null, "content": [
+        {"token": "hello", "logprob": -0.5, "bytes": b"hello", "top_logprobs": [
+            {"token": "hello", "logprob": -0.5, "bytes": b"hello"},
+            {"token": "\u{fffd}", "logprob": -9999.0, "bytes": [0xe2, 0x82]},
+        ]},
+        {"token": "!", "logprob": -9999.0, "bytes": [33], "top_logprobs": []},
+    ]});
+    assert_eq!(body["choices"][0]["logprobs"], expected);
+}
+
+#[test]
+fn a_stream_holds_the_same_tokens_as_a_whole_answer() {
+    let steps = || {
+        vec![
+            Step::Text(0, "hello", vec![token(256, -0.5, &[])]),
+            Step::Text(0, "", vec![token(u32::from(b' '), -1.0, &[])]),
+            Step::Text(0, " hello", vec![token(256, -0.25, &[])]),
+            Step::Done(0, Stop),
+        ]
+    };
+    let whole = replay::<Chat>(&with(r#""logprobs":true"#), steps());
+    let whole: Value = serde_json::from_str(&whole).unwrap();
+    let stream = replay::<Chat>(&with(r#""logprobs":true,"stream":true"#), steps());
+    let (mut text, mut tokens) = (String::new(), Vec::new());
+    for event in stream.split_terminator("\n\n").filter(|event| !event.ends_with("[DONE]")) {
+        let event: Value = serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap();
+        let choice = &event["choices"][0];
+        text.push_str(choice["delta"]["content"].as_str().unwrap_or_default());
+        tokens.extend(choice["logprobs"]["content"].as_array().into_iter().flatten().cloned());
+    }
+    assert_eq!(whole["choices"][0]["message"]["content"], text);
+    assert_eq!(whole["choices"][0]["logprobs"]["content"], Value::from(tokens));
+}
+
+/// What becomes of each parameter: also the table to publish.
+#[test]
+fn every_parameter_is_honoured_or_refused_by_name() {
+    let taken = [
+        r#""user":"me""#,
+        r#""metadata":{"a":"b"}"#,
+        r#""store":false"#,
+        r#""service_tier":"auto""#,
+        r#""safety_identifier":"x""#,
+        r#""prompt_cache_key":"x""#,
+        r#""prompt_cache_retention":"24h""#,
+        r#""verbosity":"low""#,
+        r#""temperature":0"#,
+        r#""temperature":1.0"#,
+        r#""top_p":0"#,
+        r#""top_k":-1"#,
+        r#""min_p":0.1"#,
+        r#""presence_penalty":-2"#,
+        r#""frequency_penalty":2"#,
+        r#""repeat_penalty":1.1"#,
+        r#""seed":-1"#,
+        r#""seed":18446744073709551615"#,
+        r#""stop":null"#,
+        r#""stop":["a","b"]"#,
+        r#""n":16"#,
+        r#""max_tokens":5,"max_completion_tokens":6"#,
+        r#""logit_bias":{"50256":-100}"#,
+        r#""logprobs":true,"top_logprobs":20"#,
+        r#""logprobs":false,"top_logprobs":null"#,
+        r#""tools":[],"tool_choice":"auto""#,
+        r#""tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"none""#,
+        r#""tool_choice":"none""#,
+        r#""parallel_tool_calls":false"#,
+        r#""response_format":{"type":"text"}"#,
+        r#""modalities":["text"]"#,
+        r#""reasoning_effort":"low""#,
+        r#""chat_template_kwargs":{"enable_thinking":false}"#,
+        r#""stream":true,"stream_options":{"include_usage":true,"include_obfuscation":false}"#,
+        r#""never_heard_of":null"#,
+    ];
+    for field in taken {
+        let parsed = parse(with(field).as_bytes(), &Limits::default());
+        assert!(parsed.is_ok(), "{field}: {parsed:?}");
+    }
+    let refused = [
+        (r#""never_heard_of":1"#, "never_heard_of"),
+        (r#""store":true"#, "store"),
+        (r#""service_tier":"flex""#, "service_tier"),
+        (r#""temperature":"hot""#, "temperature"),
+        (r#""temperature":2.1"#, "temperature"),
+        (r#""top_p":1.5"#, "top_p"),
+        (r#""presence_penalty":3"#, "presence_penalty"),
+        (r#""n":0"#, "n"),
+        (r#""n":17"#, "n"),
+        (r#""max_tokens":0"#, "max_tokens"),
+        (r#""max_completion_tokens":-1"#, "max_completion_tokens"),
+        (r#""seed":1.5"#, "seed"),
+        (r#""stop":[""]"#, "stop[0]"),
+        (r#""stop":{}"#, "stop"),
+        (r#""logit_bias":{"x":1}"#, "logit_bias"),
+        (r#""logit_bias":{"7":"x"}"#, "logit_bias.7"),
+        (r#""top_logprobs":2"#, "top_logprobs"),
+        (r#""logprobs":true,"top_logprobs":21"#, "top_logprobs"),
+        (r#""logprobs":3"#, "logprobs"),
+        (r#""tools":[{"type":"function","function":{"name":"f"}}]"#, "tools"),
+        (r#""tool_choice":"required""#, "tool_choice"),
+        (r#""functions":[{"name":"f"}]"#, "functions"),
+        (r#""function_call":{"name":"f"}"#, "function_call"),
+        (r#""response_format":{"type":"json_object"}"#, "response_format.type"),
+        (r#""modalities":["text","audio"]"#, "modalities"),
+        (r#""audio":{"voice":"x"}"#, "audio"),
+        (r#""web_search_options":{}"#, "web_search_options"),
+        (r#""reasoning_effort":"huge""#, "reasoning_effort"),
+        (r#""chat_template_kwargs":{"messages":[]}"#, "chat_template_kwargs.messages"),
+        (r#""stream_options":{"include_usage":true}"#, "stream_options"),
+        (r#""stream":true,"stream_options":{"x":1}"#, "stream_options.x"),
+        (r#""stream":"yes""#, "stream"),
+        (r#""model":7"#, "model"),
+        (r#""repeat_penalty":1.1,"repetition_penalty":1.2"#, "repeat_penalty"),
+    ];
+    for (field, param) in refused {
+        let error = parse(with(field).as_bytes(), &Limits::default()).expect_err(field);
+        assert_eq!(error.param.as_deref(), Some(param), "{field}: {error}");
+        assert!(error.message.starts_with(param), "{field}: {error}");
+    }
+}
+
+#[test]
+fn settings_reach_the_call() {
+    let body = with(
+        r#""model":"a/b","n":2,"max_tokens":5,"max_completion_tokens":6,"temperature":0,"seed":3,
+           "stop":"x","logprobs":true,"stream":true,"logit_bias":{"9":1}"#,
+    );
+    let call = parse(body.as_bytes(), &Limits::default()).unwrap().call;
+    assert_eq!(call.model.as_deref(), Some("a/b"));
+    assert_eq!((call.n_per_prompt, call.max_tokens, call.logprobs), (2, Some(6), Some(0)));
+    assert_eq!(call.stop, ["x"]);
+    assert_eq!(call.delivery, Delivery::Stream);
+    let sampling = call.sampling.over(&crate::default_sampling());
+    assert_eq!((sampling.temperature, sampling.top_p, sampling.seed), (0.0, 0.95, Some(3)));
+    assert_eq!(sampling.logit_bias, [(9, 1.0)]);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_body_makes_the_reader_panic(body in r#"\PC{0,40}|[\[\]{}:,"a-z0-9 ]{0,60}"#) {
+        let _ = parse(body.as_bytes(), &Limits::default());
+        let _ = parse(with(&body).as_bytes(), &Limits::default());
+        let _ = parse(format!(r#"{{"messages":{body}}}"#).as_bytes(), &Limits::default());
+    }
+}

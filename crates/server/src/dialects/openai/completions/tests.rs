@@ -1,1 +1,142 @@
+//! Golden transcripts of completions, and the table of their parameters.
 
+use super::super::golden::{Step, replay, text, token};
+use super::*;
+use engine::FinishReason::{Length, Stop};
+
+fn check(request: &str, steps: Vec<Step>, expected: &str) {
+    assert_eq!(replay::<Completions>(request, steps), expected, "{request}");
+}
+
+fn parsed(body: &str) -> Result<CompletionRequest, BadRequest> {
+    parse(body.as_bytes(), &Limits::default())
+}
+
+#[test]
+fn a_whole_answer() {
+    check(
+        r#"{"model":"m","prompt":"once"}"#,
+        vec![text(0, " upon"), Step::Done(0, Length)],
+        r#"{"id":"cmpl-1","object":"text_completion","created":7,"model":"m","system_fingerprint":"fp","choices":[{"text":" upon","index":0,"logprobs":null,"finish_reason":"length"}],"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}"#,
+    );
+}
+
+#[test]
+fn a_stream_with_echo_and_usage() {
+    check(
+        r#"{"prompt":"once","echo":true,"stream":true,"stream_options":{"include_usage":true}}"#,
+        vec![text(0, " upon"), Step::Done(0, Stop)],
+        concat!(
+            r#"data: {"id":"cmpl-1","object":"text_completion","created":7,"model":"m","system_fingerprint":"fp","choices":[{"text":"once","index":0,"logprobs":null,"finish_reason":null}],"usage":null}"#,
+            "\n\n",
+            r#"data: {"id":"cmpl-1","object":"text_completion","created":7,"model":"m","system_fingerprint":"fp","choices":[{"text":" upon","index":0,"logprobs":null,"finish_reason":null}],"usage":null}"#,
+            "\n\n",
+            r#"data: {"id":"cmpl-1","object":"text_completion","created":7,"model":"m","system_fingerprint":"fp","choices":[{"text":"","index":0,"logprobs":null,"finish_reason":"stop"}],"usage":null}"#,
+            "\n\n",
+            r#"data: {"id":"cmpl-1","object":"text_completion","created":7,"model":"m","system_fingerprint":"fp","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}"#,
+            "\n\ndata: [DONE]\n\n",
+        ),
+    );
+}
+
+#[test]
+fn prompts_and_alternatives_are_indexed_in_order() {
+    let request = r#"{"prompt":["a",[97,98]],"n":2,"echo":true}"#;
+    let steps = (0..4).map(|choice_idx| text(choice_idx, ["1", "2", "3", "4"][choice_idx]));
+    let body = replay::<Completions>(request, steps.collect());
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let texts: Vec<&str> =
+        (0..4).map(|index| body["choices"][index]["text"].as_str().unwrap()).collect();
+    // The second prompt is told by its tokens, of which the last is half a character.
+    assert_eq!(texts, ["a1", "a2", "ab\u{fffd}3", "ab\u{fffd}4"]);
+    assert_eq!(body["usage"]["prompt_tokens"], 6);
+}
+
+#[test]
+fn legacy_log_probabilities_count_characters() {
+    let steps = |n_events: usize| {
+        let tokens =
+            vec![token(257, -1.0, &[(257, -1.0)]), token(0xac, -2.0, &[]), token(256, -0.5, &[])];
+        match n_events {
+            1 => vec![Step::Text(0, "€hello", tokens), Step::Done(0, Stop)],
+            _ => {
+                let rest = tokens[2..].to_vec();
+                let first = tokens[..2].to_vec();
+                vec![Step::Text(0, "€", first), Step::Text(0, "hello", rest), Step::Done(0, Stop)]
+            }
+        }
+    };
+    let body = replay::<Completions>(r#"{"prompt":"x","logprobs":1}"#, steps(1));
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let expected = serde_json::json!({
+        "tokens": ["\u{fffd}", "\u{fffd}", "hello"],
+        "token_logprobs": [-1.0, -2.0, -0.5],
+        "top_logprobs": [{"\u{fffd}": -1.0}, {}, {}],
+        "text_offset": [0, 1, 1],
+    });
+    assert_eq!(body["choices"][0]["logprobs"], expected);
+    let stream = replay::<Completions>(r#"{"prompt":"x","logprobs":1,"stream":true}"#, steps(2));
+    assert!(stream.contains(r#""text_offset":[0,1]"#), "{stream}");
+    assert!(stream.contains(r#""text_offset":[1]"#), "{stream}");
+}
+
+#[test]
+fn prompts_are_read_in_all_forms() {
+    let check = |prompt: &str, expected: Result<Vec<PlainPrompt>, &str>| {
+        let found = parsed(&format!(r#"{{"prompt":{prompt}}}"#));
+        let found = found.map_err(|bad| bad.message).map(|request| request.call.prompts);
+        let expected = expected.map(Prompts::Plain).map_err(str::to_owned);
+        assert_eq!(found, expected, "{prompt}");
+    };
+    let text = |text: &str| PlainPrompt::Text(text.to_owned());
+    check(r#""a""#, Ok(vec![text("a")]));
+    check(r#"["a","b"]"#, Ok(vec![text("a"), text("b")]));
+    check("[1,2]", Ok(vec![PlainPrompt::Tokens(vec![1, 2])]));
+    check("[[1],[2]]", Ok(vec![PlainPrompt::Tokens(vec![1]), PlainPrompt::Tokens(vec![2])]));
+    check("[1,-2]", Err("prompt[1]: -2: expected a token id"));
+    check("[[1],[true]]", Err("prompt[1][0]: true: expected a token id"));
+    check(r#"["a",{}]"#, Err("prompt[1]: an object: expected a string or an array of token ids"));
+    let expected = "a string, an array of strings, or an array of token ids";
+    check("[]", Err(&format!("prompt: an array of 0: expected {expected}")));
+    check("{}", Err(&format!("prompt: an object: expected {expected}")));
+    check("null", Err(&format!("prompt: absent: expected {expected}")));
+}
+
+#[test]
+fn parameters_are_honoured_or_refused_by_name() {
+    let taken = [
+        r#""best_of":2,"n":2"#,
+        r#""suffix":"""#,
+        r#""echo":false,"logprobs":5"#,
+        r#""max_tokens":1"#,
+    ];
+    for field in taken {
+        let parsed = parsed(&format!(r#"{{"prompt":"a",{field}}}"#));
+        assert!(parsed.is_ok(), "{field}: {parsed:?}");
+    }
+    let refused = [
+        (r#""best_of":3,"n":2"#, "best_of"),
+        (r#""suffix":"end""#, "suffix"),
+        (r#""echo":true,"logprobs":0"#, "logprobs"),
+        (r#""logprobs":6"#, "logprobs"),
+        (r#""max_tokens":0"#, "max_tokens"),
+        (r#""messages":[]"#, "messages"),
+        (r#""max_completion_tokens":3"#, "max_completion_tokens"),
+    ];
+    for (field, param) in refused {
+        let error = parsed(&format!(r#"{{"prompt":"a",{field}}}"#)).expect_err(field);
+        assert_eq!(error.param.as_deref(), Some(param), "{field}: {error}");
+    }
+    assert_eq!(parsed(r#"{"prompt":"a"}"#).unwrap().call.max_tokens, Some(16));
+    let many = format!(r#"{{"prompt":[{}"x"]}}"#, r#""x","#.repeat(128));
+    assert!(parsed(&many).unwrap_err().message.starts_with("prompt: 129 prompts"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_body_makes_the_reader_panic(body in r#"\PC{0,40}|[\[\]{}:,"a-z0-9 ]{0,60}"#) {
+        let _ = parsed(&body);
+        let _ = parsed(&format!(r#"{{"prompt":{body}}}"#));
+        let _ = parsed(&format!(r#"{{"prompt":"a",{body}}}"#));
+    }
+}

@@ -1,0 +1,102 @@
+//! For tests: replays a transcript (request, then events) through a dialect, without a network
+//! and without a model, so that every edge is exact.
+
+use crate::dialects::{Answer, Choice, Delivery, Dialect, Reply, Usage, Vocabulary};
+use crate::errors::ServerError;
+use crate::limits::Limits;
+use engine::{FinishReason, TokenInfo};
+
+/// One step of a transcript.
+pub(super) enum Step {
+    Text(usize, &'static str, Vec<TokenInfo>),
+    Done(usize, FinishReason),
+    Fail(ServerError),
+}
+
+/// Text whose tokens nobody asks about.
+pub(super) fn text(choice_idx: usize, text: &'static str) -> Step {
+    Step::Text(choice_idx, text, Vec::new())
+}
+
+/// A token with its log-probability and the alternatives.
+pub(super) fn token(id: u32, logprob: f32, top: &[(u32, f32)]) -> TokenInfo {
+    TokenInfo { id, logprob: Some(logprob), top: top.to_vec() }
+}
+
+/// Token ids 0 to 255 are their byte; 256 is "hello", 257 the euro sign without its last byte.
+struct Bytes;
+
+impl Vocabulary for Bytes {
+    fn token_bytes(&self, id: u32) -> Vec<u8> {
+        match id {
+            0..=255 => vec![id as u8],
+            256 => b"hello".to_vec(),
+            257 => "€".as_bytes()[..2].to_vec(),
+            _ => panic!("token {id} is in no transcript"),
+        }
+    }
+}
+
+/// The body that answers `request` when `steps` happen; the prompts have three tokens each.
+pub(super) fn replay<D: Dialect>(request: &str, steps: Vec<Step>) -> String {
+    let request = match D::parse(request.as_bytes(), &Limits::default()) {
+        Ok(request) => request,
+        Err(error) => return D::error_body(&error.into()),
+    };
+    let call = D::call(&request);
+    let delivery = call.delivery;
+    let n_prompts = match &call.prompts {
+        crate::dialects::Prompts::Chat { .. } => 1,
+        crate::dialects::Prompts::Plain(prompts) => prompts.len(),
+    };
+    let n_choices = n_prompts * call.n_per_prompt;
+    let answer = Answer {
+        id: "1".to_owned(),
+        created: 7,
+        model: "m".to_owned(),
+        fingerprint: "fp".to_owned(),
+        vocabulary: Box::new(Bytes),
+    };
+    let prompts = vec![vec![u32::from(b'a'), u32::from(b'b'), 257]; n_prompts];
+    let usage = Usage { n_prompt: 3 * n_prompts as u64, n_generated: 5 };
+    let mut reply = D::reply(request, answer, &prompts);
+    match delivery {
+        Delivery::Stream => stream(&mut reply, steps, usage),
+        Delivery::Whole => reply.whole(&gather(steps, n_choices), usage),
+    }
+}
+
+fn stream(reply: &mut impl Reply, steps: Vec<Step>, usage: Usage) -> String {
+    let mut out = String::new();
+    reply.open(&mut out);
+    for step in steps {
+        match step {
+            Step::Text(choice_idx, text, tokens) => {
+                reply.text(choice_idx, text, &tokens, &mut out);
+            }
+            Step::Done(choice_idx, reason) => reply.done(choice_idx, &reason, &mut out),
+            Step::Fail(error) => {
+                reply.fail(&error, &mut out);
+                return out;
+            }
+        }
+    }
+    reply.close(usage, &mut out);
+    out
+}
+
+fn gather(steps: Vec<Step>, n_choices: usize) -> Vec<Choice> {
+    let empty = Choice { text: String::new(), tokens: Vec::new(), reason: FinishReason::Cancelled };
+    let mut choices = vec![empty; n_choices];
+    for step in steps {
+        match step {
+            Step::Text(choice_idx, text, tokens) => {
+                choices[choice_idx].text.push_str(text);
+                choices[choice_idx].tokens.extend(tokens);
+            }
+            Step::Done(choice_idx, reason) => choices[choice_idx].reason = reason,
+            Step::Fail(_) => panic!("whole answers that fail are never rendered"),
+        }
+    }
+    choices
+}

@@ -1,0 +1,345 @@
+//! The server over real connections with the real default model.
+
+mod client;
+
+use client::{Connection, Response, post, post_head, request};
+use engine::{Engine, EngineOptions};
+use serde_json::{Value, json};
+use server::{Config, Limits};
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// A name with a slash, as people give them.
+const MODEL: &str = "test/smollm2";
+
+fn engine() -> Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    let open = || {
+        let options = EngineOptions { n_ctx: Some(512), ..EngineOptions::default() };
+        Engine::open(&testkit::smollm2(), &options).unwrap()
+    };
+    ENGINE.get_or_init(open).clone()
+}
+
+/// A running server, which stops when it is told to.
+struct Running {
+    address: SocketAddr,
+    shutdown: Option<oneshot::Sender<()>>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+fn start(limits: Limits) -> Running {
+    let mut config = Config::new(vec![(MODEL.to_owned(), engine())]);
+    config.limits = limits;
+    config.allowed_origins = vec!["https://chat.example".to_owned()];
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (shutdown, told) = oneshot::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        runtime.unwrap().block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            server::run(listener, config, async move { drop(told.await) }).await.unwrap();
+        });
+    });
+    Running { address, shutdown: Some(shutdown), thread }
+}
+
+/// The server that most tests share.
+fn address() -> SocketAddr {
+    static SHARED: OnceLock<Running> = OnceLock::new();
+    SHARED.get_or_init(|| start(Limits::default())).address
+}
+
+fn chat(more: Value) -> Response {
+    let mut body = json!({
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "What is the capital of France?"}],
+        "temperature": 0,
+        "max_tokens": 12,
+    });
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    post(address(), "/v1/chat/completions", &body)
+}
+
+fn content(response: &Response, choice_idx: usize) -> String {
+    let body = response.json();
+    let content = body["choices"][choice_idx]["message"]["content"].as_str();
+    content.unwrap_or_else(|| panic!("{body}")).to_owned()
+}
+
+fn check_error(response: &Response, status: u16, param: Option<&str>, code: Option<&str>) {
+    assert_eq!(response.status, status, "{}", response.body);
+    assert_eq!(response.headers["content-type"], "application/json");
+    let error = &response.json()["error"];
+    assert!(error["message"].is_string() && error["type"].is_string(), "{}", response.body);
+    assert_eq!(error["param"].as_str(), param, "{}", response.body);
+    assert_eq!(error["code"].as_str(), code, "{}", response.body);
+}
+
+#[test]
+fn models_are_listed_and_found_by_names_with_slashes() {
+    let list = request(address(), "GET /v1/models", b"").json();
+    assert_eq!(list["object"], "list");
+    let card = &list["data"][0];
+    assert_eq!((&card["id"], &card["object"]), (&json!(MODEL), &json!("model")));
+    assert_eq!((&card["context_length"], &card["meta"]["chat"]), (&json!(512), &json!(true)));
+    assert!(card["created"].is_u64() && card["owned_by"].is_string());
+    for path in
+        ["/v1/models/test/smollm2", "/v1/models/test%2Fsmollm2", "/v1//models/test/smollm2/"]
+    {
+        let one = request(address(), &format!("GET {path}"), b"");
+        assert_eq!(one.json(), *card, "{path}");
+    }
+    let none = request(address(), "GET /v1/models/other", b"");
+    check_error(&none, 404, Some("model"), Some("model_not_found"));
+    assert!(none.body.contains(MODEL));
+}
+
+#[test]
+fn plain_routes_answer() {
+    assert_eq!(request(address(), "GET /health", b"").json(), json!({"status": "ok"}));
+    assert!(request(address(), "GET /version", b"").json()["version"].is_string());
+    assert_eq!(request(address(), "HEAD /", b"").status, 200);
+}
+
+#[test]
+fn a_stream_says_what_a_whole_answer_says() {
+    let whole = chat(json!({}));
+    assert_eq!(whole.status, 200, "{}", whole.body);
+    assert!(content(&whole, 0).contains("Paris"), "{}", whole.body);
+    let stream = chat(json!({"stream": true, "stream_options": {"include_usage": true}}));
+    assert_eq!(stream.status, 200);
+    assert_eq!(stream.headers["content-type"], "text/event-stream");
+    assert_eq!(stream.headers["cache-control"], "no-cache");
+    assert!(!stream.body.contains('\r'));
+    let events = stream.events();
+    assert_eq!(*events.last().unwrap(), "[DONE]");
+    let chunks: Vec<Value> = events[..events.len() - 1]
+        .iter()
+        .map(|event| serde_json::from_str(event).unwrap())
+        .collect();
+    let text: String = chunks
+        .iter()
+        .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str())
+        .collect();
+    assert_eq!(text, content(&whole, 0));
+    assert_eq!(chunks.last().unwrap()["usage"], whole.json()["usage"]);
+    let finish = &chunks[chunks.len() - 2]["choices"][0]["finish_reason"];
+    assert_eq!(*finish, whole.json()["choices"][0]["finish_reason"]);
+    assert!(chunks.iter().all(|chunk| chunk["id"] == chunks[0]["id"]));
+}
+
+#[test]
+fn usage_and_length_are_exact() {
+    let response = chat(json!({"max_tokens": 3, "ignore_eos": true, "logprobs": true}));
+    let body = response.json();
+    assert_eq!(body["usage"]["completion_tokens"], 3);
+    assert_eq!(body["choices"][0]["finish_reason"], "length");
+    let tokens = body["choices"][0]["logprobs"]["content"].as_array().unwrap().clone();
+    assert_eq!(tokens.len(), 3);
+    let text: String = tokens.iter().map(|token| token["token"].as_str().unwrap()).collect();
+    assert_eq!(text, content(&response, 0));
+}
+
+#[test]
+fn stop_strings_end_the_answer_and_are_left_out() {
+    let whole = content(&chat(json!({})), 0);
+    let stop: String = whole.chars().skip(4).take(5).collect();
+    let stopped = chat(json!({"stop": stop}));
+    assert_eq!(content(&stopped, 0), whole[..whole.find(&stop).unwrap()]);
+    assert_eq!(stopped.json()["choices"][0]["finish_reason"], "stop");
+}
+
+#[test]
+fn seeds_repeat_and_alternatives_count_up() {
+    let settings = |seed: u64, n: u32| json!({"temperature": 1.5, "seed": seed, "n": n});
+    let first = chat(settings(7, 1));
+    assert_eq!(content(&first, 0), content(&chat(settings(7, 1)), 0));
+    let both = chat(settings(7, 2));
+    assert_eq!(content(&both, 0), content(&first, 0));
+    assert_eq!(content(&both, 1), content(&chat(settings(8, 1)), 0));
+    assert_ne!(content(&both, 0), content(&both, 1));
+    assert_eq!(both.json()["usage"]["prompt_tokens"], first.json()["usage"]["prompt_tokens"]);
+}
+
+#[test]
+fn many_at_once_get_what_each_gets_alone() {
+    let questions = ["Name a colour.", "Count to three.", "Say hello.", "What is water?"];
+    let ask = |question: &str| {
+        let messages = json!([{"role": "user", "content": question}]);
+        content(&chat(json!({"messages": messages, "max_tokens": 8})), 0)
+    };
+    let alone: Vec<String> = questions.iter().map(|question| ask(question)).collect();
+    let together: Vec<String> = std::thread::scope(|scope| {
+        let asked: Vec<_> =
+            questions.iter().map(|question| scope.spawn(|| ask(question))).collect();
+        asked.into_iter().map(|answer| answer.join().unwrap()).collect()
+    });
+    assert_eq!(alone, together);
+}
+
+#[test]
+fn completions_take_texts_and_tokens() {
+    let complete = |prompt: Value| {
+        let body = json!({"prompt": prompt, "temperature": 0, "max_tokens": 4});
+        post(address(), "/v1/completions", &body)
+    };
+    let text = complete(json!("The sky is")).json();
+    assert_eq!(text["object"], "text_completion");
+    let ids = engine().tokenizer().encode("The sky is", text::Special::Parse);
+    let tokens = complete(json!(ids)).json();
+    assert_eq!(tokens["choices"], text["choices"]);
+    let several = complete(json!(["The sky is", ids])).json();
+    assert_eq!(several["choices"][1]["text"], text["choices"][0]["text"]);
+    assert_eq!(several["choices"][1]["index"], 1);
+    check_error(&complete(json!("")), 400, Some("prompt"), Some("invalid_value"));
+    check_error(&complete(json!([4_000_000])), 400, Some("prompt"), Some("invalid_value"));
+}
+
+#[test]
+fn wrong_requests_are_refused_and_the_server_goes_on() {
+    let head = post_head("/v1/chat/completions");
+    let broken = request(address(), &head, b"{\"model\":\n oops}");
+    check_error(&broken, 400, None, Some("invalid_json"));
+    assert!(broken.body.contains("line 2 column 2"), "{}", broken.body);
+    let unknown = chat(json!({"model": "gpt-9"}));
+    check_error(&unknown, 404, Some("model"), Some("model_not_found"));
+    // Also of a stream: nothing of it has been sent yet.
+    let hot = chat(json!({"temperature": "hot", "stream": true}));
+    check_error(&hot, 400, Some("temperature"), Some("invalid_value"));
+    let long = "word ".repeat(600);
+    let overflow = chat(json!({"messages": [{"role": "user", "content": long}], "stream": true}));
+    check_error(&overflow, 400, None, Some("context_length_exceeded"));
+    assert_eq!(overflow.json()["error"]["n_ctx"], 512);
+    assert!(overflow.json()["error"]["n_prompt_tokens"].as_u64().unwrap() > 600);
+    let kwargs = chat(json!({"chat_template_kwargs": {"no_such_switch": true}}));
+    let param = Some("chat_template_kwargs.no_such_switch");
+    check_error(&kwargs, 400, param, Some("unsupported_parameter"));
+    let bias = chat(json!({"logit_bias": {"4000000": 1}}));
+    check_error(&bias, 400, Some("logit_bias"), Some("invalid_value"));
+    let large = request(address(), &head, &vec![b' '; (4 << 20) + 1]);
+    check_error(&large, 413, None, Some("request_too_large"));
+    let encoded = request(address(), &format!("{head}\nContent-Encoding: gzip"), b"x");
+    check_error(&encoded, 415, None, None);
+    let path = request(address(), "GET /v1/nothing", b"");
+    check_error(&path, 404, None, Some("unknown_url"));
+    let method = request(address(), "GET /v1/chat/completions", b"");
+    check_error(&method, 405, None, Some("method_not_allowed"));
+    assert_eq!(method.headers["allow"], "POST");
+    assert_eq!(chat(json!({"max_tokens": 1})).status, 200);
+}
+
+#[test]
+fn every_response_carries_a_request_id() {
+    let given = request(address(), "GET /v1/nothing\nX-Request-Id: trace-1", b"");
+    assert_eq!(given.headers["x-request-id"], "trace-1");
+    let made = request(address(), "GET /health\nX-Request-Id: two words", b"");
+    assert!(made.headers["x-request-id"].starts_with("req_"));
+}
+
+#[test]
+fn foreign_names_and_pages_are_refused() {
+    let rebound = request(address(), "GET /v1/models\nHost: evil.example", b"");
+    check_error(&rebound, 403, None, None);
+    let page = request(address(), "GET /v1/models\nOrigin: https://evil.example", b"");
+    check_error(&page, 403, None, None);
+    assert!(!page.headers.contains_key("access-control-allow-origin"));
+    let allowed = request(address(), "GET /v1/models\nOrigin: https://chat.example", b"");
+    assert_eq!(allowed.status, 200);
+    assert_eq!(allowed.headers["access-control-allow-origin"], "https://chat.example");
+    let preflight = request(
+        address(),
+        "OPTIONS /v1/chat/completions\nOrigin: https://chat.example\n\
+         Access-Control-Request-Method: POST\nAccess-Control-Request-Headers: x-stainless-os",
+        b"",
+    );
+    assert_eq!(preflight.status, 204);
+    assert_eq!(preflight.headers["access-control-allow-headers"], "x-stainless-os");
+}
+
+/// A stream of `max_tokens`, or to the end of the context; its first text has been read when this
+/// returns.
+fn long_stream(address: SocketAddr, max_tokens: Option<u32>) -> Connection {
+    let body = json!({
+        "messages": [{"role": "user", "content": "Tell me a long story."}],
+        "stream": true, "ignore_eos": true, "max_tokens": max_tokens,
+    });
+    let head = post_head("/v1/chat/completions");
+    let mut connection = Connection::send(address, &head, body.to_string().as_bytes());
+    while !connection.line().contains("\"content\"") {}
+    connection
+}
+
+/// The data lines up to the end marker.
+fn rest(mut connection: Connection) -> Vec<String> {
+    let mut data = Vec::new();
+    while data.last().is_none_or(|line| line != "data: [DONE]\n") {
+        let line = connection.line();
+        assert!(!line.is_empty(), "the stream ended without its end marker: {data:?}");
+        data.extend(line.starts_with("data: ").then_some(line));
+    }
+    data
+}
+
+#[test]
+fn a_client_that_leaves_frees_its_seat() {
+    let running = start(Limits { n_requests: 1, ..Limits::default() });
+    let connection = long_stream(running.address, None);
+    let body = json!({"prompt": "a", "max_tokens": 1});
+    let busy = post(running.address, "/v1/completions", &body);
+    check_error(&busy, 429, None, Some("rate_limit_exceeded"));
+    assert_eq!(busy.headers["retry-after"], "1");
+    drop(connection);
+    // Far fewer tries than the stream would have taken to end by itself.
+    let freed = (0..50).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        post(running.address, "/v1/completions", &body).status == 200
+    });
+    assert!(freed, "the seat is still taken");
+}
+
+#[test]
+fn shutdown_tells_streams_that_outlast_the_grace() {
+    let grace = Duration::from_millis(200);
+    let mut running = start(Limits { shutdown_grace: grace, ..Limits::default() });
+    let connection = long_stream(running.address, None);
+    running.shutdown.take().unwrap().send(()).unwrap();
+    let data = rest(connection);
+    let error = &data[data.len() - 2];
+    assert!(error.contains(r#""error":{"message":"the server is shutting down""#), "{error}");
+    running.thread.join().unwrap();
+    assert!(std::net::TcpStream::connect(running.address).is_err());
+}
+
+#[test]
+fn shutdown_lets_answers_in_flight_finish() {
+    let grace = Duration::from_secs(100);
+    let mut running = start(Limits { shutdown_grace: grace, ..Limits::default() });
+    let connection = long_stream(running.address, Some(20));
+    running.shutdown.take().unwrap().send(()).unwrap();
+    let data = rest(connection);
+    let last = &data[data.len() - 2];
+    assert!(last.contains(r#""finish_reason":"length""#), "{last}");
+    running.thread.join().unwrap();
+}
+
+#[test]
+fn a_body_that_does_not_come_is_not_waited_for() {
+    let timeout = Duration::from_millis(100);
+    let running = start(Limits { body_timeout: timeout, ..Limits::default() });
+    let head = format!("{}\nTransfer-Encoding: chunked", post_head("/v1/completions"));
+    let mut stream = std::net::TcpStream::connect(running.address).unwrap();
+    let (line, headers) = head.split_once('\n').unwrap();
+    let head =
+        format!("{line} HTTP/1.1\r\nHost: localhost\r\n{}\r\n\r\n", headers.replace('\n', "\r\n"));
+    std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut answer = [0; 12];
+    std::io::Read::read_exact(&mut stream, &mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
+}
