@@ -85,11 +85,13 @@ impl Catalogue {
         })
     }
 
-    /// As [`Catalogue::get`], without the error.
+    /// As [`Catalogue::get`], without the error. Case does not matter.
     pub fn find(&self, name: &str) -> Option<&Entry> {
-        self.entries.iter().find(|entry| {
-            entry.name == name || format!("{}/{}", entry.publisher, entry.name) == name
-        })
+        let is_meant = |entry: &&Entry| {
+            let full_name = format!("{}/{}", entry.publisher, entry.name);
+            entry.name.eq_ignore_ascii_case(name) || full_name.eq_ignore_ascii_case(name)
+        };
+        self.entries.iter().find(is_meant)
     }
 
     /// The names of all entries.

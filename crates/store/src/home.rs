@@ -349,15 +349,22 @@ impl Store {
     }
 
     /// The full name of what `name` or `publisher/name` means among installed and staged models.
+    ///
+    /// Case does not matter: on some systems two names that differ in it are one folder.
     fn full_name_of(&self, name: &str) -> Result<ModelName, StoreError> {
-        if let Some((publisher, word)) = name.split_once('/') {
-            return ModelName::new(publisher, word);
+        let is_meant = |full: &ModelName| {
+            full.name().eq_ignore_ascii_case(name) || full.to_string().eq_ignore_ascii_case(name)
+        };
+        // Refused before anything is looked up: what could never be a name.
+        match name.split_once('/') {
+            Some((publisher, word)) => drop(ModelName::new(publisher, word)?),
+            None => check_word("model name", name)?,
         }
-        check_word("model name", name)?;
-        let mut found: Vec<ModelName> =
-            self.names()?.into_iter().filter(|full| full.name() == name).collect();
+        let mut found = self.names()?;
+        found.retain(is_meant);
         if found.is_empty() {
-            found = self.staged_names()?.into_iter().filter(|full| full.name() == name).collect();
+            found = self.staged_names()?;
+            found.retain(is_meant);
         }
         match <[ModelName; 1]>::try_from(found) {
             Ok([full_name]) => Ok(full_name),

@@ -6,7 +6,7 @@
 //! ```text
 //! HOME/models/<publisher>/<name>/<file>.gguf   the model, as any other program would have it
 //!                                manifest.toml source, revision, sha256, size, licence, date
-//!                                verified.toml what the files looked like when last hashed (a cache)
+//!                                verified.toml how the files looked when last hashed: a cache
 //! HOME/staging/<publisher>--<name>/            downloads under way; resumed by the next pull
 //! HOME/locks/                                  one lock per model: concurrent pulls wait
 //! HOME/accepted.toml                           licences accepted on this machine

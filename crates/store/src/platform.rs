@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-/// Bytes that an ordinary user may still write below `folder`; `None` where the system is not asked.
+/// Bytes that a user may still write below `folder`; `None` where the system is not asked.
 pub(crate) fn free_bytes(folder: &Path) -> Option<u64> {
     #[cfg(unix)]
     {

@@ -129,7 +129,11 @@ fn already_here(
     progress: &dyn Progress,
 ) -> Result<Option<Installed>, StoreError> {
     let Some(model) = store.installed(&plan.name)? else { return Ok(None) };
-    if model.source != plan.source.to_string() {
+    // A later catalogue may name another place for the same bytes.
+    let is_entry = plan.entry.is_some_and(
+        |entry| matches!(model.files.as_slice(), [file] if file.sha256 == entry.sha256),
+    );
+    if !is_entry && model.source != plan.source.to_string() {
         let (name, source_installed) = (plan.name.to_string(), model.source);
         return Err(StoreError::NameTaken { name, source_installed });
     }

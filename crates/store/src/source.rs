@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::catalogue::Catalogue;
 use crate::error::StoreError;
 use crate::hash::Sha256;
 use crate::name::{check_file_name, check_inner_path, check_word};
@@ -83,6 +84,8 @@ impl Source {
             parse_pip(rest)
         } else if has_scheme(text) {
             parse_https(text)
+        } else if text.contains('/') && Catalogue::builtin().find(text).is_some() {
+            Ok(Self::Catalogue(text.to_owned()))
         } else if looks_like_path(text) {
             Ok(Self::File(PathBuf::from(text)))
         } else {
@@ -324,6 +327,9 @@ mod tests {
     #[test]
     fn each_form_is_read_and_written_back() {
         check("smollm2-135m", "smollm2-135m");
+        check("google/gemma3-270m", "google/gemma3-270m");
+        assert!(matches!(Source::parse("google/gemma3-270m"), Ok(Source::Catalogue(_))));
+        assert!(matches!(Source::parse("google/other"), Ok(Source::File(_))));
         check("hf:Owner/repo/q/m.gguf", "hf:Owner/repo/q/m.gguf");
         check("hf:o/r/a@b.gguf@refs/pr/1", "hf:o/r/a@b.gguf@refs/pr/1");
         check(&format!("hf:o/r/m.gguf@v1#sha256={PIN}"), &format!("hf:o/r/m.gguf@v1#sha256={PIN}"));
@@ -384,7 +390,7 @@ mod tests {
 
         #[test]
         fn near_misses_are_read_or_refused_and_stable(
-            text in "(hf:|pip:|https://|http://)?[a-z0-9.=/,@#%:_\\-]{0,40}(\\.gguf)?(@[a-z./]{0,8})?",
+            text in "(hf:|pip:|https?://)?[a-z0-9.=/,@#%:_\\-]{0,40}(\\.gguf)?(@[a-z./]{0,8})?",
         ) {
             if let Ok(source) = Source::parse(&text) {
                 prop_assert_eq!(Source::parse(&source.to_string()).unwrap(), source);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! HOME/staging/<publisher>--<name>/parts/<file>.part       what has arrived
-//!                                        <file>.part.toml  what it is (written before the first byte)
+//!                                        <file>.part.toml  what it is, written first
 //!                                  ready/<file>            complete, synced, hash as promised
 //! ```
 //!
@@ -38,7 +38,7 @@ pub(crate) struct Staging {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Identity {
-    /// Where the bytes come from, exactly: an address with its commit, or a package with its version.
+    /// Where the bytes come from, exactly: an address with its commit, a package with its version.
     pub(crate) what: String,
     /// The promised hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,6 +96,12 @@ impl Staging {
     /// Gives everything back to the disk.
     pub(crate) fn discard(self) -> Result<(), StoreError> {
         fs::remove_dir_all(&self.folder).map_err(StoreError::io(&self.folder, "removing"))
+    }
+
+    /// Forgets what a partial file was, so that the next [`Staging::partial`] begins anew.
+    pub(crate) fn forget(&self, file_name: &str) {
+        // One that cannot be removed is believed no more than any other: its bytes are hashed.
+        let _ = fs::remove_file(self.parts().join(format!("{file_name}.part.toml")));
     }
 
     /// Opens the partial file for `file_name`: what is there is kept if it is the same content.

@@ -1,5 +1,7 @@
 //! Keeping house: adopting, listing, finding, verifying and removing models.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code outside of #[test]")]
+
 mod support;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! Pulling from a server that behaves like the Hub, and from one that does not.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code outside of #[test]")]
+
 mod support;
 
 use std::time::Duration;
@@ -239,6 +241,21 @@ fn patience_ends_and_the_error_counts_the_tries() {
     let message = error.to_string();
     assert!(message.ends_with("503 Service Unavailable (given up after 6 tries)"), "{message}");
     assert_eq!((error.kind(), world.hub.log().len()), (ErrorKind::Network, 6));
+}
+
+#[test]
+fn a_server_that_falls_silent_is_given_up() {
+    let mut settings = settings();
+    (settings.n_tries, settings.stall_timeout) = (1, Duration::from_millis(300));
+    let world = World::with(settings);
+    world.hub.set(|manners| manners.pause = Duration::from_secs(60));
+    let started = std::time::Instant::now();
+    let error = world.pull_err();
+    assert!(started.elapsed() < Duration::from_secs(30));
+    assert!(error.to_string().contains("at byte 65536"), "{error}");
+    world.hub.set(|manners| manners.pause = Duration::ZERO);
+    world.check_whole(&world.pull());
+    assert_eq!(world.hub.storage_log()[1].header("range"), Some("bytes=65536-"));
 }
 
 #[test]

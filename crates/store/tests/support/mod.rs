@@ -1,5 +1,6 @@
 //! What the tests of the store share: models made on the spot, a listener, a Hub in miniature.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code outside of #[test]")]
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 #![allow(unreachable_pub, reason = "a module of several test programs has no outside")]
 
