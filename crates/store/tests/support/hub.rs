@@ -142,6 +142,11 @@ fn read_request(at: &'static str, stream: &TcpStream) -> Option<Request> {
     Some(Request { at, method, path, headers })
 }
 
+fn answer_nothing(out: &mut TcpStream, status: u16) -> std::io::Result<()> {
+    let head = "Content-Length: 0\r\nConnection: close\r\nRetry-After: 0\r\n";
+    write!(out, "HTTP/1.1 {status} x\r\n{head}\r\n")
+}
+
 fn answer_hub(
     request: &Request,
     manners: &Mutex<Manners>,
@@ -150,23 +155,26 @@ fn answer_hub(
 ) -> std::io::Result<()> {
     let mut manners = manners.lock().unwrap();
     if let Some(status) = manners.hub_statuses.pop_front() {
-        return write!(out, "HTTP/1.1 {status} x\r\nContent-Length: 0\r\nRetry-After: 0\r\n\r\n");
+        return write!(
+            out,
+            "HTTP/1.1 {status} x\r\nContent-Length: 0\r\nConnection: close\r\nRetry-After: 0\r\n\r\n"
+        );
     }
     let wanted = manners.token.as_ref().map(|token| format!("Bearer {token}"));
     if wanted.is_some() && request.header("authorization") != wanted.as_deref() {
-        return out.write_all(b"HTTP/1.1 401 x\r\nContent-Length: 0\r\n\r\n");
+        return answer_nothing(out, 401);
     }
     let file_name = request.path.rsplit('/').next().unwrap();
     let in_repo = request.path.starts_with("/owner/repo/resolve/");
     let Some(content) = manners.files.get(file_name).filter(|_| in_repo) else {
-        return out.write_all(b"HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n");
+        return answer_nothing(out, 404);
     };
     let location = manners
         .redirect_to
         .clone()
         .unwrap_or_else(|| format!("{storage}/bucket/{file_name}?signature=secret"));
     let mut head = format!(
-        "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: {location}\r\n\
+        "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nConnection: close\r\nLocation: {location}\r\n\
          X-Repo-Commit: {COMMIT}\r\n"
     );
     let hash = manners.hash_told.clone().unwrap_or_else(|| sha256(content).to_string());
@@ -185,12 +193,16 @@ fn answer_storage(
     let (content, head, start, cut, pause) = {
         let mut manners = manners.lock().unwrap();
         if let Some(status) = manners.storage_statuses.pop_front() {
-            return write!(out, "HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n");
+            return write!(
+                out,
+                "HTTP/1.1 {status} x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
         }
         let path = request.path.split('?').next().unwrap();
         let file_name = path.rsplit('/').next().unwrap();
         let Some(content) = manners.files.get(file_name).cloned() else {
-            return out.write_all(b"HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n");
+            return out
+                .write_all(b"HTTP/1.1 404 x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         };
         let is_same = request.header("if-range").is_none_or(|etag| etag == manners.etag);
         let start = request
