@@ -1,2 +1,53 @@
-//! The `freehold` program.
-fn main() {}
+//! `freehold`, the one binary: reads the command line, runs one subcommand, turns errors into one
+//! message and one exit code.
+//!
+//! Nothing is opened, read or detected before the arguments are parsed, so `--help` and completions
+//! answer at once. What a subcommand does stands in its own file under `commands/`.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod chat;
+mod commands;
+mod context;
+mod exit;
+mod interrupt;
+mod locate;
+mod machine;
+mod numbers;
+mod one_sequence;
+mod progress;
+mod sampling;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::ArgMatches;
+
+use crate::context::Context;
+use crate::exit::Exit;
+
+fn main() -> ExitCode {
+    let matches = match commands::root().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Help and version arrive here too, with exit code 0; a closed pipe is no failure.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+        }
+    };
+    let context = Context::new(&matches);
+    match run(&matches, &context) {
+        Ok(()) => Exit::Ok.into(),
+        Err(error) => {
+            exit::report(&error);
+            exit::code_of(&error).into()
+        }
+    }
+}
+
+/// Installs what every subcommand needs and runs the one that was asked for.
+fn run(matches: &ArgMatches, context: &Context) -> anyhow::Result<()> {
+    terminal::start_log(context);
+    store::install_tls();
+    commands::dispatch(commands::ALL, matches, context)
+}

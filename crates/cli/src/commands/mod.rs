@@ -1,0 +1,162 @@
+//! The subcommands as data: one file each, one line each in [`ALL`].
+
+mod add;
+mod completions;
+mod debug;
+mod doctor;
+mod list;
+mod pull;
+mod rm;
+mod run;
+mod serve;
+mod show;
+mod verify;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::context::Context;
+use crate::exit;
+
+/// Every subcommand, in the order in which the help lists them.
+pub(crate) const ALL: &[Entry] = &[
+    Entry::of::<run::Run>("run"),
+    Entry::of::<serve::Serve>("serve"),
+    Entry::of::<pull::Pull>("pull"),
+    Entry::of::<add::Add>("add"),
+    Entry::of::<list::List>("list"),
+    Entry::of::<show::Show>("show"),
+    Entry::of::<rm::Remove>("rm"),
+    Entry::of::<verify::Verify>("verify"),
+    Entry::of::<doctor::Doctor>("doctor"),
+    Entry::of::<completions::Completions>("completions"),
+    Entry::group("debug", debug::ABOUT, debug::ALL),
+];
+
+/// What a subcommand is: its arguments, and what it does with them.
+pub(crate) trait Subcommand: clap::Args {
+    /// Does the work; the error's kind decides the exit code.
+    fn run(self, context: &Context) -> anyhow::Result<()>;
+}
+
+/// One line of a list of subcommands.
+pub(crate) struct Entry {
+    name: &'static str,
+    kind: Kind,
+}
+
+enum Kind {
+    /// Adds the arguments to a command, and runs it on what was parsed.
+    Leaf {
+        augment: fn(Command) -> Command,
+        run: fn(&ArgMatches, &Context) -> anyhow::Result<()>,
+    },
+    Group {
+        about: &'static str,
+        entries: &'static [Entry],
+    },
+}
+
+impl Entry {
+    /// The entry of the subcommand `S` under `name`.
+    pub(crate) const fn of<S: Subcommand>(name: &'static str) -> Self {
+        Self {
+            name,
+            kind: Kind::Leaf {
+                augment: |command| S::augment_args(command),
+                run: |matches, context| S::from_arg_matches(matches)?.run(context),
+            },
+        }
+    }
+
+    const fn group(name: &'static str, about: &'static str, entries: &'static [Entry]) -> Self {
+        Self { name, kind: Kind::Group { about, entries } }
+    }
+
+    fn command(&self) -> Command {
+        let command = Command::new(self.name);
+        match &self.kind {
+            Kind::Leaf { augment, .. } => augment(command),
+            Kind::Group { about, entries } => with_entries(command.about(*about), entries),
+        }
+    }
+}
+
+fn with_entries(command: Command, entries: &[Entry]) -> Command {
+    command
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(entries.iter().map(Entry::command))
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  freehold run \"Why should I own my tools?\"   answer once
+  freehold run                                chat
+  freehold serve                              an OpenAI-compatible server on this machine
+  freehold doctor                             what this machine can do
+
+Models are kept under the data directory (see `freehold doctor`); FREEHOLD_HOME moves it.
+`freehold --help` also lists the exit codes.";
+
+/// The whole command line.
+pub(crate) fn root() -> Command {
+    let root = Command::new("freehold")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Own your AI: run open models on your own machine")
+        .after_help(EXAMPLES)
+        .after_long_help(format!("{EXAMPLES}\n\n{}", exit::table()))
+        .arg(
+            Arg::new("quiet")
+                .long("quiet")
+                .short('q')
+                .global(true)
+                .action(ArgAction::SetTrue)
+                .conflicts_with("verbose")
+                .help("Print results and errors only"),
+        )
+        .arg(
+            Arg::new("verbose")
+                .long("verbose")
+                .short('v')
+                .global(true)
+                .action(ArgAction::Count)
+                .help("Say more on stderr (-vv: still more)"),
+        );
+    with_entries(root, ALL)
+}
+
+/// Runs the entry that `matches` names.
+pub(crate) fn dispatch(
+    entries: &[Entry],
+    matches: &ArgMatches,
+    context: &Context,
+) -> anyhow::Result<()> {
+    let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
+    let entry = entries.iter().find(|entry| entry.name == name).expect("clap knows only entries");
+    match &entry.kind {
+        Kind::Leaf { run, .. } => run(matches, context),
+        Kind::Group { entries, .. } => dispatch(entries, matches, context),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        root().debug_assert();
+    }
+
+    #[test]
+    fn every_leaf_says_what_it_does_and_shows_an_example() {
+        for entry in ALL.iter().chain(debug::ALL) {
+            let command = entry.command();
+            assert!(command.get_about().is_some(), "{}: no about", entry.name);
+            if matches!(entry.kind, Kind::Leaf { .. }) {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("freehold "), "{}: no example", entry.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! `freehold serve`: the OpenAI-compatible server.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+
+use anyhow::Context as _;
+use engine::{Engine, EngineOptions};
+
+use crate::commands::Subcommand;
+use crate::commands::run::say_info;
+use crate::context::{Context, Verbosity};
+use crate::exit::{Exit, Failure};
+use crate::locate::{self, Missing};
+use crate::terminal::{self, Colour, paint};
+
+/// Most models of one server: each holds its weights in memory.
+const MAX_MODELS: usize = 32;
+
+/// Serve models to OpenAI clients
+///
+/// Listens on this machine only unless --listen says otherwise. Ctrl-C or SIGTERM lets running
+/// answers finish; a second Ctrl-C ends at once.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  freehold serve
+  freehold serve --model smollm2-135m --model ./my.gguf --listen 127.0.0.1:8000
+  freehold serve --listen 127.0.0.1:0        any free port; the address is printed")]
+pub(crate) struct Serve {
+    /// Installed or catalogue name, or a GGUF file; may be repeated (default: the default model)
+    #[arg(long, short, value_name = "NAME|FILE")]
+    model: Vec<String>,
+    /// Address to listen on
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:11500")]
+    listen: String,
+    /// Positions of the context of each sequence (default: the model's own, at most 8192)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    ctx: Option<u32>,
+    /// Threads that compute (default: the cores this process may use)
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Most answers made at once by each model
+    #[arg(long, value_name = "N", default_value = "16",
+          value_parser = clap::value_parser!(u16).range(1..=engine::MAX_SEQUENCES as i64))]
+    max_sequences: u16,
+    /// Web origin whose pages may call the server, such as https://chat.example (may be repeated)
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
+    /// Host name accepted beside the loopback names (may be repeated)
+    #[arg(long, value_name = "HOST")]
+    allow_host: Vec<String>,
+}
+
+impl Subcommand for Serve {
+    fn run(self, context: &Context) -> anyhow::Result<()> {
+        // The address first: finding it taken after minutes of loading would be a waste.
+        let listener = self.bind()?;
+        let address = listener.local_addr().context("address of the listener")?;
+        if !address.ip().is_loopback() {
+            let label = paint("warning:", Colour::Yellow, &io::stderr());
+            terminal::say(&format!(
+                "{label} {address} can be reached from other machines and no keys exist yet: \
+                 everyone who reaches it can use it"
+            ));
+        }
+        let models = self.open_models(context)?;
+        let first = models[0].0.clone();
+        let mut config = server::Config::new(models);
+        config.allowed_origins.extend(self.allow_origin);
+        config.allowed_hosts.extend(self.allow_host);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("start the server's threads")?;
+        runtime.block_on(async {
+            listener.set_nonblocking(true).context("listener")?;
+            let listener = tokio::net::TcpListener::from_std(listener).context("listener")?;
+            let shutdown = shutdown_signal()?;
+            announce(context, address, &first)?;
+            server::run(listener, config, shutdown).await?;
+            context.note("stopped");
+            Ok(())
+        })
+    }
+}
+
+impl Serve {
+    fn bind(&self) -> anyhow::Result<TcpListener> {
+        let place = || format!("--listen {}", self.listen);
+        let addresses = self.listen.to_socket_addrs().map_err(|error| {
+            let message =
+                format!("{}: {error}, expected HOST:PORT such as 127.0.0.1:11500", place());
+            Failure::new(Exit::Usage, message)
+        })?;
+        let addresses: Vec<SocketAddr> = addresses.collect();
+        TcpListener::bind(addresses.as_slice()).map_err(|error| {
+            let exit = match error.kind() {
+                io::ErrorKind::AddrInUse => Exit::AddressInUse,
+                _ => Exit::Failed,
+            };
+            let hint = match exit {
+                Exit::AddressInUse => {
+                    ": another program listens there, expected a free port (port 0 finds one)"
+                }
+                _ => "",
+            };
+            Failure::new(exit, format!("{}: {error}{hint}", place())).into()
+        })
+    }
+
+    fn open_models(&self, context: &Context) -> anyhow::Result<Vec<(String, Engine)>> {
+        let default = [locate::default_model().to_owned()];
+        let asked: &[String] = if self.model.is_empty() { &default } else { &self.model };
+        if asked.len() > MAX_MODELS {
+            let message = format!("--model: {} given, expected at most {MAX_MODELS}", asked.len());
+            return Err(Failure::new(Exit::Usage, message).into());
+        }
+        let options = EngineOptions {
+            n_threads: self.threads.map(usize::from),
+            n_ctx: self.ctx,
+            max_sequences: usize::from(self.max_sequences),
+            ..EngineOptions::default()
+        };
+        let mut models: Vec<(String, Engine)> = Vec::new();
+        for text in asked {
+            let chosen = locate::model(context, text, Missing::Fetch)?;
+            if models.iter().any(|(name, _)| *name == chosen.name) {
+                let message =
+                    format!("--model {text}: a model named {} is served already", chosen.name);
+                return Err(Failure::new(Exit::Usage, message).into());
+            }
+            let engine =
+                Engine::open(&chosen.path, &options).map_err(|error| chosen.blame(error))?;
+            say_info(context, &chosen.name, &engine);
+            models.push((chosen.name, engine));
+        }
+        Ok(models)
+    }
+}
+
+/// Prints the address, and what to paste to use it.
+fn announce(context: &Context, address: SocketAddr, model: &str) -> anyhow::Result<()> {
+    let base = base_url(address);
+    terminal::print_line(&format!("listening on {base}"))?;
+    if context.verbosity() == Verbosity::Quiet {
+        return Ok(());
+    }
+    terminal::print(&format!(
+        r#"
+curl {base}/v1/chat/completions -H 'Content-Type: application/json' -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+
+python3 -c 'from openai import OpenAI; print(OpenAI(base_url="{base}/v1", api_key="none").chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "Hello"}}]).choices[0].message.content)'
+
+"#
+    ))?;
+    context.note("Ctrl-C stops the server");
+    Ok(())
+}
+
+/// The address to call from this machine: an unspecified one is reached through loopback.
+fn base_url(mut address: SocketAddr) -> String {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip([127, 0, 0, 1].into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            address.set_ip(std::net::Ipv6Addr::LOCALHOST.into());
+        }
+        _ => {}
+    }
+    format!("http://{address}")
+}
+
+/// Ready at the first Ctrl-C or SIGTERM; from then on a second Ctrl-C ends the process.
+fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let terminated = terminated()?;
+    Ok(async move {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            () = terminated => {}
+        }
+        terminal::say("stopping: running answers may finish, Ctrl-C again ends at once");
+        tokio::spawn(async {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(Exit::Interrupted as i32);
+            }
+        });
+    })
+}
+
+#[cfg(unix)]
+fn terminated() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut signal = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    Ok(async move {
+        signal.recv().await;
+    })
+}
+
+#[cfg(not(unix))]
+fn terminated() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    Ok(std::future::pending())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_shown_can_be_called() {
+        let check = |listen: &str, expected: &str| {
+            assert_eq!(base_url(listen.parse().unwrap()), expected);
+        };
+        check("127.0.0.1:11500", "http://127.0.0.1:11500");
+        check("0.0.0.0:80", "http://127.0.0.1:80");
+        check("[::]:80", "http://[::1]:80");
+        check("192.168.1.2:80", "http://192.168.1.2:80");
+    }
+}

@@ -1,0 +1,63 @@
+//! Ctrl-C while an answer is made: it stops the answer, not the program.
+//!
+//! Only `run` listens, and only once its model is loaded; before that (downloads included, which
+//! lose nothing when killed) Ctrl-C ends the program as it always does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+
+use crate::exit::Exit;
+
+/// What a second Ctrl-C does when the first has not been answered yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Second {
+    /// Ends the program at once.
+    Ends,
+    /// Nothing more: a chat ends with Ctrl-D or `/exit`.
+    Waits,
+}
+
+/// Whether Ctrl-C was pressed since the last [`Interrupt::clear`].
+#[derive(Clone)]
+pub(crate) struct Interrupt {
+    pressed: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    /// Starts to listen, for the rest of the program.
+    ///
+    /// # Errors
+    /// If the system gives no thread or no signal handler.
+    pub(crate) fn install(second: Second) -> anyhow::Result<Self> {
+        let pressed = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&pressed);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("listen for Ctrl-C")?;
+        let listen = async move {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if seen.swap(true, Ordering::SeqCst) && second == Second::Ends {
+                    std::process::exit(Exit::Interrupted as i32);
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("interrupt".to_owned())
+            .spawn(move || runtime.block_on(listen))
+            .context("listen for Ctrl-C")?;
+        Ok(Self { pressed })
+    }
+
+    /// Whether Ctrl-C was pressed.
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.pressed.load(Ordering::SeqCst)
+    }
+
+    /// Forgets what was pressed before the next answer.
+    pub(crate) fn clear(&self) {
+        self.pressed.store(false, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,162 @@
+//! Which model is meant: a name of the store, a name of the catalogue, or a file.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use store::{Catalogue, Installed, PullOptions, Source, Store, StoreError};
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::progress::Shown;
+use crate::terminal;
+
+/// What to do about a catalogue model that is not here yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// Fetch it.
+    Fetch,
+    /// Say so.
+    Fail,
+}
+
+/// The model that is meant.
+pub(crate) struct Chosen {
+    /// What to call it.
+    pub(crate) name: String,
+    /// The file to open; of a split model the first.
+    pub(crate) path: PathBuf,
+    /// What the store knows of it; `None` for a plain file.
+    pub(crate) installed: Option<Installed>,
+}
+
+impl Chosen {
+    fn installed(model: Installed) -> Self {
+        let path = model.path().to_owned();
+        Self { name: model.name.clone(), path, installed: Some(model) }
+    }
+
+    fn file(path: &Path) -> Self {
+        let stem = path.file_stem().unwrap_or(path.as_os_str());
+        Self { name: stem.to_string_lossy().into_owned(), path: path.to_owned(), installed: None }
+    }
+}
+
+impl Chosen {
+    /// `error` with the file it is about, where its own words do not name it.
+    pub(crate) fn blame(
+        &self,
+        error: impl std::error::Error + Send + Sync + 'static,
+    ) -> anyhow::Error {
+        let path = self.path.display().to_string();
+        let is_named = error.to_string().contains(&path);
+        let error = anyhow::Error::new(error);
+        if is_named { error } else { error.context(path) }
+    }
+}
+
+/// The name of the model that is used when none is given.
+pub(crate) fn default_model() -> &'static str {
+    Catalogue::builtin().default_name()
+}
+
+/// Finds the model that `text` means and proves that an installed one is as pinned.
+///
+/// What looks like a path (`./x`, `/x`, `x.gguf`) is a file. Anything else is a name first, and a
+/// file if no model has that name.
+///
+/// # Errors
+/// Nothing of that name or path, a download that failed, or a file that differs from its pin.
+pub(crate) fn model(context: &Context, text: &str, missing: Missing) -> anyhow::Result<Chosen> {
+    let path = Path::new(text);
+    if looks_like_path(text) {
+        return file(path);
+    }
+    let store = context.store()?;
+    let progress = Shown::new(context);
+    let installed = match store.resolve(text) {
+        Ok(installed) => installed,
+        Err(StoreError::UnknownName { .. }) if path.is_file() => return Ok(Chosen::file(path)),
+        Err(unknown @ StoreError::UnknownName { .. }) => {
+            if missing == Missing::Fail || Catalogue::builtin().get(text).is_err() {
+                return Err(unknown.into());
+            }
+            pull(&store, &Source::Catalogue(text.to_owned()), PullOptions::default(), &progress)?
+        }
+        Err(error) => return Err(error.into()),
+    };
+    store.ensure_intact(&installed, &progress)?;
+    Ok(Chosen::installed(installed))
+}
+
+fn looks_like_path(text: &str) -> bool {
+    let is_gguf = Path::new(text).extension().is_some_and(|ext| ext.eq_ignore_ascii_case("gguf"));
+    is_gguf || text.starts_with('.') || Path::new(text).is_absolute()
+}
+
+fn file(path: &Path) -> anyhow::Result<Chosen> {
+    if path.is_file() {
+        return Ok(Chosen::file(path));
+    }
+    let problem = if path.exists() { "not a file" } else { "no such file" };
+    let message = format!("{}: {problem}, expected a GGUF file", path.display());
+    Err(Failure::new(Exit::NotFound, message).into())
+}
+
+/// Pulls, asking on a terminal for a licence that must be accepted first.
+///
+/// # Errors
+/// As [`Store::pull`]; without a terminal, or when the answer is no, that of the licence.
+pub(crate) fn pull(
+    store: &Store,
+    source: &Source,
+    options: PullOptions,
+    progress: &Shown,
+) -> anyhow::Result<Installed> {
+    match store.pull(source, &options, progress) {
+        Err(error @ StoreError::LicenceNotAccepted { .. }) => {
+            say_licence(&error);
+            if !(io::stdin().is_terminal() && io::stderr().is_terminal() && asks_yes()) {
+                return Err(anyhow::Error::new(error)
+                    .context("licence not accepted (--accept-licence of `freehold pull` does)"));
+            }
+            let options = PullOptions { accept_licence: true, ..options };
+            Ok(store.pull(source, &options, progress)?)
+        }
+        result => Ok(result?),
+    }
+}
+
+fn say_licence(error: &StoreError) {
+    if let StoreError::LicenceNotAccepted { name, licence, url, notice } = error {
+        terminal::say(&format!("{name} comes under the {licence} licence: {url}"));
+        if let Some(notice) = notice {
+            terminal::say(notice);
+        }
+    }
+}
+
+fn asks_yes() -> bool {
+    let mut stderr = io::stderr().lock();
+    // If the question cannot be shown, the answer is no.
+    if write!(stderr, "Accept this licence? [y/N] ").and_then(|()| stderr.flush()).is_err() {
+        return false;
+    }
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_names_are_told_apart() {
+        for path in ["model.gguf", "MODEL.GGUF", "./model", "/models/x", "a/b.gguf", "../x"] {
+            assert!(looks_like_path(path), "{path}");
+        }
+        for name in ["smollm2-135m", "huggingfacetb/smollm2-135m", "model", "gguf"] {
+            assert!(!looks_like_path(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Progress of downloads and hashing on stderr: a bar on a terminal, plain lines elsewhere.
+
+use std::io::{self, IsTerminal};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use store::Progress;
+
+use crate::context::{Context, Verbosity};
+use crate::numbers;
+use crate::terminal;
+
+/// How often a log without a terminal hears of a long download.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What stderr shows while the store works.
+pub(crate) struct Shown {
+    quiet: bool,
+    is_terminal: bool,
+    work: Mutex<Option<Work>>,
+}
+
+/// The piece of work at hand.
+struct Work {
+    what: String,
+    total: Option<u64>,
+    n_done: u64,
+    started: Instant,
+    last_line: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Shown {
+    /// Progress as this run wants it: nothing with `--quiet`.
+    pub(crate) fn new(context: &Context) -> Self {
+        Self {
+            quiet: context.verbosity() == Verbosity::Quiet,
+            is_terminal: io::stderr().is_terminal(),
+            work: Mutex::new(None),
+        }
+    }
+
+    fn with_work<T>(&self, f: impl FnOnce(&mut Option<Work>) -> T) -> T {
+        // A poisoned lock only means that a drawing thread panicked; the numbers are still whole.
+        f(&mut self.work.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    fn bar(&self, what: &str, total: Option<u64>) -> Option<ProgressBar> {
+        if !self.is_terminal {
+            return None;
+        }
+        let bar = match total {
+            Some(total) => ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr()),
+            None => ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()),
+        };
+        let template = match total {
+            Some(_) => {
+                "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} \
+                 {eta} left"
+            }
+            None => "{msg} {spinner} {binary_bytes} {binary_bytes_per_sec} {elapsed}",
+        };
+        // The template is ours: a failure would be a typing mistake, and then the default serves.
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_message(what.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Some(bar)
+    }
+}
+
+impl Progress for Shown {
+    fn start(&self, what: &str, total: Option<u64>) {
+        if self.quiet {
+            return;
+        }
+        let now = Instant::now();
+        let work = Work {
+            what: what.to_owned(),
+            total,
+            n_done: 0,
+            started: now,
+            last_line: now,
+            bar: self.bar(what, total),
+        };
+        if work.bar.is_none() {
+            let size = total.map(|total| format!(" ({})", numbers::bytes(total)));
+            terminal::say(&format!("{what}{}", size.unwrap_or_default()));
+        }
+        self.with_work(|slot| *slot = Some(work));
+    }
+
+    fn advance(&self, n_bytes: u64) {
+        self.with_work(|slot| {
+            let Some(work) = slot else { return };
+            work.n_done = work.n_done.saturating_add(n_bytes);
+            match &work.bar {
+                Some(bar) => bar.set_position(work.n_done),
+                None if work.last_line.elapsed() >= LINE_INTERVAL => {
+                    work.last_line = Instant::now();
+                    terminal::say(&work.line());
+                }
+                None => {}
+            }
+        });
+    }
+
+    fn finish(&self) {
+        self.with_work(|slot| {
+            let Some(work) = slot.take() else { return };
+            if let Some(bar) = &work.bar {
+                bar.finish_and_clear();
+            }
+            terminal::say(&work.line());
+        });
+    }
+
+    fn note(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        self.with_work(|slot| match slot.as_ref().and_then(|work| work.bar.as_ref()) {
+            Some(bar) => bar.suspend(|| terminal::say(text)),
+            None => terminal::say(text),
+        });
+    }
+}
+
+impl Work {
+    /// Where the work stands: `fetch smollm2-135m: 93.8 MiB of 93.8 MiB, 41.2 MiB/s, 0 s left`.
+    fn line(&self) -> String {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let per_second = if seconds > 0.0 { self.n_done as f64 / seconds } else { 0.0 };
+        let mut line = format!("{}: {}", self.what, numbers::bytes(self.n_done));
+        if let Some(total) = self.total {
+            line.push_str(&format!(" of {}", numbers::bytes(total)));
+        }
+        line.push_str(&format!(", {}/s", numbers::bytes(per_second as u64)));
+        let left = self.total.map(|total| total.saturating_sub(self.n_done)).unwrap_or(0);
+        if left > 0 && per_second > 0.0 {
+            line.push_str(&format!(", {:.0} s left", left as f64 / per_second));
+        }
+        line
+    }
+}

@@ -1,0 +1,344 @@
+//! The good paths of every subcommand, through the real binary, the kit and the real model.
+
+mod binary;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use binary::{Home, Outcome, arg};
+use gguf::TensorType;
+use gguf::write::Writer;
+use serde_json::{Value, json};
+
+fn read_json(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn read_f32(path: &Path) -> Vec<f32> {
+    let bytes = std::fs::read(path).unwrap();
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+/// Normalised mean squared error: mean((a - b)²) / mean(b²).
+fn nmse(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let square = |x: f64| x * x;
+    let error: f64 = a.iter().zip(b).map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
+    error / b.iter().map(|b| square(f64::from(*b))).sum::<f64>()
+}
+
+#[test]
+fn logits_agree_with_the_kit_and_with_themselves() {
+    let Some(kit) = testkit::kit() else { return };
+    let home = Home::new();
+    for name in ["llama-dense", "qwen2-dense", "qwen3-dense", "gemma3-dense"] {
+        let case = read_json(&kit.join(format!("arch/{name}.json")));
+        let ids: Vec<String> =
+            case["tokens"].as_array().unwrap().iter().map(ToString::to_string).collect();
+        let model = kit.join(format!("arch/{name}.gguf"));
+        let (first, second) = (home.path("first.f32"), home.path("second.f32"));
+        let ids_file = home.write("ids.txt", ids.join("\n").as_bytes());
+        let from_file = format!("@{}", arg(&ids_file));
+        let base = ["debug", "logits", arg(&model), "--tokens"];
+        home.run(&[&base[..], &[&ids.join(","), "--out", arg(&first)]].concat()).ok();
+        let other = [&from_file, "--out", arg(&second), "--threads", "1", "--chunk", "7"];
+        home.run(&[&base[..], &other].concat()).ok();
+        assert_eq!(std::fs::read(&first).unwrap(), std::fs::read(&second).unwrap(), "{name}");
+        let expected = read_f32(&kit.join("arch").join(case["logits_file"].as_str().unwrap()));
+        let nmse = nmse(&read_f32(&first), &expected);
+        assert!(nmse <= 1e-5, "{name}: nmse {nmse:e}");
+    }
+}
+
+#[test]
+fn tokenize_agrees_with_the_kit() {
+    let Some(kit) = testkit::kit() else { return };
+    let home = Home::new();
+    for name in ["bert-bge", "deepseek-llm", "gpt-2", "llama-bpe", "llama-spm", "phi-3", "qwen2"] {
+        let cases = read_json(&kit.join(format!("tokenizers/{name}.json")));
+        let cases = cases.as_array().unwrap();
+        let line = |case: &Value| format!("{}\n", json!({ "text": case["text"] }));
+        let input: String = cases.iter().map(line).collect();
+        let vocabulary = kit.join(format!("tokenizers/{name}.vocab.gguf"));
+        let args = ["debug", "tokenize", arg(&vocabulary)];
+        let output = home.run_with_input(&args, input.as_bytes()).ok();
+        let lines: Vec<Value> = output.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        assert_eq!(lines.len(), cases.len(), "{name}");
+        for (found, case) in lines.iter().zip(cases) {
+            assert_eq!(found["ids"], case["ids"], "{name}: {}", case["text"]);
+        }
+    }
+}
+
+#[test]
+fn template_agrees_with_the_kit() {
+    let Some(kit) = testkit::kit() else { return };
+    let home = Home::new();
+    let mut n_cases = 0;
+    for entry in std::fs::read_dir(kit.join("templates")).unwrap() {
+        let template = entry.unwrap().path();
+        if template.extension().is_none_or(|extension| extension != "jinja") {
+            continue;
+        }
+        for case in read_json(&template.with_extension("json")).as_array().unwrap() {
+            let place = format!("{} {}", template.display(), case["name"]);
+            let args = ["debug", "template", arg(&template)];
+            let outcome = home.run_with_input(&args, case.to_string().as_bytes());
+            match case["text"].as_str() {
+                Some(text) => assert_eq!(outcome.ok(), text, "{place}"),
+                None => {
+                    assert!(outcome.code.is_some_and(|code| code != 0), "{place}");
+                    assert!(outcome.stderr.starts_with("error: "), "{place}: {}", outcome.stderr);
+                }
+            }
+            n_cases += 1;
+        }
+    }
+    assert!(n_cases > 0);
+}
+
+#[test]
+fn perplexity_of_one_window_is_plausible() {
+    let Some(kit) = testkit::kit() else { return };
+    let home = Home::new();
+    let (model, text) = (testkit::smollm2(), kit.join("real/eval.txt"));
+    let args = ["debug", "perplexity", arg(&model), arg(&text), "--ctx", "128", "--chunks", "1"];
+    let report = home.run(&[&args[..], &["--json"]].concat()).json();
+    // The row at each position of the second half but the last predicts the next token.
+    assert_eq!(report["n_scored"], 63);
+    let perplexity = report["perplexity"].as_f64().unwrap();
+    assert!((2.0..60.0).contains(&perplexity), "{perplexity}");
+}
+
+/// Minutes in a debug build; the figure that the kit gives for the whole text.
+#[test]
+#[ignore = "slow: run with --release --ignored"]
+fn slow_perplexity_agrees_with_the_kit() {
+    let Some(kit) = testkit::kit() else { return };
+    let home = Home::new();
+    let eval = &read_json(&kit.join("real/smollm2-135m.json"))["eval"];
+    let (model, text) = (testkit::smollm2(), kit.join("real/eval.txt"));
+    let n_chunks = eval["n_chunks"].to_string();
+    let args = ["debug", "perplexity", arg(&model), arg(&text), "--chunks", &n_chunks, "--json"];
+    let found = home.run(&args).json()["perplexity"].as_f64().unwrap();
+    let expected = eval["ppl_exact"].as_f64().unwrap();
+    assert!((found / expected - 1.0).abs() <= 0.005, "{found}, expected {expected}");
+}
+
+#[test]
+fn a_file_is_adopted_listed_shown_verified_and_forgotten() {
+    let home = Home::new();
+    let mut writer = Writer::new();
+    writer.metadata("general.architecture", "llama").metadata("general.name", "a\x1b[31mb");
+    writer.tensor("w", &[2, 32], TensorType::Q8_0, vec![0_u8; 2 * 34]);
+    let path = home.write("mine.gguf", &writer.finish().unwrap());
+    assert_eq!(home.run(&["list", "--json"]).json(), json!([]));
+    assert_eq!(home.run(&["add", arg(&path), "--name", "mine"]).ok(), "mine\n");
+    let listed = home.run(&["list", "--json"]).json();
+    assert_eq!(listed[0]["name"], "mine");
+    assert_eq!(listed[0]["adopted"], true);
+    assert_eq!(listed[0]["licence"]["id"], "unknown");
+    assert!(home.run(&["list"]).ok().contains("mine"));
+    let shown = home.run(&["show", "mine", "--json"]).json();
+    assert_eq!(shown["formats"][0]["format"], "Q8_0");
+    assert_eq!(shown["n_parameters"], 64);
+    let text = home.run(&["show", "mine"]).ok();
+    assert!(text.contains("a\\u{1b}[31mb") && !text.contains('\x1b'), "{text}");
+    assert!(home.run(&["verify"]).ok().contains("intact"));
+    assert_eq!(home.run(&["verify", "mine", "--json"]).json()[0]["intact"], true);
+    home.run(&["rm", "mine"]).ok();
+    assert!(path.exists(), "an adopted file is not ours to delete");
+    assert_eq!(home.run(&["list", "--json"]).json(), json!([]));
+}
+
+#[test]
+fn a_file_is_pulled_and_removed() {
+    let home = Home::new();
+    let mut writer = Writer::new();
+    writer.metadata("general.architecture", "llama");
+    writer.tensor("w", &[2, 32], TensorType::Q8_0, vec![0_u8; 2 * 34]);
+    let path = home.write("copied.gguf", &writer.finish().unwrap());
+    let pulled = home.run(&["pull", arg(&path), "--name", "copied", "--json"]).json();
+    assert_eq!(pulled["adopted"], false);
+    let copy = pulled["files"][0]["path"].as_str().unwrap().to_owned();
+    assert_eq!(std::fs::read(&copy).unwrap(), std::fs::read(&path).unwrap());
+    home.run(&["rm", "copied"]).ok();
+    assert!(!Path::new(&copy).exists());
+}
+
+#[test]
+fn the_catalogue_is_listed() {
+    let listed = Home::new().run(&["list", "--all", "--json"]).json();
+    let names: Vec<&str> = listed["catalogue"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["name"].as_str().unwrap())
+        .collect();
+    assert!(names.contains(&"smollm2-135m") && names.contains(&"gemma3-270m"), "{names:?}");
+}
+
+/// The arguments of a greedy answer of the real model.
+fn ask<'a>(model: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let greedy = ["--temperature", "0", "--repetition-penalty", "1", "--max-tokens", "12"];
+    [&["run", "--model", model][..], &greedy, more].concat()
+}
+
+#[test]
+fn the_real_model_answers() {
+    let home = Home::new();
+    let path = testkit::smollm2();
+    let question = "What is the capital of Italy?";
+    let outcome = home.run(&ask(arg(&path), &[question]));
+    assert!(outcome.stderr.contains("tokens/s"), "{}", outcome.stderr);
+    let answer = outcome.ok();
+    assert!(answer.contains("Rome"), "{answer}");
+    let quiet = home.run(&ask(arg(&path), &["--quiet", question]));
+    assert_eq!(quiet.stderr, "");
+    assert_eq!(quiet.ok(), answer);
+    let piped = home.run_with_input(&ask(arg(&path), &["--json"]), question.as_bytes()).json();
+    assert_eq!(format!("{}\n", piped["text"].as_str().unwrap()), answer);
+    assert!(piped["n_prompt"].as_u64().unwrap() > 8 && piped["seed"].is_u64());
+}
+
+#[test]
+fn a_seed_gives_the_same_answer_again() {
+    let home = Home::new();
+    let path = testkit::smollm2();
+    let args = ["run", "--model", arg(&path), "--json", "--max-tokens", "12", "A story:"];
+    let first = home.run(&args).json();
+    let seed = first["seed"].to_string();
+    let second = home.run(&[&args[..], &["--seed", &seed]].concat()).json();
+    assert_eq!(first["text"], second["text"]);
+}
+
+#[test]
+fn a_base_model_continues_the_text_and_says_so_once() {
+    let Some(path) = testkit::gemma3() else { return };
+    let home = Home::new();
+    let outcome = home.run(&ask(arg(&path), &["The capital of Italy is"]));
+    assert_eq!(outcome.stderr.matches("base model").count(), 1, "{}", outcome.stderr);
+    let answer = outcome.ok();
+    assert!(answer.contains("Rome"), "{answer}");
+}
+
+/// Talks to the chat through a terminal, by Python's `pty`.
+const CHAT: &str = r#"
+import os, pty, sys, time, select
+pid, fd = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+seen = b""
+def wait(what, n=1, seconds=240):
+    global seen
+    end = time.time() + seconds
+    while seen.count(what) < n:
+        if time.time() > end: sys.exit("no %r x %d in %r" % (what, n, seen))
+        if select.select([fd], [], [], 1)[0]: seen += os.read(fd, 65536)
+def send(text): os.write(fd, text)
+wait(b"Ctrl-D leaves"); wait(b"> ")
+send(b"/system Answer in one word.\r"); wait(b"starts over")
+send(b"What is the capital \\\rof Italy?\r"); wait(b"tokens/s")
+send(b"/nonsense\r"); wait(b"unknown command")
+send(b"/clear\r"); wait(b"is forgotten")
+send(b"Write a very long story about the sea and its ships.\r")
+mark = len(seen)
+while len(seen) < mark + 200: seen += os.read(fd, 65536)
+send(b"\x03"); wait(b"(stopped)"); wait(b"tokens/s", 2)
+send(b"/help\r"); wait(b"/exit")
+time.sleep(0.5)
+send(b"\x04")
+_, status = os.waitpid(pid, 0)
+sys.exit(os.waitstatus_to_exitcode(status))
+"#;
+
+#[cfg(unix)]
+#[test]
+fn a_chat_goes_on_after_ctrl_c_and_ends_with_ctrl_d() {
+    let home = Home::new();
+    let path = testkit::smollm2();
+    let freehold = env!("CARGO_BIN_EXE_freehold");
+    let output = Command::new("python3")
+        .args(["-c", CHAT, freehold, "run", "--model", arg(&path), "--max-tokens", "400"])
+        .env("FREEHOLD_HOME", home.path("home"))
+        .env("TERM", "xterm")
+        .output();
+    let Ok(output) = output else {
+        eprintln!("skipped: no python3 to hold a terminal");
+        return;
+    };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+}
+
+/// One HTTP/1.1 request; the whole answer as text.
+fn http_get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[cfg(unix)]
+#[test]
+fn serve_prints_its_address_answers_and_ends_on_sigterm() {
+    let home = Home::new();
+    let path = testkit::smollm2();
+    let mut command = home.command(&["serve", "--model", arg(&path), "--listen", "127.0.0.1:0"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("listening on http://").expect("the address first");
+    let models = http_get(address, "/v1/models");
+    assert!(models.starts_with("HTTP/1.1 200") && models.contains("smollm2"), "{models}");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("curl ") && rest.contains("from openai import OpenAI"), "{rest}");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn doctor_says_what_is_here() {
+    let home = Home::new();
+    let report = home.run(&["doctor", "--json"]).json();
+    assert!(report["cpu"]["cores_usable"].as_u64().unwrap() >= 1);
+    assert!(report["cpu"]["isa_available"].as_array().unwrap().contains(&json!("portable")));
+    assert_eq!(report["data"]["models"], 0);
+    let mut command = home.command(&["doctor"]);
+    command.env("FREEHOLD_ISA", "portable");
+    let text = binary::finish(command).ok();
+    assert!(text.contains("very slow: no vector instructions"), "{text}");
+}
+
+#[test]
+fn completions_and_help_are_whole() {
+    let home = Home::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(home.run(&["completions", shell]).ok().contains("freehold"), "{shell}");
+    }
+    let help = home.run(&["--help"]).ok();
+    assert!(help.contains("Exit codes:") && help.contains("130") && help.contains("Examples:"));
+    assert!(home.run(&["run", "--help"]).ok().contains("--temperature"));
+    assert!(home.run(&["--version"]).ok().starts_with("freehold "));
+    let nothing: Outcome = home.run::<&str>(&[]);
+    assert_eq!(nothing.code, Some(2));
+}
+
+/// A reader that goes away early (`freehold completions bash | head -1`) is no failure.
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let home = Home::new();
+    let mut command = home.command(&["completions", "bash"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
