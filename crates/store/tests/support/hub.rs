@@ -174,7 +174,8 @@ fn answer_hub(
         .clone()
         .unwrap_or_else(|| format!("{storage}/bucket/{file_name}?signature=secret"));
     let mut head = format!(
-        "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nConnection: close\r\nLocation: {location}\r\n\
+        "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nConnection: close\r\n\
+         Location: {location}\r\n\
          X-Repo-Commit: {COMMIT}\r\n"
     );
     let hash = manners.hash_told.clone().unwrap_or_else(|| sha256(content).to_string());
