@@ -155,10 +155,7 @@ fn answer_hub(
 ) -> std::io::Result<()> {
     let mut manners = manners.lock().unwrap();
     if let Some(status) = manners.hub_statuses.pop_front() {
-        return write!(
-            out,
-            "HTTP/1.1 {status} x\r\nContent-Length: 0\r\nConnection: close\r\nRetry-After: 0\r\n\r\n"
-        );
+        return answer_nothing(out, status);
     }
     let wanted = manners.token.as_ref().map(|token| format!("Bearer {token}"));
     if wanted.is_some() && request.header("authorization") != wanted.as_deref() {
