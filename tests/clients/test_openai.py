@@ -1,0 +1,402 @@
+#!/usr/bin/env python3
+"""The `openai` package against a real `freehold serve` with the real default model.
+
+    python tests/clients/test_openai.py target/release/freehold [--model smollm2-135m]
+
+It starts the server on a free port of the loopback address, reads the printed address, runs every
+function below whose name begins with `check_`, in order, and ends the server with SIGTERM. The model
+has to be installed or in the catalogue (FREEHOLD_HOME is passed on). Exit status 0 if all passed.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import http.client
+import json
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+
+import openai
+
+START_SECONDS_MAX = 300  # may fetch the model
+STOP_SECONDS_MAX = 60
+GREEDY = {"temperature": 0, "max_tokens": 24}
+# What this small model answers with its exact weights, and in other engines. It cannot add.
+QUESTION = [{"role": "user", "content": "What is 17 + 25?"}]
+ANSWER = "17 + 25 = 32."
+STORY = [{"role": "user", "content": "Tell me a story about a fox."}]
+
+
+class Server:
+    """A running `freehold serve`; its diagnostics go to a file that is shown when a check fails."""
+
+    def __init__(self, binary, model):
+        self.model = model if not model.endswith(".gguf") else pathlib.Path(model).stem
+        self.stderr = tempfile.TemporaryFile(mode="w+")
+        command = [binary, "serve", "--model", model, "--listen", "127.0.0.1:0"]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=self.stderr, text=True
+        )
+        timer = threading.Timer(START_SECONDS_MAX, self.process.kill)
+        timer.start()
+        self.url = None
+        for line in self.process.stdout:
+            found = re.search(r"http://[0-9.]+:\d+", line)
+            if found:
+                self.url = found.group()
+                break
+        timer.cancel()
+        if self.url is None:
+            raise SystemExit(f"the server printed no address:\n{self.diagnostics()}")
+        # Keep reading, so that a full pipe cannot stop the server.
+        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+        self.base_url = f"{self.url}/v1"
+
+    def client(self, **options):
+        options = {"max_retries": 0, "timeout": 120, **options}
+        return openai.OpenAI(base_url=self.base_url, api_key="any", **options)
+
+    def request(self, method, path, body=None):
+        """Status, headers and text of a plain HTTP request, past the client's own reading."""
+        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=120)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            return response.status, response.headers, response.read().decode()
+
+    def diagnostics(self):
+        self.stderr.seek(0)
+        return self.stderr.read()
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return None
+
+
+def equal(got, expected, what=""):
+    assert got == expected, f"{what}: got {got!r}, expected {expected!r}"
+
+
+@contextlib.contextmanager
+def refused(kind, **expected):
+    """The block must raise `kind`, with these fields in the error's body."""
+    try:
+        yield
+    except kind as error:
+        body = error.body or {}
+        for name, value in expected.items():
+            equal(body.get(name), value, f"{name} of {body}")
+        assert isinstance(body.get("message"), str) and body["message"], body
+        assert isinstance(body.get("type"), str), body
+        assert body.get("code") is None or isinstance(body["code"], str), body
+    else:
+        raise AssertionError(f"not refused, expected {kind.__name__} with {expected}")
+
+
+def chat(server, messages=QUESTION, **options):
+    options = {**GREEDY, **options}
+    return server.client().chat.completions.create(
+        model=server.model, messages=messages, **options
+    )
+
+
+def text_of(completion):
+    return completion.choices[0].message.content
+
+
+def streamed(server, messages=QUESTION, **options):
+    """The chunks of a streamed chat, checked for what holds for every stream."""
+    chunks = list(chat(server, messages, stream=True, **options))
+    equal(len({chunk.id for chunk in chunks}), 1, "ids of one stream")
+    equal({chunk.object for chunk in chunks}, {"chat.completion.chunk"})
+    equal(len({chunk.created for chunk in chunks}), 1, "created times of one stream")
+    with_choice = [chunk for chunk in chunks if chunk.choices]
+    for index in {chunk.choices[0].index for chunk in with_choice}:
+        own = [chunk.choices[0] for chunk in with_choice if chunk.choices[0].index == index]
+        equal(own[0].delta.role, "assistant", "role of the first chunk")
+        assert not own[0].delta.content, f"content in the first chunk: {own[0]}"
+        reasons = [choice.finish_reason for choice in own]
+        assert reasons[-1] is not None and set(reasons[:-1]) <= {None}, reasons
+    return chunks
+
+
+def joined(chunks, index=0):
+    choices = [chunk.choices[0] for chunk in chunks if chunk.choices]
+    return "".join(choice.delta.content or "" for choice in choices if choice.index == index)
+
+
+def reason(chunks):
+    return [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1]
+
+
+def check_models(server):
+    models = server.client().models.list().data
+    assert server.model in [model.id for model in models], models
+    equal(models[0].object, "model")
+    assert isinstance(models[0].created, int) and models[0].owned_by
+    equal(server.client().models.retrieve(server.model).id, server.model)
+    with refused(openai.NotFoundError, code="model_not_found"):
+        server.client().models.retrieve("nobody/nothing")
+
+
+def check_chat(server):
+    completion = chat(server)
+    choice = completion.choices[0]
+    equal((choice.message.content, choice.finish_reason), (ANSWER, "stop"))
+    equal(choice.message.role, "assistant")
+    equal((choice.index, completion.object), (0, "chat.completion"))
+    assert choice.logprobs is None and completion.id.startswith("chatcmpl-")
+    assert abs(completion.created - time.time()) < 60, completion.created
+    usage = completion.usage
+    equal(usage.total_tokens, usage.prompt_tokens + usage.completion_tokens)
+    assert usage.prompt_tokens > 5 and 0 < usage.completion_tokens <= 24, usage
+
+
+def check_message_forms(server):
+    parts = [{"type": "text", "text": "What is"}, {"type": "text", "text": " 17 + 25?"}]
+    equal(text_of(chat(server, [{"role": "user", "content": parts}])), ANSWER)
+    system = chat(server, [{"role": "system", "content": "Answer briefly."}, *QUESTION])
+    developer = chat(server, [{"role": "developer", "content": "Answer briefly."}, *QUESTION])
+    equal(text_of(developer), text_of(system))
+    history = [*QUESTION, {"role": "assistant", "content": ANSWER}]
+    longer = chat(server, [*history, {"role": "user", "content": "Are you sure? 🙂"}])
+    assert longer.usage.prompt_tokens > system.usage.prompt_tokens and text_of(longer)
+
+
+def check_stream(server):
+    whole = chat(server)
+    chunks = streamed(server)
+    equal(joined(chunks), text_of(whole), "streamed text")
+    equal(reason(chunks), whole.choices[0].finish_reason)
+    assert all(chunk.choices for chunk in chunks), "a chunk without choices, and no usage asked"
+    assert all(chunk.usage is None for chunk in chunks)
+    assert len(chunks) > 4, f"{len(chunks)} chunks: not streamed"
+    with_usage = streamed(server, stream_options={"include_usage": True})
+    equal(with_usage[-1].choices, [], "choices of the last chunk")
+    equal(with_usage[-1].usage.total_tokens, whole.usage.total_tokens)
+    assert all(chunk.usage is None for chunk in with_usage[:-1])
+
+
+def check_stream_on_the_wire(server):
+    body = {"model": server.model, "messages": QUESTION, "stream": True, **GREEDY}
+    status, headers, text = server.request("POST", "/v1/chat/completions", json.dumps(body))
+    equal(status, 200)
+    assert headers["content-type"].startswith("text/event-stream"), headers
+    assert "no-cache" in headers["cache-control"], headers
+    assert text.endswith("data: [DONE]\n\n"), text[-200:]
+    equal(text.count("[DONE]"), 1)
+    for event in text.removesuffix("\n\n").split("\n\n"):
+        assert event.startswith(("data: ", ": ")) and "\n" not in event, event
+
+
+def check_length(server):
+    for options in ({"max_tokens": 3}, {"max_tokens": openai.omit, "max_completion_tokens": 3}):
+        completion = chat(server, **options)
+        equal(completion.choices[0].finish_reason, "length")
+        equal(completion.usage.completion_tokens, 3)
+        equal(reason(streamed(server, **options)), "length")
+
+
+def check_stop_strings(server):
+    text = text_of(chat(server, STORY, max_tokens=48))
+    for start in range(4, len(text) - 8, 9):  # some lie inside a token, some across several
+        stop = text[start : start + 5]
+        expected = text[: text.index(stop)]
+        completion = chat(server, STORY, max_tokens=48, stop=["never in it", stop])
+        equal(text_of(completion), expected, f"stopped at {stop!r}")
+        equal(completion.choices[0].finish_reason, "stop")
+    chunks = streamed(server, STORY, max_tokens=48, stop=stop)
+    equal((joined(chunks), reason(chunks)), (expected, "stop"))
+
+
+def check_seed(server):
+    def draw(seed, **options):
+        options = {"temperature": 1.2, "seed": seed, "max_tokens": 32, **options}
+        return text_of(chat(server, STORY, **options))
+
+    equal(draw(7), draw(7), "the same seed twice")
+    chunks = streamed(server, STORY, temperature=1.2, seed=7, max_tokens=32)
+    equal(joined(chunks), draw(7), "streamed")
+    assert draw(7) != draw(8), "two seeds, one answer"
+    equal(draw(7, top_p=1e-9), draw(8, temperature=0), "top_p near 0 is greedy")
+
+
+def check_logprobs(server):
+    completion = chat(server, logprobs=True, top_logprobs=2)
+    content = completion.choices[0].logprobs.content
+    equal(b"".join(bytes(token.bytes) for token in content).decode(), text_of(completion))
+    for token in content:
+        equal(len(token.top_logprobs), 2)
+        assert token.logprob <= 0 and token.top_logprobs[0].logprob >= token.top_logprobs[1].logprob
+        equal(token.token, token.top_logprobs[0].token, "a greedy token")
+
+
+def check_several_choices(server):
+    completion = chat(server, STORY, n=3, temperature=1.2, seed=5, max_tokens=16)
+    equal([choice.index for choice in completion.choices], [0, 1, 2])
+    texts = [choice.message.content for choice in completion.choices]
+    assert len(set(texts)) > 1, texts
+    chunks = streamed(server, STORY, n=3, temperature=1.2, seed=5, max_tokens=16)
+    equal([joined(chunks, index) for index in range(3)], texts, "streamed")
+
+
+def check_completions(server):
+    client = server.client()
+    options = {"model": server.model, "temperature": 0, "max_tokens": 8}
+    one = client.completions.create(prompt="The capital of France is", **options)
+    equal((one.object, one.choices[0].index), ("text_completion", 0))
+    assert "Paris" in one.choices[0].text, one
+    equal(one.usage.completion_tokens, 8)
+    chunks = list(client.completions.create(prompt="The capital of France is", stream=True, **options))
+    equal("".join(chunk.choices[0].text for chunk in chunks), one.choices[0].text, "streamed")
+    equal(chunks[-1].choices[0].finish_reason, "length")
+    prompts = ["The capital of France is", "One, two, three,"]
+    several = client.completions.create(prompt=prompts, **options)
+    equal([choice.index for choice in several.choices], [0, 1])
+    equal(several.choices[0].text, one.choices[0].text)
+    ids = client.completions.create(prompt=[100, 200, 300], **options)
+    equal(ids.usage.prompt_tokens, 3)
+
+
+def check_errors(server):
+    with refused(openai.NotFoundError, code="model_not_found"):
+        server.client().chat.completions.create(model="nobody/nothing", messages=QUESTION)
+    for field, value in [
+        ("temperature", "hot"),
+        ("temperature", -1),
+        ("max_tokens", 0),
+        ("max_tokens", 1.5),
+        ("n", 0),
+        ("stop", 7),
+        ("seed", "x"),
+        ("stream", "yes"),
+        ("top_logprobs", 2),
+        ("frobnicate", 1),
+    ]:
+        with refused(openai.BadRequestError, param=field, type="invalid_request_error"):
+            chat(server, extra_body={field: value})
+    with refused(openai.BadRequestError):
+        chat(server, [])
+    with refused(openai.BadRequestError):
+        chat(server, [{"role": "wizard", "content": "x"}])
+    equal(text_of(chat(server)), ANSWER, "the server goes on")
+
+
+def check_errors_on_the_wire(server):
+    def error(method, path, expected_status, body=None):
+        status, headers, text = server.request(method, path, body)
+        equal(status, expected_status, f"{method} {path} {body!r:.40}")
+        error = json.loads(text)["error"]
+        assert error["message"] and error["type"], error
+        return headers, error
+
+    error("POST", "/v1/nothing", 404)
+    headers, _ = error("GET", "/v1/chat/completions", 405)
+    assert "POST" in headers["allow"], headers
+    for body in (b"{", b"[]", b'{"model": "x", "model"', b"\xff", b"[" * 100_000):
+        _, refusal = error("POST", "/v1/chat/completions", 400, body)
+        equal(refusal["type"], "invalid_request_error")
+    equal(server.request("GET", "/health")[0], 200)
+
+
+def check_context_overflow(server):
+    long = [{"role": "user", "content": "word " * 20_000}]
+    for stream in (False, True):
+        try:
+            chat(server, long, stream=stream)
+        except openai.BadRequestError as error:
+            equal(error.code, "context_length_exceeded")
+            numbers = [int(number) for number in re.findall(r"\d{3,}", error.body["message"])]
+            assert len(numbers) >= 2 and max(numbers) > 20_000, error.body
+        else:
+            raise AssertionError(f"a prompt longer than the context was taken (stream={stream})")
+
+
+def check_many_at_once(server):
+    colours = ["red", "green", "blue", "white", "black", "yellow", "brown", "grey"]
+    prompts = [[{"role": "user", "content": f"Name something {colour}."}] for colour in colours]
+    alone = [text_of(chat(server, prompt)) for prompt in prompts]
+
+    async def ask_all():
+        async with openai.AsyncOpenAI(base_url=server.base_url, api_key="any") as client:
+            asked = (
+                client.chat.completions.create(model=server.model, messages=prompt, **GREEDY)
+                for prompt in prompts
+            )
+            return [text_of(completion) for completion in await asyncio.gather(*asked)]
+
+    equal(asyncio.run(ask_all()), alone, "answers at once and one by one")
+
+
+def check_disconnect(server):
+    """Streams that are left must not go on: sixteen of them would take the server minutes."""
+    for _ in range(16):
+        stream = chat(server, STORY, stream=True, temperature=1, max_tokens=1500)
+        for _, _chunk in zip(range(3), stream):
+            pass
+        stream.close()
+    start = time.monotonic()
+    equal(text_of(chat(server)), ANSWER)
+    seconds = time.monotonic() - start
+    assert seconds < 10, f"{seconds:.1f} s for a short answer after 16 clients left"
+
+
+def check_graceful_stop(server):
+    """The last check: an answer in flight finishes, then the process ends by itself, with 0."""
+    stream = iter(chat(server, STORY, stream=True, max_tokens=48))
+    chunks = [next(stream) for _ in range(3)]
+    server.process.send_signal(signal.SIGTERM)
+    chunks += list(stream)
+    assert reason(chunks) in ("stop", "length"), "the stream was cut"
+    equal(server.process.wait(STOP_SECONDS_MAX), 0, "exit status")
+    try:
+        chat(server)
+    except openai.APIConnectionError:
+        pass
+    else:
+        raise AssertionError("the server answers after its end")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("binary")
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--only", default="", help="run only checks whose name contains this")
+    arguments = parser.parse_args()
+    server = Server(arguments.binary, arguments.model)
+    checks = [function for name, function in globals().items() if name.startswith("check_")]
+    checks = [check for check in checks if arguments.only in check.__name__]
+    n_failed = 0
+    try:
+        for check in checks:
+            start = time.monotonic()
+            try:
+                check(server)
+                outcome = "ok"
+            except Exception:
+                traceback.print_exc(file=sys.stdout)
+                outcome = "FAILED"
+                n_failed += 1
+            print(f"{check.__name__:28} {outcome:7} {time.monotonic() - start:6.1f} s", flush=True)
+    finally:
+        server.stop()
+    if n_failed:
+        print("the server said:", *server.diagnostics().splitlines()[-40:], sep="\n")
+    print(f"openai {openai.__version__}: {len(checks) - n_failed} passed, {n_failed} failed")
+    return 1 if n_failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
