@@ -30,6 +30,9 @@ pub struct Limits {
     pub n_choices: usize,
     /// Silence on a stream after which a comment line is sent, so that proxies keep it open.
     pub keep_alive: Duration,
+    /// How long a stream waits for a client that does not read; then it counts as gone and its
+    /// place is free.
+    pub stall_timeout: Duration,
     /// How long answers in flight may go on after shutdown was asked for.
     pub shutdown_grace: Duration,
 }
@@ -46,6 +49,7 @@ impl Default for Limits {
             n_choices_per_prompt: 16,
             n_choices: 128,
             keep_alive: Duration::from_secs(15),
+            stall_timeout: Duration::from_secs(60),
             shutdown_grace: Duration::from_secs(20),
         }
     }

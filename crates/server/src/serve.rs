@@ -36,8 +36,9 @@ pub(crate) async fn serve<D: Dialect>(
             json_response(StatusCode::OK, body)
         }
         Ok(Answered::Stream(start)) => {
+            let stall_timeout = start.app.limits.stall_timeout;
             // The task outlives this call; it ends when the flight does or the client is gone.
-            let (outlet, body) = body::channel();
+            let (outlet, body) = body::channel(stall_timeout);
             tokio::spawn(stream(start, outlet, record));
             stream_response(body)
         }
@@ -149,9 +150,9 @@ async fn stream<R: Reply>(mut start: Start<R>, mut outlet: Outlet, mut record: R
             record.end(Outcome::of(&error));
             let mut out = String::new();
             start.reply.fail(&error, &mut out);
-            // Nobody may be left to be told; that changes nothing.
-            let _ = outlet.send(out).await;
-            outlet.finish().await;
+            if outlet.send(out).await.is_ok() {
+                outlet.finish().await;
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use hyper::body::{Body as _, Frame};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Pieces of a stream that may wait for a slow client. Behind them the engine's events wait, of
@@ -55,17 +56,20 @@ async fn collect(mut body: Body, limit: usize) -> Result<Vec<u8>, ServerError> {
 pub(super) struct Gone;
 
 /// The sending end of a stream's body.
-pub(super) struct Outlet(mpsc::Sender<Piece>);
+pub(super) struct Outlet {
+    sender: mpsc::Sender<Piece>,
+    stall_timeout: Duration,
+}
 
 enum Piece {
     Data(Bytes),
     End,
 }
 
-/// A stream's body and the end that feeds it.
-pub(super) fn channel() -> (Outlet, Body) {
+/// A stream's body and the end that feeds it, which waits so long for a client that is behind.
+pub(super) fn channel(stall_timeout: Duration) -> (Outlet, Body) {
     let (sender, receiver) = mpsc::channel(N_PIECES);
-    (Outlet(sender), Body::new(Inlet { receiver, ended: false }))
+    (Outlet { sender, stall_timeout }, Body::new(Inlet { receiver, ended: false }))
 }
 
 impl Outlet {
@@ -74,17 +78,23 @@ impl Outlet {
         if text.is_empty() {
             return Ok(());
         }
-        self.0.send(Piece::Data(text.into())).await.map_err(|_| Gone)
+        self.piece(Piece::Data(text.into())).await
     }
 
     /// Says that the stream ended as it should.
     pub(super) async fn finish(&mut self) {
-        let _ = self.0.send(Piece::End).await;
+        // Nobody may be left to be told; that changes nothing.
+        let _ = self.piece(Piece::End).await;
+    }
+
+    async fn piece(&mut self, piece: Piece) -> Result<(), Gone> {
+        let sent = tokio::time::timeout(self.stall_timeout, self.sender.send(piece)).await;
+        sent.map_err(|_| Gone)?.map_err(|_| Gone)
     }
 
     /// Returns when the client does not listen any more.
     pub(super) async fn gone(&self) {
-        self.0.closed().await;
+        self.sender.closed().await;
     }
 }
 
@@ -118,5 +128,45 @@ impl hyper::body::Body for Inlet {
 
     fn is_end_stream(&self) -> bool {
         self.ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_counts_as_gone() {
+        let (mut outlet, body) = channel(Duration::from_millis(1));
+        for _ in 0..N_PIECES {
+            assert!(outlet.send("x".to_owned()).await.is_ok());
+        }
+        assert!(outlet.send("x".to_owned()).await.is_err());
+        drop(body);
+    }
+
+    #[tokio::test]
+    async fn a_stream_without_its_end_is_an_error() {
+        let frame = async |body: &mut Body| poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
+        let (mut outlet, mut body) = channel(Duration::from_secs(10));
+        assert!(outlet.send("x".to_owned()).await.is_ok());
+        drop(outlet);
+        assert!(frame(&mut body).await.unwrap().is_ok());
+        assert!(frame(&mut body).await.unwrap().is_err());
+        let (mut outlet, mut body) = channel(Duration::from_secs(10));
+        outlet.finish().await;
+        assert!(frame(&mut body).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn bodies_are_bounded() {
+        let check = async |n_bytes: usize, fits: bool| {
+            let body = collect(Body::from(vec![b' '; n_bytes]), 10).await;
+            assert_eq!(body.map(|body| body.len()).ok(), fits.then_some(n_bytes));
+        };
+        check(0, true).await;
+        check(10, true).await;
+        check(11, false).await;
+        check(1000, false).await;
     }
 }

@@ -16,8 +16,10 @@ pub(super) struct Flight {
     /// What was taken out of `events`; kept to keep its room.
     taken: Vec<(usize, Event)>,
     handles: Vec<Handle>,
-    n_choices: usize,
+    /// Tokens that each choice has delivered; the engine's own count replaces them at its end.
+    n_delivered: Vec<u64>,
     n_done: usize,
+    /// Of the prompts, and of the choices that have ended.
     usage: Usage,
 }
 
@@ -43,7 +45,7 @@ impl Flight {
             events,
             taken: Vec::new(),
             handles: Vec::with_capacity(n_choices),
-            n_choices,
+            n_delivered: vec![0; n_choices],
             n_done: 0,
             usage: Usage { n_prompt, n_generated: 0 },
         };
@@ -72,17 +74,18 @@ impl Flight {
     pub(super) fn empty_choices(&self) -> Vec<Choice> {
         let choice =
             Choice { text: String::new(), tokens: Vec::new(), reason: FinishReason::Cancelled };
-        vec![choice; self.n_choices]
+        vec![choice; self.n_delivered.len()]
     }
 
     /// Whether every choice has ended.
     pub(super) fn is_done(&self) -> bool {
-        self.n_done == self.n_choices
+        self.n_done == self.n_delivered.len()
     }
 
     /// Tokens so far; exact once every choice has ended.
     pub(super) fn usage(&self) -> Usage {
-        self.usage
+        let n_generated = self.usage.n_generated + self.n_delivered.iter().sum::<u64>();
+        Usage { n_generated, ..self.usage }
     }
 
     /// Waits for something to happen. Losing this future loses nothing.
@@ -97,9 +100,13 @@ impl Flight {
         let mut steps = Vec::with_capacity(self.taken.len());
         for (choice_idx, event) in self.taken.drain(..) {
             match event {
-                Event::Text { text, tokens } => steps.push(Step::Text { choice_idx, text, tokens }),
+                Event::Text { text, tokens } => {
+                    self.n_delivered[choice_idx] += tokens.len() as u64;
+                    steps.push(Step::Text { choice_idx, text, tokens });
+                }
                 Event::Done(done) => {
                     self.n_done += 1;
+                    self.n_delivered[choice_idx] = 0;
                     self.usage.n_generated += u64::from(done.n_generated);
                     match done.reason {
                         FinishReason::Failed(reason) => return Err(ServerError::Failed(reason)),

@@ -4,8 +4,8 @@ mod client;
 
 use client::{Connection, Response, post, post_head, request};
 use engine::{Engine, EngineOptions};
+use freehold_server::{Config, Limits};
 use serde_json::{Value, json};
-use server::{Config, Limits};
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -43,7 +43,7 @@ fn start(limits: Limits) -> Running {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime.unwrap().block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            server::run(listener, config, async move { drop(told.await) }).await.unwrap();
+            freehold_server::run(listener, config, async move { drop(told.await) }).await.unwrap();
         });
     });
     Running { address, shutdown: Some(shutdown), thread }
@@ -111,7 +111,7 @@ fn plain_routes_answer() {
 fn a_stream_says_what_a_whole_answer_says() {
     let whole = chat(json!({}));
     assert_eq!(whole.status, 200, "{}", whole.body);
-    assert!(content(&whole, 0).contains("Paris"), "{}", whole.body);
+    assert!(!content(&whole, 0).is_empty(), "{}", whole.body);
     let stream = chat(json!({"stream": true, "stream_options": {"include_usage": true}}));
     assert_eq!(stream.status, 200);
     assert_eq!(stream.headers["content-type"], "text/event-stream");
@@ -132,6 +132,28 @@ fn a_stream_says_what_a_whole_answer_says() {
     let finish = &chunks[chunks.len() - 2]["choices"][0]["finish_reason"];
     assert_eq!(*finish, whole.json()["choices"][0]["finish_reason"]);
     assert!(chunks.iter().all(|chunk| chunk["id"] == chunks[0]["id"]));
+}
+
+/// The whole way from a question to the exact reference: template, tokenizer, model, text. Five
+/// tokens: the seventh is a near-tie, at which quantised activations may part from the reference.
+#[test]
+fn a_greedy_answer_is_the_reference_answer() {
+    let Some(kit) = testkit::kit() else { return };
+    let file = std::fs::read_to_string(kit.join("real/smollm2-135m.json")).unwrap();
+    let reference: Value = serde_json::from_str(&file).unwrap();
+    let prompts = reference["prompts"].as_array().unwrap();
+    let question = "What is the capital of Italy?";
+    let prompt = prompts.iter().find(|prompt| prompt["text"].as_str().unwrap().contains(question));
+    let greedy = prompt.unwrap()["greedy"].as_array().unwrap();
+    let ids: Vec<u32> = greedy.iter().map(|id| id.as_u64().unwrap() as u32).collect();
+    let answer =
+        chat(json!({"messages": [{"role": "user", "content": question}], "max_tokens": 5}));
+    let expected = engine().tokenizer().decode(&ids);
+    assert!(expected.starts_with(&content(&answer, 0)), "{}, {expected:?}", answer.body);
+    assert_eq!(
+        answer.json()["usage"]["prompt_tokens"],
+        prompt.unwrap()["ids"].as_array().unwrap().len()
+    );
 }
 
 #[test]

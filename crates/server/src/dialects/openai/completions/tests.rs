@@ -44,7 +44,7 @@ fn prompts_and_alternatives_are_indexed_in_order() {
     let request = r#"{"prompt":["a",[97,98]],"n":2,"echo":true}"#;
     let steps = (0..4).map(|choice_idx| text(choice_idx, ["1", "2", "3", "4"][choice_idx]));
     let body = replay::<Completions>(request, steps.collect());
-    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let body: Value = serde_json::from_str(&body).unwrap();
     let texts: Vec<&str> =
         (0..4).map(|index| body["choices"][index]["text"].as_str().unwrap()).collect();
     // The second prompt is told by its tokens, of which the last is half a character.
@@ -67,7 +67,7 @@ fn legacy_log_probabilities_count_characters() {
         }
     };
     let body = replay::<Completions>(r#"{"prompt":"x","logprobs":1}"#, steps(1));
-    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let body: Value = serde_json::from_str(&body).unwrap();
     let expected = serde_json::json!({
         "tokens": ["\u{fffd}", "\u{fffd}", "hello"],
         "token_logprobs": [-1.0, -2.0, -0.5],
