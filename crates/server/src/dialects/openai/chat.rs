@@ -285,7 +285,7 @@ impl Reply for ChatReply {
 
     fn text(&mut self, choice_idx: usize, text: &str, tokens: &[TokenInfo], out: &mut String) {
         // Tokens without text say something only where log-probabilities are told.
-        if text.is_empty() && !(self.logprobs && !tokens.is_empty()) {
+        if text.is_empty() && (tokens.is_empty() || !self.logprobs) {
             return;
         }
         let choice = ChunkChoice {
