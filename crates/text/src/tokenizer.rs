@@ -9,6 +9,7 @@ mod byte_level;
 mod class;
 mod endings;
 mod error;
+mod keyed_hash;
 mod pretokenize;
 mod special;
 mod spm;

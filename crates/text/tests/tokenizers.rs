@@ -1,12 +1,13 @@
 //! The tokenizers against the conformance kit: published vocabularies and the ids that the
 //! publishers' own tokenizers give, and the prompts of the real models.
+#![allow(clippy::unwrap_used)] // a test fails by panicking, its helpers too
 
 use std::fs;
 use std::path::Path;
 
+use freehold_text::{Special, Tokenizer};
 use gguf::Gguf;
 use serde_json::Value;
-use text::{Special, Tokenizer};
 
 const NAMES: [&str; 7] =
     ["bert-bge", "deepseek-llm", "gpt-2", "llama-bpe", "llama-spm", "phi-3", "qwen2"];
@@ -38,7 +39,8 @@ fn published_vocabularies_give_the_publishers_ids() {
             let text = case["text"].as_str().unwrap();
             let (ids, expected) = (tokenizer.encode(text, Special::Plain), ids_of(case));
             if ids != expected {
-                wrong.push(format!("{name}: {text:?}\n  gives    {ids:?}\n  expected {expected:?}"));
+                wrong
+                    .push(format!("{name}: {text:?}\n  gives    {ids:?}\n  expected {expected:?}"));
             }
             // WordPiece forgets case, accents and spaces.
             if name != "bert-bge" {

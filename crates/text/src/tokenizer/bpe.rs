@@ -12,6 +12,7 @@ use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use super::byte_level;
 use super::error::{TokenizerError, quoted};
+use super::keyed_hash::KeyedHash;
 use super::pretokenize::{self, Pretokenizer};
 use super::vocab::Vocab;
 
@@ -23,10 +24,13 @@ const NONE: u32 = u32::MAX;
 
 /// What this kind of tokenizer needs beside the vocabulary.
 pub(super) struct Bpe {
-    merges: HashMap<(u32, u32), Merge>,
+    merges: Merges,
     byte_ids: [Option<u32>; 256],
     pub(super) pretokenizer: &'static Pretokenizer,
 }
+
+/// By both neighbours, as [`pair`] packs them.
+type Merges = HashMap<u64, Merge, KeyedHash>;
 
 /// What two neighbours become.
 #[derive(Clone, Copy)]
@@ -48,7 +52,7 @@ struct Scratch {
 
 /// A long word: its tokens as a doubly linked list, and the merges that wait.
 #[derive(Default)]
-struct Chain {
+pub(super) struct Chain {
     prev: Vec<u32>,
     next: Vec<u32>,
     /// Rank, position of the left token, and both tokens: a waiting merge is void once one of
@@ -104,16 +108,16 @@ impl Bpe {
     }
 
     fn merge(&self, left: u32, right: u32) -> Option<Merge> {
-        self.merges.get(&(left, right)).copied()
+        self.merges.get(&pair(left, right)).copied()
     }
 
     fn rank(&self, word: &[u32], left_idx: usize) -> u32 {
-        let pair = word.get(left_idx).zip(word.get(left_idx + 1));
-        pair.and_then(|(&left, &right)| self.merge(left, right)).map_or(NONE, |merge| merge.rank)
+        let both = word.get(left_idx).zip(word.get(left_idx + 1));
+        both.and_then(|(&left, &right)| self.merge(left, right)).map_or(NONE, |merge| merge.rank)
     }
 
     /// The definition: merges the leftmost pair of the lowest rank until there is none.
-    fn merge_by_scanning(&self, word: &mut Vec<u32>, ranks: &mut Vec<u32>) {
+    pub(super) fn merge_by_scanning(&self, word: &mut Vec<u32>, ranks: &mut Vec<u32>) {
         ranks.clear();
         ranks.extend((0..word.len()).map(|idx| self.rank(word, idx)));
         loop {
@@ -132,7 +136,7 @@ impl Bpe {
     }
 
     /// As [`Bpe::merge_by_scanning`], in `n log n`.
-    fn merge_by_heap(&self, word: &mut Vec<u32>, chain: &mut Chain) {
+    pub(super) fn merge_by_heap(&self, word: &mut Vec<u32>, chain: &mut Chain) {
         let n_tokens = u32::try_from(word.len()).expect("segments are bounded far below 4 GiB");
         let Chain { prev, next, waiting } = chain;
         prev.clear();
@@ -168,17 +172,18 @@ impl Bpe {
     }
 }
 
-fn read_merges(
-    metadata: &Metadata,
-    vocab: &Vocab,
-) -> Result<HashMap<(u32, u32), Merge>, TokenizerError> {
+fn pair(left: u32, right: u32) -> u64 {
+    u64::from(left) << 32 | u64::from(right)
+}
+
+fn read_merges(metadata: &Metadata, vocab: &Vocab) -> Result<Merges, TokenizerError> {
     let lines = metadata.require_strings("tokenizer.ggml.merges")?;
-    let mut merges = HashMap::with_capacity(lines.len());
+    let mut merges = Merges::with_capacity_and_hasher(lines.len(), KeyedHash::default());
     let mut joined = String::new();
     for (idx, line) in lines.iter().enumerate() {
         let wrong = |expected: String| TokenizerError::Merge { idx, found: quoted(line), expected };
-        // The first character may be a space itself.
-        let border = line.char_indices().skip(1).find(|&(_, c)| c == ' ').map(|(at, _)| at);
+        // The first character may be a space itself. No other character holds the byte of one.
+        let border = line.bytes().skip(1).position(|byte| byte == b' ').map(|at| at + 1);
         let (left, right) = border
             .map(|at| (&line[..at], &line[at + 1..]))
             .filter(|(_, right)| !right.is_empty())
@@ -193,7 +198,7 @@ fn read_merges(
         let rank = u32::try_from(idx).map_err(|_| wrong("fewer than 2^32 merges".into()))?;
         // What must not be written must not be merged together either.
         if [left, right, id].iter().all(|&id| vocab.is_mergeable(id)) {
-            merges.entry((left, right)).or_insert(Merge { rank, id });
+            merges.entry(pair(left, right)).or_insert(Merge { rank, id });
         }
     }
     Ok(merges)

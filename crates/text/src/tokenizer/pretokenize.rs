@@ -95,10 +95,7 @@ static ALL: [Pretokenizer; 15] = [
         &[Match(rules::qwen2)],
     ),
     Pretokenizer { composes: true, ..Pretokenizer::new(&["qwen35"], &[Match(rules::qwen35)]) },
-    Pretokenizer::new(
-        &["gpt-4o", "llama4", "kanana2", "minimax-m2"],
-        &[Match(rules::o200k)],
-    ),
+    Pretokenizer::new(&["gpt-4o", "llama4", "kanana2", "minimax-m2"], &[Match(rules::o200k)]),
     Pretokenizer {
         takes_whole_words: true,
         adds_bos: true,
@@ -144,7 +141,7 @@ static ALL: [Pretokenizer; 15] = [
 pub(super) fn find(metadata: &Metadata) -> Result<&'static Pretokenizer, TokenizerError> {
     let name = metadata.str("tokenizer.ggml.pre")?;
     let known = || ALL.iter().flat_map(|pretokenizer| pretokenizer.names).copied();
-    let found = name.and_then(|name| by_name(name));
+    let found = name.and_then(by_name);
     found.ok_or_else(|| TokenizerError::UnknownPre {
         found: name.map_or("missing".into(), quoted),
         known: known().collect::<Vec<_>>().join(", "),

@@ -27,9 +27,7 @@ pub(super) enum Span<'a> {
 
 impl Marks {
     /// The set of `(text, id)`; of equal texts the first counts.
-    pub(super) fn new(
-        marks: impl Iterator<Item = (String, u32)>,
-    ) -> Result<Self, TokenizerError> {
+    pub(super) fn new(marks: impl Iterator<Item = (String, u32)>) -> Result<Self, TokenizerError> {
         let mut texts = Vec::new();
         for (text, id) in marks {
             if text.len() > N_MARK_BYTES_MAX {

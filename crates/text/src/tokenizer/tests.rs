@@ -134,7 +134,7 @@ fn wordpiece_takes_the_longest_piece_or_nothing() {
 fn phi3_marks_swallow_white_space() {
     let named = set(spm(), "general.architecture", Value::String("phi3".into()));
     check(&named, "a</s> \n ab", Special::Parse, &["▁a", "</s>", "▁ab"]);
-    check(&named, "<s> a", Special::Parse, &["<s>", "▁▁", "a"]);
+    check(&named, "<s> a", Special::Parse, &["<s>", "▁", "▁a"]);
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn long_words_merge_as_short_ones() {
     let tokenizer = build(&bpe()).unwrap();
     let Algorithm::Bpe(bpe) = &tokenizer.algorithm else { panic!("the model is gpt2") };
     for n_letters in 0..100 {
-        let word = vec![u32::from(b'a') - 33; n_letters];
+        let word = vec![u32::from(b'a'); n_letters];
         assert!(n_letters == 0 || tokenizer.token_text(word[0]) == "a");
         let (mut scanned, mut heaped) = (word.clone(), word);
         bpe.merge_by_scanning(&mut scanned, &mut Vec::new());
@@ -268,7 +268,7 @@ fn segments_are_cut_between_characters() {
     let text = "é".repeat(N_SEGMENT_BYTES_MAX / 2 + 1) + "a";
     let text = format!("a{text}");
     let lengths: Vec<usize> = Segments(&text).map(str::len).collect();
-    assert_eq!(lengths, [N_SEGMENT_BYTES_MAX - 1, 4]);
+    assert_eq!(lengths, [N_SEGMENT_BYTES_MAX - 1, 5]);
 }
 
 proptest! {

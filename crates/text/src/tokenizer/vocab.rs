@@ -3,15 +3,19 @@
 //! Texts stay packed in one buffer and the index holds ids only, so that 262,144 tokens are
 //! ready in a few milliseconds. Its hash is keyed by chance: a file cannot aim for collisions.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
 use gguf::{Metadata, Strings};
 
 use super::byte_level;
 use super::error::{TokenizerError, quoted};
+use super::keyed_hash::KeyedHash;
 
-/// Ids are `u32`, and the index keeps the largest for "empty".
+/// Far above any vocabulary, and leaves room to double in `u32`.
 const N_TOKENS_MAX: usize = 1 << 30;
+
+/// No token: an empty slot of the index.
+const EMPTY: u32 = u32::MAX;
 
 /// The sign that SentencePiece writes for a space.
 pub(super) const SPACE_SIGN: char = '\u{2581}';
@@ -48,8 +52,9 @@ pub(super) struct Vocab {
     kinds: Vec<Kind>,
     bytes: Vec<u8>,
     byte_ends: Vec<u32>,
-    slots: Box<[u32]>,
-    hasher: RandomState,
+    /// Half of the hash and the id: most texts that are no token are told by the first.
+    slots: Box<[(u32, u32)]>,
+    hasher: KeyedHash,
     n_text_bytes_max: usize,
 }
 
@@ -68,8 +73,8 @@ impl Vocab {
             kinds,
             bytes: Vec::new(),
             byte_ends: Vec::new(),
-            slots: vec![u32::MAX; n_slots].into_boxed_slice(),
-            hasher: RandomState::new(),
+            slots: vec![(0, EMPTY); n_slots].into_boxed_slice(),
+            hasher: KeyedHash::default(),
             n_text_bytes_max,
         };
         vocab.index()?;
@@ -120,14 +125,20 @@ impl Vocab {
         if text.is_empty() || text.len() > self.n_text_bytes_max {
             return None;
         }
-        let id = self.slots[self.slot(text)];
-        (id != u32::MAX).then_some(id)
+        let (_, id) = self.slots[self.slot(text).0];
+        (id != EMPTY).then_some(id)
     }
 
     /// The token that merging may make from this text: no control token can be written, and no
     /// byte or unknown token either.
     pub(super) fn find_mergeable(&self, text: &str) -> Option<u32> {
         self.find(text).filter(|&id| self.is_mergeable(id))
+    }
+
+    /// As [`Vocab::find_mergeable`], and no user-defined token: SentencePiece finds those before
+    /// merging and only there.
+    pub(super) fn find_normal(&self, text: &str) -> Option<u32> {
+        self.find(text).filter(|&id| self.kind(id) == Some(Kind::Normal))
     }
 
     /// Whether merging may make this token.
@@ -142,15 +153,20 @@ impl Vocab {
         number.is_some_and(|number| number.parse() == Ok(id))
     }
 
-    /// Where `text` stands in the index, or the empty slot where it would.
-    fn slot(&self, text: &str) -> usize {
+    /// Where `text` stands in the index, or the empty slot where it would, and its tag.
+    fn slot(&self, text: &str) -> (usize, u32) {
         let mask = self.slots.len() - 1;
-        let mut slot = self.hasher.hash_one(text) as usize & mask;
+        let hash = self.hasher.hash_one(text);
+        let tag = (hash >> 32) as u32;
+        let mut slot = hash as usize & mask;
         // Half of the slots are empty, so this ends.
-        while self.slots[slot] != u32::MAX && self.text(self.slots[slot]) != text {
+        loop {
+            let (other_tag, id) = self.slots[slot];
+            if id == EMPTY || (other_tag == tag && self.text(id) == text) {
+                return (slot, tag);
+            }
             slot = (slot + 1) & mask;
         }
-        slot
     }
 
     fn index(&mut self) -> Result<(), TokenizerError> {
@@ -159,16 +175,17 @@ impl Vocab {
             if self.text(id).is_empty() {
                 continue;
             }
-            let slot = self.slot(self.text(id));
-            if self.slots[slot] != u32::MAX {
+            let (slot, tag) = self.slot(self.text(id));
+            let (_, other) = self.slots[slot];
+            if other != EMPTY {
                 return Err(TokenizerError::Token {
                     key: "tokenizer.ggml.tokens",
                     id,
                     found: quoted(self.text(id)),
-                    expected: format!("a text of its own: token {} has it", self.slots[slot]),
+                    expected: format!("a text of its own: token {other} has it"),
                 });
             }
-            self.slots[slot] = id;
+            self.slots[slot] = (tag, id);
         }
         Ok(())
     }
@@ -181,18 +198,18 @@ impl Vocab {
         for id in self.ids() {
             let text = self.texts.get(id as usize).expect("the id is one of the vocabulary's");
             match (self.kinds[id as usize], spelling) {
-                (Kind::Byte, _) => self.bytes.push(parse_byte(text).ok_or_else(|| {
-                    TokenizerError::Token {
+                (Kind::Byte, _) => {
+                    self.bytes.push(parse_byte(text).ok_or_else(|| TokenizerError::Token {
                         key: "tokenizer.ggml.tokens",
                         id,
                         found: quoted(text),
                         expected: "a byte, written like \"<0x0A>\"".into(),
-                    }
-                })?),
+                    })?)
+                }
                 (Kind::Normal | Kind::Unused, Spelling::ByteLevel) => {
                     byte_level::decode(text, &mut self.bytes);
                 }
-                (Kind::Normal | Kind::Unused, Spelling::SpaceSign) => {
+                (Kind::Normal | Kind::UserDefined | Kind::Unused, Spelling::SpaceSign) => {
                     push_unescaped(text, &mut self.bytes);
                 }
                 _ => self.bytes.extend_from_slice(text.as_bytes()),

@@ -51,7 +51,7 @@ fn o200k() {
 #[test]
 fn deepseek() {
     check("deepseek-llm", "a \nb!  ", &["a", " ", "\n", "b", "!", "  "]);
-    check("deepseek-llm", "x\u{3000}y 你好12", &["x", "\u{3000}y", " ", "你好", "1", "2"]);
+    check("deepseek-llm", "x\u{3000}y 你好12", &["x", "\u{3000}", "y", " ", "你好", "1", "2"]);
     check("deepseek-coder", "f(x) 12", &["f", "(", "x", ")", " ", "1", "2"]);
     check("deepseek-v3", "f(x) 1234 日本", &["f", "(x", ")", " ", "123", "4", " ", "日本"]);
 }
