@@ -1,0 +1,59 @@
+# The commands of daily work. `just` alone lists them; `just check` is what a commit must pass.
+
+# Lists the recipes
+default:
+    @just --list --unsorted
+
+# Format, lints, tests, documentation: what every commit must pass
+check: lint test doc
+
+# All that the gate runs, from a clean slate: slow tests, clients and fuzzing too
+check-all: test-slow
+    .ci/run
+
+# Formats the code
+fmt:
+    cargo fmt --all
+
+# Format and lints, warnings as errors
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# All tests but the slow ones; the real model is fetched once
+test *ARGS:
+    cargo test --workspace {{ARGS}}
+
+# The slow tests, optimised
+test-slow:
+    cargo test --workspace --release -- --ignored
+
+# Only the rules of the house: floors, sizes, words, licences, links
+tidy:
+    cargo test --package freehold-cli --test tidy
+
+# The documentation, warnings as errors
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# The openai package from pip against the real server
+clients:
+    cargo build --release
+    python3 -m venv target/venv
+    target/venv/bin/pip install --quiet --requirement tests/clients/requirements.txt
+    target/venv/bin/python tests/clients/test_openai.py target/release/freehold
+
+# Fuzzes one target (gguf, tokenizer, template, openai_request) for some seconds
+fuzz TARGET SECONDS="60":
+    mkdir -p fuzz/corpus/{{TARGET}}
+    RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} fuzz/corpus/{{TARGET}} \
+        {{ if TARGET == "gguf" { "crates/gguf/attacks" } else { "fuzz/seeds/" + TARGET } }} \
+        -- -max_total_time={{SECONDS}} -timeout=20
+
+# Speed on this machine: prefill and decode of an installed model or file
+bench MODEL="smollm2-135m":
+    cargo run --release -- run --model {{MODEL}} --temperature 0 "Write a long story about the sea."
+
+# Installs `freehold` for this user
+install:
+    cargo install --path crates/cli --locked
