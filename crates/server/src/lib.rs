@@ -58,9 +58,11 @@ pub fn default_sampling() -> Sampling {
     Sampling { temperature: 0.8, top_p: 0.95, ..Sampling::default() }
 }
 
-/// Serves `config` on `listener` until `shutdown` is ready, then stops accepting, lets the answers
-/// in flight finish for [`Limits::shutdown_grace`], tells the rest with an error event, and returns.
-/// Must be called within a tokio runtime with IO and time enabled.
+/// Serves `config` on `listener` until `shutdown` is ready.
+///
+/// Then it stops accepting, lets the answers in flight finish for [`Limits::shutdown_grace`], tells
+/// the rest with an error event, and returns. Must be called within a tokio runtime with IO and
+/// time enabled.
 ///
 /// # Errors
 /// [`ServerError::Config`] when the configuration cannot be served (no model, a name twice). A
