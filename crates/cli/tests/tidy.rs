@@ -10,7 +10,7 @@ use std::process::Command;
 
 use toml::{Table, Value};
 
-/// The floor of each crate; a crate uses only crates of lower floors.
+/// The floor of each crate; a crate uses only crates of lower floors, its tests also neighbours.
 const FLOORS: [(&str, u32); 8] = [
     ("kernels", 0),
     ("gguf", 0),
@@ -149,7 +149,9 @@ fn crates_use_only_lower_floors() {
             if TEST_ONLY.contains(&used.as_str()) && !is_dev {
                 broken.push(format!("crates/{name}: {kind} {used}, which is for tests only"));
             }
-            if floor(&used).is_some_and(|used_floor| used_floor >= own_floor) {
+            // A test may hold a crate beside a neighbour, such as a model beside its tokenizer.
+            let highest = if is_dev { own_floor + 1 } else { own_floor };
+            if floor(&used).is_some_and(|used_floor| used_floor >= highest) {
                 broken.push(format!("crates/{name} (floor {own_floor}): {kind} {used}"));
             }
             if is_dev || is_test_only || floor(&used).is_some() {
