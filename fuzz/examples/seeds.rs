@@ -1,12 +1,15 @@
 //! Writes the tokenizers that the target `tokenizer` starts from into `seeds/tokenizer/`: one small
-//! vocabulary of each kind. The files are in the tree; run this after a change here.
+//! vocabulary of each kind. The files are in the tree; run this after a change here. Also checks
+//! that the templates to start from are templates.
 //!
 //! `cargo run --manifest-path fuzz/Cargo.toml --example seeds`
 
+use std::error::Error;
 use std::path::Path;
 
 use gguf::write::Writer;
-use gguf::{Array, Strings, Value};
+use gguf::{Array, Gguf, Strings, Value};
+use text::{ChatTemplate, Special, Tokenizer};
 
 const TEXT: &str = "Hello world, 123 <|end|> été 字 👍";
 
@@ -89,12 +92,28 @@ fn wordpiece() -> Vec<u8> {
     writer.finish().expect("the seed keeps to the format")
 }
 
-fn main() -> std::io::Result<()> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds/tokenizer");
+/// Writes a tokenizer, which must be one: a seed that is refused leads nowhere.
+fn write(dir: &Path, name: &str, bytes: Vec<u8>) -> Result<(), Box<dyn Error>> {
+    let file = Gguf::from_bytes(bytes.clone())?;
+    let tokenizer = Tokenizer::from_gguf(file.metadata())?;
+    let ids = tokenizer.encode("Hello world", Special::Plain);
+    assert!(!ids.is_empty(), "{name} encodes to nothing");
+    Ok(std::fs::write(dir.join(name), bytes)?)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
+    let dir = seeds.join("tokenizer");
     std::fs::create_dir_all(&dir)?;
     for pre in ["gpt-2", "llama-bpe", "qwen2", "deepseek-llm"] {
-        std::fs::write(dir.join(format!("bpe-{pre}.gguf")), bpe(pre))?;
+        write(&dir, &format!("bpe-{pre}.gguf"), bpe(pre))?;
     }
-    std::fs::write(dir.join("spm.gguf"), spm())?;
-    std::fs::write(dir.join("wordpiece.gguf"), wordpiece())
+    write(&dir, "spm.gguf", spm())?;
+    write(&dir, "wordpiece.gguf", wordpiece())?;
+    for entry in std::fs::read_dir(seeds.join("template"))? {
+        let path = entry?.path();
+        ChatTemplate::new(&std::fs::read_to_string(&path)?)
+            .map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    Ok(())
 }
