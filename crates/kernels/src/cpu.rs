@@ -55,7 +55,6 @@ impl Cpu {
         let base = SendPtr(data.as_mut_ptr());
         self.run(len.div_ceil(chunk_len), |idx| {
             let start = idx * chunk_len;
-            let base = base;
             // SAFETY: chunks of different index do not overlap, each index runs once, and `data`
             // stays borrowed until all have ended.
             let chunk = unsafe {

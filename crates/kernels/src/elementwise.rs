@@ -194,7 +194,7 @@ fn silu<S: Simd>(simd: S, x: S::F) -> S::F {
 fn gelu_tanh<S: Simd>(simd: S, x: S::F) -> S::F {
     let cubic = simd.fma(simd.mul(x, x), simd.splat(0.044_715), simd.splat(1.0));
     // -2 √(2/π) x (1 + 0.044715 x²)
-    let minus_2u = simd.mul(simd.mul(x, simd.splat(-1.595_769_1)), cubic);
+    let minus_2u = simd.mul(simd.mul(x, simd.splat(-1.595_769)), cubic);
     simd.div(x, simd.add(simd.splat(1.0), exp(simd, minus_2u)))
 }
 

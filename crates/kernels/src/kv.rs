@@ -136,7 +136,6 @@ impl Cpu {
                 // SAFETY: the page and layer were checked, so the range is inside `data`, which is
                 // borrowed mutably by this call; another task has another head, so another range.
                 let head = unsafe {
-                    let base = base;
                     std::slice::from_raw_parts_mut(base.get().add(start), kv.shape.head_len())
                 };
                 let at = (token * n_kv_heads + kv_head) * head_dim;
