@@ -18,8 +18,9 @@ fn attack(name: &'static str, file: Forge, message: &'static str) -> Attack {
 
 /// All of them.
 pub(crate) fn all() -> Vec<Attack> {
-    let groups = [headers(), truncations(), counts(), values(), nesting(), tensors(), extents()];
-    groups.into_iter().flatten().chain(splits()).collect()
+    let directories = [headers(), truncations(), counts(), values(), nesting()];
+    let data = [truncations_of_tensors(), tensors(), extents(), splits()];
+    directories.into_iter().chain(data).flatten().collect()
 }
 
 fn headers() -> Vec<Attack> {
@@ -50,12 +51,11 @@ fn headers() -> Vec<Attack> {
     ]
 }
 
-/// One file for each structure that a file may end within.
+/// One file for each structure of header and metadata that a file may end within.
 fn truncations() -> Vec<Attack> {
     let magic = Forge::default().raw(b"GGUF");
     // Counts are held against the bytes that follow, so the ends below need some to follow.
     let entry = || Forge::header(0, 1);
-    let tensor = || Forge::header(1, 0).string(b"blk.0.weight").u32(2);
     vec![
         attack("cut-in-magic.gguf", Forge::default().raw(b"GG"), "the magic takes 4 bytes"),
         attack("cut-in-version.gguf", magic.clone().raw(&[3]), "the version takes 4 bytes"),
@@ -114,6 +114,13 @@ fn truncations() -> Vec<Attack> {
             entry().key("x", ty::ARRAY).u32(ty::STRING).u64(2).string(b"abcdefgh").u64(9).raw(b"z"),
             r#"metadata key "x": a string takes 9 bytes"#,
         ),
+    ]
+}
+
+/// The same within the tensor entries and the data.
+fn truncations_of_tensors() -> Vec<Attack> {
+    let tensor = || Forge::header(1, 0).string(b"blk.0.weight").u32(2);
+    vec![
         attack(
             "cut-in-tensor-name.gguf",
             Forge::header(1, 0).u64(64).raw(&[b'n'; 40]),
