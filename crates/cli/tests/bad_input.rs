@@ -13,6 +13,7 @@ use gguf::{Array, TensorType};
 fn small_file(architecture: &str) -> Vec<u8> {
     let mut writer = Writer::new();
     writer.metadata("general.architecture", architecture);
+    with_vocabulary(&mut writer);
     writer.tensor("token_embd.weight", &[4, 8], TensorType::F32, vec![0_u8; 4 * 8 * 4]);
     writer.finish().unwrap()
 }

@@ -183,7 +183,7 @@ fn the_catalogue_is_listed() {
 
 /// The arguments of a greedy answer of the real model.
 fn ask<'a>(model: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let greedy = ["--temperature", "0", "--repetition-penalty", "1", "--max-tokens", "12"];
+    let greedy = ["--temperature", "0", "--repetition-penalty", "1", "--max-tokens", "16"];
     [&["run", "--model", model][..], &greedy, more].concat()
 }
 
@@ -191,11 +191,11 @@ fn ask<'a>(model: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 fn the_real_model_answers() {
     let home = Home::new();
     let path = testkit::smollm2();
-    let question = "What is the capital of Italy?";
+    let question = "What is 2+2?";
     let outcome = home.run(&ask(arg(&path), &[question]));
     assert!(outcome.stderr.contains("tokens/s"), "{}", outcome.stderr);
     let answer = outcome.ok();
-    assert!(answer.contains("Rome"), "{answer}");
+    assert!(answer.contains('4'), "{answer}");
     let quiet = home.run(&ask(arg(&path), &["--quiet", question]));
     assert_eq!(quiet.stderr, "");
     assert_eq!(quiet.ok(), answer);
@@ -219,10 +219,10 @@ fn a_seed_gives_the_same_answer_again() {
 fn a_base_model_continues_the_text_and_says_so_once() {
     let Some(path) = testkit::gemma3() else { return };
     let home = Home::new();
-    let outcome = home.run(&ask(arg(&path), &["The capital of Italy is"]));
+    let outcome = home.run(&ask(arg(&path), &["1, 2, 3, 4, 5,"]));
     assert_eq!(outcome.stderr.matches("base model").count(), 1, "{}", outcome.stderr);
     let answer = outcome.ok();
-    assert!(answer.contains("Rome"), "{answer}");
+    assert!(answer.starts_with(" 6, 7, 8,"), "{answer}");
 }
 
 /// Talks to the chat through a terminal, by Python's `pty`.
@@ -241,7 +241,7 @@ def wait(what, n=1, seconds=240):
 def send(text): os.write(fd, text)
 wait(b"Ctrl-D leaves"); wait(b"> ")
 send(b"/system Answer in one word.\r"); wait(b"starts over")
-send(b"What is the capital \\\rof Italy?\r"); wait(b"tokens/s")
+send(b"What is \\\r"); wait(b". "); send(b"2+2?\r"); wait(b"tokens/s")
 send(b"/nonsense\r"); wait(b"unknown command")
 send(b"/clear\r"); wait(b"is forgotten")
 send(b"Write a very long story about the sea and its ships.\r")
