@@ -144,6 +144,8 @@ fn read_message(editor: &mut DefaultEditor) -> anyhow::Result<Option<String>> {
             }
             // Ctrl-C at the prompt drops what was typed.
             Err(ReadlineError::Interrupted) => draft = Draft::default(),
+            #[cfg(unix)]
+            Err(ReadlineError::Signal(_)) => {}
             Err(ReadlineError::Eof) => return Ok(None),
             Err(error) => return Err(error.into()),
         }

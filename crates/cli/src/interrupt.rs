@@ -3,8 +3,10 @@
 //! Only `run` listens, and only once its model is loaded; before that (downloads included, which
 //! lose nothing when killed) Ctrl-C ends the program as it always does.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use anyhow::Context as _;
 
@@ -37,11 +39,20 @@ impl Interrupt {
             .enable_all()
             .build()
             .context("listen for Ctrl-C")?;
+        // The first poll registers the handler. It happens here and not in the thread, because a
+        // line editor that starts meanwhile would save the state before it and restore that.
+        let mut press = Box::pin(tokio::signal::ctrl_c());
+        let first = runtime.block_on(poll_fn(|cx| Poll::Ready(press.as_mut().poll(cx))));
+        if let Poll::Ready(result) = first {
+            result.context("listen for Ctrl-C")?;
+            press.set(tokio::signal::ctrl_c());
+        }
         let listen = async move {
-            while tokio::signal::ctrl_c().await.is_ok() {
+            while press.as_mut().await.is_ok() {
                 if seen.swap(true, Ordering::SeqCst) && second == Second::Ends {
                     std::process::exit(Exit::Interrupted as i32);
                 }
+                press.set(tokio::signal::ctrl_c());
             }
         };
         std::thread::Builder::new()

@@ -14,6 +14,9 @@ use crate::terminal;
 /// How often a log without a terminal hears of a long download.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Work that took this long ends with a line that says how fast it went.
+const SUMMARY_AFTER: Duration = Duration::from_secs(2);
+
 /// What stderr shows while the store works.
 pub(crate) struct Shown {
     quiet: bool,
@@ -113,7 +116,10 @@ impl Progress for Shown {
             if let Some(bar) = &work.bar {
                 bar.finish_and_clear();
             }
-            terminal::say(&work.line());
+            // What was over at once is not worth a second line.
+            if work.started.elapsed() >= SUMMARY_AFTER {
+                terminal::say(&work.line());
+            }
         });
     }
 

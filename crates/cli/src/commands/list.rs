@@ -83,7 +83,8 @@ impl List {
                     model.name.clone(),
                     numbers::bytes(model.n_bytes()),
                     model.licence.id.clone(),
-                    format!("{place} from {}", model.source),
+                    // The hash that a source pins is in `show` and `--json`; here it only is long.
+                    format!("{place} from {}", model.source.split('#').next().unwrap_or_default()),
                 ]
             })
             .collect();
