@@ -248,7 +248,7 @@ fn json_of(value: &GgufValue) -> Value {
         GgufValue::I16(value) => json!(value),
         GgufValue::U32(value) => json!(value),
         GgufValue::I32(value) => json!(value),
-        // By way of its shortest text, so that 1e-5 does not become 9.999999747378752e-6.
+        // By way of its shortest text, so that 0.00001 does not become 9.999999747378752e-6.
         GgufValue::F32(value) => json!(value.to_string().parse::<f64>().unwrap_or(f64::NAN)),
         GgufValue::U64(value) => json!(value),
         GgufValue::I64(value) => json!(value),
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn numbers_keep_their_short_form() {
-        assert_eq!(text_of(&GgufValue::F32(1e-5)), "1e-5");
+        assert_eq!(text_of(&GgufValue::F32(1e-5)), "0.00001");
         assert_eq!(text_of(&GgufValue::F32(f32::NAN)), "not a number");
         assert_eq!(text_of(&GgufValue::U64(u64::MAX)), "18446744073709551615");
     }
