@@ -2,7 +2,7 @@
 //! never calls the engine, never waits, and does not know the time or the network.
 //!
 //! What a dialect understood is a [`Call`], the same for every family; what comes back from the
-//! engine is turned into bytes by its [`Reply`].
+//! engine is turned into bytes by its `Reply`.
 
 pub(crate) mod fields;
 pub mod openai;
