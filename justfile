@@ -32,9 +32,9 @@ test-slow:
 tidy:
     cargo test --package freehold-cli --test tidy
 
-# The documentation, warnings as errors
+# The documentation of the libraries, warnings as errors
 doc:
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --lib --no-deps --locked
 
 # The openai package from pip against the real server
 clients:
