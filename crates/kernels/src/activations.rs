@@ -1,9 +1,9 @@
 //! Activations: the inputs of matrix products, in `f32` and quantised to 8 bits.
 //!
-//! One form for every quantised weight format: 32 columns share one `f32` scale (`amax / 127`), with
-//! the exact integer sums that zero points need and the scaled sum that offsets need. llama.cpp
-//! uses one scale per 256 columns for the K formats; finer scales cost one multiplication per 32
-//! products and remove most of the error of large single activations.
+//! One form for every quantised weight format: 32 columns share one `f32` scale (`amax / 127`),
+//! with the exact integer sums that zero points need and the scaled sum that offsets need.
+//! llama.cpp uses one scale per 256 columns for the K formats; finer scales cost one multiplication
+//! per 32 products and remove most of the error of large single activations.
 //!
 //! A row is quantised by itself, so the batch cannot change it.
 

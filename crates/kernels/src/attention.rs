@@ -37,8 +37,8 @@ impl Cpu {
     /// `q` and `out` are `[n_tokens, n_heads, head_dim]`.
     ///
     /// # Panics
-    /// If the lengths do not fit, `n_heads` is not a multiple of the kv heads, the window is 0, or a
-    /// page table does not cover its position.
+    /// If the lengths do not fit, `n_heads` is not a multiple of the kv heads, the window is 0, or
+    /// a page table does not cover its position.
     pub fn attention(
         &self,
         kv: &KvPool,

@@ -2,8 +2,8 @@
 //!
 //! A quantised value is `scale · (code - zero point) + offset`. A format tells how codes and scales
 //! lie in the file ([`QuantFormat::codes`], [`QuantFormat::block_scales`]: scalar and obvious, the
-//! definition) and how the scales of 16 rows lie in a packed strip; where the codes go is one of the
-//! layouts of `planes.rs`. No format knows an instruction set. Layouts follow ggml's
+//! definition) and how the scales of 16 rows lie in a packed strip; where the codes go is one of
+//! the layouts of `planes.rs`. No format knows an instruction set. Layouts follow ggml's
 //! `ggml-common.h` block structures. One more format is one more file in `formats/` and one line in
 //! each list below.
 

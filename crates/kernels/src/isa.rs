@@ -2,9 +2,9 @@
 //!
 //! A kernel is written **once**, generic over [`Simd`], and compiled once per instruction set by
 //! [`Isa::dispatch`], which enters it through a function with the right `target_feature`s. Every
-//! operation is defined exactly (IEEE-754 single operations, fused multiply-add, exact integers), so
-//! all instruction sets give the same bits. One more instruction set is one more file in `isa/` and
-//! one line in each `match` below.
+//! operation is defined exactly (IEEE-754 single operations, fused multiply-add, exact integers),
+//! so all instruction sets give the same bits. One more instruction set is one more file in `isa/`
+//! and one line in each `match` below.
 //!
 //! An instruction set is proved by holding its token, whose only constructor asks the CPU: that is
 //! what makes the operations safe to call.

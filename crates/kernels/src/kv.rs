@@ -2,8 +2,8 @@
 //!
 //! A page holds 64 positions of every layer and head, as binary16. Within a page, each layer and
 //! kv head has its keys as `[head_dim][64]` (positions are lanes when scores are computed) followed
-//! by its values as `[64][head_dim]` (elements are lanes when values are summed). Which page belongs
-//! to which sequence is the caller's business: a sequence brings its page table.
+//! by its values as `[64][head_dim]` (elements are lanes when values are summed). Which page
+//! belongs to which sequence is the caller's business: a sequence brings its page table.
 
 use crate::Cpu;
 use crate::cpu::SendPtr;

@@ -4,8 +4,8 @@
 //!
 //! Every function here gives **the same bits** whatever the thread count, the batch around a token,
 //! and the instruction set. It is kept by construction: *lanes are outputs*. An output element is
-//! one lane with one fixed order of operations; nothing is summed across threads, and what is summed
-//! across lanes uses a fixed tree. Changing any result bit is a new numerics version
+//! one lane with one fixed order of operations; nothing is summed across threads, and what is
+//! summed across lanes uses a fixed tree. Changing any result bit is a new numerics version
 //! ([`NUMERICS_VERSION`]).
 //!
 //! # How it is built
@@ -13,8 +13,8 @@
 //! - `isa.rs`: the vector operations and the instruction sets that have them. A kernel is written
 //!   once, over those operations, and compiled for each.
 //! - `format.rs`, `formats/`: what each weight format says of itself. `planes.rs`, `matrix.rs`: how
-//!   weights are packed. `matmul.rs`: the products. Formats and instruction sets add up, they do not
-//!   multiply: nobody writes a kernel for a pair.
+//!   weights are packed. `matmul.rs`: the products. Formats and instruction sets add up, they do
+//!   not multiply: nobody writes a kernel for a pair.
 //! - `activations.rs`, `elementwise.rs`, `rope.rs`, `kv.rs`, `attention.rs`: everything else of a
 //!   transformer.
 //! - `pool.rs`: the threads. `reference.rs`: the slow twin that defines matrix products.

@@ -135,10 +135,11 @@ pub(crate) fn dequantized<Q: QuantFormat>(code: u8, factor: f32, offset: f32) ->
 }
 
 impl Cpu {
-    /// Packs a matrix from the bytes of a GGUF tensor of shape `[n_rows, n_cols]`, using all threads.
+    /// Packs a matrix from the bytes of a GGUF tensor of shape `[n_rows, n_cols]`, on all threads.
     ///
     /// # Errors
-    /// If `n_cols` is not a whole number of blocks or `bytes` has another length than such a matrix.
+    /// If `n_cols` is not a whole number of blocks or `bytes` has another length than such a
+    /// matrix.
     pub fn pack(
         &self,
         format: Format,

@@ -1,9 +1,9 @@
 //! Code planes: how the integer codes of 16 rows × 32 columns lie in a packed strip.
 //!
-//! The unit is a sub-block of 32 columns, seen as 8 *k-groups* of 4 columns. A k-group of a strip is
-//! 64 bytes: 16 rows, 4 codes each, which is one AVX-512 register and what a 4-byte dot instruction
-//! eats with the activations broadcast. Narrow codes are split over bit planes so that every load
-//! is a full register and the packed size equals the file's.
+//! The unit is a sub-block of 32 columns, seen as 8 *k-groups* of 4 columns. A k-group of a strip
+//! is 64 bytes: 16 rows, 4 codes each, which is one AVX-512 register and what a 4-byte dot
+//! instruction eats with the activations broadcast. Narrow codes are split over bit planes so that
+//! every load is a full register and the packed size equals the file's.
 //!
 //! | plane | bytes | content |
 //! | --- | --- | --- |

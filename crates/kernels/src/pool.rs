@@ -2,9 +2,10 @@
 //!
 //! A job is a number of tasks; whoever is free takes the next one from a counter, so a thread that
 //! the system has put aside delays nothing but the task it holds. The caller works too. It opens a
-//! *gate* for the job; workers enter through it, and when the tasks run out the caller closes it and
-//! waits only for those inside. A worker that never woke up is not waited for: that is what keeps
-//! the pool usable beside busy neighbours. Idle workers spin briefly, then park, and use no CPU.
+//! *gate* for the job; workers enter through it, and when the tasks run out the caller closes it
+//! and waits only for those inside. A worker that never woke up is not waited for: that is what
+//! keeps the pool usable beside busy neighbours. Idle workers spin briefly, then park, and use no
+//! CPU.
 //!
 //! Results cannot depend on who ran what: a task's work is fixed by its index.
 

@@ -1,5 +1,5 @@
-//! The slow twin: rows and products straight from the bytes of the file, without packing, vectors or
-//! threads. This is what the kernels must equal bit for bit; tests hold them together.
+//! The slow twin: rows and products straight from the bytes of the file, without packing, vectors
+//! or threads. This is what the kernels must equal bit for bit; tests hold them together.
 
 use crate::format::{Format, QuantFormat, QuantVisitor};
 use crate::formats::float::FloatFormat;

@@ -1,8 +1,8 @@
 //! Architecture descriptions, weights and one forward pass over them.
 //!
 //! An architecture is a description ([`ArchSpec`], one file each under `arch/`), not a program: it
-//! says only what a GGUF file does not say. Everything else is read from the file's metadata or from
-//! a tensor being there. [`Model::forward`] is the only pass; `reference` holds its slow twin.
+//! says only what a GGUF file does not say. Everything else is read from the file's metadata or
+//! from a tensor being there. [`Model::forward`] is the only pass; `reference` holds its slow twin.
 //! This crate knows token ids and positions; it knows no request, no user and no sampling.
 #![forbid(unsafe_code)]
 

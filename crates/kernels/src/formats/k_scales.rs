@@ -1,10 +1,10 @@
 //! The 6-bit scales and minima that Q4_K and Q5_K share: 8 pairs in 12 bytes.
 //!
 //! In the file (ggml `get_scale_min_k4`): pairs 0..4 are the low six bits of bytes 0..4 (scale) and
-//! 4..8 (minimum); pairs 4..8 have their low four bits in bytes 8..12 and their upper two in the top
-//! bits of bytes 0..8. Packed for 16 rows: 8 vectors of low nibbles (scale below, minimum above),
-//! then 4 vectors of upper bits, vector i holding pair i in its low and pair i + 4 in its high
-//! nibble. With d and dmin as binary16 in front: 64 + 192 bytes.
+//! 4..8 (minimum); pairs 4..8 have their low four bits in bytes 8..12 and their upper two in the
+//! top bits of bytes 0..8. Packed for 16 rows: 8 vectors of low nibbles (scale below, minimum
+//! above), then 4 vectors of upper bits, vector i holding pair i in its low and pair i + 4 in its
+//! high nibble. With d and dmin as binary16 in front: 64 + 192 bytes.
 
 use super::{bytes_at, f16_at, gather_f16, load_f16};
 use crate::format::{Scale, Scales};

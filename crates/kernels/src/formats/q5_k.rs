@@ -1,5 +1,6 @@
 //! Q5_K: super-blocks of 256 in 8 sub-blocks, `d·sc·code - dmin·m`, 5-bit codes.
-//! `{ f16 d; f16 dmin; u8 scales[12]; u8 qh[32]; u8 qs[128] }`; bit `sub` of `qh[col]` is the fifth.
+//! `{ f16 d; f16 dmin; u8 scales[12]; u8 qh[32]; u8 qs[128] }`; bit `sub` of `qh[col]` is the
+//! fifth.
 
 use super::k_scales;
 use super::q4_k::k_nibbles;

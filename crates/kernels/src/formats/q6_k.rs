@@ -17,8 +17,8 @@ impl QuantFormat for Q6K {
     const HALVES: bool = true;
     type Planes = N4B2;
 
-    /// Each 128 columns use 64 bytes of `ql` and 32 of `qh`: quarters 0 and 1 are the low nibbles of
-    /// the first and second 32 bytes, quarters 2 and 3 the high ones; `qh` has 2 bits a quarter.
+    /// Each 128 columns use 64 bytes of `ql` and 32 of `qh`: quarters 0 and 1 are the low nibbles
+    /// of the first and second 32 bytes, quarters 2 and 3 the high ones; `qh` has 2 bits a quarter.
     fn codes(block: &[u8], sub: usize) -> [u8; 32] {
         let (half, quarter) = (sub / 4, sub % 4);
         let ql = &block[half * 64 + (quarter % 2) * 32..];

@@ -1,4 +1,5 @@
-//! Llama 1 to 3 and what follows its shape: SmolLM2, Mistral 7B, TinyLlama, Yi (Touvron et al. 2023).
+//! Llama 1 to 3 and what follows its shape: SmolLM2, Mistral 7B, TinyLlama, Yi (Touvron et al.
+//! 2023).
 
 use super::{Activation, ArchSpec, AttentionScale, EmbeddingScale, PostNorms, Windows};
 use kernels::RopePairing;
