@@ -7,10 +7,10 @@
 
 use crate::arch::Activation;
 use crate::scratch::{Angles, Buffers};
-use crate::weights::{Layer, Linear};
+use crate::weights::{PackedLayer, PackedLinear};
 use crate::{Config, Model, Scratch};
 use kernels::{
-    Activations, AttentionSpec, HeadShape, KvPool, Matrix, Needs, OutMode, PAGE_LEN, Product, Query,
+    Activations, AttentionSpec, HeadShape, KvPool, Needs, OutMode, PAGE_LEN, Product, Query,
 };
 
 /// One sequence's next tokens in a batch.
@@ -103,7 +103,7 @@ impl Model {
     fn attend(
         &self,
         layer_idx: usize,
-        layer: &Layer<Matrix, Vec<f32>>,
+        layer: &PackedLayer,
         rows: &[Query<'_>],
         kv: &mut KvPool,
         b: &mut Buffers<'_>,
@@ -141,7 +141,7 @@ impl Model {
     }
 
     /// `hidden += W_down (act(W_gate x) * W_up x)`, `x = norm(hidden)`.
-    fn feed_forward(&self, layer: &Layer<Matrix, Vec<f32>>, b: &mut Buffers<'_>) {
+    fn feed_forward(&self, layer: &PackedLayer, b: &mut Buffers<'_>) {
         let n_tokens = b.hidden.len() / self.config.n_embd;
         let cpu = &*self.cpu;
         let x = b.activations.set(n_tokens, self.config.n_embd);
@@ -159,7 +159,7 @@ impl Model {
     fn project<const N: usize>(
         &self,
         x: &mut Activations,
-        mut products: [(&Linear<Matrix, Vec<f32>>, &mut [f32]); N],
+        mut products: [(&PackedLinear, &mut [f32]); N],
     ) {
         let needs = Needs::of(&products.each_ref().map(|(linear, _)| &linear.weight));
         self.cpu.quantise(x, needs);
@@ -177,12 +177,7 @@ impl Model {
     }
 
     /// The end of a block: `hidden += post_norm(W x + bias)`.
-    fn add_block(
-        &self,
-        linear: &Linear<Matrix, Vec<f32>>,
-        post_norm: Option<&[f32]>,
-        b: &mut Buffers<'_>,
-    ) {
+    fn add_block(&self, linear: &PackedLinear, post_norm: Option<&[f32]>, b: &mut Buffers<'_>) {
         let Some(post_norm) = post_norm else {
             // Nothing stands between the product and the residual: one piece of work does both.
             let weight = &linear.weight;

@@ -96,10 +96,10 @@ impl Pass<'_> {
         let seen = (pos + 1).saturating_sub(window)..pos + 1;
         let scale = self.attention_scale();
         let mut out = Vec::new();
-        for head_idx in 0..config.n_heads {
+        for (head_idx, q) in q[pos].iter().enumerate() {
             let kv_head_idx = head_idx / (config.n_heads / config.n_kv_heads);
             let scores = seen.clone().map(|other| {
-                let score = dot(&q[pos][head_idx], &k[other][kv_head_idx]) * scale;
+                let score = dot(q, &k[other][kv_head_idx]) * scale;
                 match config.attention_soft_cap.map(f64::from) {
                     Some(cap) => cap * (score / cap).tanh(),
                     None => score,

@@ -15,6 +15,10 @@ const STRIP_ROWS: usize = 16;
 /// A checked file: directory entries in the places that the model gives them.
 pub(crate) type Layout<'g> = Weights<&'g TensorInfo, &'g TensorInfo>;
 
+/// A layer and a linear map as the pass uses them.
+pub(crate) type PackedLayer = Layer<Matrix, Vec<f32>>;
+pub(crate) type PackedLinear = Linear<Matrix, Vec<f32>>;
+
 /// All weights, over matrices `M` and vectors `V`.
 pub(crate) struct Weights<M, V> {
     /// `[n_vocab, n_embd]`; also the output matrix where the file has no other.
