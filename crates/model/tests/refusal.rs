@@ -1,4 +1,5 @@
 //! Files that must be refused, each with a message that names place, value and expectation.
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // a test reports by panics and figures
 
 mod support;
 

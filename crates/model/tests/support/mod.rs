@@ -1,5 +1,5 @@
 //! Tiny models with seeded random weights, and ways to run a model that tests share.
-#![allow(dead_code)] // each test binary uses its part
+#![allow(dead_code, clippy::unwrap_used)] // each test binary uses its part; a panic is the report
 
 use freehold_model::{LogitsFor, Model, Scratch, Slice};
 use gguf::{Gguf, TensorType, Value, write::Writer};
