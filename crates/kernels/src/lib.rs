@@ -20,7 +20,7 @@
 //! - `pool.rs`: the threads. `reference.rs`: the slow twin that defines matrix products.
 //!
 //! ```
-//! use freehold_kernels::{Activations, Cpu, Format, Isa, Needs, OutMode, Product};
+//! use freehold_kernels::{Activations, Cpu, Format, Isa, Needs, OutMode, Precision, Product};
 //!
 //! let cpu = Cpu::new(Isa::detect(), 2);
 //! // A 2 × 2 matrix of f32, as a GGUF file holds it.
@@ -28,9 +28,11 @@
 //! let weight = cpu.pack(Format::F32, 2, 2, &bytes)?;
 //! let mut x = Activations::new();
 //! x.set(1, 2).copy_from_slice(&[10.0, 1.0]);
-//! cpu.quantise(&mut x, Needs::of(&[&weight]));
+//! let precision = Precision::Bits8;
+//! cpu.quantise(&mut x, Needs::of(&[&weight], precision));
 //! let mut out = [0.0; 2];
-//! cpu.matmul(&x, &mut [Product { weight: &weight, out: &mut out, mode: OutMode::Store }]);
+//! let (weight, mode) = (&weight, OutMode::Store);
+//! cpu.matmul(&x, &mut [Product { weight, out: &mut out, mode, precision }]);
 //! assert_eq!(out, [12.0, 34.0]);
 //! # Ok::<(), freehold_kernels::PackError>(())
 //! ```
@@ -58,7 +60,7 @@ mod rope;
 #[cfg(test)]
 mod test_data;
 
-pub use activations::{Activations, Needs};
+pub use activations::{Activations, Needs, Precision};
 pub use attention::AttentionSpec;
 pub use cpu::Cpu;
 pub use format::Format;

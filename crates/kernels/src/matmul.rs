@@ -9,12 +9,14 @@
 //! y = fma(scaled_sum[t,s], offset[r,s], y)            formats with an offset only
 //! ```
 //!
+//! With two terms ([`Precision::Bits16`]) the second follows after all sub-blocks of the first.
+//!
 //! Float formats keep two sums, over even and odd columns: `y_p = fma(w, x, y_p)`, `y = y_0 + y_1`.
 //! Rows are lanes, nothing is summed across lanes, and a row belongs to one task, so neither batch,
 //! thread count nor instruction set can change a bit. The register tile (strips × tokens) changes
 //! only how often weights and activations are loaded.
 
-use crate::activations::{Activations, Sub};
+use crate::activations::{Activations, Precision, Sub};
 use crate::cpu::{Cpu, SendPtr};
 use crate::format::QuantFormat;
 use crate::formats::float::FloatFormat;
@@ -39,6 +41,8 @@ pub struct Product<'a> {
     pub out: &'a mut [f32],
     /// Stored or added.
     pub mode: OutMode,
+    /// How many terms of the activations count; of no effect on float weights.
+    pub precision: Precision,
 }
 
 /// Strips that are worked on together: their weights stay in the first-level cache while the tokens
@@ -58,9 +62,14 @@ impl Cpu {
             let weight = product.weight;
             assert_eq!(weight.n_cols(), x.n_cols(), "matmul: columns of weight and input");
             assert_eq!(product.out.len(), x.n_tokens() * weight.n_rows(), "matmul: output length");
-            assert!(x.is_quantised() || !weight.format().is_quantised(), "matmul: not quantised");
-            let out = SendPtr(product.out.as_mut_ptr());
-            *job = Some(Job { x, weight, out, mode: product.mode, first_group: n_groups });
+            let n_terms = product.precision.n_terms();
+            assert!(
+                x.n_terms() >= n_terms || !weight.format().is_quantised(),
+                "matmul: {} terms, {n_terms} needed",
+                x.n_terms()
+            );
+            let (out, mode) = (SendPtr(product.out.as_mut_ptr()), product.mode);
+            *job = Some(Job { x, weight, out, mode, n_terms, first_group: n_groups });
             n_groups += weight.n_strips().div_ceil(GROUP);
         }
         let per_task = n_groups.div_ceil(self.n_threads() * N_TASKS_PER_THREAD).max(1);
@@ -91,6 +100,7 @@ struct Job<'a> {
     weight: &'a Matrix,
     out: SendPtr<f32>,
     mode: OutMode,
+    n_terms: usize,
     /// Where its strip groups begin among those of all jobs.
     first_group: usize,
 }
@@ -213,26 +223,10 @@ impl Strips<'_> {
     ) {
         let job = self.job;
         let strips: [&[u8]; N] = std::array::from_fn(|n| job.weight.strip(strip + n));
-        let rows: [&[Sub]; M] = std::array::from_fn(|m| job.x.quantised_row(token + m));
         let mut y = [[simd.splat(0.0); M]; N];
-        let n_subs = job.weight.n_cols() / SUB_LEN;
-        let (scale_area, subs_per_block) = (n_subs * Q::Planes::BYTES, Q::BLOCK_LEN / SUB_LEN);
-        for sub_idx in 0..n_subs {
-            let x: [&Sub; M] = std::array::from_fn(|m| &rows[m][sub_idx]);
-            let mut d = [[[simd.splat_i(0); 2]; M]; N];
-            start::<S, Q, N, M>(simd, &x, &mut d);
-            for n in 0..N {
-                let codes = &strips[n][sub_idx * Q::Planes::BYTES..][..Q::Planes::BYTES];
-                dots::<S, Q, M, 0>(simd, codes, &x, &mut d[n]);
-                dots::<S, Q, M, 1>(simd, codes, &x, &mut d[n]);
-                dots::<S, Q, M, 2>(simd, codes, &x, &mut d[n]);
-                dots::<S, Q, M, 3>(simd, codes, &x, &mut d[n]);
-            }
-            for n in 0..N {
-                let at = scale_area + sub_idx / subs_per_block * Q::SCALE_BYTES;
-                let packed = &strips[n][at..][..Q::SCALE_BYTES];
-                flush::<S, Q, M>(simd, packed, sub_idx % subs_per_block, &x, &d[n], &mut y[n]);
-            }
+        for term in 0..job.n_terms {
+            let rows = std::array::from_fn(|m| job.x.term(term, token + m));
+            accumulate::<S, Q, N, M>(simd, &strips, &rows, &mut y);
         }
         for (n, y) in y.into_iter().enumerate() {
             for (m, y) in y.into_iter().enumerate() {
@@ -279,6 +273,35 @@ impl Strips<'_> {
         for (m, [even, odd]) in y.into_iter().enumerate() {
             // SAFETY: the strip is one of this task's, the token one of the batch.
             unsafe { job.write(simd, strip, token + m, simd.add(even, odd)) }
+        }
+    }
+}
+
+/// Adds the products of one term with `N` strips to the results.
+#[inline(always)]
+fn accumulate<S: Simd, Q: QuantFormat, const N: usize, const M: usize>(
+    simd: S,
+    strips: &[&[u8]; N],
+    rows: &[&[Sub]; M],
+    y: &mut [[S::F; M]; N],
+) {
+    let n_subs = rows[0].len();
+    let (scale_area, subs_per_block) = (n_subs * Q::Planes::BYTES, Q::BLOCK_LEN / SUB_LEN);
+    for sub_idx in 0..n_subs {
+        let x: [&Sub; M] = std::array::from_fn(|m| &rows[m][sub_idx]);
+        let mut d = [[[simd.splat_i(0); 2]; M]; N];
+        start::<S, Q, N, M>(simd, &x, &mut d);
+        for n in 0..N {
+            let codes = &strips[n][sub_idx * Q::Planes::BYTES..][..Q::Planes::BYTES];
+            dots::<S, Q, M, 0>(simd, codes, &x, &mut d[n]);
+            dots::<S, Q, M, 1>(simd, codes, &x, &mut d[n]);
+            dots::<S, Q, M, 2>(simd, codes, &x, &mut d[n]);
+            dots::<S, Q, M, 3>(simd, codes, &x, &mut d[n]);
+        }
+        for n in 0..N {
+            let at = scale_area + sub_idx / subs_per_block * Q::SCALE_BYTES;
+            let packed = &strips[n][at..][..Q::SCALE_BYTES];
+            flush::<S, Q, M>(simd, packed, sub_idx % subs_per_block, &x, &d[n], &mut y[n]);
         }
     }
 }
@@ -353,18 +376,30 @@ mod tests {
 
     /// Every instruction set, 1 and 3 threads, against the definition, bit for bit.
     fn check(format: Format, n_rows: usize, n_cols: usize, n_tokens: usize, bytes: &[u8]) {
+        check_precision(Precision::Bits8, format, [n_rows, n_cols], n_tokens, bytes);
+        check_precision(Precision::Bits16, format, [n_rows, n_cols], n_tokens, bytes);
+    }
+
+    fn check_precision(
+        precision: Precision,
+        format: Format,
+        [n_rows, n_cols]: [usize; 2],
+        n_tokens: usize,
+        bytes: &[u8],
+    ) {
         let x = random_values(n_tokens * n_cols, 11);
-        let expected = reference::matmul(format, n_rows, n_cols, bytes, &x);
+        let expected = reference::matmul(format, precision, n_cols, bytes, &x);
         for isa in Isa::available() {
             for n_threads in [1, 3] {
                 let cpu = Cpu::new(isa, n_threads);
                 let weight = cpu.pack(format, n_rows, n_cols, bytes).unwrap();
                 let mut acts = Activations::new();
                 acts.set(n_tokens, n_cols).copy_from_slice(&x);
-                cpu.quantise(&mut acts, Needs::of(&[&weight]));
+                cpu.quantise(&mut acts, Needs::of(&[&weight], precision));
                 let mut out = vec![1.0; n_tokens * n_rows];
                 let mode = OutMode::Store;
-                cpu.matmul(&acts, &mut [Product { weight: &weight, out: &mut out, mode }]);
+                let weight = &weight;
+                cpu.matmul(&acts, &mut [Product { weight, out: &mut out, mode, precision }]);
                 for (i, (y, expected)) in out.iter().zip(&expected).enumerate() {
                     assert!(
                         y.to_bits() == expected.to_bits(),
@@ -425,16 +460,17 @@ mod tests {
             .zip(&raw)
             .map(|((format, rows), raw)| cpu.pack(*format, *rows, n_cols, raw).unwrap())
             .collect();
-        cpu.quantise(&mut acts, Needs::of(&weights.iter().collect::<Vec<_>>()));
+        let precision = Precision::Bits8;
+        cpu.quantise(&mut acts, Needs::of(&weights.iter().collect::<Vec<_>>(), precision));
         let mut outs: Vec<_> = formats.iter().map(|(_, rows)| vec![0.5; rows * n_tokens]).collect();
         let mut products: Vec<_> = weights
             .iter()
             .zip(&mut outs)
-            .map(|(weight, out)| Product { weight, out, mode: OutMode::Add })
+            .map(|(weight, out)| Product { weight, out, mode: OutMode::Add, precision })
             .collect();
         cpu.matmul(&acts, &mut products);
-        for (((format, rows), raw), out) in formats.iter().zip(&raw).zip(&outs) {
-            let expected = reference::matmul(*format, *rows, n_cols, raw, &x);
+        for (((format, _), raw), out) in formats.iter().zip(&raw).zip(&outs) {
+            let expected = reference::matmul(*format, precision, n_cols, raw, &x);
             for (y, expected) in out.iter().zip(expected) {
                 assert_eq!(y.to_bits(), (0.5 + expected).to_bits());
             }

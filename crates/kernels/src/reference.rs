@@ -1,6 +1,7 @@
 //! The slow twin: rows and products straight from the bytes of the file, without packing, vectors
 //! or threads. This is what the kernels must equal bit for bit; tests hold them together.
 
+use crate::activations::Precision;
 use crate::format::{Format, QuantFormat, QuantVisitor};
 use crate::formats::float::FloatFormat;
 use crate::matrix::dequantized;
@@ -38,7 +39,7 @@ impl QuantVisitor for Row<'_> {
 /// `x` is `[n_tokens, n_cols]`; returns `[n_tokens, n_rows]`.
 pub(crate) fn matmul(
     format: Format,
-    n_rows: usize,
+    precision: Precision,
     n_cols: usize,
     bytes: &[u8],
     x: &[f32],
@@ -46,9 +47,8 @@ pub(crate) fn matmul(
     let row_bytes = n_cols / format.block_len() * format.block_bytes();
     let mut out = Vec::new();
     for x in x.chunks_exact(n_cols) {
-        for row in 0..n_rows {
-            let bytes = &bytes[row * row_bytes..][..row_bytes];
-            out.push(format.visit(Dot { bytes, x }));
+        for bytes in bytes.chunks_exact(row_bytes) {
+            out.push(format.visit(Dot { bytes, x, precision }));
         }
     }
     out
@@ -57,6 +57,7 @@ pub(crate) fn matmul(
 struct Dot<'a> {
     bytes: &'a [u8],
     x: &'a [f32],
+    precision: Precision,
 }
 
 /// The scale and the integers of 32 activations.
@@ -74,29 +75,15 @@ impl QuantVisitor for Dot<'_> {
     fn quantised<Q: QuantFormat>(self) -> f32 {
         let n_subs = Q::BLOCK_LEN / SUB_LEN;
         let mut y = 0.0f32;
-        for (idx, x) in self.x.chunks_exact(SUB_LEN).enumerate() {
-            let block = &self.bytes[idx / n_subs * Q::BLOCK_BYTES..][..Q::BLOCK_BYTES];
-            let (scale, q) = quantise(x);
-            let codes = Q::codes(block, idx % n_subs).map(|code| {
-                if Q::Planes::SIGNED {
-                    i32::from(code as i8)
-                } else {
-                    i32::from(code) - Q::ZERO_POINT
+        let mut rest = self.x.to_vec();
+        for _ in 0..self.precision.n_terms() {
+            for (idx, x) in rest.chunks_exact_mut(SUB_LEN).enumerate() {
+                let block = &self.bytes[idx / n_subs * Q::BLOCK_BYTES..][..Q::BLOCK_BYTES];
+                let (scale, q) = quantise(x);
+                y = sub_dot::<Q>(block, idx % n_subs, scale, &q, y);
+                for (x, q) in x.iter_mut().zip(q) {
+                    *x = (q as f32).mul_add(-scale, *x);
                 }
-            });
-            let dot =
-                |half: usize| (16 * half..16 * half + 16).map(|i| codes[i] * q[i]).sum::<i32>();
-            let scales = Q::block_scales(block, idx % n_subs);
-            if Q::HALVES {
-                for half in 0..2 {
-                    y = (dot(half) as f32).mul_add(scales.factor[half] * scale, y);
-                }
-            } else {
-                y = ((dot(0) + dot(1)) as f32).mul_add(scales.factor[0] * scale, y);
-            }
-            if Q::HAS_OFFSET {
-                let scaled_sum = scale * q.iter().sum::<i32>() as f32;
-                y = scaled_sum.mul_add(scales.offset, y);
             }
         }
         y
@@ -108,4 +95,32 @@ impl QuantVisitor for Dot<'_> {
         }
         y[0] + y[1]
     }
+}
+
+/// Adds the product of one sub-block to `y`.
+fn sub_dot<Q: QuantFormat>(
+    block: &[u8],
+    sub: usize,
+    scale: f32,
+    q: &[i32; SUB_LEN],
+    mut y: f32,
+) -> f32 {
+    let codes = Q::codes(block, sub).map(|code| {
+        let code = if Q::Planes::SIGNED { i32::from(code as i8) } else { i32::from(code) };
+        code - Q::ZERO_POINT
+    });
+    let dot = |half: usize| (16 * half..16 * half + 16).map(|i| codes[i] * q[i]).sum::<i32>();
+    let scales = Q::block_scales(block, sub);
+    if Q::HALVES {
+        for half in 0..2 {
+            y = (dot(half) as f32).mul_add(scales.factor[half] * scale, y);
+        }
+    } else {
+        y = ((dot(0) + dot(1)) as f32).mul_add(scales.factor[0] * scale, y);
+    }
+    if Q::HAS_OFFSET {
+        let scaled_sum = scale * q.iter().sum::<i32>() as f32;
+        y = scaled_sum.mul_add(scales.offset, y);
+    }
+    y
 }
