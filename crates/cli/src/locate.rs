@@ -72,7 +72,6 @@ pub(crate) fn model(context: &Context, text: &str, missing: Missing) -> anyhow::
         return file(path);
     }
     let store = context.store()?;
-    let progress = Shown::new(context);
     let installed = match store.resolve(text) {
         Ok(installed) => installed,
         Err(StoreError::UnknownName { .. }) if path.is_file() => return Ok(Chosen::file(path)),
@@ -80,11 +79,16 @@ pub(crate) fn model(context: &Context, text: &str, missing: Missing) -> anyhow::
             if missing == Missing::Fail || Catalogue::builtin().get(text).is_err() {
                 return Err(unknown.into());
             }
-            pull(&store, &Source::Catalogue(text.to_owned()), PullOptions::default(), &progress)?
+            pull(
+                &store,
+                &Source::Catalogue(text.to_owned()),
+                PullOptions::default(),
+                &Shown::new(context),
+            )?
         }
         Err(error) => return Err(error.into()),
     };
-    store.ensure_intact(&installed, &progress)?;
+    store.ensure_intact(&installed, &Shown::if_slow(context))?;
     Ok(Chosen::installed(installed))
 }
 

@@ -17,10 +17,15 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 /// Work that took this long ends with a line that says how fast it went.
 const SUMMARY_AFTER: Duration = Duration::from_secs(2);
 
+/// Patience with work that mostly is over at once, before it is shown at all.
+const SHOW_AFTER: Duration = Duration::from_millis(500);
+
 /// What stderr shows while the store works.
 pub(crate) struct Shown {
     quiet: bool,
     is_terminal: bool,
+    /// How old work must be before it is shown.
+    show_after: Duration,
     work: Mutex<Option<Work>>,
 }
 
@@ -31,6 +36,7 @@ struct Work {
     n_done: u64,
     started: Instant,
     last_line: Instant,
+    is_shown: bool,
     bar: Option<ProgressBar>,
 }
 
@@ -40,7 +46,26 @@ impl Shown {
         Self {
             quiet: context.verbosity() == Verbosity::Quiet,
             is_terminal: io::stderr().is_terminal(),
+            show_after: Duration::ZERO,
             work: Mutex::new(None),
+        }
+    }
+
+    /// As [`Shown::new`], silent about work that is over in half a second.
+    pub(crate) fn if_slow(context: &Context) -> Self {
+        Self { show_after: SHOW_AFTER, ..Self::new(context) }
+    }
+
+    /// Starts to show `work` once it is old enough.
+    fn show(&self, work: &mut Work) {
+        if work.is_shown || work.started.elapsed() < self.show_after {
+            return;
+        }
+        work.is_shown = true;
+        work.bar = self.bar(&work.what, work.total);
+        if work.bar.is_none() {
+            let size = work.total.map(|total| format!(" ({})", numbers::bytes(total)));
+            terminal::say(&format!("{}{}", work.what, size.unwrap_or_default()));
         }
     }
 
@@ -80,18 +105,16 @@ impl Progress for Shown {
             return;
         }
         let now = Instant::now();
-        let work = Work {
+        let mut work = Work {
             what: what.to_owned(),
             total,
             n_done: 0,
             started: now,
             last_line: now,
-            bar: self.bar(what, total),
+            is_shown: false,
+            bar: None,
         };
-        if work.bar.is_none() {
-            let size = total.map(|total| format!(" ({})", numbers::bytes(total)));
-            terminal::say(&format!("{what}{}", size.unwrap_or_default()));
-        }
+        self.show(&mut work);
         self.with_work(|slot| *slot = Some(work));
     }
 
@@ -99,9 +122,10 @@ impl Progress for Shown {
         self.with_work(|slot| {
             let Some(work) = slot else { return };
             work.n_done = work.n_done.saturating_add(n_bytes);
+            self.show(work);
             match &work.bar {
                 Some(bar) => bar.set_position(work.n_done),
-                None if work.last_line.elapsed() >= LINE_INTERVAL => {
+                None if work.is_shown && work.last_line.elapsed() >= LINE_INTERVAL => {
                     work.last_line = Instant::now();
                     terminal::say(&work.line());
                 }
