@@ -1,5 +1,8 @@
 //! Bad input of every kind gives one clear message (place, value, expectation) and its exit code.
 
+// Helpers of tests are tests: a failure in them should end the test where it is.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 mod binary;
 
 use std::fs::File;

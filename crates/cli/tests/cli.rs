@@ -1,5 +1,8 @@
 //! The good paths of every subcommand, through the real binary, the kit and the real model.
 
+// Helpers of tests are tests: a failure in them should end the test where it is.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 mod binary;
 
 use std::io::{BufRead, BufReader, Read, Write};
