@@ -1,12 +1,12 @@
 //! Activations: the inputs of matrix products, in `f32` and quantised to 8 bits.
 //!
-//! One form for every quantised weight format: 32 columns share one `f32` scale (`amax / 127`), with
-//! the exact integer sums that zero points need and the scaled sum that offsets need. llama.cpp
-//! uses one scale per 256 columns for the K formats; finer scales cost one multiplication per 32
-//! products and remove most of the error of large single activations.
+//! One form for every quantised weight format: 32 columns share one `f32` scale (`amax / 127`),
+//! with the exact integer sums that zero points need and the scaled sum that offsets need.
+//! llama.cpp uses one scale per 256 columns for the K formats; finer scales cost one multiplication
+//! per 32 products and remove most of the error of large single activations.
 //!
-//! Where more is wanted ([`Precision::Bits16`]), what the 8 bits left over is quantised once more in
-//! the same way, so that `x ≈ scale₀ q₀ + scale₁ q₁`, and the product has two terms.
+//! Where more is wanted ([`Precision::Bits16`]), what the 8 bits left over is quantised once more
+//! in the same way, so that `x ≈ scale₀ q₀ + scale₁ q₁`, and the product has two terms.
 //!
 //! A row is quantised by itself, so the batch cannot change it.
 

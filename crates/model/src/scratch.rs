@@ -125,7 +125,8 @@ fn lens(config: &Config, n_tokens: usize, n_outputs: usize) -> [usize; 13] {
     ]
 }
 
-/// Bytes that 32 columns of activations take: as f32, and quantised in two terms with scales and sums.
+/// Bytes that 32 columns of activations take: as f32, and quantised in two terms with scales and
+/// sums.
 const ACTIVATION_BYTES_PER_32: usize = 128 + 2 * 48;
 
 /// Bytes of a [`Scratch`] that has served such a batch.
