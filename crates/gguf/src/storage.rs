@@ -26,8 +26,8 @@ impl Storage {
             return Err(Error::malformed("file", problem).in_file(path));
         }
         let file = File::open(path).map_err(io("open"))?;
-        // SAFETY: the mapping is private and read only, and its length is fixed here. Its bytes
-        // are only ever read as `u8`, for which each bit pattern is valid; whatever a decision
+        // SAFETY: the mapping is read only and its length is fixed here. Its bytes are only ever
+        // read as `u8`, for which each bit pattern is valid; whatever a decision
         // rests on (names, counts, extents) is copied out at open and not read again. A program
         // that rewrites the file meanwhile can change weights, and one that truncates it ends
         // this process with SIGBUS; the crate's documentation asks owners not to. No language

@@ -156,7 +156,12 @@ impl Shared {
         }));
         if let Err(panic) = result {
             self.next_task.store(job.n_tasks, Ordering::Relaxed);
-            self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
+            let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*first {
+                None => *first = Some(panic),
+                // Dropping it could panic once more, out here where nobody catches it.
+                Some(_) => std::mem::forget(panic),
+            }
         }
     }
 
@@ -277,6 +282,31 @@ mod tests {
             }
         });
         assert_eq!(total.into_inner(), 14_000);
+    }
+
+    /// Panics when dropped, as a payload may.
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            if !thread::panicking() {
+                panic!("dropped");
+            }
+        }
+    }
+
+    #[test]
+    fn several_payloads_that_panic_when_dropped_do_no_harm() {
+        let pool = Pool::new(3);
+        let payload = catch_unwind(AssertUnwindSafe(|| {
+            pool.run(64, &|_| std::panic::panic_any(Bomb));
+        }));
+        std::mem::forget(payload);
+        let n = AtomicUsize::new(0);
+        pool.run(10, &|_| {
+            n.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(n.into_inner(), 10);
     }
 
     #[test]
