@@ -11,6 +11,7 @@
 //! Source of the dialect: `transformers.utils.chat_template_utils`, and Jinja2's
 //! `ImmutableSandboxedEnvironment` that it builds on.
 
+use std::collections::HashSet;
 use std::error::Error as StdError;
 use std::io;
 
@@ -25,6 +26,7 @@ mod filters;
 mod json;
 mod methods;
 mod rewrite;
+mod variables;
 
 pub use case::render_case;
 
@@ -65,6 +67,8 @@ const NAME: &str = "chat";
 pub struct ChatTemplate {
     source: String,
     environment: Environment<'static>,
+    /// What the source may look up that it does not set itself.
+    variables: HashSet<String>,
 }
 
 /// What one rendering is given, besides the template.
@@ -158,12 +162,20 @@ impl ChatTemplate {
         environment.add_function("raise_exception", raise_exception);
         let compilable = rewrite::for_engine(source);
         // Compiling recurses over the source, and folds constants.
-        on_own_stack(COMPILE_STACK_BYTES, || environment.add_template_owned(NAME, compilable))?
-            .map_err(|error| TemplateError::Syntax {
-                line: error.line().unwrap_or(0),
-                detail: describe(&error),
-            })?;
-        Ok(Self { source: source.to_owned(), environment })
+        let compile = || {
+            environment.add_template_owned(NAME, compilable)?;
+            Ok(variables::of(&environment.get_template(NAME)?, source))
+        };
+        let variables = on_own_stack(COMPILE_STACK_BYTES, compile)?.map_err(|error: Error| {
+            TemplateError::Syntax { line: error.line().unwrap_or(0), detail: describe(&error) }
+        })?;
+        Ok(Self { source: source.to_owned(), environment, variables })
+    }
+
+    /// Whether a rendering may look up the variable `name` (in some conversation, on some branch):
+    /// where this is false, [`ChatInput::kwargs`] of that name can have no effect.
+    pub fn reads(&self, name: &str) -> bool {
+        self.variables.contains(name)
     }
 
     /// The source as it stood in the model file.

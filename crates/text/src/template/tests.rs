@@ -377,3 +377,18 @@ fn long_conversations_render() {
         .unwrap();
     assert_eq!(text.len(), 1000 * (13 + 4 + 1999 + 12 - 1));
 }
+
+#[test]
+fn only_variables_that_can_matter_are_read() {
+    let check = |source: &str, name: &str, expected: bool| {
+        assert_eq!(ChatTemplate::new(source).unwrap().reads(name), expected, "{name} in {source}");
+    };
+    check("{% if enable_thinking %}x{% endif %}", "enable_thinking", true);
+    check("{% if x is defined and x is false %}x{% endif %}", "x", true);
+    check("{%- set x = x if x is defined else true %}{{ x }}", "x", true);
+    check("{% for m in messages %}{{ m.x }}{{ y }}{% endfor %}", "y", true);
+    // In text, in a comment, in a string, as an attribute, as a variable of the template's own.
+    check("x {# x #}{{ 'x' }}{{ messages.x }}{{ messages['x'] }}", "x", false);
+    check("{% set x = 1 %}{% set x = x + 1 %}{{ x }}", "x", false);
+    check("{% for x in messages %}{{ x }}{% endfor %}", "x", false);
+}
