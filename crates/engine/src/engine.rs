@@ -144,6 +144,12 @@ impl Engine {
         Ok(Generation { events, handle, _engine: self.clone() })
     }
 
+    /// Whether the engine has ended and takes nothing more: every request is refused with
+    /// [`EngineError::Stopped`] from then on.
+    pub fn is_stopped(&self) -> bool {
+        self.inner.queue.is_stopped()
+    }
+
     /// Requests that wait for a seat now.
     pub fn n_waiting(&self) -> usize {
         self.inner.queue.n_waiting()

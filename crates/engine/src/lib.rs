@@ -42,6 +42,8 @@ mod worker;
 
 pub use engine::{Engine, Generation, Handle};
 pub use error::{EngineError, MemoryNeed, MemoryShortage};
+pub use host::{AvailableMemory, Machine, n_cores};
+pub use kernels::NUMERICS_VERSION;
 pub use options::{DEFAULT_N_CTX, EngineOptions, MAX_SEQUENCES, MAX_THREADS, ModelInfo};
 pub use queue::MAX_WAITING;
 pub use request::{

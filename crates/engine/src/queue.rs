@@ -115,6 +115,11 @@ impl Queue {
         std::mem::take(&mut state.waiting)
     }
 
+    /// Whether nothing is taken any more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.lock().stopped.is_some()
+    }
+
     /// Requests waiting for a seat.
     pub(crate) fn n_waiting(&self) -> usize {
         self.n_waiting.load(Ordering::Acquire)

@@ -342,6 +342,7 @@ fn a_pass_that_only_panics_stops_the_engine() {
         cancelled: Arc::default(),
         submitted_at: Instant::now(),
     });
+    assert!(queue.is_stopped());
     let message = refused.expect_err("the engine has stopped").to_string();
     assert!(message.starts_with("the engine has stopped: 3 steps"), "{message}");
 }
