@@ -2,16 +2,16 @@
 //!
 //! Templates were written against Hugging Face's form: `content` a string, `developer` unknown, a
 //! call's `arguments` an object. Fields that no template reads are refused, except those of our
-//! own and other servers' answers, which clients send back as they got them.
+//! own and other servers' answers, which clients send back as they got them. Whether the model's own
+//! template reads a message's fields is found out where it is rendered.
 
 use crate::dialects::fields::{Fields, shown, wrong};
 use crate::errors::BadRequest;
 use serde_json::{Map, Value, json};
 
-/// Fields of answers that clients send back with the history; nothing of the conversation is in
-/// them.
-const ECHOED: &[&str] =
-    &["annotations", "audio", "id", "parsed", "provider_specific_fields", "refusal"];
+/// Fields of answers that clients send back with the history: names and marks, and `parsed`, which
+/// says the content once more. Nothing is in them that the other fields do not say.
+const ECHOED: &[&str] = &["annotations", "audio", "id", "parsed", "provider_specific_fields"];
 
 /// Reads `messages`; the result is a JSON array of objects.
 pub(super) fn take(fields: &mut Fields) -> Result<Value, BadRequest> {
@@ -46,7 +46,9 @@ fn read(path: &str, message: Value) -> Result<Value, BadRequest> {
     };
     let mut message = Map::new();
     message.insert("role".to_owned(), role.into());
-    let content = take_content(&mut fields)?;
+    // OpenAI's answer that refuses has no content, and its text stands here.
+    let refusal = fields.text("refusal")?.filter(|_| role == "assistant");
+    let content = take_content(&mut fields)?.or(refusal);
     if role == "assistant" {
         take_assistant(&mut fields, &mut message)?;
     }
@@ -100,7 +102,8 @@ fn take_content(fields: &mut Fields) -> Result<Option<String>, BadRequest> {
         };
         let absent = || BadRequest::field(&format!("{path}.text"), "absent: expected a string");
         texts.push(text.ok_or_else(absent)?);
-        // A hint for caches; prompts are cached without being asked.
+        // A hint at what a vendor's paid cache is to keep. This server keeps no prompts, so there is
+        // nothing to honour, and no answer depends on it.
         part.accept(&["cache_control"]);
         part.refuse_rest()?;
     }
@@ -198,6 +201,15 @@ mod tests {
                  "function":{"name":"f","arguments":{"x":1}},"id":"toolu_1"}],"content":""},
                 {"role":"tool","content":"2","tool_call_id":"toolu_1"}
             ])),
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_what_was_said_where_there_is_no_content() {
+        check(
+            r#"[{"role":"assistant","content":null,"refusal":"No."},
+                {"role":"assistant","content":"Yes.","refusal":null}]"#,
+            Ok(json!([{"role":"assistant","content":"No."},{"role":"assistant","content":"Yes."}])),
         );
     }
 
