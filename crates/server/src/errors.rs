@@ -150,6 +150,10 @@ impl From<EngineError> for ServerError {
                 "the model has no chat template (it is a base model): use /v1/completions",
             )
             .into(),
+            // The system gave no thread: the messages are not to blame.
+            EngineError::Template(thread @ text::TemplateError::Thread(_)) => {
+                Self::Failed(thread.to_string())
+            }
             EngineError::Template(refusal) => BadRequest::field(
                 "messages",
                 &format!("the model's chat template refuses them: {refusal}"),
@@ -158,5 +162,20 @@ impl From<EngineError> for ServerError {
             EngineError::Overloaded { .. } => Self::Overloaded(error.to_string()),
             other => Self::Failed(other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use text::TemplateError;
+
+    #[test]
+    fn only_the_template_itself_blames_the_messages() {
+        let check = |error: TemplateError, status: u16| {
+            assert_eq!(ServerError::from(EngineError::Template(error)).status(), status);
+        };
+        check(TemplateError::Refused { message: "no".to_owned() }, 400);
+        check(TemplateError::Thread(std::io::ErrorKind::OutOfMemory.into()), 500);
     }
 }
