@@ -7,14 +7,14 @@ use crate::errors::ServerError;
 use crate::gate::{Gate, Passed};
 use crate::limits::Limits;
 use crate::serve::{error_response, json_response, serve};
-use crate::{Config, VERSION};
+use crate::{Config, Model, VERSION};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::routing::{get, post};
-use engine::{Engine, Sampling};
+use engine::{Engine, NUMERICS_VERSION, Sampling};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
@@ -52,16 +52,16 @@ impl App {
             return Err(ServerError::Config("models: none given, expected at least one".into()));
         }
         let mut names = HashSet::new();
-        if let Some((name, _)) = config.models.iter().find(|(name, _)| !names.insert(name.as_str()))
-        {
+        if let Some(twice) = config.models.iter().find(|model| !names.insert(model.name.as_str())) {
+            let name = &twice.name;
             let problem = format!("models: {name:?} given twice, expected each name once");
             return Err(ServerError::Config(problem));
         }
         let created = unix_seconds();
-        let served = |(name, engine): (String, Engine)| {
+        let served = |Model { name, engine, digest }: Model| {
             let info = engine.info();
             let card = openai::ModelCard::new(name.clone(), created, info, engine.template());
-            let fingerprint = fingerprint(info);
+            let fingerprint = fingerprint(info, digest.as_deref());
             Arc::new(Served { name, fingerprint, card, engine })
         };
         Ok(Self {
@@ -95,11 +95,14 @@ impl App {
     }
 }
 
-/// One word for what answers: it changes with the build and with the shape of the model. The
-/// instruction set and the threads are not in it, since they change no result.
-fn fingerprint(info: &engine::ModelInfo) -> String {
+/// One word for what answers: it changes with the program's version, with that of its arithmetic,
+/// and with the model's file where its digest is known; else only with the model's name and shape,
+/// so that two files of one shape look the same. The instruction set and the threads are not in
+/// it, since they change no result.
+fn fingerprint(info: &engine::ModelInfo, digest: Option<&str>) -> String {
     let parts = format!(
-        "{VERSION} {} {} {} {} {} {}",
+        "{VERSION} {NUMERICS_VERSION} {} {} {} {} {} {} {}",
+        digest.unwrap_or_default(),
         info.architecture,
         info.name.as_deref().unwrap_or_default(),
         info.n_layers,
@@ -204,7 +207,7 @@ async fn wrap(State(app): State<Arc<App>>, mut request: Request, next: Next) -> 
     if let Ok(Passed { origin: Some(origin) }) = &passed {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(header::VARY, HeaderValue::from_static("origin"));
-        let exposed = HeaderValue::from_static("x-request-id, retry-after");
+        let exposed = HeaderValue::from_static("x-request-id, retry-after, x-freehold-unused");
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
     let id = HeaderValue::from_str(&arrival.id).expect("sane ids are visible ASCII");
@@ -237,9 +240,19 @@ async fn root() -> String {
     format!("freehold {VERSION} is running\n")
 }
 
-/// Models are loaded before the server listens, so that whoever reaches this finds it healthy.
-async fn health() -> Response<Body> {
-    json_response(StatusCode::OK, r#"{"status":"ok"}"#.to_owned())
+/// Models are loaded before the server listens; what can happen to one later is that its engine
+/// stops for good.
+async fn health(State(app): State<Arc<App>>) -> Response<Body> {
+    let is_stopped = |served: &&Arc<Served>| served.engine.is_stopped();
+    health_response(app.models.iter().find(is_stopped).map(|served| served.name.as_str()))
+}
+
+fn health_response(stopped: Option<&str>) -> Response<Body> {
+    let Some(model) = stopped else {
+        return json_response(StatusCode::OK, r#"{"status":"ok"}"#.to_owned());
+    };
+    let body = serde_json::json!({"status": "stopped", "model": model});
+    json_response(StatusCode::SERVICE_UNAVAILABLE, body.to_string())
 }
 
 async fn version() -> Response<Body> {
@@ -291,6 +304,12 @@ mod tests {
         check("<script>", false);
         check(&"a".repeat(N_ID_CHARS), true);
         check(&"a".repeat(N_ID_CHARS + 1), false);
+    }
+
+    #[test]
+    fn health_names_the_model_whose_engine_has_stopped() {
+        assert_eq!(health_response(None).status(), 200);
+        assert_eq!(health_response(Some("a/b")).status(), 503);
     }
 
     #[test]

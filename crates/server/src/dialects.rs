@@ -142,6 +142,8 @@ pub(crate) struct Answer {
 pub(crate) trait Vocabulary: Send {
     /// The bytes that the token stands for; not always whole characters.
     fn token_bytes(&self, id: u32) -> Vec<u8>;
+    /// Whether the token steers the model: it has bytes, and stands for no text.
+    fn is_control(&self, id: u32) -> bool;
 }
 
 /// Tokens that were worked on.

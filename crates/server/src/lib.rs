@@ -22,11 +22,23 @@ use std::future::Future;
 /// Of this build.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// A model to serve.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// The name that clients ask for.
+    pub name: String,
+    /// The engine that runs it.
+    pub engine: engine::Engine,
+    /// What tells its file from every other, such as its SHA-256, where that is known; it goes
+    /// into `system_fingerprint`.
+    pub digest: Option<String>,
+}
+
 /// What a server serves, and within which bounds.
 pub struct Config {
-    /// The models by the name that clients ask for, in the order in which they are listed. A
-    /// request that names no model gets the first one.
-    pub models: Vec<(String, engine::Engine)>,
+    /// The models in the order in which they are listed. A request that names no model gets the
+    /// first one.
+    pub models: Vec<Model>,
     /// The bounds on bodies, counts and times.
     pub limits: Limits,
     /// What requests that do not say get; see [`default_sampling`].
@@ -41,7 +53,7 @@ pub struct Config {
 
 impl Config {
     /// Serves `models` with the default limits, to no web page of another origin.
-    pub fn new(models: Vec<(String, engine::Engine)>) -> Self {
+    pub fn new(models: Vec<Model>) -> Self {
         Self {
             models,
             limits: Limits::default(),

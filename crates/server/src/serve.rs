@@ -8,6 +8,7 @@ mod body;
 mod flight;
 mod prepare;
 mod record;
+mod unused;
 
 use crate::app::{App, Arrival};
 use crate::dialects::{Answer, Choice, Delivery, Dialect, Reply};
@@ -21,6 +22,10 @@ use prepare::Prepared;
 use record::{Outcome, Record};
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
+use unused::Unused;
+
+/// The header that lists what of the conversation the model's template left out.
+const UNUSED: &str = "x-freehold-unused";
 
 /// Answers one generation request in the dialect `D`.
 pub(crate) async fn serve<D: Dialect>(
@@ -31,16 +36,16 @@ pub(crate) async fn serve<D: Dialect>(
 ) -> Response<Body> {
     let mut record = Record::new(&arrival);
     match answer::<D>(app, &arrival, &headers, body, &mut record).await {
-        Ok(Answered::Whole(body)) => {
+        Ok((unused, Answered::Whole(body))) => {
             record.end(Outcome::Done);
-            json_response(StatusCode::OK, body)
+            with_unused(json_response(StatusCode::OK, body), &unused)
         }
-        Ok(Answered::Stream(start)) => {
+        Ok((unused, Answered::Stream(start))) => {
             let stall_timeout = start.app.limits.stall_timeout;
             // The task outlives this call; it ends when the flight does or the client is gone.
             let (outlet, body) = body::channel(stall_timeout);
             tokio::spawn(stream(start, outlet, record));
-            stream_response(body)
+            with_unused(stream_response(body), &unused)
         }
         Err(error) => {
             record.end(Outcome::of(&error));
@@ -69,11 +74,11 @@ async fn answer<D: Dialect>(
     headers: &HeaderMap,
     body: Body,
     record: &mut Record,
-) -> Result<Answered<D::Reply>, ServerError> {
+) -> Result<(Unused, Answered<D::Reply>), ServerError> {
     // Before the body is read, so that at most `n_requests` bodies are in memory.
     let seat = app.admit()?;
     let body = body::read(headers, body, &app.limits).await?;
-    let Prepared { request, served, prompts } = prepare::<D>(&app, body).await?;
+    let Prepared { request, served, prompts, unused } = prepare::<D>(&app, body).await?;
     record.model(&served.name);
     record.prompts(&prompts);
     let answer = Answer {
@@ -89,10 +94,12 @@ async fn answer<D: Dialect>(
     let mut flight = Flight::submit(&served.engine, call, &sampling, &prompts)?;
     let mut reply = D::reply(request, answer, &prompts);
     match delivery {
-        Delivery::Stream => Ok(Answered::Stream(Start { app, flight, reply, _seat: seat })),
+        Delivery::Stream => {
+            Ok((unused, Answered::Stream(Start { app, flight, reply, _seat: seat })))
+        }
         Delivery::Whole => {
             let choices = gather(&app, &mut flight, record).await?;
-            Ok(Answered::Whole(reply.whole(&choices, flight.usage())))
+            Ok((unused, Answered::Whole(reply.whole(&choices, flight.usage()))))
         }
     }
 }
@@ -227,6 +234,13 @@ pub(crate) fn error_response(error: &ServerError, body: String) -> Response<Body
         headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
         let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         headers.insert("retry-after-ms", HeaderValue::from(after_ms));
+    }
+    response
+}
+
+fn with_unused(mut response: Response<Body>, unused: &Unused) -> Response<Body> {
+    if let Some(header) = unused.header() {
+        response.headers_mut().insert(UNUSED, header);
     }
     response
 }

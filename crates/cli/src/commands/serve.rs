@@ -64,7 +64,7 @@ impl Subcommand for Serve {
             ));
         }
         let models = self.open_models(context)?;
-        let first = models[0].0.clone();
+        let first = models[0].name.clone();
         let mut config = server::Config::new(models);
         config.allowed_origins.extend(self.allow_origin);
         config.allowed_hosts.extend(self.allow_host);
@@ -108,7 +108,7 @@ impl Serve {
         })
     }
 
-    fn open_models(&self, context: &Context) -> anyhow::Result<Vec<(String, Engine)>> {
+    fn open_models(&self, context: &Context) -> anyhow::Result<Vec<server::Model>> {
         let default = [locate::default_model().to_owned()];
         let asked: &[String] = if self.model.is_empty() { &default } else { &self.model };
         if asked.len() > MAX_MODELS {
@@ -121,10 +121,10 @@ impl Serve {
             max_sequences: usize::from(self.max_sequences),
             ..EngineOptions::default()
         };
-        let mut models: Vec<(String, Engine)> = Vec::new();
+        let mut models: Vec<server::Model> = Vec::new();
         for text in asked {
             let chosen = locate::model(context, text, Missing::Fetch)?;
-            if models.iter().any(|(name, _)| *name == chosen.name) {
+            if models.iter().any(|model| model.name == chosen.name) {
                 let message =
                     format!("--model {text}: a model named {} is served already", chosen.name);
                 return Err(Failure::new(Exit::Usage, message).into());
@@ -132,7 +132,11 @@ impl Serve {
             let engine =
                 Engine::open(&chosen.path, &options).map_err(|error| chosen.blame(error))?;
             say_info(context, &chosen.name, &engine);
-            models.push((chosen.name, engine));
+            // A split model is all of its files.
+            let digest = chosen.installed.map(|installed| {
+                installed.files.iter().map(|file| file.sha256.to_string()).collect()
+            });
+            models.push(server::Model { name: chosen.name, engine, digest });
         }
         Ok(models)
     }

@@ -1,12 +1,14 @@
 //! From a body to token ids: parse, find the model, render, tokenize. Computes and never waits.
 
+use super::unused::{self, Unused};
 use crate::app::{App, Served};
+use crate::dialects::fields::short;
 use crate::dialects::{Dialect, PlainPrompt, Prompts, Vocabulary};
 use crate::errors::{BadRequest, ServerError};
 use engine::{Engine, EngineError};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use text::Special;
+use text::{ChatTemplate, Special};
 
 /// A request that is ready for the engine.
 pub(super) struct Prepared<R> {
@@ -14,6 +16,8 @@ pub(super) struct Prepared<R> {
     pub(super) served: Arc<Served>,
     /// Token ids of each prompt.
     pub(super) prompts: Vec<Vec<u32>>,
+    /// What of the conversation the model's template left out.
+    pub(super) unused: Unused,
 }
 
 /// Reads and prepares one request.
@@ -24,8 +28,15 @@ pub(super) fn prepare<D: Dialect>(
     let request = D::parse(body, &app.limits)?;
     let call = D::call(&request);
     let served = app.model(call.model.as_deref())?;
+    let mut unused = Unused::default();
     let prompts = match &call.prompts {
-        Prompts::Chat { messages, kwargs } => vec![chat_prompt(&served.engine, messages, kwargs)?],
+        Prompts::Chat { messages, kwargs } => {
+            let prompt = chat_prompt(&served.engine, messages, kwargs)?;
+            unused = unused::find(messages, &prompt, |messages| {
+                chat_prompt(&served.engine, messages, kwargs)
+            })?;
+            vec![prompt]
+        }
         Prompts::Plain(plain) => {
             let ids = |(prompt_idx, prompt)| plain_prompt(&served.engine, prompt_idx, prompt);
             plain.iter().enumerate().map(ids).collect::<Result<_, _>>()?
@@ -38,7 +49,7 @@ pub(super) fn prepare<D: Dialect>(
         let problem = format!("key \"{id}\": expected a token id below {n_vocab}");
         return Err(BadRequest::field("logit_bias", &problem).into());
     }
-    Ok(Prepared { request, served, prompts })
+    Ok(Prepared { request, served, prompts, unused })
 }
 
 /// Renders a conversation. Some templates take a system message only in first place, and only one:
@@ -49,9 +60,10 @@ fn chat_prompt(
     messages: &Value,
     kwargs: &Map<String, Value>,
 ) -> Result<Vec<u32>, ServerError> {
-    if let Some(template) = engine.template() {
-        check_kwargs(template.source(), kwargs)?;
-    }
+    let kwargs = &match engine.template() {
+        Some(template) => known_kwargs(template, kwargs)?,
+        None => Map::new(),
+    };
     match engine.chat_prompt(messages, None, kwargs) {
         Err(EngineError::Template(refusal)) => {
             let Some(joined) = with_one_system_message(messages) else {
@@ -63,21 +75,35 @@ fn chat_prompt(
     }
 }
 
-/// Refuses variables that the template never names: they could have no effect.
-fn check_kwargs(template: &str, kwargs: &Map<String, Value>) -> Result<(), BadRequest> {
+/// The variables for the template; those that it does not read are refused, since they could have
+/// no effect.
+///
+/// `reasoning_effort` "none" is no exception, since clients do not send it unasked, and a model that
+/// always reasons would still do so. Where the template has only the older switch
+/// `enable_thinking`, it is turned off.
+fn known_kwargs(
+    template: &ChatTemplate,
+    kwargs: &Map<String, Value>,
+) -> Result<Map<String, Value>, BadRequest> {
+    const EFFORT: &str = "reasoning_effort";
+    const SWITCH: &str = "enable_thinking";
+    let mut known = Map::new();
     for (name, value) in kwargs {
-        // No template need know that nothing is asked of it.
-        let asks_nothing = name == "reasoning_effort" && value == "none";
-        if !asks_nothing && !template.contains(name.as_str()) {
+        if template.reads(name) {
+            known.insert(name.clone(), value.clone());
+        } else if name == EFFORT && value == "none" && template.reads(SWITCH) {
+            // Said in so many words, the switch itself wins.
+            known.entry(SWITCH).or_insert(Value::Bool(false));
+        } else {
             let param = match name.as_str() {
-                "reasoning_effort" => name.clone(),
-                _ => format!("chat_template_kwargs.{name}"),
+                EFFORT => name.clone(),
+                _ => format!("chat_template_kwargs.{}", short(name)),
             };
             let why = "the model's chat template does not know it";
             return Err(BadRequest::unsupported(&param, why));
         }
     }
-    Ok(())
+    Ok(known)
 }
 
 /// The messages with their system messages joined into one at the front; `None` where they stand
@@ -147,6 +173,10 @@ impl Vocabulary for EngineVocabulary {
     fn token_bytes(&self, id: u32) -> Vec<u8> {
         self.0.tokenizer().token_bytes(id).to_vec()
     }
+
+    fn is_control(&self, id: u32) -> bool {
+        self.0.tokenizer().is_control(id)
+    }
 }
 
 #[cfg(test)]
@@ -168,12 +198,20 @@ mod tests {
 
     #[test]
     fn template_variables_without_effect_are_refused() {
-        let kwargs = |name: &str, value: Value| Map::from_iter([(name.to_owned(), value)]);
-        let template = "{% if enable_thinking %}<think>{% endif %}";
-        assert_eq!(check_kwargs(template, &kwargs("enable_thinking", json!(true))), Ok(()));
-        assert_eq!(check_kwargs(template, &kwargs("reasoning_effort", json!("none"))), Ok(()));
-        let refused = |name: &str| check_kwargs(template, &kwargs(name, json!("x"))).unwrap_err();
-        assert_eq!(refused("reasoning_effort").param.as_deref(), Some("reasoning_effort"));
-        assert_eq!(refused("colour").param.as_deref(), Some("chat_template_kwargs.colour"));
+        let check = |source: &str, kwargs: Value, expected: Result<Value, &str>| {
+            let template = ChatTemplate::new(source).unwrap();
+            let found = known_kwargs(&template, kwargs.as_object().unwrap());
+            let found = found.map(Value::Object).map_err(|bad| bad.param.unwrap());
+            assert_eq!(found, expected.map_err(str::to_owned), "{source} {kwargs}");
+        };
+        let thinks = "{% if enable_thinking %}<think>{% endif %}";
+        let on = json!({"enable_thinking": true});
+        check(thinks, on.clone(), Ok(on.clone()));
+        check("enable_thinking {{ messages }}", on, Err("chat_template_kwargs.enable_thinking"));
+        let effort = |word: &str| json!({"reasoning_effort": word});
+        check("{{ reasoning_effort }}", effort("none"), Ok(effort("none")));
+        check(thinks, effort("none"), Ok(json!({"enable_thinking": false})));
+        check(thinks, effort("low"), Err("reasoning_effort"));
+        check("{{ messages }}", effort("none"), Err("reasoning_effort"));
     }
 }

@@ -5,7 +5,7 @@ mod client;
 
 use client::{Connection, Response, post, post_head, request};
 use engine::{Engine, EngineOptions};
-use freehold_server::{Config, Limits};
+use freehold_server::{Config, Limits, Model};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -32,7 +32,12 @@ struct Running {
 }
 
 fn start(limits: Limits) -> Running {
-    let mut config = Config::new(vec![(MODEL.to_owned(), engine())]);
+    start_with_digest(limits, "00")
+}
+
+fn start_with_digest(limits: Limits, digest: &str) -> Running {
+    let model = Model { name: MODEL.to_owned(), engine: engine(), digest: Some(digest.to_owned()) };
+    let mut config = Config::new(vec![model]);
     config.limits = limits;
     config.allowed_origins = vec!["https://chat.example".to_owned()];
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -102,6 +107,41 @@ fn models_are_listed_and_found_by_names_with_slashes() {
 }
 
 #[test]
+fn the_fingerprint_tells_files_apart() {
+    let fingerprint = |address: SocketAddr| {
+        let body = json!({"prompt": "a", "max_tokens": 1});
+        let body = post(address, "/v1/completions", &body).json();
+        body["system_fingerprint"].as_str().unwrap().to_owned()
+    };
+    let same = start_with_digest(Limits::default(), "00");
+    let other = start_with_digest(Limits::default(), "01");
+    assert_eq!(fingerprint(address()), fingerprint(same.address));
+    assert_ne!(fingerprint(address()), fingerprint(other.address));
+}
+
+/// The template of this model knows roles and contents, nothing else.
+#[test]
+fn what_the_template_leaves_out_is_refused_or_told() {
+    let ask = |message: Value, stream: bool| {
+        let question = json!({"role": "user", "content": "Go on."});
+        chat(json!({"messages": [message, question], "max_tokens": 1, "stream": stream}))
+    };
+    let call = json!({"type": "function", "function": {"name": "f", "arguments": "{}"}});
+    let called = ask(json!({"role": "assistant", "content": "", "tool_calls": [call]}), false);
+    check_error(&called, 400, Some("messages[0].tool_calls"), Some("unsupported_parameter"));
+    let echoed = json!({"role": "assistant", "content": "Hi.", "reasoning_content": "Greet."});
+    for stream in [false, true] {
+        let told = ask(echoed.clone(), stream);
+        assert_eq!(told.status, 200, "{}", told.body);
+        assert_eq!(told.headers["x-freehold-unused"], "messages[0].reasoning_content");
+    }
+    let plain = ask(json!({"role": "assistant", "content": "Hi."}), false);
+    assert!(!plain.headers.contains_key("x-freehold-unused"));
+    let effort = chat(json!({"reasoning_effort": "none"}));
+    check_error(&effort, 400, Some("reasoning_effort"), Some("unsupported_parameter"));
+}
+
+#[test]
 fn plain_routes_answer() {
     assert_eq!(request(address(), "GET /health", b"").json(), json!({"status": "ok"}));
     assert!(request(address(), "GET /version", b"").json()["version"].is_string());
@@ -150,7 +190,9 @@ fn a_greedy_answer_is_the_reference_answer() {
     let answer =
         chat(json!({"messages": [{"role": "user", "content": question}], "max_tokens": 5}));
     let expected = engine().tokenizer().decode(&ids);
-    assert!(expected.starts_with(&content(&answer, 0)), "{}, {expected:?}", answer.body);
+    let answered = content(&answer, 0);
+    assert!(!answered.is_empty() && expected.starts_with(&answered), "{answered:?}, {expected:?}");
+    assert_eq!(answer.json()["usage"]["completion_tokens"], 5);
     assert_eq!(
         answer.json()["usage"]["prompt_tokens"],
         prompt.unwrap()["ids"].as_array().unwrap().len()

@@ -23,7 +23,8 @@ pub(super) fn token(id: u32, logprob: f32, top: &[(u32, f32)]) -> TokenInfo {
     TokenInfo { id, logprob: Some(logprob), top: top.to_vec() }
 }
 
-/// Token ids 0 to 255 are their byte; 256 is "hello", 257 the euro sign without its last byte.
+/// Token ids 0 to 255 are their byte; 256 is "hello", 257 the euro sign without its last byte,
+/// 258 a control token.
 struct Bytes;
 
 impl Vocabulary for Bytes {
@@ -32,8 +33,13 @@ impl Vocabulary for Bytes {
             0..=255 => vec![id as u8],
             256 => b"hello".to_vec(),
             257 => "€".as_bytes()[..2].to_vec(),
+            258 => b"<|end|>".to_vec(),
             _ => panic!("token {id} is in no transcript"),
         }
+    }
+
+    fn is_control(&self, id: u32) -> bool {
+        id == 258
     }
 }
 

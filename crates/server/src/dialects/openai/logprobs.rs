@@ -75,8 +75,10 @@ pub(super) fn legacy(
         let bytes = vocabulary.token_bytes(token.id);
         body.text_offset.push(*n_chars);
         // A character is counted where its first byte stands, so that one spread over several
-        // tokens counts once.
-        *n_chars += bytes.iter().filter(|&&byte| byte & 0xC0 != 0x80).count();
+        // tokens counts once. Control tokens are named here, but are not in the text.
+        if !vocabulary.is_control(token.id) {
+            *n_chars += bytes.iter().filter(|&&byte| byte & 0xC0 != 0x80).count();
+        }
         body.tokens.push(lossy(&bytes));
         body.token_logprobs.push(finite(token.logprob));
         let mut top = Map::new();

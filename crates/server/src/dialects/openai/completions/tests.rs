@@ -81,6 +81,17 @@ fn legacy_log_probabilities_count_characters() {
 }
 
 #[test]
+fn control_tokens_take_no_place_in_the_text() {
+    let tokens = vec![token(258, -1.0, &[]), token(256, -0.5, &[]), token(258, -2.0, &[])];
+    let steps = vec![Step::Text(0, "hello", tokens), Step::Done(0, Stop)];
+    let body = replay::<Completions>(r#"{"prompt":"x","logprobs":1}"#, steps);
+    let body: Value = serde_json::from_str(&body).unwrap();
+    let logprobs = &body["choices"][0]["logprobs"];
+    assert_eq!(logprobs["tokens"][0], "<|end|>");
+    assert_eq!(logprobs["text_offset"], serde_json::json!([0, 0, 5]));
+}
+
+#[test]
 fn prompts_are_read_in_all_forms() {
     let check = |prompt: &str, expected: Result<Vec<PlainPrompt>, &str>| {
         let found = parsed(&format!(r#"{{"prompt":{prompt}}}"#));

@@ -1,0 +1,159 @@
+//! What of a conversation the model's template leaves out. A template that does not know a field
+//! says nothing about it; whether it used one shows when the conversation is rendered without it.
+//!
+//! What was done or found out (calls and their results) may not be lost: that is refused. A name or
+//! a former train of thought, which clients send back of themselves, may; the response says so.
+
+use crate::errors::{BadRequest, ServerError};
+use axum::http::HeaderValue;
+use serde_json::Value;
+
+/// Longest list of fields in the header, in bytes; of more only the number is told.
+const N_LIST_BYTES: usize = 512;
+
+/// Paths of fields that had no effect, like `messages[1].name`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Unused(Vec<String>);
+
+/// A field to look after.
+struct Probe {
+    field: &'static str,
+    /// Only in messages of this role.
+    role: Option<&'static str>,
+    may_be_lost: bool,
+}
+
+const PROBES: &[Probe] = &[
+    Probe { field: "tool_calls", role: None, may_be_lost: false },
+    Probe { field: "content", role: Some("tool"), may_be_lost: false },
+    Probe { field: "reasoning_content", role: None, may_be_lost: true },
+    Probe { field: "name", role: None, may_be_lost: true },
+];
+
+/// Compares `prompt`, which `messages` were rendered to, with what they are without each field: one
+/// more rendering for each kind of field that is there.
+///
+/// # Errors
+/// A field that may not be lost has no effect.
+pub(super) fn find(
+    messages: &Value,
+    prompt: &[u32],
+    render: impl Fn(&Value) -> Result<Vec<u32>, ServerError>,
+) -> Result<Unused, ServerError> {
+    let mut unused = Unused::default();
+    for probe in PROBES {
+        let mut without = messages.clone();
+        let mut paths = Vec::new();
+        for (message_idx, message) in without.as_array_mut().into_iter().flatten().enumerate() {
+            if probe.remove_from(message) {
+                paths.push(format!("messages[{message_idx}].{}", probe.field));
+            }
+        }
+        // A template that refuses the messages without the field has looked at it.
+        if paths.is_empty() || render(&without).map_or(true, |other| other != prompt) {
+            continue;
+        }
+        if !probe.may_be_lost {
+            let why = "this model's chat template does not use it, so the model would not see it";
+            return Err(BadRequest::unsupported(&paths[0], why).into());
+        }
+        unused.0.append(&mut paths);
+    }
+    Ok(unused)
+}
+
+impl Probe {
+    /// Takes the field out of a message that says something in it.
+    fn remove_from(&self, message: &mut Value) -> bool {
+        if self.role.is_some_and(|role| message["role"] != role) {
+            return false;
+        }
+        let Some(message) = message.as_object_mut() else { return false };
+        match message.get_mut(self.field) {
+            None => false,
+            Some(Value::String(text)) if text.is_empty() => false,
+            // Content stays a string, which templates rely on.
+            Some(value) if self.field == "content" => {
+                *value = "".into();
+                true
+            }
+            Some(_) => message.remove(self.field).is_some(),
+        }
+    }
+}
+
+impl Unused {
+    /// The header that tells; `None` where there is nothing to tell.
+    pub(super) fn header(&self) -> Option<HeaderValue> {
+        let mut list = String::new();
+        for (path_idx, path) in self.0.iter().enumerate() {
+            if list.len() + path.len() > N_LIST_BYTES {
+                list.push_str(&format!(", and {} more", self.0.len() - path_idx));
+                break;
+            }
+            if path_idx > 0 {
+                list.push_str(", ");
+            }
+            list.push_str(path);
+        }
+        let header = || HeaderValue::from_str(&list).expect("paths of fields are visible ASCII");
+        (!list.is_empty()).then(header)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A template that uses exactly these fields.
+    fn check(used: &[&str], messages: Value, expected: Result<&[&str], &str>) {
+        let render = |messages: &Value| -> Result<Vec<u32>, ServerError> {
+            let field = |message: &Value, field: &str| format!("{field}={};", message[field]);
+            let text: String = messages
+                .as_array()
+                .into_iter()
+                .flatten()
+                .flat_map(|message| used.iter().map(move |name| field(message, name)))
+                .collect();
+            Ok(text.chars().map(u32::from).collect())
+        };
+        let found = find(&messages, &render(&messages).unwrap(), render);
+        let found = found.map_err(|error| match error {
+            ServerError::BadRequest(bad) => bad.param.unwrap(),
+            other => panic!("{other}"),
+        });
+        let expected = expected
+            .map(|paths| Unused(paths.iter().map(|path| (*path).to_owned()).collect()))
+            .map_err(str::to_owned);
+        assert_eq!(found, expected, "{messages}");
+    }
+
+    #[test]
+    fn what_is_lost_is_refused_or_told() {
+        let messages = json!([
+            {"role": "user", "name": "ann", "content": "a"},
+            {"role": "assistant", "content": "", "reasoning_content": "hm", "tool_calls": [1]},
+            {"role": "tool", "tool_call_id": "1", "content": "r"},
+        ]);
+        let all = ["role", "content", "name", "reasoning_content", "tool_calls"];
+        check(&all, messages.clone(), Ok(&[]));
+        check(
+            &["content", "tool_calls"],
+            messages.clone(),
+            Ok(&["messages[1].reasoning_content", "messages[0].name"]),
+        );
+        check(&["content"], messages.clone(), Err("messages[1].tool_calls"));
+        check(&["tool_calls"], messages, Err("messages[2].content"));
+    }
+
+    #[test]
+    fn the_header_is_bounded() {
+        assert_eq!(Unused::default().header(), None);
+        let unused = |n| Unused((0..n).map(|i| format!("messages[{i}].name")).collect());
+        assert_eq!(unused(2).header().unwrap(), "messages[0].name, messages[1].name");
+        let header = unused(10_000).header().unwrap();
+        assert!(header.len() < N_LIST_BYTES + 64, "{header:?}");
+        assert!(header.to_str().unwrap().ends_with(" more"), "{header:?}");
+    }
+}
