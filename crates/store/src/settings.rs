@@ -20,7 +20,8 @@ pub struct Settings {
     pub hub_token: Option<String>,
     /// Further environment for the pip that is run; pip's own variables reach it anyway.
     pub pip_env: Vec<(String, String)>,
-    /// Tries in a row that may fail without a byte gained before a download is given up.
+    /// Tries in a row that may fail without a byte gained before a download is given up; at most
+    /// 3 where no connection could be made at all.
     pub n_tries: u32,
     /// Wait before the second try; doubled each time, at most [`Settings::retry_wait_max`].
     pub retry_wait: Duration,

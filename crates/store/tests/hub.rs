@@ -234,6 +234,19 @@ fn refusals_are_final_and_overload_is_waited_out() {
 }
 
 #[test]
+fn a_length_that_no_file_has_is_refused() {
+    for size_told in [u64::MAX, (1 << 42) + 1] {
+        let world = World::new();
+        world.hub.set(|manners| manners.size_told = Some(size_told));
+        let error = world.pull_err();
+        let expected = format!("a file of {size_told} bytes, expected at most {}", 1u64 << 42);
+        assert!(error.to_string().contains(&expected), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Network);
+        assert!(world.hub.storage_log().is_empty(), "asked for it all the same");
+    }
+}
+
+#[test]
 fn patience_ends_and_the_error_counts_the_tries() {
     let world = World::new();
     world.hub.set(|manners| manners.hub_statuses = vec![503; 50].into());
@@ -261,7 +274,7 @@ fn a_server_that_falls_silent_is_given_up() {
 #[test]
 fn nobody_listening_is_a_network_error() {
     let mut settings = settings();
-    settings.n_tries = 2;
+    assert_eq!(settings.n_tries, 6);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     settings.hub_endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -269,7 +282,10 @@ fn nobody_listening_is_a_network_error() {
     let source = Source::parse("hf:o/r/m.gguf").unwrap();
     let error = home.store.pull(&source, &PullOptions::default(), &Silent).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Network);
-    assert!(error.to_string().contains("refused"), "{error}");
+    // Fewer tries than for a server that breaks down: nobody was ever there.
+    let message = error.to_string();
+    assert!(message.contains("refused"), "{message}");
+    assert!(message.ends_with("(given up after 3 tries)"), "{message}");
 }
 
 #[test]

@@ -23,14 +23,37 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(super) enum Failure {
     /// Trying again may help.
-    Passing {
-        /// What happened.
-        reason: String,
-        /// How long the server asks to wait.
-        wait: Option<Duration>,
-    },
+    Passing(Setback),
     /// Trying again is no use.
     Final(StoreError),
+}
+
+/// A failure that may pass.
+#[derive(Debug)]
+pub(super) struct Setback {
+    /// What happened.
+    pub(super) reason: String,
+    /// How long the server asks to wait.
+    pub(super) wait: Option<Duration>,
+    /// No connection was made: the name is unknown or nobody answers.
+    pub(super) is_unreachable: bool,
+}
+
+impl Failure {
+    /// A failure after a connection was made, by a server that asks for no wait.
+    pub(super) fn passing(reason: String) -> Self {
+        Self::Passing(Setback { reason, wait: None, is_unreachable: false })
+    }
+
+    fn unsent(error: reqwest::Error) -> Self {
+        let is_unreachable = error.is_connect();
+        Self::Passing(Setback { reason: describe(error), wait: None, is_unreachable })
+    }
+
+    fn busy(reason: String, headers: &HeaderMap) -> Self {
+        let wait = retry_after(headers);
+        Self::Passing(Setback { reason, wait, is_unreachable: false })
+    }
 }
 
 impl From<StoreError> for Failure {
@@ -119,9 +142,7 @@ impl Client {
             {
                 request = request.header(AUTHORIZATION, header);
             }
-            let response = request
-                .send()
-                .map_err(|error| Failure::Passing { reason: describe(error), wait: None })?;
+            let response = request.send().map_err(Failure::unsent)?;
             if !is_redirect(response.status()) {
                 return self.judge(response, &at);
             }
@@ -176,11 +197,9 @@ impl Client {
                 reason: format!("{reason}: there is no such file or revision"),
             }),
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-                Failure::Passing { reason, wait: retry_after(response.headers()) }
+                Failure::busy(reason, response.headers())
             }
-            status if status.is_server_error() => {
-                Failure::Passing { reason, wait: retry_after(response.headers()) }
-            }
+            status if status.is_server_error() => Failure::busy(reason, response.headers()),
             _ => Failure::Final(StoreError::Network { place, reason }),
         })
     }
@@ -191,14 +210,20 @@ pub(super) struct Patience<'a> {
     settings: &'a Settings,
     n_failed: u32,
     n_tries_in_all: u32,
+    /// A connection was made at least once.
+    was_reached: bool,
 }
+
+/// Tries of a server that no connection could be made to: it is rather the name, the cable or a
+/// firewall than a moment's weakness, and a person waits.
+const N_TRIES_UNREACHABLE_MAX: u32 = 3;
 
 /// Tries of one file in all, however much each gained: a bound on a server that sends crumbs.
 const N_TRIES_IN_ALL_MAX: u32 = 200;
 
 impl<'a> Patience<'a> {
     pub(super) fn new(settings: &'a Settings) -> Self {
-        Self { settings, n_failed: 0, n_tries_in_all: 0 }
+        Self { settings, n_failed: 0, n_tries_in_all: 0, was_reached: false }
     }
 
     /// The last try gained something: the count of failures in a row begins again.
@@ -210,13 +235,18 @@ impl<'a> Patience<'a> {
     pub(super) fn again(
         &mut self,
         place: &str,
-        reason: &str,
-        wait: Option<Duration>,
+        setback: &Setback,
         note: impl FnOnce(&str),
     ) -> Result<(), StoreError> {
+        let Setback { reason, wait, is_unreachable } = setback;
         self.n_failed += 1;
         self.n_tries_in_all += 1;
-        if self.n_failed >= self.settings.n_tries || self.n_tries_in_all >= N_TRIES_IN_ALL_MAX {
+        self.was_reached |= !is_unreachable;
+        let n_tries_max = match self.was_reached {
+            true => self.settings.n_tries,
+            false => self.settings.n_tries.min(N_TRIES_UNREACHABLE_MAX),
+        };
+        if self.n_failed >= n_tries_max || self.n_tries_in_all >= N_TRIES_IN_ALL_MAX {
             let n_tries = self.n_tries_in_all;
             let reason = format!("{reason} (given up after {n_tries} tries)");
             return Err(StoreError::Network { place: place.to_owned(), reason });

@@ -16,6 +16,7 @@ use crate::error::StoreError;
 use crate::hash::Sha256;
 use crate::name::part_names;
 use crate::source::{Source, parse_url};
+use crate::staging::FILE_BYTES_MAX;
 
 /// The branch that is meant when none is named.
 const DEFAULT_REVISION: &str = "main";
@@ -78,7 +79,8 @@ impl ModelSource for HubSource<'_> {
             let (what, n_bytes) = (show(&url), described.n_bytes);
             wanted.push(Download { what, file_name, url, n_bytes, sha256 });
         }
-        let total: u64 = wanted.iter().filter_map(|wanted| wanted.n_bytes).sum();
+        let total: u64 =
+            wanted.iter().filter_map(|wanted| wanted.n_bytes).fold(0, u64::saturating_add);
         let here = job.staging.n_bytes_here();
         let what = format!("{} file(s) of {total} bytes, {here} of them here,", wanted.len());
         job.staging.ask_space(total.saturating_sub(here), &what)?;
@@ -124,16 +126,16 @@ fn describe(client: &Client, job: &Job<'_>, url: &Url) -> Result<Description, St
     let mut patience = Patience::new(&client.settings);
     loop {
         match client.send(&Method::HEAD, url, &[], Follow::SameOrigin) {
-            Ok(response) => return Ok(read_description(&response)),
+            Ok(response) => return read_description(&response, url),
             Err(Failure::Final(error)) => return Err(error),
-            Err(Failure::Passing { reason, wait }) => {
-                patience.again(&show(url), &reason, wait, |note| job.progress.note(note))?;
+            Err(Failure::Passing(setback)) => {
+                patience.again(&show(url), &setback, |note| job.progress.note(note))?;
             }
         }
     }
 }
 
-fn read_description(response: &Response) -> Description {
+fn read_description(response: &Response, url: &Url) -> Result<Description, StoreError> {
     let header = |name: &str| response.headers().get(name)?.to_str().ok();
     // Small files outside LFS carry the hash of a git object there, which is no SHA-256 and of
     // another length; it is then simply not read.
@@ -141,9 +143,13 @@ fn read_description(response: &Response) -> Description {
     let sha256 = etag.and_then(|etag| etag.trim_start_matches("W/").trim_matches('"').parse().ok());
     let length = || header(CONTENT_LENGTH.as_str()).filter(|_| response.status().is_success());
     let n_bytes = header("x-linked-size").or_else(length).and_then(|text| text.trim().parse().ok());
+    if let Some(found) = n_bytes.filter(|n_bytes| *n_bytes > FILE_BYTES_MAX) {
+        let reason = format!("a file of {found} bytes, expected at most {FILE_BYTES_MAX}");
+        return Err(StoreError::Network { place: show(url), reason });
+    }
     let is_commit = |text: &&str| text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit());
     let commit = header("x-repo-commit").filter(is_commit).map(str::to_owned);
-    Description { sha256, n_bytes, commit }
+    Ok(Description { sha256, n_bytes, commit })
 }
 
 #[cfg(test)]

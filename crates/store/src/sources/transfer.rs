@@ -9,7 +9,7 @@ use reqwest::header::{
 use reqwest::{Method, StatusCode, Url};
 
 use super::Job;
-use super::http::{Client, Failure, Follow, Patience, show};
+use super::http::{Client, Failure, Follow, Patience, Setback, show};
 use crate::error::StoreError;
 use crate::hash::Sha256;
 use crate::staging::{FILE_BYTES_MAX, Identity, Partial, StagedFile};
@@ -61,12 +61,13 @@ fn run(client: &Client, job: &Job<'_>, wanted: &Download) -> Result<StagedFile, 
         match attempt(client, job, wanted, &mut partial, &mut n_bytes_total) {
             Ok(()) => break,
             Err(Failure::Final(error)) => return Err(error),
-            Err(Failure::Passing { reason, wait }) => {
+            Err(Failure::Passing(setback)) => {
                 if partial.n_bytes() > n_bytes_before {
                     patience.gained();
                 }
-                let reason = format!("{reason} at byte {}", partial.n_bytes());
-                patience.again(&wanted.what, &reason, wait, |note| job.progress.note(note))?;
+                let reason = format!("{} at byte {}", setback.reason, partial.n_bytes());
+                let setback = Setback { reason, ..setback };
+                patience.again(&wanted.what, &setback, |note| job.progress.note(note))?;
             }
         }
     }
@@ -98,7 +99,7 @@ fn attempt(
     }
     let Some((start, total)) = answer.filter(|(start, _)| *start == partial.n_bytes()) else {
         let reason = format!("the answer does not begin at byte {}", partial.n_bytes());
-        return Err(Failure::Passing { reason, wait: None });
+        return Err(Failure::passing(reason));
     };
     if let Some(found) = total {
         let expected = partial.n_bytes_promised().unwrap_or(found).min(FILE_BYTES_MAX);
@@ -127,7 +128,7 @@ fn receive(
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(error) => {
                 let reason = format!("the connection broke: {error}");
-                return Err(Failure::Passing { reason, wait: None });
+                return Err(Failure::passing(reason));
             }
         };
         if n_read == 0 {
@@ -138,7 +139,7 @@ fn receive(
     match n_bytes_total {
         Some(total) if partial.n_bytes() < total => {
             let reason = format!("the connection ended before byte {total}");
-            Err(Failure::Passing { reason, wait: None })
+            Err(Failure::passing(reason))
         }
         _ => Ok(()),
     }
