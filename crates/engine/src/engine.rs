@@ -83,6 +83,10 @@ impl Engine {
     /// answer, and encodes the result, special tokens parsed. A BOS token is put in front where
     /// the model wants one and the template did not write it.
     ///
+    /// The rendered text is encoded as one, as transformers and llama.cpp do, so the text of a
+    /// message that spells a control token (`<|im_end|>`) becomes that token: whoever passes on
+    /// text of strangers and minds that must take such spellings out first.
+    ///
     /// # Errors
     /// [`EngineError::NoChatTemplate`] for base models, [`EngineError::Template`] when the
     /// template is broken or refuses the messages.

@@ -71,8 +71,10 @@ pub enum EngineError {
 pub struct MemoryShortage {
     /// What would be needed.
     pub need: MemoryNeed,
-    /// What this process may still use, in bytes.
+    /// What this engine may still use, in bytes: what is promised to others is taken off.
     pub available_bytes: u64,
+    /// What was taken off: [`EngineOptions::promised_bytes`](crate::EngineOptions).
+    pub promised_bytes: u64,
     /// What sets that bound, e.g. "MemAvailable" or "cgroup memory limit".
     pub limited_by: &'static str,
 }
@@ -106,7 +108,7 @@ impl std::fmt::Display for MemoryShortage {
         write!(
             f,
             "not enough memory: {} MiB needed (weights {} + kv cache {} + scratch {} + reserve \
-             {}), {} MiB available ({})",
+             {}), {} MiB available ({}",
             mib(self.need.total_bytes()),
             mib(self.need.weight_bytes),
             mib(self.need.kv_bytes),
@@ -114,6 +116,10 @@ impl std::fmt::Display for MemoryShortage {
             mib(self.need.reserve_bytes),
             self.available_bytes >> 20,
             self.limited_by,
-        )
+        )?;
+        if self.promised_bytes > 0 {
+            write!(f, " less {} MiB promised to other models", mib(self.promised_bytes))?;
+        }
+        f.write_str(")")
     }
 }

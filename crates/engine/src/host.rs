@@ -1,23 +1,52 @@
 //! The narrow door to the machine: cores, memory, and a seed nobody chose.
 //!
-//! Linux answers in full; elsewhere the plain fallback knows the cores and no memory bound, and
-//! the memory check is then left to the caller's own limit.
+//! Linux answers in full; elsewhere the plain fallback knows the usable cores and no memory bound,
+//! and the memory check is then left to the caller's own limit. What [`Machine`] tells people is
+//! what the engine itself goes by.
 
 use std::hash::{BuildHasher, Hasher};
 
 /// Cores that this process may use. The standard library asks the scheduler's affinity mask and,
 /// on Linux, the CPU quotas of cgroup v1 and v2, rounded down: with more threads than quota the
 /// whole pool would stand still at the end of each period.
-pub(crate) fn n_cores() -> usize {
+pub fn n_cores() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
 /// Memory that this process may still take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct AvailableMemory {
-    pub(crate) n_bytes: u64,
-    /// What sets the bound, for people.
-    pub(crate) limited_by: &'static str,
+pub struct AvailableMemory {
+    /// How much, in bytes.
+    pub n_bytes: u64,
+    /// What sets the bound, for people: "MemAvailable" or "cgroup memory limit".
+    pub limited_by: &'static str,
+}
+
+/// What this machine has and what bounds its use, for people to read. `None` is unknown.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Machine {
+    /// The processor, as its maker calls it.
+    pub cpu_name: Option<String>,
+    /// Logical cores that are online.
+    pub n_cores_online: Option<usize>,
+    /// Cores that the affinity mask allows, as the system writes them (`0-3,8`).
+    pub affinity: Option<String>,
+    /// Cores' worth of time that the tightest control group grants; `None` without a quota.
+    pub cgroup_quota_cores: Option<f64>,
+    /// Memory of the machine, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Memory that this process may still take.
+    pub available_memory: Option<AvailableMemory>,
+}
+
+impl Machine {
+    /// Asks the system.
+    pub fn look() -> Self {
+        #[cfg(target_os = "linux")]
+        return linux::machine_under(std::path::Path::new("/"));
+        #[cfg(not(target_os = "linux"))]
+        return Self::default();
+    }
 }
 
 /// Memory that this process may still take; `None` where the system does not say.
@@ -41,12 +70,29 @@ mod linux {
     //! `/proc/meminfo` (proc_meminfo(5)) and the memory controllers of cgroup v2 and v1
     //! (admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of the kernel's documentation).
 
-    use super::AvailableMemory;
+    use super::{AvailableMemory, Machine};
     use std::fs;
     use std::path::{Path, PathBuf};
 
     pub(crate) fn available_memory() -> Option<AvailableMemory> {
         available_under(Path::new("/"))
+    }
+
+    pub(super) fn machine_under(root: &Path) -> Machine {
+        let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
+        let (cpuinfo, status) = (read("proc/cpuinfo"), read("proc/self/status"));
+        let n_online = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
+        let groups = read("proc/self/cgroup");
+        let quotas = groups.lines().flat_map(|line| group_quotas(root, line));
+        Machine {
+            cpu_name: text_of(&cpuinfo, "model name"),
+            n_cores_online: (n_online > 0).then_some(n_online),
+            affinity: text_of(&status, "Cpus_allowed_list"),
+            cgroup_quota_cores: quotas.min_by(f64::total_cmp),
+            memory_bytes: field(&read("proc/meminfo"), "MemTotal:")
+                .map(|kib| kib.saturating_mul(1024)),
+            available_memory: available_under(root),
+        }
     }
 
     /// The tightest of the system's free memory and the limits of every cgroup above us.
@@ -63,43 +109,17 @@ mod linux {
         system.into_iter().chain(group).min_by_key(|available| available.n_bytes)
     }
 
-    /// The files of one version of the memory controller.
-    struct Controller {
-        mount: &'static str,
-        limit: &'static str,
-        usage: &'static str,
-        /// Field of `memory.stat`: file cache that the kernel gives back before it refuses.
-        reclaimable: &'static str,
-    }
-
-    const V2: Controller = Controller {
-        mount: "sys/fs/cgroup",
-        limit: "memory.max",
-        usage: "memory.current",
-        reclaimable: "inactive_file",
-    };
-
-    const V1: Controller = Controller {
-        mount: "sys/fs/cgroup/memory",
-        limit: "memory.limit_in_bytes",
-        usage: "memory.usage_in_bytes",
-        reclaimable: "total_inactive_file",
-    };
-
-    /// What is left under each limit named by one line of `/proc/self/cgroup`
-    /// (`hierarchy:controllers:path`), from the group itself up to the root.
-    fn group_limits(root: &Path, line: &str) -> Vec<u64> {
+    /// The folders of the groups above us, the innermost first, that one line of
+    /// `/proc/self/cgroup` (`hierarchy:controllers:path`) leads to; `None` where it is about other
+    /// controllers than `name`. Whether they are of version 2 comes with them.
+    fn group_folders(root: &Path, line: &str, name: &str) -> Option<(bool, Vec<PathBuf>)> {
         let mut parts = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(group)) = (parts.next(), parts.next(), parts.next())
-        else {
-            return Vec::new();
-        };
-        let controller = match controllers {
-            "" => V2,
-            names if names.split(',').any(|name| name == "memory") => V1,
-            _ => return Vec::new(),
-        };
-        let mount = root.join(controller.mount);
+        let (_, controllers, group) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_v2 = controllers.is_empty();
+        if !is_v2 && !controllers.split(',').any(|controller| controller == name) {
+            return None;
+        }
+        let mount = root.join("sys/fs/cgroup").join(if is_v2 { "" } else { name });
         let relative = group.trim_start_matches('/');
         // Inside a container the path may be the host's; the walk then still ends at the mount,
         // which is the container's own group.
@@ -107,7 +127,52 @@ mod linux {
             path if path.components().any(|part| part.as_os_str() == "..") => mount.clone(),
             path => mount.join(path),
         });
-        folders.filter_map(|folder: PathBuf| left_in(&controller, &folder)).collect()
+        Some((is_v2, folders.collect()))
+    }
+
+    /// The quotas, in cores, of the groups named by one line of `/proc/self/cgroup`.
+    fn group_quotas(root: &Path, line: &str) -> Vec<f64> {
+        let Some((is_v2, folders)) = group_folders(root, line, "cpu") else { return Vec::new() };
+        let quota = |folder: PathBuf| {
+            let read = |file: &str| fs::read_to_string(folder.join(file)).ok();
+            // Version 2 has `QUOTA PERIOD` or `max PERIOD`; version 1 a file for each and -1.
+            let (quota, period) = if is_v2 {
+                let text = read("cpu.max")?;
+                let (quota, period) = text.trim().split_once(' ')?;
+                (quota.parse::<f64>().ok()?, period.parse::<f64>().ok()?)
+            } else {
+                let number = |file| read(file)?.trim().parse::<f64>().ok();
+                (number("cpu.cfs_quota_us")?, number("cpu.cfs_period_us")?)
+            };
+            (quota > 0.0 && period > 0.0).then(|| quota / period)
+        };
+        folders.into_iter().filter_map(quota).collect()
+    }
+
+    /// The files of one version of the memory controller.
+    struct Controller {
+        limit: &'static str,
+        usage: &'static str,
+        /// Field of `memory.stat`: file cache that the kernel gives back before it refuses.
+        reclaimable: &'static str,
+    }
+
+    const V2: Controller =
+        Controller { limit: "memory.max", usage: "memory.current", reclaimable: "inactive_file" };
+
+    const V1: Controller = Controller {
+        limit: "memory.limit_in_bytes",
+        usage: "memory.usage_in_bytes",
+        reclaimable: "total_inactive_file",
+    };
+
+    /// What is left under each limit of the groups named by one line of `/proc/self/cgroup`.
+    fn group_limits(root: &Path, line: &str) -> Vec<u64> {
+        let Some((is_v2, folders)) = group_folders(root, line, "memory") else {
+            return Vec::new();
+        };
+        let controller = if is_v2 { V2 } else { V1 };
+        folders.iter().filter_map(|folder| left_in(&controller, folder)).collect()
     }
 
     /// Limit minus usage, the reclaimable part of the usage not counted; `None` without a limit.
@@ -120,6 +185,14 @@ mod linux {
         let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
         let reclaimable = field(&stat, controller.reclaimable).unwrap_or(0);
         Some(limit.saturating_sub(usage.saturating_sub(reclaimable)))
+    }
+
+    /// The text after `name` and a colon, of the first line that has it.
+    fn text_of(text: &str, name: &str) -> Option<String> {
+        text.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            (key.trim() == name).then(|| value.trim().to_owned())
+        })
     }
 
     /// The number after `name` at the beginning of a line.
@@ -147,17 +220,23 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     mod linux {
-        use super::super::linux::{available_memory, available_under};
+        use super::super::Machine;
+        use super::super::linux::{available_memory, available_under, machine_under};
         use std::fs;
 
-        /// A machine made of files answers as expected.
-        fn check(files: &[(&str, &str)], expected: Option<(u64, &'static str)>) {
+        fn machine_of(files: &[(&str, &str)]) -> tempfile::TempDir {
             let root = tempfile::tempdir().unwrap();
             for (path, text) in files {
                 let path = root.path().join(path);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, text).unwrap();
             }
+            root
+        }
+
+        /// A machine made of files answers as expected.
+        fn check(files: &[(&str, &str)], expected: Option<(u64, &'static str)>) {
+            let root = machine_of(files);
             let found = available_under(root.path());
             assert_eq!(found.map(|a| (a.n_bytes, a.limited_by)), expected, "{files:?}");
         }
@@ -169,6 +248,47 @@ mod tests {
         fn this_machine_says_what_it_has() {
             let available = available_memory().unwrap();
             assert!(available.n_bytes > 1 << 20, "{available:?}");
+        }
+
+        #[test]
+        fn people_are_told_what_the_engine_goes_by() {
+            let files = [
+                MEMINFO,
+                ("proc/cpuinfo", "processor : 0\nmodel name : Fast 9\n\nprocessor : 1\n"),
+                ("proc/self/status", "Name:\tx\nCpus_allowed_list:\t0-1\n"),
+                ("proc/self/cgroup", "0::/a/b\n"),
+                ("sys/fs/cgroup/a/cpu.max", "150000 100000\n"),
+                ("sys/fs/cgroup/a/b/cpu.max", "max 100000\n"),
+                ("sys/fs/cgroup/a/memory.max", "600000\n"),
+                ("sys/fs/cgroup/a/memory.current", "500000\n"),
+            ];
+            let root = machine_of(&files);
+            let expected = Machine {
+                cpu_name: Some("Fast 9".to_string()),
+                n_cores_online: Some(2),
+                affinity: Some("0-1".to_string()),
+                cgroup_quota_cores: Some(1.5),
+                memory_bytes: Some(9999 << 10),
+                available_memory: available_under(root.path()),
+            };
+            assert_eq!(machine_under(root.path()), expected);
+            assert_eq!(expected.available_memory.map(|memory| memory.n_bytes), Some(100_000));
+            assert_eq!(machine_under(machine_of(&[]).path()), Machine::default());
+        }
+
+        #[test]
+        fn quotas_of_version_1_are_read() {
+            let quota = |text| {
+                let root = machine_of(&[
+                    ("proc/self/cgroup", "4:cpu,cpuacct:/g\n7:memory:/m\n"),
+                    ("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n"),
+                    ("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"),
+                    ("sys/fs/cgroup/cpu/g/cpu.cfs_quota_us", text),
+                    ("sys/fs/cgroup/cpu/g/cpu.cfs_period_us", "100000\n"),
+                ]);
+                machine_under(root.path()).cgroup_quota_cores
+            };
+            assert_eq!((quota("-1\n"), quota("50000\n")), (None, Some(0.5)));
         }
 
         #[test]

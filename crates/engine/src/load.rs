@@ -45,6 +45,8 @@ pub(crate) fn load(path: &Path, options: &EngineOptions) -> Result<Loaded, Engin
     let limits = plan_limits(&plan, &tokenizer, options)?;
 
     let cpu = Arc::new(Cpu::new(isa, n_threads));
+    // A system short of threads gives fewer than asked for.
+    let n_threads = cpu.n_threads();
     let model = Arc::new(Model::load(&gguf, cpu)?);
     let config = model.config();
     let info = ModelInfo {
@@ -56,6 +58,7 @@ pub(crate) fn load(path: &Path, options: &EngineOptions) -> Result<Loaded, Engin
         n_layers: config.n_layers,
         weight_bytes: model.weight_bytes(),
         kv_bytes: u64::from(limits.n_pages) * plan.kv_page_bytes,
+        scratch_bytes: scratch_bytes(&plan, limits.max_sequences),
         max_sequences: limits.max_sequences,
         isa,
         n_threads,
@@ -90,6 +93,11 @@ impl Template {
     }
 }
 
+/// Of the largest step that the scheduler makes.
+fn scratch_bytes(plan: &Plan, max_sequences: usize) -> u64 {
+    plan.scratch_bytes(PREFILL_CHUNK + max_sequences, max_sequences)
+}
+
 /// The worker's bounds, the memory check included.
 fn plan_limits(
     plan: &Plan,
@@ -100,7 +108,7 @@ fn plan_limits(
     let n_ctx = options.resolve_n_ctx(plan.config.n_ctx_train)?;
     let sizes = Sizes {
         weight_bytes: plan.weight_bytes,
-        scratch_bytes: plan.scratch_bytes(PREFILL_CHUNK + max_sequences, max_sequences),
+        scratch_bytes: scratch_bytes(plan, max_sequences),
         kv_page_bytes: plan.kv_page_bytes,
         n_pages_ctx: n_ctx.div_ceil(PAGE_LEN) as u64,
         max_sequences: max_sequences as u64,

@@ -31,6 +31,11 @@ pub(crate) fn plan_pages(
     options: &EngineOptions,
     system: Option<AvailableMemory>,
 ) -> Result<u32, EngineError> {
+    let promised_bytes = options.promised_bytes;
+    let system = system.map(|system| AvailableMemory {
+        n_bytes: system.n_bytes.saturating_sub(promised_bytes),
+        ..system
+    });
     let limit = options
         .memory_limit_bytes
         .map(|n_bytes| AvailableMemory { n_bytes, limited_by: "memory_limit_bytes" });
@@ -54,7 +59,9 @@ pub(crate) fn plan_pages(
     };
     match available {
         Some(AvailableMemory { n_bytes, limited_by }) if need.total_bytes() > n_bytes => {
-            let shortage = MemoryShortage { need, available_bytes: n_bytes, limited_by };
+            let promised_bytes = if limit.is_some() { 0 } else { promised_bytes };
+            let shortage =
+                MemoryShortage { need, available_bytes: n_bytes, promised_bytes, limited_by };
             Err(EngineError::NotEnoughMemory(Box::new(shortage)))
         }
         _ => Ok(u32::try_from(n_pages).expect("the clamp keeps it within u32")),
@@ -108,6 +115,41 @@ mod tests {
         let text = "not enough memory: 378 MiB needed (weights 100 + kv cache 128 + scratch 22 + \
                     reserve 128), 300 MiB available (MemAvailable)";
         assert_eq!(plan(kv(u64::MAX), Some(300)), Err(text.to_string()));
+    }
+
+    #[test]
+    fn what_is_promised_to_others_is_not_available() {
+        let promised =
+            |n_mib: u64| EngineOptions { promised_bytes: n_mib * MIB, ..EngineOptions::default() };
+        // As on a machine with 400 less: a quarter, and what just fits.
+        assert_eq!(plan(promised(400), Some(800)), Ok(100));
+        assert_eq!(plan(promised(400), Some(682)), Ok(32));
+        let text = "not enough memory: 282 MiB needed (weights 100 + kv cache 32 + scratch 22 + \
+                    reserve 128), 281 MiB available (MemAvailable less 400 MiB promised to other \
+                    models)";
+        assert_eq!(plan(promised(400), Some(681)), Err(text.to_string()));
+        let error = plan(promised(u64::MAX >> 20), Some(681)).unwrap_err();
+        assert!(error.contains(", 0 MiB available"), "{error}");
+        // A limit is this engine's own.
+        let own = EngineOptions { memory_limit_bytes: Some(282 * MIB), ..promised(1 << 40) };
+        assert_eq!(plan(own, None), Ok(32));
+    }
+
+    #[test]
+    fn models_opened_one_after_the_other_share_what_there_is() {
+        // The cache of each stays untouched, so that the system says 2000 each time, less the
+        // weights, which are touched.
+        let (mut options, mut system_mib, mut taken_mib) = (EngineOptions::default(), 2000, 0);
+        let mut n_models = 0;
+        while let Ok(n_pages) = plan(options.clone(), Some(system_mib)) {
+            let untouched_bytes = u64::from(n_pages) * SIZES.kv_page_bytes + SIZES.scratch_bytes;
+            taken_mib += (SIZES.weight_bytes + untouched_bytes) / MIB;
+            system_mib -= SIZES.weight_bytes / MIB;
+            options.promised_bytes += untouched_bytes;
+            n_models += 1;
+        }
+        assert!(n_models > 5, "{n_models} models found room");
+        assert!(taken_mib + RESERVE_BYTES / MIB <= 2000, "{taken_mib} MiB of 2000 promised");
     }
 
     #[test]

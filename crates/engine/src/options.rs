@@ -7,8 +7,8 @@ use std::time::Duration;
 
 /// Most sequences that may run at once: bounds the pass's logits, `[n_sequences, n_vocab]`.
 pub const MAX_SEQUENCES: usize = 256;
-/// Most threads that may compute: more cores than that share no memory worth the name.
-pub const MAX_THREADS: usize = 1024;
+/// Most threads that may compute: what the kernels' pool holds.
+pub const MAX_THREADS: usize = kernels::N_THREADS_MAX;
 /// Context of each sequence where nobody says otherwise and the model knows more: long contexts
 /// take memory that most people never use.
 pub const DEFAULT_N_CTX: u32 = 8192;
@@ -33,6 +33,10 @@ pub struct EngineOptions {
     /// Memory this engine may take in all. `None`: what the system and the cgroup have available.
     /// `Some(u64::MAX)` switches the check off.
     pub memory_limit_bytes: Option<u64>,
+    /// Memory promised to others and not taken yet, such as the untouched caches of engines
+    /// opened before ([`ModelInfo::promised_bytes`]): the system still counts it as available,
+    /// this engine does not. No part of `memory_limit_bytes`, which is this engine's alone.
+    pub promised_bytes: u64,
 }
 
 impl Default for EngineOptions {
@@ -44,6 +48,7 @@ impl Default for EngineOptions {
             max_sequences: 16,
             kv_cache_bytes: None,
             memory_limit_bytes: None,
+            promised_bytes: 0,
         }
     }
 }
@@ -112,12 +117,22 @@ pub struct ModelInfo {
     pub weight_bytes: u64,
     /// Bytes of the KV cache, all pages.
     pub kv_bytes: u64,
+    /// Bytes of the intermediate results of the largest step.
+    pub scratch_bytes: u64,
     /// Most sequences that run at once.
     pub max_sequences: usize,
     /// Instruction set in use.
     pub isa: kernels::Isa,
-    /// Threads that compute.
+    /// Threads that compute: those asked for, or fewer where the system gave no more.
     pub n_threads: usize,
     /// Time that opening took.
     pub load_time: Duration,
+}
+
+impl ModelInfo {
+    /// Bytes planned for and only taken as requests come: the system counts them as available
+    /// until then. What the next engine beside this one wants to know.
+    pub fn promised_bytes(&self) -> u64 {
+        self.kv_bytes.saturating_add(self.scratch_bytes)
+    }
 }

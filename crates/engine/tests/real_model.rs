@@ -220,7 +220,7 @@ fn options_out_of_range_are_refused() {
         assert!(error.to_string().starts_with(expected), "{error}");
     };
     let default = EngineOptions::default;
-    check(EngineOptions { n_threads: Some(0), ..default() }, "n_threads: 0, expected 1 to 1024");
+    check(EngineOptions { n_threads: Some(0), ..default() }, "n_threads: 0, expected 1 to 256");
     check(EngineOptions { n_ctx: Some(1), ..default() }, "n_ctx: 1, expected 2 to ");
     check(EngineOptions { n_ctx: Some(u32::MAX), ..default() }, "n_ctx: 4294967295, expected 2 to");
     check(

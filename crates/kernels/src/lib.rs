@@ -68,6 +68,7 @@ pub use isa::{ISA_VARIABLE, Isa, IsaError};
 pub use kv::{KvPool, KvShape, PAGE_LEN, Query};
 pub use matmul::{OutMode, Product};
 pub use matrix::{Matrix, PackError};
+pub use pool::N_THREADS_MAX;
 pub use rope::{HeadShape, RopePairing};
 
 /// Version of the arithmetic: two builds with the same number give the same bits.

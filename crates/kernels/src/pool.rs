@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// How long an idle worker stays awake for the next job.
 const SPIN: Duration = Duration::from_micros(50);
 /// Most threads of one pool: beyond it the machine is not what this layout was made for.
-const N_THREADS_MAX: usize = 256;
+pub const N_THREADS_MAX: usize = 256;
 
 type Task<'a> = &'a (dyn Fn(usize) + Sync);
 
