@@ -211,7 +211,7 @@ def check_length(server):
 
 def check_stop_strings(server):
     text = text_of(chat(server, STORY, max_tokens=48))
-    for start in range(4, len(text) - 8, 9):  # some lie inside a token, some across several
+    for start in range(4, len(text) - 8, 18):  # some lie inside a token, some across several
         stop = text[start : start + 5]
         expected = text[: text.index(stop)]
         completion = chat(server, STORY, max_tokens=48, stop=["never in it", stop])
@@ -350,7 +350,7 @@ def check_disconnect(server):
     start = time.monotonic()
     equal(text_of(chat(server)), ANSWER)
     seconds = time.monotonic() - start
-    assert seconds < 10, f"{seconds:.1f} s for a short answer after 16 clients left"
+    assert seconds < 20, f"{seconds:.1f} s for a short answer after 16 clients left"
 
 
 def check_graceful_stop(server):
