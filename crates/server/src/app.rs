@@ -195,6 +195,7 @@ async fn wrap(State(app): State<Arc<App>>, mut request: Request, next: Next) -> 
     let arrival = Arrival::new(request.headers());
     let local = request.extensions().get::<Local>().copied();
     let passed = app.gate.check(local.map(|Local(address)| address), &request);
+    let asked = (request.method().clone(), crate::dialects::fields::short(request.uri().path()));
     let mut response = match &passed {
         Err(error) => refuse(error),
         Ok(passed) if passed.is_preflight(&request) => passed.preflight_response(&request),
@@ -203,6 +204,12 @@ async fn wrap(State(app): State<Arc<App>>, mut request: Request, next: Next) -> 
             next.run(request).await
         }
     };
+    if response.extensions_mut().remove::<Refused>().is_some() {
+        // A client with a wrong base address is found by this line.
+        let (method, path) = asked;
+        let status = response.status().as_u16();
+        tracing::info!(id = %arrival.id, %method, %path, status, "refused");
+    }
     let headers = response.headers_mut();
     if let Ok(Passed { origin: Some(origin) }) = &passed {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -269,9 +276,15 @@ async fn method_not_allowed(method: Method, uri: Uri) -> Response<Body> {
     refuse(&ServerError::MethodNotAllowed { method: method.to_string(), path })
 }
 
+/// Marks a response that no [`serve`] has logged.
+#[derive(Clone)]
+struct Refused;
+
 /// A refusal outside any dialect's own routes, in OpenAI's shape: the family that has `/v1`.
 fn refuse(error: &ServerError) -> Response<Body> {
-    error_response(error, openai::error_body(error))
+    let mut response = error_response(error, openai::error_body(error));
+    response.extensions_mut().insert(Refused);
+    response
 }
 
 #[cfg(test)]

@@ -112,6 +112,15 @@ impl BadRequest {
 }
 
 impl ServerError {
+    /// The field of the request that is at fault, if it is one.
+    pub(crate) fn param(&self) -> Option<&str> {
+        match self {
+            Self::BadRequest(bad) => bad.param.as_deref(),
+            Self::ModelNotFound { .. } => Some("model"),
+            _ => None,
+        }
+    }
+
     /// The status of a response that says this.
     pub(crate) fn status(&self) -> StatusCode {
         match self {

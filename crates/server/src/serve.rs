@@ -48,7 +48,7 @@ pub(crate) async fn serve<D: Dialect>(
             with_unused(stream_response(body), &unused)
         }
         Err(error) => {
-            record.end(Outcome::of(&error));
+            record.fail(&error);
             error_response(&error, D::error_body(&error))
         }
     }
@@ -154,7 +154,7 @@ async fn stream<R: Reply>(mut start: Start<R>, mut outlet: Outlet, mut record: R
         Ok(()) => record.end(Outcome::Done),
         Err(Broken::ClientGone) => record.end(Outcome::Disconnected),
         Err(Broken::Failed(error)) => {
-            record.end(Outcome::of(&error));
+            record.fail(&error);
             let mut out = String::new();
             start.reply.fail(&error, &mut out);
             if outlet.send(out).await.is_ok() {

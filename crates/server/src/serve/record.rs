@@ -50,6 +50,8 @@ pub(super) struct Record {
     usage: Usage,
     time_to_first_token: Option<Duration>,
     outcome: Outcome,
+    /// Of an error: its HTTP status, and the field it names.
+    refusal: Option<(u16, Option<String>)>,
 }
 
 impl Record {
@@ -61,6 +63,7 @@ impl Record {
             usage: Usage::default(),
             time_to_first_token: None,
             outcome: Outcome::Disconnected,
+            refusal: None,
         }
     }
 
@@ -83,6 +86,12 @@ impl Record {
     pub(super) fn end(mut self, outcome: Outcome) {
         self.outcome = outcome;
     }
+
+    /// Ends with an error. Its message may quote the request, so only its place is kept.
+    pub(super) fn fail(mut self, error: &ServerError) {
+        self.outcome = Outcome::of(error);
+        self.refusal = Some((error.status().as_u16(), error.param().map(str::to_owned)));
+    }
 }
 
 impl Drop for Record {
@@ -96,6 +105,8 @@ impl Drop for Record {
             ttft_ms = self.time_to_first_token.map(ms),
             duration_ms = ms(self.started.elapsed()),
             outcome = self.outcome.word(),
+            status = self.refusal.as_ref().map(|(status, _)| status),
+            param = self.refusal.as_ref().and_then(|(_, param)| param.as_deref()),
             "request"
         );
     }
