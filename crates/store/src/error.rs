@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 
 use crate::hash::Sha256;
 
+/// What is being done where a folder cannot be made: nothing was looked for, so nothing is missing.
+pub(crate) const CREATING: &str = "creating the folder";
+
 /// What went wrong, where, with what value, and what was expected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -70,7 +73,7 @@ pub enum StoreError {
     /// The licence must be accepted before this model is fetched.
     #[error(
         "{name} comes under the {licence} licence, which must be accepted before the first pull: \
-         read {url}, then pull again accepting it"
+         read {url}, then run `freehold pull {name} --accept-licence`"
     )]
     LicenceNotAccepted {
         /// The model.
@@ -252,7 +255,9 @@ impl StoreError {
             Self::UnknownName { .. } | Self::FileMissing { .. } | Self::NotAtSource { .. } => {
                 ErrorKind::NotFound
             }
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            Self::Io { source, doing, .. }
+                if source.kind() == io::ErrorKind::NotFound && *doing != CREATING =>
+            {
                 ErrorKind::NotFound
             }
             Self::AmbiguousName { .. }

@@ -167,6 +167,15 @@ impl Store {
         self.installed(&full_name)?.ok_or_else(|| unknown(name))
     }
 
+    /// The full name of what [`Store::remove`] would remove for `name`: an installed model, or a
+    /// download that was given up.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownName`], [`StoreError::AmbiguousName`], [`StoreError::InvalidName`].
+    pub fn find(&self, name: &str) -> Result<String, StoreError> {
+        Ok(self.full_name_of(name)?.to_string())
+    }
+
     /// All installed models by full name; an unreadable manifest is an `Err` among them.
     ///
     /// # Errors
@@ -420,8 +429,16 @@ pub(crate) fn named(
 
 /// Opens a GGUF file to see that it is one.
 pub(crate) fn open_model(path: &Path) -> Result<gguf::Gguf, StoreError> {
-    gguf::Gguf::open(path)
-        .map_err(|source| StoreError::BadModel { place: path.display().to_string(), source })
+    gguf::Gguf::open(path).map_err(|mut source| {
+        // The place says which file it is; another part of a split model keeps its own name.
+        if let gguf::Error::Malformed { file, .. } | gguf::Error::UnknownTensorType { file, .. } =
+            &mut source
+            && file.as_deref() == Some(path)
+        {
+            *file = None;
+        }
+        StoreError::BadModel { place: path.display().to_string(), source }
+    })
 }
 
 /// The licence as the model file states it; otherwise unknown.
@@ -484,7 +501,7 @@ pub(crate) fn hash_stamped(
 fn unknown(name: &str) -> StoreError {
     let catalogue = Catalogue::builtin();
     let hint = match catalogue.find(name) {
-        Some(entry) => format!("it is in the catalogue but not here yet; pull {}", entry.name),
+        Some(entry) => format!("it is not here yet; run `freehold pull {}`", entry.name),
         None => {
             format!("it is not installed, and the catalogue has {}", catalogue.names().join(", "))
         }

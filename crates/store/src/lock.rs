@@ -6,7 +6,7 @@
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
 
-use crate::error::StoreError;
+use crate::error::{CREATING, StoreError};
 use crate::name::ModelName;
 use crate::progress::Progress;
 
@@ -34,7 +34,7 @@ impl Lock {
         progress: &dyn Progress,
     ) -> Result<Self, StoreError> {
         let folder = home.join("locks");
-        fs::create_dir_all(&folder).map_err(StoreError::io(&folder, "creating the folder"))?;
+        fs::create_dir_all(&folder).map_err(StoreError::io(&folder, CREATING))?;
         let path = folder.join(format!("{}.lock", name.flat()));
         let file = File::options()
             .create(true)

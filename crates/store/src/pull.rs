@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{Catalogue, Entry};
-use crate::error::{ErrorKind, StoreError};
+use crate::error::{CREATING, ErrorKind, StoreError};
 use crate::home::{PullOptions, Store, licence_of, named, now, open_model};
 use crate::installed::{Installed, InstalledFile, Licence};
 use crate::lock::{Lock, WhenHeld};
@@ -205,7 +205,7 @@ fn place(
         }
         Err(error) => return Err(error),
     };
-    fs::create_dir_all(folder).map_err(StoreError::io(folder, "creating the folder"))?;
+    fs::create_dir_all(folder).map_err(StoreError::io(folder, CREATING))?;
     let mut files = Vec::new();
     for staged in fetched.files {
         let path = folder.join(&staged.file_name);

