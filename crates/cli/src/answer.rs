@@ -1,15 +1,18 @@
 //! One answer: submit the request, stream its text, stop it on Ctrl-C, say how fast it was.
 
+use std::io;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::bail;
-use engine::{Done, Engine, Event, FinishReason, Request};
+use engine::{Done, Engine, EngineError, Event, FinishReason, ModelInfo, Request};
 use serde_json::{Value, json};
 
 use crate::context::Context;
+use crate::exit::{self, Failure};
 use crate::interrupt::Interrupt;
 use crate::numbers;
+use crate::terminal::{self, Colour, paint};
 
 /// How often a silent engine is left to look for Ctrl-C: shorter than a person notices.
 const INTERRUPT_POLL: Duration = Duration::from_millis(50);
@@ -81,6 +84,40 @@ pub(crate) fn say_speed(context: &Context, done: &Done) {
         done.time_to_first_token.as_millis(),
         reason_name(&done.reason),
     ));
+}
+
+/// Says why an answer ended before the model was done, where a bound of ours ended it.
+pub(crate) fn say_cut(context: &Context, info: &ModelInfo, max_tokens: Option<u32>, done: &Done) {
+    if done.reason != FinishReason::Length {
+        return;
+    }
+    if max_tokens.is_some_and(|max_tokens| done.n_generated >= max_tokens) {
+        context.note(&format!("answer cut after {} tokens (--max-tokens)", done.n_generated));
+    } else {
+        let ModelInfo { n_ctx, n_ctx_train, .. } = info;
+        context.note(&format!(
+            "answer cut: the context of {n_ctx} tokens is full (--ctx, at most {n_ctx_train})"
+        ));
+    }
+}
+
+/// Says that Ctrl-C ended the answer, not the model.
+pub(crate) fn say_stopped() {
+    terminal::say(&paint("(stopped)", Colour::Dim, &io::stderr()));
+}
+
+/// `error`; where the prompt did not fit into the context, with what makes it larger.
+pub(crate) fn with_context_advice(error: anyhow::Error, info: &ModelInfo) -> anyhow::Error {
+    if !matches!(error.downcast_ref(), Some(EngineError::ContextOverflow { .. })) {
+        return error;
+    }
+    let ModelInfo { n_ctx, n_ctx_train, .. } = info;
+    let advice = if n_ctx < n_ctx_train {
+        format!("--ctx sets it, for this model up to {n_ctx_train}")
+    } else {
+        "this model takes no more".to_owned()
+    };
+    Failure::new(exit::code_of(&error), format!("{error}; {advice}")).into()
 }
 
 /// The answer as scripts read it.

@@ -2,8 +2,6 @@
 //!
 //! The history of typed lines lives in memory only: what a person asks is written nowhere.
 
-use std::io;
-
 use engine::{Engine, EngineError, FinishReason};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
@@ -13,7 +11,7 @@ use crate::answer;
 use crate::context::Context;
 use crate::interrupt::Interrupt;
 use crate::sampling::SamplingArgs;
-use crate::terminal::{self, Colour, paint};
+use crate::terminal;
 
 const HELP: &str = "\
 /help           this text
@@ -45,7 +43,7 @@ impl Chat<'_> {
         let mut editor = DefaultEditor::new()?;
         let mut messages = self.opening();
         context.note("/help lists the commands, Ctrl-D leaves");
-        while let Some(input) = read_message(&mut editor)? {
+        while let Some(input) = read_message(context, &mut editor)? {
             match Command::parse(&input) {
                 Command::Say(text) if text.trim().is_empty() => {}
                 Command::Say(text) => self.answer(context, &mut messages, text)?,
@@ -90,14 +88,16 @@ impl Chat<'_> {
             Ok(answer) => answer,
             Err(error) => {
                 messages.pop();
-                return say_or_fail(error);
+                return say_or_fail(error, self.engine);
             }
         };
         terminal::print("\n")?;
         if answer.done.reason == FinishReason::Cancelled {
-            terminal::say(&paint("(stopped)", Colour::Dim, &io::stderr()));
+            answer::say_stopped();
         }
         answer::say_speed(context, &answer.done);
+        let max_tokens = self.sampling.max_tokens();
+        answer::say_cut(context, self.engine.info(), max_tokens, &answer.done);
         messages.push(json!({"role": "assistant", "content": answer.text}));
         Ok(())
     }
@@ -115,9 +115,10 @@ pub(crate) fn prompt(engine: &Engine, messages: &[Value], text: &str) -> anyhow:
 }
 
 /// What the user can mend by another message is said; everything else ends the chat.
-fn say_or_fail(error: anyhow::Error) -> anyhow::Result<()> {
+fn say_or_fail(error: anyhow::Error, engine: &Engine) -> anyhow::Result<()> {
     match error.downcast_ref::<EngineError>() {
         Some(EngineError::ContextOverflow { .. }) => {
+            let error = answer::with_context_advice(error, engine.info());
             terminal::say(&format!("{error}; /clear forgets the conversation"));
             Ok(())
         }
@@ -130,7 +131,7 @@ fn say_or_fail(error: anyhow::Error) -> anyhow::Result<()> {
 }
 
 /// Reads one message of one or several lines; `None` when the user leaves.
-fn read_message(editor: &mut DefaultEditor) -> anyhow::Result<Option<String>> {
+fn read_message(context: &Context, editor: &mut DefaultEditor) -> anyhow::Result<Option<String>> {
     let mut draft = Draft::default();
     loop {
         let prompt = if draft.is_empty() { "> " } else { ". " };
@@ -143,7 +144,10 @@ fn read_message(editor: &mut DefaultEditor) -> anyhow::Result<Option<String>> {
                 }
             }
             // Ctrl-C at the prompt drops what was typed.
-            Err(ReadlineError::Interrupted) => draft = Draft::default(),
+            Err(ReadlineError::Interrupted) => {
+                draft = Draft::default();
+                context.note("Ctrl-D or /exit leaves");
+            }
             #[cfg(unix)]
             Err(ReadlineError::Signal(_)) => {}
             Err(ReadlineError::Eof) => return Ok(None),

@@ -75,7 +75,11 @@ impl Entry {
     fn command(&self) -> Command {
         let command = Command::new(self.name);
         match &self.kind {
-            Kind::Leaf { augment, .. } => augment(command),
+            // `--temperature -1` is a value out of range, not an unknown flag `-1`.
+            Kind::Leaf { augment, .. } => augment(command).mut_args(|arg| {
+                let takes_values = arg.get_action().takes_values();
+                if takes_values { arg.allow_negative_numbers(true) } else { arg }
+            }),
             Kind::Group { about, entries } => with_entries(command.about(*about), entries),
         }
     }

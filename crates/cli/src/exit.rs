@@ -131,7 +131,10 @@ fn of_store(error: &StoreError) -> Exit {
         ErrorKind::NoSpace => Exit::NoRoom,
         ErrorKind::Network => Exit::Network,
         _ => match error {
-            StoreError::Io { source, .. } => of_io(source),
+            // A folder that cannot be made is no name that was not found.
+            StoreError::Io { source, .. } if source.kind() != io::ErrorKind::NotFound => {
+                of_io(source)
+            }
             _ => Exit::Failed,
         },
     }
@@ -189,7 +192,35 @@ pub(crate) fn report(error: &anyhow::Error) {
         return;
     }
     let label = paint("error:", Colour::Red, &io::stderr());
-    terminal::say(&format!("{label} {}", one_line(error)));
+    let diagnosis = error.chain().find_map(|cause| diagnosis(gguf_of(cause)?)).unwrap_or_default();
+    terminal::say(&format!("{label} {diagnosis}{}", one_line(error)));
+}
+
+/// The error about a GGUF file that `error` is or wraps.
+fn gguf_of<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e gguf::Error> {
+    if let Some(error) = error.downcast_ref() {
+        return Some(error);
+    }
+    match (error.downcast_ref(), error.downcast_ref(), error.downcast_ref()) {
+        (Some(EngineError::Gguf(error) | EngineError::Model(ModelError::Gguf(error))), ..)
+        | (_, Some(ModelError::Gguf(error)), _)
+        | (.., Some(StoreError::BadModel { source: error, .. })) => Some(error),
+        _ => None,
+    }
+}
+
+/// What most likely happened to a file whose contents end before their own directory says.
+fn diagnosis(error: &gguf::Error) -> Option<&'static str> {
+    let gguf::Error::Malformed { problem, .. } = error else { return None };
+    if problem.contains("end behind the file") {
+        Some("the file is cut short: ")
+    } else if problem.contains("at byte 0, but the file ends after 0 more") {
+        Some("the file is empty: ")
+    } else if problem.contains("but the file ends after") {
+        Some("the file is cut short or damaged: ")
+    } else {
+        None
+    }
 }
 
 /// The chain of causes joined by colons. Causes that the error above already tells are left out:

@@ -3,10 +3,13 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use store::{Catalogue, Installed, PullOptions, Source, Store, StoreError};
+use engine::EngineError;
+use store::{Catalogue, Entry, Installed, Progress as _, PullOptions, Source, Store, StoreError};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::interrupt;
+use crate::numbers;
 use crate::progress::Shown;
 use crate::terminal;
 
@@ -50,6 +53,12 @@ impl Chosen {
         let path = self.path.display().to_string();
         let is_named = error.to_string().contains(&path);
         let error = anyhow::Error::new(error);
+        // The flag that the user typed, not the name it has inside.
+        if let Some(EngineError::Invalid { field: "n_ctx", value, expected }) = error.downcast_ref()
+        {
+            let message = format!("--ctx {value}: this model takes {expected}");
+            return Failure::new(Exit::Usage, message).into();
+        }
         if is_named { error } else { error.context(path) }
     }
 }
@@ -116,12 +125,14 @@ pub(crate) fn pull(
     options: PullOptions,
     progress: &Shown,
 ) -> anyhow::Result<Installed> {
+    say_what_comes(store, source, &options, progress);
+    let _stop = interrupt::StopPull::install()?;
     match store.pull(source, &options, progress) {
         Err(error @ StoreError::LicenceNotAccepted { .. }) => {
-            say_licence(&error);
-            if !(io::stdin().is_terminal() && io::stderr().is_terminal() && asks_yes()) {
-                return Err(anyhow::Error::new(error)
-                    .context("licence not accepted (--accept-licence of `freehold pull` does)"));
+            let can_ask = io::stdin().is_terminal() && io::stderr().is_terminal();
+            say_licence(&error, can_ask);
+            if !(can_ask && asks_yes()) {
+                return Err(error.into());
             }
             let options = PullOptions { accept_licence: true, ..options };
             Ok(store.pull(source, &options, progress)?)
@@ -130,9 +141,24 @@ pub(crate) fn pull(
     }
 }
 
-fn say_licence(error: &StoreError) {
+/// One line before a model of the catalogue is fetched.
+fn say_what_comes(store: &Store, source: &Source, options: &PullOptions, progress: &Shown) {
+    let Source::Catalogue(name) = source else { return };
+    let is_here = store.resolve(options.name.as_deref().unwrap_or(name)).is_ok();
+    // A licence that is asked for comes first.
+    let may_come = |entry: &&Entry| !is_here && (options.accept_licence || !entry.must_accept);
+    if let Some(entry) = Catalogue::builtin().find(name).filter(may_come) {
+        let (size, licence) = (numbers::bytes(entry.download_bytes), &entry.licence.id);
+        progress.note(&format!("fetching {} ({size}, {licence}), once", entry.name));
+    }
+}
+
+/// Before a question the licence and its notice; without one the error tells the licence itself.
+fn say_licence(error: &StoreError, can_ask: bool) {
     if let StoreError::LicenceNotAccepted { name, licence, url, notice } = error {
-        terminal::say(&format!("{name} comes under the {licence} licence: {url}"));
+        if can_ask {
+            terminal::say(&format!("{name} comes under the {licence} licence: {url}"));
+        }
         if let Some(notice) = notice {
             terminal::say(notice);
         }

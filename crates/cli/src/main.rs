@@ -12,11 +12,11 @@ mod context;
 mod exit;
 mod interrupt;
 mod locate;
-mod machine;
 mod numbers;
 mod one_sequence;
 mod progress;
 mod sampling;
+mod stdin;
 mod terminal;
 
 use std::process::ExitCode;

@@ -1,10 +1,11 @@
 //! Progress of downloads and hashing on stderr: a bar on a terminal, plain lines elsewhere.
 
+use std::fmt;
 use std::io::{self, IsTerminal};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use store::Progress;
 
 use crate::context::{Context, Verbosity};
@@ -19,6 +20,9 @@ const SUMMARY_AFTER: Duration = Duration::from_secs(2);
 
 /// Patience with work that mostly is over at once, before it is shown at all.
 const SHOW_AFTER: Duration = Duration::from_millis(500);
+
+/// Longest name in front of a bar, in characters: with all else it leaves a bar in 80 columns.
+const WHAT_CHARS_MAX: usize = 24;
 
 /// What stderr shows while the store works.
 pub(crate) struct Shown {
@@ -78,24 +82,40 @@ impl Shown {
         if !self.is_terminal {
             return None;
         }
-        let bar = match total {
-            Some(total) => ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr()),
-            None => ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()),
-        };
+        let target = ProgressDrawTarget::stderr();
+        let bar = ProgressBar::with_draw_target(total, target);
+        // At most 63 columns without the bar, which takes what is left.
         let template = match total {
             Some(_) => {
-                "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} \
-                 {eta} left"
+                "{msg} {wide_bar} {percent}% of {binary_total_bytes} {binary_bytes_per_sec}{left}"
             }
-            None => "{msg} {spinner} {binary_bytes} {binary_bytes_per_sec} {elapsed}",
+            None => "{msg} {spinner} {binary_bytes} {binary_bytes_per_sec}",
         };
         // The template is ours: a failure would be a typing mistake, and then the default serves.
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
+            bar.set_style(style.progress_chars("=> ").with_key("left", write_left));
         }
-        bar.set_message(what.to_owned());
+        bar.set_message(shortened(what));
         bar.enable_steady_tick(Duration::from_millis(200));
         Some(bar)
+    }
+}
+
+/// What is worked on, in at most [`WHAT_CHARS_MAX`] characters: a bar that wraps draws itself anew
+/// on every line.
+fn shortened(what: &str) -> String {
+    if what.chars().count() <= WHAT_CHARS_MAX {
+        return what.to_owned();
+    }
+    let start: String = what.chars().take(WHAT_CHARS_MAX - 1).collect();
+    format!("{start}…")
+}
+
+/// The time left, once there is a speed to tell it from.
+fn write_left(state: &ProgressState, out: &mut dyn fmt::Write) {
+    if state.per_sec() >= 1.0 {
+        // A bar that cannot be drawn is no reason to end the work.
+        let _ = write!(out, " {:#}", HumanDuration(state.eta()));
     }
 }
 

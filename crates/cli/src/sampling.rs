@@ -6,8 +6,8 @@ use engine::{Request, Sampling};
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
-    /// Randomness: 0 always takes the likeliest token
-    #[arg(long, value_name = "T", default_value = "0.7", value_parser = number::<0, 100>)]
+    /// Randomness, 0 to 2: 0 always takes the likeliest token
+    #[arg(long, value_name = "T", default_value = "0.7", value_parser = number::<0, 2>)]
     temperature: f32,
     /// Choose among the K likeliest tokens (0: no such limit)
     #[arg(long, value_name = "K", default_value = "40")]
@@ -33,6 +33,11 @@ pub(crate) struct SamplingArgs {
 }
 
 impl SamplingArgs {
+    /// Most tokens to generate, where the user set a bound.
+    pub(crate) fn max_tokens(&self) -> Option<u32> {
+        self.max_tokens
+    }
+
     /// The request for `prompt` under these flags.
     pub(crate) fn request(&self, prompt: Vec<u32>) -> Request {
         Request {

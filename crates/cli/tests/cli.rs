@@ -208,6 +208,61 @@ fn the_real_model_answers() {
 }
 
 #[test]
+fn what_is_piped_in_is_appended_to_the_prompt() {
+    let home = Home::new();
+    let path = testkit::smollm2();
+    let args = ["run", "--model", arg(&path), "--json", "--max-tokens", "1", "Sum up:"];
+    let n_prompt = |outcome: Outcome| outcome.json()["n_prompt"].as_u64().unwrap();
+    let bare = n_prompt(home.run(&args));
+    assert_eq!(n_prompt(home.run_with_input(&args, b"")), bare);
+    let text = "one two three four";
+    let piped = n_prompt(home.run_with_input(&args, text.as_bytes()));
+    assert!(piped >= bare + 4, "{piped} tokens, {bare} without the text");
+    let joined = format!("Sum up:\n\n{text}");
+    let whole = [&args[..args.len() - 1], &[joined.as_str()]].concat();
+    assert_eq!(n_prompt(home.run(&whole)), piped);
+    let mut command = home.command(&args);
+    command.stdin(std::fs::File::open(home.write("text", text.as_bytes())).unwrap());
+    assert_eq!(n_prompt(binary::finish(command)), piped);
+    // A pipe that nobody writes to and nobody closes must not hold the answer up for ever.
+    let mut command = home.command(&args);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let never_closed = child.stdin.take();
+    let output = child.wait_with_output().unwrap();
+    drop(never_closed);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.contains("nothing came on stdin"), "{stderr}");
+}
+
+#[test]
+fn an_answer_that_is_cut_says_by_what() {
+    let home = Home::new();
+    let path = testkit::smollm2();
+    let story = "Write a long story.";
+    let base = ["run", "--model", arg(&path), "--temperature", "0", story];
+    let outcome = home.run(&[&base[..], &["--max-tokens", "3"]].concat());
+    outcome.says(0, "answer cut after 3 tokens (--max-tokens)");
+    let outcome = home.run(&[&base[..], &["--ctx", "64"]].concat());
+    outcome.says(0, "answer cut: the context of 64 tokens is full (--ctx, at most 8192)");
+}
+
+#[test]
+fn models_of_one_name_are_told_apart() {
+    let home = Home::new();
+    let mut writer = Writer::new();
+    writer.metadata("general.architecture", "llama");
+    writer.tensor("w", &[2, 32], TensorType::Q8_0, vec![0_u8; 2 * 34]);
+    let path = home.write("twin.gguf", &writer.finish().unwrap());
+    assert_eq!(home.run(&["add", arg(&path)]).ok(), "twin\n");
+    let outcome = home.run(&["add", arg(&path), "--name", "other/twin"]);
+    outcome.says(0, "`freehold run --model other/twin`");
+    assert_eq!(outcome.ok(), "other/twin\n");
+    let listed = home.run(&["list"]).ok();
+    assert!(listed.contains("local/twin") && listed.contains("other/twin"), "{listed}");
+}
+
+#[test]
 fn a_seed_gives_the_same_answer_again() {
     let home = Home::new();
     let path = testkit::smollm2();

@@ -43,6 +43,7 @@ pub use hash::{ParseSha256Error, Sha256, hash_file};
 pub use home::{FileReport, FileState, PullOptions, Removed, Store, VerifyReport};
 pub use installed::{Installed, InstalledFile, Licence};
 pub use name::ModelName;
+pub use platform::free_bytes;
 pub use progress::{Progress, Silent};
 pub use settings::{Settings, install_tls};
 pub use source::{PipPart, Source};

@@ -7,11 +7,13 @@ use std::io;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-/// Bytes that a user may still write below `folder`; `None` where the system is not asked.
-pub(crate) fn free_bytes(folder: &Path) -> Option<u64> {
+/// Bytes that a user may still write to the file system that `folder` is on, or will be on;
+/// `None` where the system is not asked.
+pub fn free_bytes(folder: &Path) -> Option<u64> {
     #[cfg(unix)]
     {
-        let answer = rustix::fs::statvfs(folder).ok()?;
+        let existing = folder.ancestors().find(|path| path.exists())?;
+        let answer = rustix::fs::statvfs(existing).ok()?;
         Some(answer.f_bavail.saturating_mul(answer.f_frsize))
     }
     #[cfg(not(unix))]
@@ -87,4 +89,17 @@ pub(crate) fn data_home() -> Option<std::path::PathBuf> {
     let below_home =
         if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/share" };
     std::env::home_dir().map(|home| home.join(below_home))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_not_there_yet_has_the_space_of_its_parent() {
+        let root = tempfile::tempdir().unwrap();
+        let free = free_bytes(&root.path().join("not/yet"));
+        assert_eq!(free.is_some(), cfg!(unix));
+        assert!(free.is_none_or(|free| free > 0));
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::commands::Subcommand;
-use crate::commands::list::to_json;
+use crate::commands::list::{callable, to_json};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::progress::Shown;
@@ -36,16 +36,18 @@ impl Subcommand for Add {
             return Err(Failure::new(Exit::NotFound, message).into());
         }
         let progress = Shown::new(context);
-        let installed = context.store()?.add(&self.file, self.name.as_deref(), &progress)?;
+        let store = context.store()?;
+        let installed = store.add(&self.file, self.name.as_deref(), &progress)?;
         if self.json {
             return terminal::print_json(&to_json(&installed));
         }
-        terminal::print_line(&installed.name)?;
+        let models: Vec<_> = store.list()?.into_iter().flatten().collect();
+        let name = callable(&installed, &models);
+        terminal::print_line(&name)?;
         context.note(&format!(
-            "{} stays at {}; `freehold run --model {}` uses it",
+            "{} stays at {}; `freehold run --model {name}` uses it",
             installed.full_name(),
             installed.path().display(),
-            installed.name,
         ));
         Ok(())
     }

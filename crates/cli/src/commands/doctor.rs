@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use engine::Machine;
 use kernels::Isa;
 use serde_json::{Value, json};
 use store::Catalogue;
@@ -10,7 +11,6 @@ use store::Catalogue;
 use crate::commands::Subcommand;
 use crate::context::Context;
 use crate::locate;
-use crate::machine::{self, Cores, Memory};
 use crate::numbers;
 use crate::terminal::{self, Colour, paint};
 
@@ -42,12 +42,11 @@ impl Subcommand for Doctor {
 
 /// Everything that was found.
 struct Findings {
-    cores: Cores,
+    machine: Machine,
     n_usable_cores: usize,
     isa_available: Vec<&'static str>,
     /// The one in use, or why the one asked for cannot be.
     isa_used: Result<&'static str, String>,
-    memory: Memory,
     home: PathBuf,
     n_models: Result<usize, String>,
     free_bytes: Option<u64>,
@@ -62,12 +61,11 @@ impl Findings {
             .and_then(|store| Ok(store.list()?.iter().filter(|entry| entry.is_ok()).count()))
             .map_err(|error| format!("{error:#}"));
         Self {
-            cores: machine::cores(),
-            n_usable_cores: machine::n_usable_cores(),
+            machine: Machine::look(),
+            n_usable_cores: engine::n_cores(),
             isa_available: Isa::available().iter().map(|isa| isa.name()).collect(),
             isa_used: Isa::from_env().map(|isa| isa.name()).map_err(|error| error.to_string()),
-            memory: machine::memory(),
-            free_bytes: machine::free_bytes(&home),
+            free_bytes: store::free_bytes(&home),
             n_models,
             home,
             pip: find_pip(),
@@ -116,7 +114,7 @@ impl Findings {
         if self.n_usable_cores == 1 {
             advice.push("one core: a second one would nearly double the speed".to_owned());
         }
-        if let Some(n_online) = self.cores.n_online
+        if let Some(n_online) = self.machine.n_cores_online
             && n_online > self.n_usable_cores
         {
             advice.push(format!(
@@ -128,12 +126,13 @@ impl Findings {
     }
 
     fn advise_room(&self, advice: &mut Vec<String>) {
-        if let Some(available) = self.memory.available_bytes
-            && available < MEMORY_TIGHT_BYTES
+        if let Some(available) = self.machine.available_memory
+            && available.n_bytes < MEMORY_TIGHT_BYTES
         {
             advice.push(format!(
-                "{} of memory available: only the smallest models will load",
-                numbers::bytes(available)
+                "{} of memory available ({}): only the smallest models will load",
+                numbers::bytes(available.n_bytes),
+                available.limited_by
             ));
         }
         let default = Catalogue::builtin().get(locate::default_model());
@@ -157,18 +156,18 @@ impl Findings {
             "version": env!("CARGO_PKG_VERSION"),
             "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             "cpu": {
-                "name": self.cores.cpu_name,
-                "cores_online": self.cores.n_online,
+                "name": self.machine.cpu_name,
+                "cores_online": self.machine.n_cores_online,
                 "cores_usable": self.n_usable_cores,
-                "affinity": self.cores.affinity,
-                "cgroup_quota_cores": self.cores.cgroup_quota,
+                "affinity": self.machine.affinity,
+                "cgroup_quota_cores": self.machine.cgroup_quota_cores,
                 "isa_available": self.isa_available,
                 "isa_used": self.isa_used.as_ref().ok(),
             },
             "memory": {
-                "total_bytes": self.memory.total_bytes,
-                "available_bytes": self.memory.available_bytes,
-                "cgroup_limit_bytes": self.memory.cgroup_limit_bytes,
+                "total_bytes": self.machine.memory_bytes,
+                "available_bytes": self.machine.available_memory.map(|memory| memory.n_bytes),
+                "limited_by": self.machine.available_memory.map(|memory| memory.limited_by),
             },
             "data": {
                 "directory": self.home.display().to_string(),
@@ -183,23 +182,24 @@ impl Findings {
     fn to_text(&self) -> String {
         let unknown = || "unknown".to_owned();
         let size = |n: Option<u64>| n.map_or_else(unknown, numbers::bytes);
+        let machine = &self.machine;
         let cores = format!(
             "{} usable of {}{}{}",
             self.n_usable_cores,
-            self.cores.n_online.map_or_else(unknown, |n| n.to_string()),
-            self.cores.affinity.as_ref().map_or(String::new(), |list| format!(", affinity {list}")),
-            self.cores.cgroup_quota.map_or(String::new(), |n| format!(", cgroup quota {n:.2}")),
+            machine.n_cores_online.map_or_else(unknown, |n| n.to_string()),
+            machine.affinity.as_ref().map_or(String::new(), |list| format!(", affinity {list}")),
+            machine.cgroup_quota_cores.map_or(String::new(), |n| format!(", cgroup quota {n:.2}")),
         );
         let isa = match &self.isa_used {
             Ok(used) => format!("{used} (available: {})", self.isa_available.join(", ")),
             Err(reason) => reason.clone(),
         };
-        let limit = self.memory.cgroup_limit_bytes;
+        let available = machine.available_memory;
         let memory = format!(
             "{} available of {}{}",
-            size(self.memory.available_bytes),
-            size(self.memory.total_bytes),
-            limit.map_or(String::new(), |n| format!(", cgroup limit {}", numbers::bytes(n))),
+            size(available.map(|memory| memory.n_bytes)),
+            size(machine.memory_bytes),
+            available.map_or(String::new(), |memory| format!(" ({})", memory.limited_by)),
         );
         let models = match &self.n_models {
             Ok(1) => "1 model".to_owned(),
@@ -215,7 +215,7 @@ impl Findings {
         );
         let rows = [
             ("freehold", version),
-            ("cpu", self.cores.cpu_name.clone().unwrap_or_else(unknown)),
+            ("cpu", machine.cpu_name.clone().unwrap_or_else(unknown)),
             ("cores", cores),
             ("isa", isa),
             ("memory", memory),
@@ -246,6 +246,10 @@ fn find_pip() -> Option<String> {
         let output = Command::new(command[0])
             .args(&command[1..])
             .arg("--version")
+            // `python -m` looks for pip in the working directory first: a file named pip.py where
+            // the user stands would run. Nobody but the system's owner can put one into the root.
+            .current_dir("/")
+            .env("PYTHONSAFEPATH", "1")
             .stdin(Stdio::null())
             .output()
             .ok()
@@ -260,13 +264,20 @@ fn find_pip() -> Option<String> {
 mod tests {
     use super::*;
 
+    fn machine(n_bytes: u64) -> Machine {
+        Machine {
+            n_cores_online: Some(8),
+            available_memory: Some(engine::AvailableMemory { n_bytes, limited_by: "a test" }),
+            ..Machine::default()
+        }
+    }
+
     fn findings() -> Findings {
         Findings {
-            cores: Cores { n_online: Some(8), ..Cores::default() },
+            machine: machine(8 << 30),
             n_usable_cores: 8,
             isa_available: vec!["avx512", "avx2", "portable"],
             isa_used: Ok("avx512"),
-            memory: Memory { available_bytes: Some(8 << 30), ..Memory::default() },
             home: PathBuf::from("/data"),
             n_models: Ok(1),
             free_bytes: Some(100 << 30),
@@ -296,13 +307,13 @@ mod tests {
         check(&Findings { isa_used: Ok("avx2"), ..findings() }, &["AVX-512", "FREEHOLD_ISA"]);
         check(&Findings { isa_used: Err("bad".into()), ..findings() }, &["nothing will run"]);
         check(&Findings { free_bytes: Some(1 << 20), ..findings() }, &["does not fit"]);
-        let memory = Memory { available_bytes: Some(1 << 20), ..Memory::default() };
-        check(&Findings { memory, ..findings() }, &["smallest models"]);
+        check(&Findings { machine: machine(1 << 20), ..findings() }, &["smallest models"]);
     }
 
     #[test]
     fn text_and_json_hold_what_was_found() {
         let text = findings().to_text();
+        assert!(text.contains("available of unknown (a test)"), "{text}");
         assert!(text.contains("8 usable of 8") && text.contains("/data (1 model"), "{text}");
         assert_eq!(findings().to_json()["cpu"]["isa_used"], "avx512");
     }

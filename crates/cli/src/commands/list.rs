@@ -80,7 +80,7 @@ impl List {
             .map(|model| {
                 let place = if model.adopted { "adopted" } else { "pulled" };
                 [
-                    model.name.clone(),
+                    callable(model, models),
                     numbers::bytes(model.n_bytes()),
                     model.licence.id.clone(),
                     // The hash that a source pins is in `show` and `--json`; here it only is long.
@@ -106,6 +106,14 @@ impl List {
         let header = ["NAME", "SIZE", "LICENCE", "FROM"].map(str::to_owned);
         terminal::print(&table(&[vec![header], rows].concat()))
     }
+}
+
+/// The shortest name that means `model` among `models`: `publisher/name` where `name` is not its
+/// alone.
+pub(crate) fn callable(model: &Installed, models: &[Installed]) -> String {
+    let is_namesake = |other: &&Installed| other.name.eq_ignore_ascii_case(&model.name);
+    let is_unique = models.iter().filter(is_namesake).count() <= 1;
+    if is_unique { model.name.clone() } else { model.full_name() }
 }
 
 /// A model as scripts read it.

@@ -1,8 +1,7 @@
 //! `freehold run`: one answer, or a chat.
 
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 
-use anyhow::Context as _;
 use engine::{Engine, EngineOptions, FinishReason};
 use serde_json::{Value, json};
 
@@ -15,15 +14,15 @@ use crate::interrupt::{Interrupt, Second};
 use crate::locate::{self, Missing};
 use crate::numbers;
 use crate::sampling::SamplingArgs;
-use crate::terminal;
-
-/// Longest prompt read from stdin: more text than any context holds.
-const MAX_STDIN_BYTES: u64 = 16 << 20;
+use crate::stdin;
+use crate::terminal::{self, Colour, paint};
 
 /// Answer a prompt, or chat
 ///
-/// With PROMPT: streams the answer to stdout and ends. Without PROMPT: reads it from stdin when
-/// stdin is piped, else starts a chat. The default model is fetched once if it is missing.
+/// With PROMPT: streams the answer to stdout and ends. A text that is piped in, or a file on stdin,
+/// is appended to PROMPT after a blank line; `< /dev/null` keeps a script's own stdin out of it.
+/// Without PROMPT: reads it from stdin when stdin is piped, else starts a chat. The default model
+/// is fetched once if it is missing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -33,7 +32,7 @@ Examples:
   cat letter.txt | freehold run --system \"Summarise the text in one sentence.\"
   freehold run --json --seed 7 \"A haiku about rain\"")]
 pub(crate) struct Run {
-    /// What to ask; - reads stdin
+    /// What to ask; piped text is appended; - takes all of it from stdin
     prompt: Option<String>,
     /// Installed or catalogue name, or a GGUF file (default: the catalogue's default model)
     #[arg(long, short, value_name = "NAME|FILE")]
@@ -45,7 +44,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     ctx: Option<u32>,
     /// Threads that compute (default: the cores this process may use)
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, short, value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=engine::MAX_THREADS as i64))]
     threads: Option<u16>,
     /// Print one JSON object instead of streaming
     #[arg(long)]
@@ -56,7 +56,8 @@ pub(crate) struct Run {
 
 impl Subcommand for Run {
     fn run(self, context: &Context) -> anyhow::Result<()> {
-        let prompt = self.read_prompt()?;
+        let prompt = self.read_prompt(context)?;
+        warn_of_threads(context, self.threads);
         let name = self.model.as_deref().unwrap_or_else(|| locate::default_model());
         let chosen = locate::model(context, name, Missing::Fetch)?;
         let options = EngineOptions {
@@ -92,17 +93,19 @@ impl Subcommand for Run {
 
 impl Run {
     /// The prompt; `None` where a chat is wanted.
-    fn read_prompt(&self) -> anyhow::Result<Option<String>> {
+    fn read_prompt(&self, context: &Context) -> anyhow::Result<Option<String>> {
         let text = match self.prompt.as_deref() {
-            Some("-") => read_stdin()?,
-            Some(text) => text.to_owned(),
+            Some("-") => stdin::read_all()?,
+            // Only spaces ask nothing, whatever is piped in.
+            Some(text) if text.trim().is_empty() => text.to_owned(),
+            Some(text) => stdin::append_to(text, context)?,
             None if io::stdin().is_terminal() => {
                 if self.json {
                     return Err(Failure::new(Exit::Usage, "--json needs a PROMPT").into());
                 }
                 return Ok(None);
             }
-            None => read_stdin()?,
+            None => stdin::read_all()?,
         };
         if text.trim().is_empty() {
             return Err(Failure::new(Exit::Usage, "the prompt is empty, expected text").into());
@@ -122,42 +125,36 @@ impl Run {
         let user = json!({"role": "user", "content": text});
         let messages: Vec<Value> = system.chain([user]).collect();
         let request = self.sampling.request(chat::prompt(engine, &messages, text)?);
-        let answer = if self.json {
-            let answer = answer::stream(engine, request, &interrupt, |_| Ok(()))?;
+        let on_text = |text: &str| if self.json { Ok(()) } else { terminal::print_answer(text) };
+        let answer = answer::stream(engine, request, &interrupt, on_text)
+            .map_err(|error| answer::with_context_advice(error, engine.info()))?;
+        if self.json {
             terminal::print_json(&answer::to_json(name, &answer))?;
-            answer
         } else {
-            let answer = answer::stream(engine, request, &interrupt, terminal::print_answer)?;
             terminal::print("\n")?;
+        }
+        if !self.json {
             answer::say_speed(context, &answer.done);
-            answer
-        };
+        }
+        answer::say_cut(context, engine.info(), self.sampling.max_tokens(), &answer.done);
         if answer.done.reason == FinishReason::Cancelled {
+            answer::say_stopped();
             return Err(Failure::silent(Exit::Interrupted).into());
         }
         Ok(())
     }
 }
 
-fn read_stdin() -> anyhow::Result<String> {
-    let mut bytes = Vec::new();
-    io::stdin()
-        .lock()
-        .take(MAX_STDIN_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .context("read the prompt from stdin")?;
-    if bytes.len() as u64 > MAX_STDIN_BYTES {
-        let message = format!(
-            "prompt on stdin: longer than {}, expected less",
-            numbers::bytes(MAX_STDIN_BYTES)
-        );
-        return Err(Failure::new(Exit::Usage, message).into());
+/// Warns of more threads than can run at once: they wait for each other at every step.
+pub(crate) fn warn_of_threads(context: &Context, threads: Option<u16>) {
+    let n_usable = engine::n_cores();
+    if let Some(n_threads) = threads.filter(|&n| usize::from(n) > n_usable) {
+        let label = paint("warning:", Colour::Yellow, &io::stderr());
+        context.note(&format!(
+            "{label} --threads {n_threads}: more than the {n_usable} cores this process may use, \
+             which is slower"
+        ));
     }
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let message = format!("prompt on stdin: byte {at} is not UTF-8, expected UTF-8 text");
-        Failure::new(Exit::Usage, message).into()
-    })
 }
 
 /// With `-v`: what runs, on what.

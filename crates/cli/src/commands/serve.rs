@@ -7,10 +7,12 @@ use anyhow::Context as _;
 use engine::{Engine, EngineOptions};
 
 use crate::commands::Subcommand;
-use crate::commands::run::say_info;
+use crate::commands::run::{say_info, warn_of_threads};
 use crate::context::{Context, Verbosity};
 use crate::exit::{Exit, Failure};
+use crate::interrupt;
 use crate::locate::{self, Missing};
+use crate::numbers;
 use crate::terminal::{self, Colour, paint};
 
 /// Most models of one server: each holds its weights in memory.
@@ -37,7 +39,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     ctx: Option<u32>,
     /// Threads that compute (default: the cores this process may use)
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, short, value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=engine::MAX_THREADS as i64))]
     threads: Option<u16>,
     /// Most answers made at once by each model
     #[arg(long, value_name = "N", default_value = "16",
@@ -63,8 +66,12 @@ impl Subcommand for Serve {
                  everyone who reaches it can use it"
             ));
         }
+        warn_of_threads(context, self.threads);
         let models = self.open_models(context)?;
-        let first = models[0].name.clone();
+        models.iter().for_each(|model| say_served(context, &model.name, &model.engine));
+        let first = &models[0];
+        let chats = first.engine.template().is_some();
+        let advice = advice(&base_url(address), &first.name, chats);
         let mut config = server::Config::new(models);
         config.allowed_origins.extend(self.allow_origin);
         config.allowed_hosts.extend(self.allow_host);
@@ -76,7 +83,7 @@ impl Subcommand for Serve {
             listener.set_nonblocking(true).context("listener")?;
             let listener = tokio::net::TcpListener::from_std(listener).context("listener")?;
             let shutdown = shutdown_signal()?;
-            announce(context, address, &first)?;
+            announce(context, address, &advice)?;
             server::run(listener, config, shutdown).await?;
             context.note("stopped");
             Ok(())
@@ -115,7 +122,7 @@ impl Serve {
             let message = format!("--model: {} given, expected at most {MAX_MODELS}", asked.len());
             return Err(Failure::new(Exit::Usage, message).into());
         }
-        let options = EngineOptions {
+        let mut options = EngineOptions {
             n_threads: self.threads.map(usize::from),
             n_ctx: self.ctx,
             max_sequences: usize::from(self.max_sequences),
@@ -131,6 +138,9 @@ impl Serve {
             }
             let engine =
                 Engine::open(&chosen.path, &options).map_err(|error| chosen.blame(error))?;
+            // The system counts a cache as free until it is used; the next model must not.
+            options.promised_bytes =
+                options.promised_bytes.saturating_add(engine.info().promised_bytes());
             say_info(context, &chosen.name, &engine);
             // A split model is all of its files.
             let digest = chosen.installed.map(|installed| {
@@ -142,23 +152,51 @@ impl Serve {
     }
 }
 
+/// One line for each model that is served.
+fn say_served(context: &Context, name: &str, engine: &Engine) {
+    let info = engine.info();
+    let memory = info.weight_bytes.saturating_add(info.kv_bytes).saturating_add(info.scratch_bytes);
+    let kind = if engine.template().is_some() { "" } else { ", a base model: completions only" };
+    context.note(&format!(
+        "{name}: context {}, {} threads, {} of memory{kind}",
+        info.n_ctx,
+        info.n_threads,
+        numbers::bytes(memory),
+    ));
+}
+
 /// Prints the address, and what to paste to use it.
-fn announce(context: &Context, address: SocketAddr, model: &str) -> anyhow::Result<()> {
-    let base = base_url(address);
-    terminal::print_line(&format!("listening on {base}"))?;
+fn announce(context: &Context, address: SocketAddr, advice: &str) -> anyhow::Result<()> {
+    terminal::print_line(&format!("listening on {}", base_url(address)))?;
     if context.verbosity() == Verbosity::Quiet {
         return Ok(());
     }
-    terminal::print(&format!(
-        r#"
-curl {base}/v1/chat/completions -H 'Content-Type: application/json' -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
-
-python3 -c 'from openai import OpenAI; print(OpenAI(base_url="{base}/v1", api_key="none").chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "Hello"}}]).choices[0].message.content)'
-
-"#
-    ))?;
+    terminal::print(advice)?;
     context.note("Ctrl-C stops the server");
     Ok(())
+}
+
+/// What to paste to ask `model`: a question where it chats, a text to continue where it does not.
+fn advice(base: &str, model: &str, chats: bool) -> String {
+    let (path, data, call, field) = if chats {
+        let data = r#""messages": [{"role": "user", "content": "Hello"}]"#;
+        let arguments = r#"messages=[{"role": "user", "content": "Hello"}]"#;
+        let call = format!(r#"chat.completions.create(model="{model}", {arguments})"#);
+        ("chat/completions", data, call, "message.content")
+    } else {
+        let data = r#""prompt": "Once upon a time", "max_tokens": 64"#;
+        let arguments = r#"prompt="Once upon a time", max_tokens=64"#;
+        let call = format!(r#"completions.create(model="{model}", {arguments})"#);
+        ("completions", data, call, "text")
+    };
+    format!(
+        r#"
+curl {base}/v1/{path} -H 'Content-Type: application/json' -d '{{"model": "{model}", {data}}}'
+
+python3 -c 'from openai import OpenAI; print(OpenAI(base_url="{base}/v1", api_key="none").{call}.choices[0].{field})'
+
+"#
+    )
 }
 
 /// The address to call from this machine: an unspecified one is reached through loopback.
@@ -176,6 +214,7 @@ fn base_url(mut address: SocketAddr) -> String {
 /// Ready at the first Ctrl-C or SIGTERM; from then on a second Ctrl-C ends the process.
 fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     let terminated = terminated()?;
+    interrupt::take_over();
     Ok(async move {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}
@@ -207,6 +246,18 @@ fn terminated() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_base_model_is_asked_for_completions() {
+        let chat = advice("http://h:1", "m", true);
+        assert!(chat.contains("http://h:1/v1/chat/completions") && chat.contains("messages="));
+        let base = advice("http://h:1", "m", false);
+        assert!(base.contains("http://h:1/v1/completions") && !base.contains("messages"), "{base}");
+        let data = base.split('\'').find(|part| part.starts_with('{')).unwrap();
+        let data: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert_eq!((&data["model"], &data["prompt"]), (&"m".into(), &"Once upon a time".into()));
+        assert!(base.contains(r#"completions.create(model="m", prompt="#), "{base}");
+    }
 
     #[test]
     fn the_address_shown_can_be_called() {

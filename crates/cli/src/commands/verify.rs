@@ -35,6 +35,9 @@ impl Subcommand for Verify {
         } else {
             self.names
         };
+        if names.is_empty() {
+            context.note("no models here yet: nothing to verify");
+        }
         let progress = Shown::new(context);
         let mut reports = Vec::new();
         for name in &names {

@@ -96,6 +96,13 @@ impl Outcome {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
+    /// Asserts that the run ended with `code` and `words` somewhere on stderr.
+    #[track_caller]
+    pub(crate) fn says(&self, code: i32, words: &str) {
+        assert_eq!(self.code, Some(code), "stderr: {}", self.stderr);
+        assert!(self.stderr.contains(words), "{words:?} is not in {:?}", self.stderr);
+    }
+
     /// Asserts that the run ended with `code` and one line on stderr that holds every word.
     #[track_caller]
     pub(crate) fn fails(&self, code: i32, words: &[&str]) {

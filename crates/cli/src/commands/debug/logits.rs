@@ -16,7 +16,6 @@ use crate::commands::Subcommand;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::locate::{self, Chosen, Missing};
-use crate::machine;
 use crate::one_sequence::OneSequence;
 
 /// Most ids of one run: bounds the kv cache and the file written.
@@ -41,7 +40,8 @@ pub(crate) struct Logits {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Threads that compute (default: the cores this process may use)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=engine::MAX_THREADS as i64))]
     threads: Option<u16>,
     /// Tokens per pass (default: 64)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -87,7 +87,7 @@ impl Logits {
 /// Loads a model without an engine, with the instruction set of `FREEHOLD_ISA`.
 pub(crate) fn load(chosen: &Chosen, threads: Option<u16>) -> anyhow::Result<Model> {
     let file = gguf::Gguf::open(&chosen.path).map_err(|error| chosen.blame(error))?;
-    let n_threads = threads.map_or_else(machine::n_usable_cores, usize::from);
+    let n_threads = threads.map_or_else(engine::n_cores, usize::from);
     let cpu = Arc::new(Cpu::new(Isa::from_env()?, n_threads));
     Model::load(&file, cpu).map_err(|error| chosen.blame(error))
 }

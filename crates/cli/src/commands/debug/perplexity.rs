@@ -47,7 +47,8 @@ pub(crate) struct Perplexity {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     chunks: Option<u32>,
     /// Threads that compute (default: the cores this process may use)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=engine::MAX_THREADS as i64))]
     threads: Option<u16>,
     /// Print one JSON object
     #[arg(long)]
