@@ -189,11 +189,12 @@ fn advice(base: &str, model: &str, chats: bool) -> String {
         let call = format!(r#"completions.create(model="{model}", {arguments})"#);
         ("completions", data, call, "text")
     };
+    let client = format!(r#"OpenAI(base_url="{base}/v1", api_key="none")"#);
     format!(
         r#"
 curl {base}/v1/{path} -H 'Content-Type: application/json' -d '{{"model": "{model}", {data}}}'
 
-python3 -c 'from openai import OpenAI; print(OpenAI(base_url="{base}/v1", api_key="none").{call}.choices[0].{field})'
+python3 -c 'from openai import OpenAI; print({client}.{call}.choices[0].{field})'
 
 "#
     )
