@@ -78,8 +78,8 @@ fn chat_prompt(
 /// The variables for the template; those that it does not read are refused, since they could have
 /// no effect.
 ///
-/// `reasoning_effort` "none" is no exception, since clients do not send it unasked, and a model that
-/// always reasons would still do so. Where the template has only the older switch
+/// `reasoning_effort` "none" is no exception, since clients do not send it unasked, and a model
+/// that always reasons would still do so. Where the template has only the older switch
 /// `enable_thinking`, it is turned off.
 fn known_kwargs(
     template: &ChatTemplate,

@@ -2,8 +2,8 @@
 //!
 //! Templates were written against Hugging Face's form: `content` a string, `developer` unknown, a
 //! call's `arguments` an object. Fields that no template reads are refused, except those of our
-//! own and other servers' answers, which clients send back as they got them. Whether the model's own
-//! template reads a message's fields is found out where it is rendered.
+//! own and other servers' answers, which clients send back as they got them. Whether the model's
+//! own template reads a message's fields is found out where it is rendered.
 
 use crate::dialects::fields::{Fields, shown, wrong};
 use crate::errors::BadRequest;
@@ -102,8 +102,8 @@ fn take_content(fields: &mut Fields) -> Result<Option<String>, BadRequest> {
         };
         let absent = || BadRequest::field(&format!("{path}.text"), "absent: expected a string");
         texts.push(text.ok_or_else(absent)?);
-        // A hint at what a vendor's paid cache is to keep. This server keeps no prompts, so there is
-        // nothing to honour, and no answer depends on it.
+        // A hint at what a vendor's paid cache is to keep. This server keeps no prompts, so there
+        // is nothing to honour, and no answer depends on it.
         part.accept(&["cache_control"]);
         part.refuse_rest()?;
     }
