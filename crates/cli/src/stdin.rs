@@ -15,7 +15,8 @@ const MAX_STDIN_BYTES: u64 = 16 << 20;
 
 /// How long a pipe beside a PROMPT may stay silent. A program started by another one often
 /// inherits a pipe that nobody writes to and nobody closes; waiting for its end would be for ever.
-const FIRST_BYTE_PATIENCE: Duration = Duration::from_secs(5);
+/// Whoever has a slow producer says `-`.
+const FIRST_BYTE_PATIENCE: Duration = Duration::from_millis(300);
 
 /// All of stdin, as text.
 ///
@@ -67,9 +68,8 @@ pub(crate) fn append_to(prompt: &str, context: &Context) -> anyhow::Result<Strin
         .context("read stdin")?;
     if first.recv_timeout(FIRST_BYTE_PATIENCE).is_err() {
         context.note(&format!(
-            "nothing came on stdin in {} s: going on with PROMPT alone (`freehold run -` waits; \
-             `< /dev/null` saves the wait)",
-            FIRST_BYTE_PATIENCE.as_secs()
+            "nothing came on stdin in {} ms: going on with PROMPT alone (`freehold run -` waits)",
+            FIRST_BYTE_PATIENCE.as_millis()
         ));
         return Ok(prompt.to_owned());
     }
