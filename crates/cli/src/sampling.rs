@@ -18,9 +18,9 @@ pub(crate) struct SamplingArgs {
     /// Leave out tokens less than P times as likely as the likeliest
     #[arg(long, value_name = "P", default_value = "0.05", value_parser = number::<0, 1>)]
     min_p: f32,
-    /// Make tokens already seen less likely (1: off)
-    #[arg(long, value_name = "R", default_value = "1.1", value_parser = positive)]
-    repetition_penalty: f32,
+    /// Make tokens already seen less likely (1: off; default 1.1, and 1 at temperature 0)
+    #[arg(long, value_name = "R", value_parser = positive)]
+    repetition_penalty: Option<f32>,
     /// Same seed, same model, same prompt: same answer (default: drawn, and shown with -v)
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -40,6 +40,8 @@ impl SamplingArgs {
 
     /// The request for `prompt` under these flags.
     pub(crate) fn request(&self, prompt: Vec<u32>) -> Request {
+        // Greedy means greedy, as on the server; otherwise small models repeat themselves.
+        let default_penalty = if self.temperature == 0.0 { 1.0 } else { 1.1 };
         Request {
             prompt,
             max_tokens: self.max_tokens,
@@ -48,7 +50,7 @@ impl SamplingArgs {
                 top_k: self.top_k,
                 top_p: self.top_p,
                 min_p: self.min_p,
-                repetition_penalty: self.repetition_penalty,
+                repetition_penalty: self.repetition_penalty.unwrap_or(default_penalty),
                 seed: self.seed,
                 ..Sampling::default()
             },

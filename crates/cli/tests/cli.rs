@@ -186,7 +186,7 @@ fn the_catalogue_is_listed() {
 
 /// The arguments of a greedy answer of the real model.
 fn ask<'a>(model: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let greedy = ["--temperature", "0", "--repetition-penalty", "1", "--max-tokens", "16"];
+    let greedy = ["--temperature", "0", "--max-tokens", "16"];
     [&["run", "--model", model][..], &greedy, more].concat()
 }
 
