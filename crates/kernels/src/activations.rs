@@ -5,8 +5,10 @@
 //! llama.cpp uses one scale per 256 columns for the K formats; finer scales cost one multiplication
 //! per 32 products and remove most of the error of large single activations.
 //!
-//! Where more is wanted ([`Precision::Bits16`]), what the 8 bits left over is quantised once more
-//! in the same way, so that `x ≈ scale₀ q₀ + scale₁ q₁`, and the product has two terms.
+//! Where more is wanted ([`Precision::Bits16`]) the integers have 16 bits, up to ±32512, and lie in
+//! two planes of 8 bits, `a = 255 · high + low`: both stay within ±127, which is what dot
+//! instructions take without saturation. A product then costs two dot products but unpacks and
+//! scales the weights once.
 //!
 //! A row is quantised by itself, so the batch cannot change it.
 
@@ -21,31 +23,35 @@ pub enum Precision {
     /// 8 bits: one dot product.
     #[default]
     Bits8,
-    /// 8 bits and 8 more for the remainder: two dot products, practically exact.
+    /// 16 bits: two dot products, practically exact.
     Bits16,
 }
 
+/// What the high plane of 16-bit activations counts.
+pub(crate) const RADIX: i32 = 255;
+
 impl Precision {
-    /// Dot products it takes.
-    pub(crate) fn n_terms(self) -> usize {
+    /// The largest quantised activation.
+    pub(crate) fn max(self) -> i32 {
         match self {
-            Precision::Bits8 => 1,
-            Precision::Bits16 => 2,
+            Precision::Bits8 => 127,
+            Precision::Bits16 => 127 * RADIX + 127,
         }
     }
 }
 
-/// Which forms of the input a product reads.
+/// Which form of the input products read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    n_terms: usize,
+    /// None where all weights are floats.
+    precision: Option<Precision>,
 }
 
 impl Needs {
     /// What products of this precision with `weights` need.
     pub fn of(weights: &[&Matrix], precision: Precision) -> Self {
         let quantised = weights.iter().any(|weight| weight.format().is_quantised());
-        Self { n_terms: if quantised { precision.n_terms() } else { 0 } }
+        Self { precision: quantised.then_some(precision) }
     }
 }
 
@@ -56,28 +62,30 @@ pub struct Activations {
     n_tokens: usize,
     n_cols: usize,
     values: Vec<f32>,
-    /// The terms, each `[n_tokens, n_cols / 32]`.
-    terms: [Vec<Sub>; 2],
-    n_terms: usize,
+    /// `[n_tokens, n_cols / 32]`.
+    subs: Vec<Sub>,
+    /// Of `subs`, if they were computed since the values were set.
+    precision: Option<Precision>,
 }
 
-/// 32 quantised columns. `x ≈ scale · q`.
+/// 32 quantised columns: `x ≈ scale · a`.
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(16))]
 pub(crate) struct Sub {
-    pub(crate) q: [[i8; 4]; SUB_LEN / 4],
+    /// The plane of [`Precision::Bits8`], the low and the high one of [`Precision::Bits16`].
+    pub(crate) planes: [[[i8; 4]; SUB_LEN / 4]; 2],
     pub(crate) scale: f32,
-    /// `scale` times the sum of `q`.
+    /// `scale` times the sum of `a`.
     pub(crate) scaled_sum: f32,
-    /// Sums of the first and the second 16 of `q`.
+    /// Sums of the first and the second 16 of `a`.
     pub(crate) sums: [i32; 2],
 }
 
 impl Sub {
-    /// The four bytes of k-group `idx`, as dot instructions take them.
+    /// The four bytes of k-group `idx` of a plane, as dot instructions take them.
     #[inline(always)]
-    pub(crate) fn group(&self, idx: usize) -> i32 {
-        i32::from_le_bytes(self.q[idx].map(|q| q as u8))
+    pub(crate) fn group(&self, plane: usize, idx: usize) -> i32 {
+        i32::from_le_bytes(self.planes[plane][idx].map(|a| a as u8))
     }
 }
 
@@ -91,7 +99,7 @@ impl Activations {
     pub fn set(&mut self, n_tokens: usize, n_cols: usize) -> &mut [f32] {
         self.n_tokens = n_tokens;
         self.n_cols = n_cols;
-        self.n_terms = 0;
+        self.precision = None;
         let len = n_tokens * n_cols;
         if self.values.len() < len {
             self.values.resize(len, 0.0);
@@ -115,105 +123,95 @@ impl Activations {
     pub(crate) fn row(&self, token: usize) -> &[f32] {
         &self.values()[token * self.n_cols..][..self.n_cols]
     }
-    /// Terms that were computed since the values were set.
-    pub(crate) fn n_terms(&self) -> usize {
-        self.n_terms
+    /// How the quantised form was computed, if it was since the values were set.
+    pub(crate) fn precision(&self) -> Option<Precision> {
+        self.precision
     }
-    pub(crate) fn term(&self, term: usize, token: usize) -> &[Sub] {
+    pub(crate) fn subs(&self, token: usize) -> &[Sub] {
         let n_subs = self.n_cols / SUB_LEN;
-        &self.terms[term][token * n_subs..][..n_subs]
+        &self.subs[token * n_subs..][..n_subs]
     }
 }
 
 impl Cpu {
-    /// Computes the forms of `x` that `needs` asks for. To be called after the values are filled.
+    /// Computes the form of `x` that `needs` asks for. To be called after the values are filled.
     ///
     /// # Panics
     /// If quantised columns are asked for and `n_cols` is not a multiple of 32.
     pub fn quantise(&self, x: &mut Activations, needs: Needs) {
-        if needs.n_terms == 0 {
-            return;
-        }
+        let Some(precision) = needs.precision else { return };
         assert!(x.n_cols.is_multiple_of(SUB_LEN), "quantise: {} columns", x.n_cols);
         let n_subs = x.n_cols / SUB_LEN;
         let len = x.n_tokens * n_subs;
-        for term in &mut x.terms[..needs.n_terms] {
-            if term.len() < len {
-                term.resize(len, Sub::default());
-            }
+        if x.subs.len() < len {
+            x.subs.resize(len, Sub::default());
         }
         let (values, isa) = (&x.values[..len * SUB_LEN], self.isa());
-        let row_len = n_subs.max(1);
-        let row = |token: usize| &values[token * n_subs * SUB_LEN..][..n_subs * SUB_LEN];
-        let [first, second] = &mut x.terms;
-        self.for_each_row(&mut first[..len], row_len, SUB_LEN, |token, subs| {
-            isa.dispatch(Quantise { row: row(token), before: None, subs });
+        self.for_each_row(&mut x.subs[..len], n_subs.max(1), SUB_LEN, |token, subs| {
+            let row = &values[token * n_subs * SUB_LEN..][..n_subs * SUB_LEN];
+            isa.dispatch(Quantise { row, precision, subs });
         });
-        if needs.n_terms > 1 {
-            let first = &first[..len];
-            self.for_each_row(&mut second[..len], row_len, SUB_LEN, |token, subs| {
-                let before = Some(&first[token * n_subs..][..n_subs]);
-                isa.dispatch(Quantise { row: row(token), before, subs });
-            });
-        }
-        x.n_terms = needs.n_terms;
+        x.precision = Some(precision);
     }
 }
 
 struct Quantise<'a> {
     row: &'a [f32],
-    /// The term whose remainder is quantised, if this is not the first.
-    before: Option<&'a [Sub]>,
+    precision: Precision,
     subs: &'a mut [Sub],
 }
 
 impl Kernel for Quantise<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        for (idx, (sub, x)) in self.subs.iter_mut().zip(self.row.as_chunks().0).enumerate() {
-            *sub = match self.before {
-                None => quantise_sub(simd, x),
-                Some(before) => quantise_sub(simd, &remainder(x, &before[idx])),
-            };
+        for (sub, x) in self.subs.iter_mut().zip(self.row.as_chunks().0) {
+            *sub = quantise_sub(simd, self.precision, x);
         }
     }
 }
 
-/// `x - scale · q`, rounded once.
 #[inline(always)]
-fn remainder(x: &[f32; SUB_LEN], sub: &Sub) -> [f32; SUB_LEN] {
-    let q = sub.q.as_flattened();
-    let mut rest = [0.0; SUB_LEN];
-    for i in 0..SUB_LEN {
-        rest[i] = f32::from(q[i]).mul_add(-sub.scale, x[i]);
-    }
-    rest
-}
-
-#[inline(always)]
-fn quantise_sub<S: Simd>(simd: S, x: &[f32; SUB_LEN]) -> Sub {
+fn quantise_sub<S: Simd>(simd: S, precision: Precision, x: &[f32; SUB_LEN]) -> Sub {
     let (halves, _) = x.as_chunks::<LANES>();
     let (a, b) = (simd.load(&halves[0]), simd.load(&halves[1]));
     let zero = simd.splat(0.0);
     let abs_a = simd.max(a, simd.sub(zero, a));
     let abs_b = simd.max(b, simd.sub(zero, b));
     let amax = simd.max_lane(simd.max(abs_a, abs_b));
-    // Below this 127 / amax would overflow; such a block is zero for every purpose.
-    let (scale, inverse) = if amax > 1e-30 { (amax / 127.0, 127.0 / amax) } else { (0.0, 0.0) };
-    let mut q = [[0i32; LANES]; 2];
-    simd.store_i(simd.round(simd.mul(a, simd.splat(inverse))), &mut q[0]);
-    simd.store_i(simd.round(simd.mul(b, simd.splat(inverse))), &mut q[1]);
+    let max = precision.max();
+    // Below this max / amax would overflow; such a block is zero for every purpose.
+    let (scale, inverse) =
+        if amax > 1e-30 { (amax / max as f32, max as f32 / amax) } else { (0.0, 0.0) };
+    let mut values = [[0i32; LANES]; 2];
+    simd.store_i(simd.round(simd.mul(a, simd.splat(inverse))), &mut values[0]);
+    simd.store_i(simd.round(simd.mul(b, simd.splat(inverse))), &mut values[1]);
     let mut sub = Sub { scale, ..Sub::default() };
     for half in 0..2 {
         for i in 0..LANES {
             // The clamp matters only for inputs that are not finite.
-            let value = q[half][i].clamp(-127, 127);
+            let value = values[half][i].clamp(-max, max);
             sub.sums[half] += value;
-            sub.q[half * 4 + i / 4][i % 4] = value as i8;
+            let (group, byte) = (half * 4 + i / 4, i % 4);
+            match precision {
+                Precision::Bits8 => sub.planes[0][group][byte] = value as i8,
+                Precision::Bits16 => {
+                    let (low, high) = split(value);
+                    sub.planes[0][group][byte] = low;
+                    sub.planes[1][group][byte] = high;
+                }
+            }
         }
     }
     sub.scaled_sum = scale * (sub.sums[0] + sub.sums[1]) as f32;
     sub
+}
+
+/// `value = RADIX · high + low`, both within ±127 where `value` is within ±32512.
+#[inline(always)]
+pub(crate) fn split(value: i32) -> (i8, i8) {
+    // Shifted to be positive, so that the division rounds down: 32512 = 127 · 255 + 127.
+    let high = (value + 32512) / RADIX - 127;
+    ((value - RADIX * high) as i8, high as i8)
 }
 
 #[cfg(test)]
@@ -221,30 +219,37 @@ mod tests {
     use super::*;
     use crate::Isa;
 
-    const BOTH: Needs = Needs { n_terms: 2 };
+    #[test]
+    fn the_planes_make_up_the_value_and_stay_in_range() {
+        for value in -32512..=32512 {
+            let (low, high) = split(value);
+            assert_eq!(RADIX * i32::from(high) + i32::from(low), value);
+            assert!(low != -128 && high != -128, "{value}");
+        }
+    }
 
     #[test]
-    fn each_term_is_within_half_a_step_of_what_it_stands_for() {
+    fn activations_are_within_half_a_step_of_what_they_stand_for() {
         let n_cols = 96;
         let values: Vec<f32> = (0..2 * n_cols).map(|i| ((i * 37) % 101) as f32 - 50.3).collect();
-        for isa in Isa::available() {
+        for (isa, precision) in Isa::available()
+            .into_iter()
+            .flat_map(|isa| [(isa, Precision::Bits8), (isa, Precision::Bits16)])
+        {
             let cpu = Cpu::new(isa, 2);
             let mut x = Activations::new();
             x.set(2, n_cols).copy_from_slice(&values);
-            cpu.quantise(&mut x, BOTH);
+            cpu.quantise(&mut x, Needs { precision: Some(precision) });
             for (i, value) in values.iter().enumerate() {
-                let (token, col) = (i / n_cols, i % n_cols);
-                let mut rest = *value;
-                for term in 0..2 {
-                    let sub = &x.term(term, token)[col / SUB_LEN];
-                    assert!(
-                        sub.q.as_flattened().iter().map(|q| i32::from(*q)).sum::<i32>()
-                            == sub.sums[0] + sub.sums[1]
-                    );
-                    rest -= f32::from(sub.q.as_flattened()[col % SUB_LEN]) * sub.scale;
-                    assert!(rest.abs() <= sub.scale * 0.5001, "term {term} of {value}: {rest}");
-                }
-                assert!(rest.abs() < 50.8 / 127.0 / 254.0 * 0.51, "{value}: {rest} is left");
+                let sub = &x.subs(i / n_cols)[i % n_cols / SUB_LEN];
+                let planes = sub.planes.map(|plane| plane.as_flattened().to_vec());
+                let a = |i: usize| match precision {
+                    Precision::Bits8 => i32::from(planes[0][i]),
+                    Precision::Bits16 => RADIX * i32::from(planes[1][i]) + i32::from(planes[0][i]),
+                };
+                assert_eq!((0..SUB_LEN).map(a).sum::<i32>(), sub.sums[0] + sub.sums[1]);
+                let rest = value - a(i % n_cols % SUB_LEN) as f32 * sub.scale;
+                assert!(rest.abs() <= sub.scale * 0.51, "{precision:?} of {value}: {rest} is left");
             }
         }
     }
@@ -254,12 +259,12 @@ mod tests {
         for isa in Isa::available() {
             let cpu = Cpu::new(isa, 1);
             for x in [0.0, 1e-40, f32::MIN_POSITIVE, f32::MAX, f32::INFINITY, f32::NAN] {
-                let mut acts = Activations::new();
-                acts.set(1, 32).fill(x);
-                cpu.quantise(&mut acts, BOTH);
-                for term in 0..2 {
-                    let sub = &acts.term(term, 0)[0];
-                    assert!(sub.q.as_flattened().iter().all(|q| *q != -128), "{x}");
+                for precision in [Precision::Bits8, Precision::Bits16] {
+                    let mut acts = Activations::new();
+                    acts.set(1, 32).fill(x);
+                    cpu.quantise(&mut acts, Needs { precision: Some(precision) });
+                    let planes = &acts.subs(0)[0].planes;
+                    assert!(planes.as_flattened().as_flattened().iter().all(|a| *a != -128), "{x}");
                 }
             }
         }

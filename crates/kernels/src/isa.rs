@@ -170,6 +170,7 @@ pub(crate) trait Simd: Copy {
     fn load_u8(self, x: &[u8; LANES]) -> Self::I;
     fn load_i8(self, x: &[u8; LANES]) -> Self::I;
     fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
+    fn sub_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn and_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn or_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn shl_i<const N: u32>(self, v: Self::I) -> Self::I;

@@ -32,7 +32,7 @@
 //! cpu.quantise(&mut x, Needs::of(&[&weight], precision));
 //! let mut out = [0.0; 2];
 //! let (weight, mode) = (&weight, OutMode::Store);
-//! cpu.matmul(&x, &mut [Product { weight, out: &mut out, mode, precision }]);
+//! cpu.matmul(&x, &mut [Product { weight, out: &mut out, mode }]);
 //! assert_eq!(out, [12.0, 34.0]);
 //! # Ok::<(), freehold_kernels::PackError>(())
 //! ```
@@ -72,4 +72,4 @@ pub use pool::N_THREADS_MAX;
 pub use rope::{HeadShape, RopePairing};
 
 /// Version of the arithmetic: two builds with the same number give the same bits.
-pub const NUMERICS_VERSION: u32 = 1;
+pub const NUMERICS_VERSION: u32 = 2;

@@ -4,12 +4,13 @@
 //! token `t`, sub-blocks `s` of 32 columns ascending, `y = 0`:
 //!
 //! ```text
-//! D = Σ (code - zero_point) · q                       exact integers
+//! D = Σ (code - zero_point) · a                       exact integers
 //! y = fma(f32(D), factor[r,s] · scale[t,s], y)        once per sub-block (Q6_K: once per half)
 //! y = fma(scaled_sum[t,s], offset[r,s], y)            formats with an offset only
 //! ```
 //!
-//! With two terms ([`Precision::Bits16`]) the second follows after all sub-blocks of the first.
+//! Activations of 16 bits are two planes of 8 (`a = 255 · high + low`), so `D` is put together from
+//! two exact dot products; its conversion to `f32` is then one more rounding.
 //!
 //! Float formats keep two sums, over even and odd columns: `y_p = fma(w, x, y_p)`, `y = y_0 + y_1`.
 //! Rows are lanes, nothing is summed across lanes, and a row belongs to one task, so neither batch,
@@ -41,8 +42,6 @@ pub struct Product<'a> {
     pub out: &'a mut [f32],
     /// Stored or added.
     pub mode: OutMode,
-    /// How many terms of the activations count; of no effect on float weights.
-    pub precision: Precision,
 }
 
 /// Strips that are worked on together: their weights stay in the first-level cache while the tokens
@@ -62,14 +61,12 @@ impl Cpu {
             let weight = product.weight;
             assert_eq!(weight.n_cols(), x.n_cols(), "matmul: columns of weight and input");
             assert_eq!(product.out.len(), x.n_tokens() * weight.n_rows(), "matmul: output length");
-            let n_terms = product.precision.n_terms();
             assert!(
-                x.n_terms() >= n_terms || !weight.format().is_quantised(),
-                "matmul: {} terms, {n_terms} needed",
-                x.n_terms()
+                x.precision().is_some() || !weight.format().is_quantised(),
+                "matmul: the activations were not quantised"
             );
             let (out, mode) = (SendPtr(product.out.as_mut_ptr()), product.mode);
-            *job = Some(Job { x, weight, out, mode, n_terms, first_group: n_groups });
+            *job = Some(Job { x, weight, out, mode, first_group: n_groups });
             n_groups += weight.n_strips().div_ceil(GROUP);
         }
         let per_task = n_groups.div_ceil(self.n_threads() * N_TASKS_PER_THREAD).max(1);
@@ -100,7 +97,6 @@ struct Job<'a> {
     weight: &'a Matrix,
     out: SendPtr<f32>,
     mode: OutMode,
-    n_terms: usize,
     /// Where its strip groups begin among those of all jobs.
     first_group: usize,
 }
@@ -164,28 +160,37 @@ impl Kernel for Strips<'_> {
 impl Strips<'_> {
     #[inline(always)]
     fn quantised<S: Simd, Q: QuantFormat>(self, simd: S) {
+        match self.job.x.precision() {
+            Some(Precision::Bits16) => self.groups::<S, Q, 2>(simd),
+            _ => self.groups::<S, Q, 1>(simd),
+        }
+    }
+
+    /// `P` is the number of planes of the activations.
+    #[inline(always)]
+    fn groups<S: Simd, Q: QuantFormat, const P: usize>(self, simd: S) {
         let n_tokens = self.job.x.n_tokens();
         let mut first = self.strips.start;
         while first < self.strips.end {
             let last = self.strips.end.min(first + GROUP);
             let mut token = 0;
             while S::WIDE && n_tokens - token >= 4 {
-                self.tiles::<S, Q, 2, 4>(simd, first, last, token);
+                self.tiles::<S, Q, P, 2, 4>(simd, first, last, token);
                 token += 4;
             }
             while n_tokens - token >= 2 {
                 if S::WIDE {
-                    self.tiles::<S, Q, 2, 2>(simd, first, last, token);
+                    self.tiles::<S, Q, P, 2, 2>(simd, first, last, token);
                 } else {
-                    self.tiles::<S, Q, 1, 2>(simd, first, last, token);
+                    self.tiles::<S, Q, P, 1, 2>(simd, first, last, token);
                 }
                 token += 2;
             }
             if token < n_tokens {
                 if S::WIDE {
-                    self.tiles::<S, Q, 4, 1>(simd, first, last, token);
+                    self.tiles::<S, Q, P, 4, 1>(simd, first, last, token);
                 } else {
-                    self.tiles::<S, Q, 1, 1>(simd, first, last, token);
+                    self.tiles::<S, Q, P, 1, 1>(simd, first, last, token);
                 }
             }
             first = last;
@@ -194,7 +199,7 @@ impl Strips<'_> {
 
     /// All strips `first..last` for `M` tokens, `N` strips at a time while there are so many.
     #[inline(always)]
-    fn tiles<S: Simd, Q: QuantFormat, const N: usize, const M: usize>(
+    fn tiles<S: Simd, Q: QuantFormat, const P: usize, const N: usize, const M: usize>(
         &self,
         simd: S,
         first: usize,
@@ -203,19 +208,19 @@ impl Strips<'_> {
     ) {
         let mut strip = first;
         while last - strip >= N {
-            self.tile::<S, Q, N, M>(simd, strip, token);
+            self.tile::<S, Q, P, N, M>(simd, strip, token);
             strip += N;
         }
         if N > 1 {
             while strip < last {
-                self.tile::<S, Q, 1, M>(simd, strip, token);
+                self.tile::<S, Q, P, 1, M>(simd, strip, token);
                 strip += 1;
             }
         }
     }
 
     #[inline(always)]
-    fn tile<S: Simd, Q: QuantFormat, const N: usize, const M: usize>(
+    fn tile<S: Simd, Q: QuantFormat, const P: usize, const N: usize, const M: usize>(
         &self,
         simd: S,
         strip: usize,
@@ -223,11 +228,9 @@ impl Strips<'_> {
     ) {
         let job = self.job;
         let strips: [&[u8]; N] = std::array::from_fn(|n| job.weight.strip(strip + n));
+        let rows: [&[Sub]; M] = std::array::from_fn(|m| job.x.subs(token + m));
         let mut y = [[simd.splat(0.0); M]; N];
-        for term in 0..job.n_terms {
-            let rows = std::array::from_fn(|m| job.x.term(term, token + m));
-            accumulate::<S, Q, N, M>(simd, &strips, &rows, &mut y);
-        }
+        accumulate::<S, Q, P, N, M>(simd, &strips, &rows, &mut y);
         for (n, y) in y.into_iter().enumerate() {
             for (m, y) in y.into_iter().enumerate() {
                 // SAFETY: the strip is one of this task's, the token one of the batch.
@@ -277,9 +280,9 @@ impl Strips<'_> {
     }
 }
 
-/// Adds the products of one term with `N` strips to the results.
+/// Adds the products of all sub-blocks of `N` strips with `M` rows to the results.
 #[inline(always)]
-fn accumulate<S: Simd, Q: QuantFormat, const N: usize, const M: usize>(
+fn accumulate<S: Simd, Q: QuantFormat, const P: usize, const N: usize, const M: usize>(
     simd: S,
     strips: &[&[u8]; N],
     rows: &[&[Sub]; M],
@@ -289,80 +292,123 @@ fn accumulate<S: Simd, Q: QuantFormat, const N: usize, const M: usize>(
     let (scale_area, subs_per_block) = (n_subs * Q::Planes::BYTES, Q::BLOCK_LEN / SUB_LEN);
     for sub_idx in 0..n_subs {
         let x: [&Sub; M] = std::array::from_fn(|m| &rows[m][sub_idx]);
-        let mut d = [[[simd.splat_i(0); 2]; M]; N];
-        start::<S, Q, N, M>(simd, &x, &mut d);
+        let (mut codes, mut packed) = ([&[][..]; N], [&[][..]; N]);
+        let at = scale_area + sub_idx / subs_per_block * Q::SCALE_BYTES;
         for n in 0..N {
-            let codes = &strips[n][sub_idx * Q::Planes::BYTES..][..Q::Planes::BYTES];
-            dots::<S, Q, M, 0>(simd, codes, &x, &mut d[n]);
-            dots::<S, Q, M, 1>(simd, codes, &x, &mut d[n]);
-            dots::<S, Q, M, 2>(simd, codes, &x, &mut d[n]);
-            dots::<S, Q, M, 3>(simd, codes, &x, &mut d[n]);
+            codes[n] = &strips[n][sub_idx * Q::Planes::BYTES..][..Q::Planes::BYTES];
+            packed[n] = &strips[n][at..][..Q::SCALE_BYTES];
         }
-        for n in 0..N {
-            let at = scale_area + sub_idx / subs_per_block * Q::SCALE_BYTES;
-            let packed = &strips[n][at..][..Q::SCALE_BYTES];
-            flush::<S, Q, M>(simd, packed, sub_idx % subs_per_block, &x, &d[n], &mut y[n]);
+        let sub = sub_idx % subs_per_block;
+        if Q::HALVES {
+            let first = dots::<S, Q, P, N, M, true, false>(simd, &codes, &x);
+            flush::<S, Q, P, N, M, 0>(simd, &packed, sub, &x, &first, y);
+            let second = dots::<S, Q, P, N, M, false, true>(simd, &codes, &x);
+            flush::<S, Q, P, N, M, 1>(simd, &packed, sub, &x, &second, y);
+        } else {
+            let both = dots::<S, Q, P, N, M, true, true>(simd, &codes, &x);
+            flush::<S, Q, P, N, M, 0>(simd, &packed, sub, &x, &both, y);
         }
     }
 }
 
-/// Starts the integer sums at minus the zero point's share, so that it costs nothing later.
+/// The integer sums of one sub-block, a plane of the activations apart: of its first 16 columns,
+/// its second, or both.
 #[inline(always)]
-fn start<S: Simd, Q: QuantFormat, const N: usize, const M: usize>(
+fn dots<
+    S: Simd,
+    Q: QuantFormat,
+    const P: usize,
+    const N: usize,
+    const M: usize,
+    const FIRST: bool,
+    const SECOND: bool,
+>(
     simd: S,
+    codes: &[&[u8]; N],
     x: &[&Sub; M],
-    d: &mut [[[S::I; 2]; M]; N],
-) {
+) -> [[[S::I; P]; M]; N] {
+    let mut d = [[[simd.splat_i(0); P]; M]; N];
+    // Started at minus the zero point's share, so that it costs nothing later.
     let zero_point = Q::ZERO_POINT + if Q::Planes::SIGNED { S::I8_OFFSET } else { 0 };
     if zero_point != 0 {
         for m in 0..M {
-            let first = simd.splat_i(-zero_point * x[m].sums[0]);
-            let second = simd.splat_i(-zero_point * x[m].sums[1]);
+            let first = if FIRST { x[m].sums[0] } else { 0 };
+            let second = if SECOND { x[m].sums[1] } else { 0 };
+            let start = simd.splat_i(-zero_point * (first + second));
             for d in d.iter_mut() {
-                d[m] = [first, second];
+                d[m][0] = start;
+            }
+        }
+    }
+    for n in 0..N {
+        k_groups::<S, Q, P, M, 0, FIRST, SECOND>(simd, codes[n], x, &mut d[n]);
+        k_groups::<S, Q, P, M, 1, FIRST, SECOND>(simd, codes[n], x, &mut d[n]);
+        k_groups::<S, Q, P, M, 2, FIRST, SECOND>(simd, codes[n], x, &mut d[n]);
+        k_groups::<S, Q, P, M, 3, FIRST, SECOND>(simd, codes[n], x, &mut d[n]);
+    }
+    d
+}
+
+/// K-groups `J` (of the first half) and `J + 4` (of the second).
+#[inline(always)]
+fn k_groups<
+    S: Simd,
+    Q: QuantFormat,
+    const P: usize,
+    const M: usize,
+    const J: usize,
+    const FIRST: bool,
+    const SECOND: bool,
+>(
+    simd: S,
+    codes: &[u8],
+    x: &[&Sub; M],
+    d: &mut [[S::I; P]; M],
+) {
+    let (first, second) = Q::Planes::pair::<S, J>(simd, codes);
+    for m in 0..M {
+        for p in 0..P {
+            if FIRST {
+                d[m][p] = Q::Planes::dot(simd, d[m][p], first, x[m].group(p, J));
+            }
+            if SECOND {
+                d[m][p] = Q::Planes::dot(simd, d[m][p], second, x[m].group(p, J + 4));
             }
         }
     }
 }
 
-/// K-groups `J` (of the first half) and `J + 4` (of the second).
+/// Scales integer sums and adds them to the results, and the offsets after the last of them.
 #[inline(always)]
-fn dots<S: Simd, Q: QuantFormat, const M: usize, const J: usize>(
+fn flush<
+    S: Simd,
+    Q: QuantFormat,
+    const P: usize,
+    const N: usize,
+    const M: usize,
+    const HALF: usize,
+>(
     simd: S,
-    codes: &[u8],
-    x: &[&Sub; M],
-    d: &mut [[S::I; 2]; M],
-) {
-    let (first, second) = Q::Planes::pair::<S, J>(simd, codes);
-    for m in 0..M {
-        d[m][0] = Q::Planes::dot(simd, d[m][0], first, x[m].group(J));
-        d[m][1] = Q::Planes::dot(simd, d[m][1], second, x[m].group(J + 4));
-    }
-}
-
-/// Scales the integer sums of one sub-block and adds them to the results.
-#[inline(always)]
-fn flush<S: Simd, Q: QuantFormat, const M: usize>(
-    simd: S,
-    packed: &[u8],
+    packed: &[&[u8]; N],
     sub: usize,
     x: &[&Sub; M],
-    d: &[[S::I; 2]; M],
-    y: &mut [S::F; M],
+    d: &[[[S::I; P]; M]; N],
+    y: &mut [[S::F; M]; N],
 ) {
-    let scales = Q::scales(simd, packed, sub);
-    for m in 0..M {
-        let scale = simd.splat(x[m].scale);
-        let first = simd.mul(scales.factor[0], scale);
-        if Q::HALVES {
-            let second = simd.mul(scales.factor[1], scale);
-            y[m] = simd.fma(simd.to_f(d[m][0]), first, y[m]);
-            y[m] = simd.fma(simd.to_f(d[m][1]), second, y[m]);
-        } else {
-            y[m] = simd.fma(simd.to_f(simd.add_i(d[m][0], d[m][1])), first, y[m]);
-        }
-        if Q::HAS_OFFSET {
-            y[m] = simd.fma(simd.splat(x[m].scaled_sum), scales.offset, y[m]);
+    for n in 0..N {
+        let scales = Q::scales(simd, packed[n], sub);
+        for m in 0..M {
+            let mut sum = d[n][m][0];
+            if P == 2 {
+                // 255 · high + low, exact.
+                let high = d[n][m][1];
+                sum = simd.add_i(simd.sub_i(simd.shl_i::<8>(high), high), sum);
+            }
+            let factor = simd.mul(scales.factor[HALF], simd.splat(x[m].scale));
+            y[n][m] = simd.fma(simd.to_f(sum), factor, y[n][m]);
+            if Q::HAS_OFFSET && !(Q::HALVES && HALF == 0) {
+                y[n][m] = simd.fma(simd.splat(x[m].scaled_sum), scales.offset, y[n][m]);
+            }
         }
     }
 }
@@ -399,7 +445,7 @@ mod tests {
                 let mut out = vec![1.0; n_tokens * n_rows];
                 let mode = OutMode::Store;
                 let weight = &weight;
-                cpu.matmul(&acts, &mut [Product { weight, out: &mut out, mode, precision }]);
+                cpu.matmul(&acts, &mut [Product { weight, out: &mut out, mode }]);
                 for (i, (y, expected)) in out.iter().zip(&expected).enumerate() {
                     assert!(
                         y.to_bits() == expected.to_bits(),
@@ -466,7 +512,7 @@ mod tests {
         let mut products: Vec<_> = weights
             .iter()
             .zip(&mut outs)
-            .map(|(weight, out)| Product { weight, out, mode: OutMode::Add, precision })
+            .map(|(weight, out)| Product { weight, out, mode: OutMode::Add })
             .collect();
         cpu.matmul(&acts, &mut products);
         for (((format, _), raw), out) in formats.iter().zip(&raw).zip(&outs) {

@@ -61,13 +61,14 @@ struct Dot<'a> {
 }
 
 /// The scale and the integers of 32 activations.
-pub(crate) fn quantise(x: &[f32]) -> (f32, [i32; SUB_LEN]) {
+pub(crate) fn quantise(precision: Precision, x: &[f32]) -> (f32, [i32; SUB_LEN]) {
     let amax = x.iter().fold(0.0f32, |amax, x| amax.max(x.abs()));
     if amax <= 1e-30 {
         return (0.0, [0; SUB_LEN]);
     }
-    let inverse = 127.0 / amax;
-    (amax / 127.0, std::array::from_fn(|i| (x[i] * inverse).round_ties_even() as i32))
+    let max = precision.max() as f32;
+    let inverse = max / amax;
+    (amax / max, std::array::from_fn(|i| (x[i] * inverse).round_ties_even() as i32))
 }
 
 impl QuantVisitor for Dot<'_> {
@@ -75,16 +76,10 @@ impl QuantVisitor for Dot<'_> {
     fn quantised<Q: QuantFormat>(self) -> f32 {
         let n_subs = Q::BLOCK_LEN / SUB_LEN;
         let mut y = 0.0f32;
-        let mut rest = self.x.to_vec();
-        for _ in 0..self.precision.n_terms() {
-            for (idx, x) in rest.chunks_exact_mut(SUB_LEN).enumerate() {
-                let block = &self.bytes[idx / n_subs * Q::BLOCK_BYTES..][..Q::BLOCK_BYTES];
-                let (scale, q) = quantise(x);
-                y = sub_dot::<Q>(block, idx % n_subs, scale, &q, y);
-                for (x, q) in x.iter_mut().zip(q) {
-                    *x = (q as f32).mul_add(-scale, *x);
-                }
-            }
+        for (idx, x) in self.x.chunks_exact(SUB_LEN).enumerate() {
+            let block = &self.bytes[idx / n_subs * Q::BLOCK_BYTES..][..Q::BLOCK_BYTES];
+            let (scale, a) = quantise(self.precision, x);
+            y = sub_dot::<Q>(block, idx % n_subs, scale, &a, y);
         }
         y
     }
@@ -102,14 +97,14 @@ fn sub_dot<Q: QuantFormat>(
     block: &[u8],
     sub: usize,
     scale: f32,
-    q: &[i32; SUB_LEN],
+    a: &[i32; SUB_LEN],
     mut y: f32,
 ) -> f32 {
     let codes = Q::codes(block, sub).map(|code| {
         let code = if Q::Planes::SIGNED { i32::from(code as i8) } else { i32::from(code) };
         code - Q::ZERO_POINT
     });
-    let dot = |half: usize| (16 * half..16 * half + 16).map(|i| codes[i] * q[i]).sum::<i32>();
+    let dot = |half: usize| (16 * half..16 * half + 16).map(|i| codes[i] * a[i]).sum::<i32>();
     let scales = Q::block_scales(block, sub);
     if Q::HALVES {
         for half in 0..2 {
@@ -119,7 +114,7 @@ fn sub_dot<Q: QuantFormat>(
         y = ((dot(0) + dot(1)) as f32).mul_add(scales.factor[0] * scale, y);
     }
     if Q::HAS_OFFSET {
-        let scaled_sum = scale * q.iter().sum::<i32>() as f32;
+        let scaled_sum = scale * a.iter().sum::<i32>() as f32;
         y = scaled_sum.mul_add(scales.offset, y);
     }
     y

@@ -172,7 +172,6 @@ impl Model {
             weight: &linear.weight,
             out,
             mode: OutMode::Store,
-            precision: PRECISION,
         });
         self.cpu.matmul(x, &mut work);
         for (linear, out) in products {
@@ -188,8 +187,7 @@ impl Model {
             // Nothing stands between the product and the residual: one piece of work does both.
             let weight = &linear.weight;
             self.cpu.quantise(b.activations, Needs::of(&[weight], PRECISION));
-            let work =
-                Product { weight, out: &mut *b.hidden, mode: OutMode::Add, precision: PRECISION };
+            let work = Product { weight, out: &mut *b.hidden, mode: OutMode::Add };
             self.cpu.matmul(b.activations, &mut [work]);
             if let Some(bias) = &linear.bias {
                 self.cpu.add_bias(b.hidden, bias);
@@ -221,8 +219,7 @@ impl Model {
         self.cpu.rms_norm(b.output_rows, &self.weights.output_norm, rms_eps, x);
         let weight = self.weights.output.as_ref().unwrap_or(&self.weights.token_embd);
         self.cpu.quantise(b.activations, Needs::of(&[weight], PRECISION));
-        let work =
-            Product { weight, out: &mut *b.logits, mode: OutMode::Store, precision: PRECISION };
+        let work = Product { weight, out: &mut *b.logits, mode: OutMode::Store };
         self.cpu.matmul(b.activations, &mut [work]);
         if let Some(cap) = self.config.logit_soft_cap {
             self.cpu.soft_cap(b.logits, cap);

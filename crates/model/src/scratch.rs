@@ -125,9 +125,9 @@ fn lens(config: &Config, n_tokens: usize, n_outputs: usize) -> [usize; 13] {
     ]
 }
 
-/// Bytes that 32 columns of activations take: as f32, and quantised in two terms with scales and
+/// Bytes that 32 columns of activations take: as f32, and quantised in two planes with scales and
 /// sums.
-const ACTIVATION_BYTES_PER_32: usize = 128 + 2 * 48;
+const ACTIVATION_BYTES_PER_32: usize = 128 + 80;
 
 /// Bytes of a [`Scratch`] that has served such a batch.
 pub(crate) fn n_bytes(config: &Config, n_tokens: usize, n_outputs: usize) -> u64 {

@@ -162,6 +162,10 @@ impl Simd for Avx2 {
         op!([_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])])
     }
     #[inline(always)]
+    fn sub_i(self, a: I, b: I) -> I {
+        op!([_mm256_sub_epi32(a[0], b[0]), _mm256_sub_epi32(a[1], b[1])])
+    }
+    #[inline(always)]
     fn and_i(self, a: I, b: I) -> I {
         op!([_mm256_and_si256(a[0], b[0]), _mm256_and_si256(a[1], b[1])])
     }

@@ -138,6 +138,10 @@ impl Simd for Avx512 {
         op!(_mm512_add_epi32(a, b))
     }
     #[inline(always)]
+    fn sub_i(self, a: __m512i, b: __m512i) -> __m512i {
+        op!(_mm512_sub_epi32(a, b))
+    }
+    #[inline(always)]
     fn and_i(self, a: __m512i, b: __m512i) -> __m512i {
         op!(_mm512_and_si512(a, b))
     }

@@ -125,6 +125,10 @@ impl Simd for Portable {
         zip(&a, &b, i32::wrapping_add)
     }
     #[inline(always)]
+    fn sub_i(self, a: Self::I, b: Self::I) -> Self::I {
+        zip(&a, &b, i32::wrapping_sub)
+    }
+    #[inline(always)]
     fn and_i(self, a: Self::I, b: Self::I) -> Self::I {
         zip(&a, &b, |a, b| a & b)
     }
