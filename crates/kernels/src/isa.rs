@@ -137,11 +137,19 @@ pub(crate) trait Simd: Copy {
     type F: Copy;
     type I: Copy;
     type B: Copy;
+    /// Dot products under way, 16 rows: as `I`, or in 16 bits where the CPU has no 4-byte dot.
+    type D: Copy;
 
     /// Whether there are 32 vector registers of full width: chooses the register tile.
     const WIDE: bool;
-    /// What [`Simd::dot_i8`] adds to each signed weight code.
+    /// What [`Simd::raise`] adds to each signed weight code.
     const I8_OFFSET: i32;
+    /// Whether `D` has 16 bits: then only so many dots may be added as cannot overflow.
+    const NARROW: bool;
+
+    /// Runs a kernel as a function of its own, compiled for this instruction set: where inlining
+    /// would copy one body into many.
+    fn call<K: Kernel>(self, kernel: K);
 
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &[f32; LANES]) -> Self::F;
@@ -190,12 +198,19 @@ pub(crate) trait Simd: Copy {
     /// As [`Simd::shr_b`], to the left.
     fn shl_b<const N: u32>(self, v: Self::B) -> Self::B;
 
-    /// Adds to each row's lane the dot product of its 4 unsigned codes (at most 63) with the 4
-    /// signed bytes of `a`.
-    fn dot_u6(self, acc: Self::I, w: Self::B, a: i32) -> Self::I;
-    /// Adds the dot product of 4 signed codes, each raised by [`Simd::I8_OFFSET`], with the 4
-    /// signed bytes of `a`, none of them -128.
-    fn dot_i8(self, acc: Self::I, w: Self::B, a: i32) -> Self::I;
+    fn store_b(self, v: Self::B, out: &mut [u8; 64]);
+
+    /// Signed codes as [`Simd::dot_signed`] takes them, each raised by [`Simd::I8_OFFSET`].
+    fn raise(self, w: Self::B) -> Self::B;
+    /// The start of a chain of dots that will be added to `acc`.
+    fn start(self, acc: Self::I) -> Self::D;
+    /// Adds to each row's lane the dot product of its 4 unsigned codes with the 4 signed bytes of
+    /// `a`, none of them -128. Codes are at most 63.
+    fn dot(self, d: Self::D, w: Self::B, a: i32) -> Self::D;
+    /// As [`Simd::dot`], of signed codes that went through [`Simd::raise`].
+    fn dot_signed(self, d: Self::D, w: Self::B, a: i32) -> Self::D;
+    /// `acc` and the chain that was started with it.
+    fn finish(self, acc: Self::I, d: Self::D) -> Self::I;
 
     /// Sum of the lanes, as a fixed tree: lane i with lane i + 8, then + 4, + 2, + 1.
     #[inline(always)]

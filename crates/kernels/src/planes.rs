@@ -26,6 +26,8 @@ pub(crate) trait Planes {
     const BYTES: usize;
     /// Whether codes are signed bytes.
     const SIGNED: bool;
+    /// The largest magnitude of a code.
+    const MAX_CODE: i32;
 
     /// Lays out `codes` in `out`, `BYTES` long.
     fn put(codes: &Codes, out: &mut [u8]);
@@ -33,10 +35,16 @@ pub(crate) trait Planes {
     fn get(bytes: &[u8], row: usize) -> [u8; SUB_LEN];
     /// K-groups `J` and `J + 4` (`J` < 4) of a laid out sub-block of at least `BYTES` bytes.
     fn pair<S: Simd, const J: usize>(simd: S, bytes: &[u8]) -> (S::B, S::B);
-    /// Adds the dot products of one k-group.
-    #[inline(always)]
-    fn dot<S: Simd>(simd: S, acc: S::I, w: S::B, a: i32) -> S::I {
-        if Self::SIGNED { simd.dot_i8(acc, w, a) } else { simd.dot_u6(acc, w, a) }
+}
+
+/// How many k-groups of such codes can be added up in 16 bits: each adds two products with bytes of
+/// magnitude up to 127.
+pub(crate) const fn chain_len(max_code: i32) -> usize {
+    match i16::MAX as i32 / (2 * 127 * max_code) {
+        8.. => 8,
+        4..8 => 4,
+        2..4 => 2,
+        _ => 1,
     }
 }
 
@@ -57,6 +65,7 @@ pub(crate) struct N4;
 impl Planes for N4 {
     const BYTES: usize = 256;
     const SIGNED: bool = false;
+    const MAX_CODE: i32 = 15;
 
     fn put(codes: &Codes, out: &mut [u8]) {
         out[..Self::BYTES].fill(0);
@@ -87,6 +96,7 @@ pub(crate) struct N4B1;
 impl Planes for N4B1 {
     const BYTES: usize = 256 + 64;
     const SIGNED: bool = false;
+    const MAX_CODE: i32 = 31;
 
     fn put(codes: &Codes, out: &mut [u8]) {
         N4::put(codes, out);
@@ -128,6 +138,7 @@ pub(crate) struct N4B2;
 impl Planes for N4B2 {
     const BYTES: usize = 256 + 128;
     const SIGNED: bool = false;
+    const MAX_CODE: i32 = 63;
 
     fn put(codes: &Codes, out: &mut [u8]) {
         N4::put(codes, out);
@@ -169,6 +180,7 @@ pub(crate) struct B8;
 impl Planes for B8 {
     const BYTES: usize = 512;
     const SIGNED: bool = true;
+    const MAX_CODE: i32 = 128;
 
     fn put(codes: &Codes, out: &mut [u8]) {
         for (row, codes) in codes.iter().enumerate() {

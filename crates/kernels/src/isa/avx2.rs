@@ -47,9 +47,16 @@ impl Simd for Avx2 {
     type F = F;
     type I = I;
     type B = I;
+    type D = I;
 
     const WIDE: bool = false;
     const I8_OFFSET: i32 = 0;
+    const NARROW: bool = true;
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) {
+        self.enter(kernel);
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> F {
@@ -225,26 +232,46 @@ impl Simd for Avx2 {
             [_mm256_sll_epi16(v[0], n), _mm256_sll_epi16(v[1], n)]
         })
     }
-    /// Two products of a code up to 63 and a byte of magnitude up to 127 add to at most 16,002.
     #[inline(always)]
-    fn dot_u6(self, acc: I, w: I, a: i32) -> I {
+    fn store_b(self, v: I, out: &mut [u8; 64]) {
+        op!({
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), v[0]);
+            _mm256_storeu_si256(out.as_mut_ptr().add(32).cast(), v[1]);
+        })
+    }
+    #[inline(always)]
+    fn raise(self, w: I) -> I {
+        w
+    }
+    #[inline(always)]
+    fn start(self, _acc: I) -> I {
+        self.splat_i(0)
+    }
+    /// Two products of a code up to 63 and a byte of magnitude up to 127 add to at most 16,002;
+    /// how many such sums fit is `planes::chain_len`.
+    #[inline(always)]
+    fn dot(self, d: I, w: I, a: i32) -> I {
         op!({
             let a = _mm256_set1_epi32(a);
-            let ones = _mm256_set1_epi16(1);
-            let lo = _mm256_madd_epi16(_mm256_maddubs_epi16(w[0], a), ones);
-            let hi = _mm256_madd_epi16(_mm256_maddubs_epi16(w[1], a), ones);
-            [_mm256_add_epi32(acc[0], lo), _mm256_add_epi32(acc[1], hi)]
+            let (lo, hi) = (_mm256_maddubs_epi16(w[0], a), _mm256_maddubs_epi16(w[1], a));
+            [_mm256_add_epi16(d[0], lo), _mm256_add_epi16(d[1], hi)]
         })
     }
     /// The sign of each code moves to the activation; two products of 128 and 127 add to 32,512.
     #[inline(always)]
-    fn dot_i8(self, acc: I, w: I, a: i32) -> I {
+    fn dot_signed(self, d: I, w: I, a: i32) -> I {
         op!({
             let a = _mm256_set1_epi32(a);
-            let ones = _mm256_set1_epi16(1);
             let lo = _mm256_maddubs_epi16(_mm256_abs_epi8(w[0]), _mm256_sign_epi8(a, w[0]));
             let hi = _mm256_maddubs_epi16(_mm256_abs_epi8(w[1]), _mm256_sign_epi8(a, w[1]));
-            let (lo, hi) = (_mm256_madd_epi16(lo, ones), _mm256_madd_epi16(hi, ones));
+            [_mm256_add_epi16(d[0], lo), _mm256_add_epi16(d[1], hi)]
+        })
+    }
+    #[inline(always)]
+    fn finish(self, acc: I, d: I) -> I {
+        op!({
+            let ones = _mm256_set1_epi16(1);
+            let (lo, hi) = (_mm256_madd_epi16(d[0], ones), _mm256_madd_epi16(d[1], ones));
             [_mm256_add_epi32(acc[0], lo), _mm256_add_epi32(acc[1], hi)]
         })
     }

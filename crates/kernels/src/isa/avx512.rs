@@ -46,10 +46,17 @@ impl Simd for Avx512 {
     type F = __m512;
     type I = __m512i;
     type B = __m512i;
+    type D = __m512i;
 
     const WIDE: bool = true;
     // `vpdpbusd` wants unsigned codes, so the sign bit is flipped, which adds 128.
     const I8_OFFSET: i32 = 128;
+    const NARROW: bool = false;
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) {
+        self.enter(kernel);
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -190,14 +197,27 @@ impl Simd for Avx512 {
         op!(_mm512_slli_epi16::<N>(v))
     }
     #[inline(always)]
-    fn dot_u6(self, acc: __m512i, w: __m512i, a: i32) -> __m512i {
-        op!(_mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(a)))
+    fn store_b(self, v: __m512i, out: &mut [u8; 64]) {
+        op!(_mm512_storeu_si512(out.as_mut_ptr().cast(), v))
     }
     #[inline(always)]
-    fn dot_i8(self, acc: __m512i, w: __m512i, a: i32) -> __m512i {
-        op!({
-            let unsigned = _mm512_xor_si512(w, _mm512_set1_epi8(-128));
-            _mm512_dpbusd_epi32(acc, unsigned, _mm512_set1_epi32(a))
-        })
+    fn raise(self, w: __m512i) -> __m512i {
+        op!(_mm512_xor_si512(w, _mm512_set1_epi8(-128)))
+    }
+    #[inline(always)]
+    fn start(self, acc: __m512i) -> __m512i {
+        acc
+    }
+    #[inline(always)]
+    fn dot(self, d: __m512i, w: __m512i, a: i32) -> __m512i {
+        op!(_mm512_dpbusd_epi32(d, w, _mm512_set1_epi32(a)))
+    }
+    #[inline(always)]
+    fn dot_signed(self, d: __m512i, w: __m512i, a: i32) -> __m512i {
+        self.dot(d, w, a)
+    }
+    #[inline(always)]
+    fn finish(self, _acc: __m512i, d: __m512i) -> __m512i {
+        d
     }
 }

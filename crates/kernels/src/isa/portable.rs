@@ -1,6 +1,6 @@
 //! Plain Rust twin of every vector operation: the definition the other instruction sets must equal.
 
-use super::{LANES, Simd};
+use super::{Kernel, LANES, Simd};
 
 /// Needs nothing of the CPU.
 #[derive(Clone, Copy)]
@@ -32,9 +32,16 @@ impl Simd for Portable {
     type F = [f32; LANES];
     type I = [i32; LANES];
     type B = [u8; 64];
+    type D = [i32; LANES];
 
     const WIDE: bool = false;
-    const I8_OFFSET: i32 = 0;
+    const I8_OFFSET: i32 = 128;
+    const NARROW: bool = false;
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) {
+        kernel.run(self);
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -183,24 +190,34 @@ impl Simd for Portable {
         pairs(v, |x| x << N)
     }
     #[inline(always)]
-    fn dot_u6(self, mut acc: Self::I, w: Self::B, a: i32) -> Self::I {
-        let a = a.to_le_bytes();
-        for row in 0..LANES {
-            for i in 0..4 {
-                acc[row] += i32::from(w[row * 4 + i]) * i32::from(a[i] as i8);
-            }
-        }
+    fn store_b(self, v: Self::B, out: &mut [u8; 64]) {
+        *out = v;
+    }
+    #[inline(always)]
+    fn raise(self, w: Self::B) -> Self::B {
+        w.map(|w| w ^ 0x80)
+    }
+    #[inline(always)]
+    fn start(self, acc: Self::I) -> Self::D {
         acc
     }
     #[inline(always)]
-    fn dot_i8(self, mut acc: Self::I, w: Self::B, a: i32) -> Self::I {
+    fn dot(self, mut d: Self::D, w: Self::B, a: i32) -> Self::D {
         let a = a.to_le_bytes();
         for row in 0..LANES {
             for i in 0..4 {
-                acc[row] += i32::from(w[row * 4 + i] as i8) * i32::from(a[i] as i8);
+                d[row] += i32::from(w[row * 4 + i]) * i32::from(a[i] as i8);
             }
         }
-        acc
+        d
+    }
+    #[inline(always)]
+    fn dot_signed(self, d: Self::D, w: Self::B, a: i32) -> Self::D {
+        self.dot(d, w, a)
+    }
+    #[inline(always)]
+    fn finish(self, _acc: Self::I, d: Self::D) -> Self::I {
+        d
     }
 }
 

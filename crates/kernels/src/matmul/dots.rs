@@ -1,0 +1,180 @@
+//! The arithmetic of one sub-block, which all quantised products share: integer dots, then scales.
+
+use std::marker::PhantomData;
+
+use crate::activations::Sub;
+use crate::format::QuantFormat;
+use crate::isa::Simd;
+use crate::planes::{Planes, chain_len};
+
+/// K-groups of a sub-block.
+pub(super) const N_GROUPS: usize = 8;
+
+/// What the arithmetic must know of a format, its codes and scales being unpacked.
+pub(super) trait Scheme {
+    /// Whether scales change every 16 columns.
+    const HALVES: bool;
+    /// Whether weights have an offset beside the scale.
+    const HAS_OFFSET: bool;
+    /// Whether codes went through [`Simd::raise`].
+    const SIGNED: bool;
+    /// How many k-groups can be added in 16 bits.
+    const CHAIN: usize;
+}
+
+/// The scheme of a format.
+pub(super) struct Of<Q>(PhantomData<Q>);
+
+impl<Q: QuantFormat> Scheme for Of<Q> {
+    const HALVES: bool = Q::HALVES;
+    const HAS_OFFSET: bool = Q::HAS_OFFSET;
+    const SIGNED: bool = Q::Planes::SIGNED;
+    const CHAIN: usize = chain_len(Q::Planes::MAX_CODE);
+}
+
+/// What dots subtract from each code of a format.
+#[inline(always)]
+pub(super) fn zero_point<S: Simd, Q: QuantFormat>() -> i32 {
+    Q::ZERO_POINT + if Q::Planes::SIGNED { S::I8_OFFSET } else { 0 }
+}
+
+/// The codes of a sub-block of a strip: in registers, or unpacked to memory.
+pub(super) trait Codes<S: Simd> {
+    /// The vector of one k-group.
+    fn group(&self, simd: S, idx: usize) -> S::B;
+}
+
+impl<S: Simd> Codes<S> for [S::B; N_GROUPS] {
+    #[inline(always)]
+    fn group(&self, _simd: S, idx: usize) -> S::B {
+        self[idx]
+    }
+}
+
+/// Codes in memory, one byte each, raised where they are signed.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Unpacked(pub(super) [[u8; 64]; N_GROUPS]);
+
+impl<S: Simd> Codes<S> for Unpacked {
+    #[inline(always)]
+    fn group(&self, simd: S, idx: usize) -> S::B {
+        simd.load_b(&self.0[idx])
+    }
+}
+
+/// One sub-block of `N` strips and `M` tokens.
+pub(super) struct SubBlock<'a, C, const N: usize, const M: usize> {
+    pub(super) codes: [&'a C; N],
+    pub(super) x: [&'a Sub; M],
+    pub(super) zero_point: i32,
+    pub(super) n_planes: usize,
+}
+
+impl<C, const N: usize, const M: usize> SubBlock<'_, C, N, M> {
+    /// The integer sums of k-groups `FIRST..LAST` (a half, or all).
+    #[inline(always)]
+    pub(super) fn sums<S: Simd, K: Scheme, const FIRST: usize, const LAST: usize>(
+        &self,
+        simd: S,
+    ) -> [[S::I; M]; N]
+    where
+        C: Codes<S>,
+    {
+        let mut d = [[simd.splat_i(0); M]; N];
+        if self.n_planes == 2 {
+            self.add_dots::<S, K, FIRST, LAST>(simd, 1, &mut d);
+        }
+        for m in 0..M {
+            let start = match self.zero_point {
+                0 => simd.splat_i(0),
+                zero_point => {
+                    let first = if FIRST == 0 { self.x[m].sums[0] } else { 0 };
+                    let second = if LAST == N_GROUPS { self.x[m].sums[1] } else { 0 };
+                    simd.splat_i(-zero_point * (first + second))
+                }
+            };
+            for d in &mut d {
+                d[m] = if self.n_planes == 2 {
+                    // What the high plane counts, 255, times its sum.
+                    simd.add_i(simd.sub_i(simd.shl_i::<8>(d[m]), d[m]), start)
+                } else {
+                    start
+                };
+            }
+        }
+        self.add_dots::<S, K, FIRST, LAST>(simd, 0, &mut d);
+        d
+    }
+
+    /// Adds the dot products with one plane of the activations.
+    #[inline(always)]
+    fn add_dots<S: Simd, K: Scheme, const FIRST: usize, const LAST: usize>(
+        &self,
+        simd: S,
+        plane: usize,
+        d: &mut [[S::I; M]; N],
+    ) where
+        C: Codes<S>,
+    {
+        let chain = if S::NARROW { K::CHAIN } else { N_GROUPS };
+        let mut chains = [[simd.start(d[0][0]); M]; N];
+        for idx in FIRST..LAST {
+            if (idx - FIRST) % chain == 0 {
+                for n in 0..N {
+                    for m in 0..M {
+                        chains[n][m] = simd.start(d[n][m]);
+                    }
+                }
+            }
+            let mut w = [self.codes[0].group(simd, idx); N];
+            for n in 1..N {
+                w[n] = self.codes[n].group(simd, idx);
+            }
+            for m in 0..M {
+                let a = self.x[m].group(plane, idx);
+                for n in 0..N {
+                    chains[n][m] = if K::SIGNED {
+                        simd.dot_signed(chains[n][m], w[n], a)
+                    } else {
+                        simd.dot(chains[n][m], w[n], a)
+                    };
+                }
+            }
+            if (idx + 1 - FIRST) % chain == 0 || idx + 1 == LAST {
+                for n in 0..N {
+                    for m in 0..M {
+                        d[n][m] = simd.finish(d[n][m], chains[n][m]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Scales integer sums and adds them to the results.
+    #[inline(always)]
+    pub(super) fn scale<S: Simd>(
+        &self,
+        simd: S,
+        factor: [S::F; N],
+        d: &[[S::I; M]; N],
+        y: &mut [[S::F; M]; N],
+    ) {
+        for n in 0..N {
+            for m in 0..M {
+                let factor = simd.mul(factor[n], simd.splat(self.x[m].scale));
+                y[n][m] = simd.fma(simd.to_f(d[n][m]), factor, y[n][m]);
+            }
+        }
+    }
+
+    /// Adds the offsets of a sub-block, after all of its sums.
+    #[inline(always)]
+    pub(super) fn offset<S: Simd>(&self, simd: S, offset: [S::F; N], y: &mut [[S::F; M]; N]) {
+        for n in 0..N {
+            for m in 0..M {
+                y[n][m] = simd.fma(simd.splat(self.x[m].scaled_sum), offset[n], y[n][m]);
+            }
+        }
+    }
+}

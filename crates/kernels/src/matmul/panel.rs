@@ -1,0 +1,278 @@
+//! Many tokens: a panel of weights is unpacked once and meets all tokens.
+//!
+//! ```text
+//! for each panel of 32 rows                       a thread's share
+//!   for each 256 tokens                           results in a scratch of 32 KiB
+//!     for each 256 columns: unpack the panel      8 KiB of codes, first-level cache
+//!       for each tile of tokens: dots, scales     in registers
+//!     write the results
+//! ```
+//!
+//! Formats differ only in how they unpack: the tile is compiled once per [`Scheme`].
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use super::Strips;
+use super::dots::{Of, Scheme, SubBlock, Unpacked, zero_point};
+use super::small::unpack;
+use crate::activations::{Activations, Precision};
+use crate::format::QuantFormat;
+use crate::isa::{Kernel, LANES, Simd};
+use crate::planes::{Planes, SUB_LEN};
+
+/// With fewer tokens unpacking in registers is faster than through memory.
+pub(super) const N_TOKENS_MIN: usize = 5;
+/// Strips of a panel.
+const N_STRIPS: usize = 2;
+/// Sub-blocks of a panel: 256 columns, so that codes and scales stay in the first-level cache.
+const N_SUBS: usize = 8;
+/// Tokens whose results are kept while the columns pass by.
+const N_TOKENS: usize = 256;
+
+/// 16 values, one for each row of a strip.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Lanes([f32; LANES]);
+
+/// The results of one token.
+type Rows = [Lanes; N_STRIPS];
+
+/// An unpacked panel.
+struct Panel {
+    n_subs: usize,
+    codes: [[Unpacked; N_STRIPS]; N_SUBS],
+    /// Of the first and the second half of a sub-block.
+    factor: [[Rows; 2]; N_SUBS],
+    offset: [Rows; N_SUBS],
+}
+
+impl Panel {
+    const EMPTY: Self = Self {
+        n_subs: 0,
+        codes: [[Unpacked([[0; 64]; 8]); N_STRIPS]; N_SUBS],
+        factor: [[[Lanes([0.0; LANES]); N_STRIPS]; 2]; N_SUBS],
+        offset: [[Lanes([0.0; LANES]); N_STRIPS]; N_SUBS],
+    };
+
+    /// Unpacks `subs` of strip `n`; `n_subs` is the whole width of the matrix.
+    #[inline(always)]
+    fn fill<S: Simd, Q: QuantFormat>(
+        &mut self,
+        simd: S,
+        n: usize,
+        strip: &[u8],
+        subs: Range<usize>,
+    ) {
+        let n_subs = strip.len() / (Q::Planes::BYTES + Q::SCALE_BYTES * SUB_LEN / Q::BLOCK_LEN);
+        let subs_per_block = Q::BLOCK_LEN / SUB_LEN;
+        let scale_area = n_subs * Q::Planes::BYTES;
+        self.n_subs = subs.len();
+        for (idx, sub_idx) in subs.enumerate() {
+            let codes = unpack::<S, Q>(simd, &strip[sub_idx * Q::Planes::BYTES..]);
+            for (codes, out) in codes.into_iter().zip(&mut self.codes[idx][n].0) {
+                simd.store_b(codes, out);
+            }
+            let at = scale_area + sub_idx / subs_per_block * Q::SCALE_BYTES;
+            let packed = &strip[at..][..Q::SCALE_BYTES];
+            let scales = Q::scales(simd, packed, sub_idx % subs_per_block);
+            simd.store(scales.factor[0], &mut self.factor[idx][0][n].0);
+            if Q::HALVES {
+                simd.store(scales.factor[1], &mut self.factor[idx][1][n].0);
+            }
+            if Q::HAS_OFFSET {
+                simd.store(scales.offset, &mut self.offset[idx][n].0);
+            }
+        }
+    }
+}
+
+impl Strips<'_> {
+    #[inline(always)]
+    pub(super) fn panels<S: Simd, Q: QuantFormat>(self, simd: S) {
+        let job = self.job;
+        let (n_tokens, n_subs) = (job.x.n_tokens(), job.x.n_cols() / SUB_LEN);
+        let mut panel = Panel::EMPTY;
+        let mut results = [[Lanes([0.0; LANES]); N_STRIPS]; N_TOKENS];
+        for strip in self.strips.clone().step_by(N_STRIPS) {
+            let strips = strip..(strip + N_STRIPS).min(self.strips.end);
+            for first in (0..n_tokens).step_by(N_TOKENS) {
+                let tokens = first..(first + N_TOKENS).min(n_tokens);
+                let y = &mut results[..tokens.len()];
+                y.fill([Lanes([0.0; LANES]); N_STRIPS]);
+                for sub in (0..n_subs).step_by(N_SUBS) {
+                    let subs = sub..(sub + N_SUBS).min(n_subs);
+                    for (n, strip) in strips.clone().enumerate() {
+                        panel.fill::<S, Q>(simd, n, job.weight.strip(strip), subs.clone());
+                    }
+                    let zero_point = zero_point::<S, Q>();
+                    multiply::<S, Q>(
+                        simd,
+                        Operands {
+                            panel: &panel,
+                            x: job.x,
+                            tokens: tokens.clone(),
+                            first_sub: sub,
+                            zero_point,
+                            y,
+                        },
+                    );
+                }
+                for (token, y) in tokens.zip(&results) {
+                    for (strip, y) in strips.clone().zip(y) {
+                        // SAFETY: the strip is one of this task's, the token one of the batch.
+                        unsafe { job.write(simd, strip, token, simd.load(&y.0)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Chooses the scheme of a format. `NARROW` sets compile more of them, the others only what differs.
+#[inline(always)]
+fn multiply<S: Simd, Q: QuantFormat>(simd: S, operands: Operands<'_>) {
+    let chain = if S::NARROW { Of::<Q>::CHAIN } else { 8 };
+    let signed = S::NARROW && Q::Planes::SIGNED;
+    macro_rules! choose {
+        ($(($halves:literal, $offset:literal, $signed:literal, $chain:literal),)*) => {
+            match (Q::HALVES, Q::HAS_OFFSET, signed, chain) {
+                $(($halves, $offset, $signed, $chain) => {
+                    type K = Kind<$halves, $offset, $signed, $chain>;
+                    simd.call(Tiles::<K> { operands, kind: PhantomData });
+                })*
+                _ => unreachable!("no scheme for this format"),
+            }
+        };
+    }
+    choose! {
+        (false, false, false, 8),
+        (false, true, false, 8),
+        (true, false, false, 8),
+        (true, true, false, 8),
+        (false, false, false, 4),
+        (false, true, false, 4),
+        (true, false, false, 2),
+        (false, false, true, 1),
+    }
+}
+
+/// A scheme by its properties.
+struct Kind<const HALVES: bool, const HAS_OFFSET: bool, const SIGNED: bool, const CHAIN: usize>;
+
+impl<const HALVES: bool, const HAS_OFFSET: bool, const SIGNED: bool, const CHAIN: usize> Scheme
+    for Kind<HALVES, HAS_OFFSET, SIGNED, CHAIN>
+{
+    const HALVES: bool = HALVES;
+    const HAS_OFFSET: bool = HAS_OFFSET;
+    const SIGNED: bool = SIGNED;
+    const CHAIN: usize = CHAIN;
+}
+
+/// A panel, the tokens it meets and their results so far.
+struct Operands<'a> {
+    panel: &'a Panel,
+    x: &'a Activations,
+    tokens: Range<usize>,
+    /// The sub-block of the activations that meets the panel's first.
+    first_sub: usize,
+    zero_point: i32,
+    /// One for each of `tokens`.
+    y: &'a mut [Rows],
+}
+
+struct Tiles<'a, K> {
+    operands: Operands<'a>,
+    kind: PhantomData<K>,
+}
+
+impl<K: Scheme> Kernel for Tiles<'_, K> {
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        // Tiles of nearly equal size: their number is what costs.
+        let n_max = if S::WIDE { 6 } else { 3 };
+        let mut done = 0;
+        let n_tokens = self.operands.tokens.len();
+        let mut n_tiles = n_tokens.div_ceil(n_max);
+        while done < n_tokens {
+            let len = (n_tokens - done).div_ceil(n_tiles);
+            match (S::WIDE, len) {
+                (true, 6) => self.strips::<S, 6>(simd, done),
+                (true, 5) => self.strips::<S, 5>(simd, done),
+                (true, 4) => self.strips::<S, 4>(simd, done),
+                (_, 3) => self.strips::<S, 3>(simd, done),
+                (_, 2) => self.strips::<S, 2>(simd, done),
+                _ => self.strips::<S, 1>(simd, done),
+            }
+            done += len;
+            n_tiles -= 1;
+        }
+    }
+}
+
+impl<K: Scheme> Tiles<'_, K> {
+    /// `M` tokens with all strips of the panel: at once where there are registers for it.
+    #[inline(always)]
+    fn strips<S: Simd, const M: usize>(&mut self, simd: S, at: usize) {
+        if S::WIDE {
+            self.tile::<S, N_STRIPS, M>(simd, 0, at);
+        } else {
+            for strip in 0..N_STRIPS {
+                self.tile::<S, 1, M>(simd, strip, at);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const N: usize, const M: usize>(&mut self, simd: S, strip: usize, at: usize) {
+        let Operands { panel, x, tokens, first_sub, zero_point, y } = &mut self.operands;
+        let n_planes = if x.precision() == Some(Precision::Bits16) { 2 } else { 1 };
+        let rows: [_; M] = std::array::from_fn(|m| {
+            &x.subs(tokens.start + at + m)[*first_sub..*first_sub + panel.n_subs]
+        });
+        let y: &mut [Rows; M] =
+            y[at..].first_chunk_mut().expect("a tile is not longer than the tokens left");
+        let mut acc = [[simd.splat(0.0); M]; N];
+        for n in 0..N {
+            for m in 0..M {
+                acc[n][m] = simd.load(&y[m][strip + n].0);
+            }
+        }
+        for sub in 0..panel.n_subs {
+            let sub_block = SubBlock {
+                codes: std::array::from_fn(|n| &panel.codes[sub][strip + n]),
+                x: std::array::from_fn(|m| &rows[m][sub]),
+                zero_point: *zero_point,
+                n_planes,
+            };
+            let [first, second] = &panel.factor[sub];
+            let factor = load::<S, N>(simd, first, strip);
+            if K::HALVES {
+                let d = sub_block.sums::<S, K, 0, 4>(simd);
+                sub_block.scale(simd, factor, &d, &mut acc);
+                let d = sub_block.sums::<S, K, 4, 8>(simd);
+                sub_block.scale(simd, load::<S, N>(simd, second, strip), &d, &mut acc);
+            } else {
+                let d = sub_block.sums::<S, K, 0, 8>(simd);
+                sub_block.scale(simd, factor, &d, &mut acc);
+            }
+            if K::HAS_OFFSET {
+                sub_block.offset(simd, load::<S, N>(simd, &panel.offset[sub], strip), &mut acc);
+            }
+        }
+        for n in 0..N {
+            for m in 0..M {
+                simd.store(acc[n][m], &mut y[m][strip + n].0);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn load<S: Simd, const N: usize>(simd: S, rows: &Rows, strip: usize) -> [S::F; N] {
+    let mut values = [simd.splat(0.0); N];
+    for n in 0..N {
+        values[n] = simd.load(&rows[strip + n].0);
+    }
+    values
+}
