@@ -28,7 +28,7 @@ pub enum Precision {
 }
 
 /// What the high plane of 16-bit activations counts.
-pub(crate) const RADIX: i32 = 255;
+const RADIX: i32 = 255;
 
 impl Precision {
     /// The largest quantised activation.
@@ -182,36 +182,28 @@ fn quantise_sub<S: Simd>(simd: S, precision: Precision, x: &[f32; SUB_LEN]) -> S
     // Below this max / amax would overflow; such a block is zero for every purpose.
     let (scale, inverse) =
         if amax > 1e-30 { (amax / max as f32, max as f32 / amax) } else { (0.0, 0.0) };
-    let mut values = [[0i32; LANES]; 2];
-    simd.store_i(simd.round(simd.mul(a, simd.splat(inverse))), &mut values[0]);
-    simd.store_i(simd.round(simd.mul(b, simd.splat(inverse))), &mut values[1]);
     let mut sub = Sub { scale, ..Sub::default() };
-    for half in 0..2 {
-        for i in 0..LANES {
-            // The clamp matters only for inputs that are not finite.
-            let value = values[half][i].clamp(-max, max);
-            sub.sums[half] += value;
-            let (group, byte) = (half * 4 + i / 4, i % 4);
-            match precision {
-                Precision::Bits8 => sub.planes[0][group][byte] = value as i8,
-                Precision::Bits16 => {
-                    let (low, high) = split(value);
-                    sub.planes[0][group][byte] = low;
-                    sub.planes[1][group][byte] = high;
-                }
+    let [low, high] = sub.planes.each_mut().map(|plane| plane.as_flattened_mut());
+    for (half, x) in [a, b].into_iter().enumerate() {
+        let value = simd.round(simd.mul(x, simd.splat(inverse)));
+        sub.sums[half] = simd.sum_i(value);
+        let (low, high) = (&mut low[half * LANES..], &mut high[half * LANES..]);
+        let low: &mut [i8; LANES] = low.first_chunk_mut().expect("a plane is two halves");
+        let high: &mut [i8; LANES] = high.first_chunk_mut().expect("a plane is two halves");
+        match precision {
+            Precision::Bits8 => simd.store_i8(value, low),
+            Precision::Bits16 => {
+                // What is left is at most 127 of 255, so the nearest integer is never in doubt.
+                let nearest = simd.mul(simd.to_f(value), simd.splat(1.0 / RADIX as f32));
+                let count = simd.round(nearest);
+                let counted = simd.sub_i(simd.shl_i::<8>(count), count);
+                simd.store_i8(simd.sub_i(value, counted), low);
+                simd.store_i8(count, high);
             }
         }
     }
-    sub.scaled_sum = scale * (sub.sums[0] + sub.sums[1]) as f32;
+    sub.scaled_sum = scale * (sub.sums[0].wrapping_add(sub.sums[1])) as f32;
     sub
-}
-
-/// `value = RADIX · high + low`, both within ±127 where `value` is within ±32512.
-#[inline(always)]
-pub(crate) fn split(value: i32) -> (i8, i8) {
-    // Shifted to be positive, so that the division rounds down: 32512 = 127 · 255 + 127.
-    let high = (value + 32512) / RADIX - 127;
-    ((value - RADIX * high) as i8, high as i8)
 }
 
 #[cfg(test)]
@@ -220,11 +212,23 @@ mod tests {
     use crate::Isa;
 
     #[test]
-    fn the_planes_make_up_the_value_and_stay_in_range() {
-        for value in -32512..=32512 {
-            let (low, high) = split(value);
-            assert_eq!(RADIX * i32::from(high) + i32::from(low), value);
-            assert!(low != -128 && high != -128, "{value}");
+    fn the_planes_make_up_every_value_and_stay_in_range() {
+        for isa in Isa::available() {
+            let cpu = Cpu::new(isa, 1);
+            let mut x = Activations::new();
+            for first in (-32512..=32512).step_by(31) {
+                // The first sets the scale to 1, the others are what the planes must make up.
+                let value = |i: i32| if i == 0 { 32512 } else { (first + i - 1).min(32512) };
+                let values: Vec<f32> = (0..32).map(|i| value(i) as f32).collect();
+                x.set(1, 32).copy_from_slice(&values);
+                cpu.quantise(&mut x, Needs { precision: Some(Precision::Bits16) });
+                let [low, high] = x.subs(0)[0].planes.map(|plane| plane.as_flattened().to_vec());
+                for i in 0..32 {
+                    let found = RADIX * i32::from(high[i]) + i32::from(low[i]);
+                    assert_eq!(found, value(i as i32));
+                    assert!(low[i] != -128 && high[i] != -128, "{found}");
+                }
+            }
         }
     }
 

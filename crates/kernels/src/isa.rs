@@ -175,6 +175,8 @@ pub(crate) trait Simd: Copy {
 
     fn splat_i(self, x: i32) -> Self::I;
     fn store_i(self, v: Self::I, out: &mut [i32; LANES]);
+    /// Stores the low byte of each lane.
+    fn store_i8(self, v: Self::I, out: &mut [i8; LANES]);
     fn load_u8(self, x: &[u8; LANES]) -> Self::I;
     fn load_i8(self, x: &[u8; LANES]) -> Self::I;
     fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
@@ -223,6 +225,18 @@ pub(crate) trait Simd: Copy {
             }
         }
         x[0]
+    }
+
+    /// Sum of the lanes, wrapping.
+    #[inline(always)]
+    fn sum_i(self, v: Self::I) -> i32 {
+        let mut x = [0; LANES];
+        self.store_i(v, &mut x);
+        let mut sum = 0i32;
+        for x in x {
+            sum = sum.wrapping_add(x);
+        }
+        sum
     }
 
     /// Largest lane.

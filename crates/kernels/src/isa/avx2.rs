@@ -151,6 +151,20 @@ impl Simd for Avx2 {
         })
     }
     #[inline(always)]
+    fn store_i8(self, v: I, out: &mut [i8; LANES]) {
+        op!({
+            // The low byte of each lane, gathered into the first four bytes of each half.
+            let low = _mm256_set1_epi32(0x0c08_0400);
+            let pick = |v: __m256i| {
+                let v = _mm256_shuffle_epi8(v, low);
+                let high = _mm256_extracti128_si256::<1>(v);
+                _mm_unpacklo_epi32(_mm256_castsi256_si128(v), high)
+            };
+            let bytes = _mm_unpacklo_epi64(pick(v[0]), pick(v[1]));
+            _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
+        })
+    }
+    #[inline(always)]
     fn load_u8(self, x: &[u8; LANES]) -> I {
         op!({
             let v = _mm_loadu_si128(x.as_ptr().cast());

@@ -133,6 +133,18 @@ impl Simd for Avx512 {
         op!(_mm512_storeu_si512(out.as_mut_ptr().cast(), v))
     }
     #[inline(always)]
+    fn store_i8(self, v: __m512i, out: &mut [i8; LANES]) {
+        op!(_mm_storeu_si128(out.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(v)))
+    }
+    #[inline(always)]
+    fn sum_i(self, v: __m512i) -> i32 {
+        op!(_mm512_reduce_add_epi32(v))
+    }
+    #[inline(always)]
+    fn max_lane(self, v: __m512) -> f32 {
+        op!(_mm512_reduce_max_ps(v))
+    }
+    #[inline(always)]
     fn load_u8(self, x: &[u8; LANES]) -> __m512i {
         op!(_mm512_cvtepu8_epi32(_mm_loadu_si128(x.as_ptr().cast())))
     }

@@ -120,6 +120,12 @@ impl Simd for Portable {
         *out = v;
     }
     #[inline(always)]
+    fn store_i8(self, v: Self::I, out: &mut [i8; LANES]) {
+        for (out, v) in out.iter_mut().zip(v) {
+            *out = v as i8;
+        }
+    }
+    #[inline(always)]
     fn load_u8(self, x: &[u8; LANES]) -> Self::I {
         map(x, i32::from)
     }
