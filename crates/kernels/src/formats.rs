@@ -22,8 +22,8 @@ fn f16_at(block: &[u8], at: usize) -> f32 {
 
 /// Copies the two bytes at `at` of each block to `out`: a vector of 16 binary16.
 fn gather_f16(blocks: &[&[u8]; LANES], at: usize, out: &mut [u8]) {
-    for (row, block) in blocks.iter().enumerate() {
-        out[row * 2..row * 2 + 2].copy_from_slice(&block[at..at + 2]);
+    for (out, block) in out[..2 * LANES].as_chunks_mut::<2>().0.iter_mut().zip(blocks) {
+        *out = [block[at], block[at + 1]];
     }
 }
 

@@ -63,6 +63,7 @@ mod rope;
 mod test_data;
 
 pub use activations::{Activations, Needs, Precision};
+pub use arena::Arena;
 pub use attention::AttentionSpec;
 pub use cpu::Cpu;
 pub use format::Format;

@@ -8,7 +8,7 @@
 //! unpacked sizes are equal but for the padding.
 
 use crate::Cpu;
-use crate::arena::AlignedBytes;
+use crate::arena::{Arena, Piece};
 use crate::format::{Format, QuantFormat, QuantVisitor};
 use crate::formats::float::FloatFormat;
 use crate::isa::LANES;
@@ -21,7 +21,7 @@ pub struct Matrix {
     n_rows: usize,
     n_cols: usize,
     strip_bytes: usize,
-    data: AlignedBytes,
+    data: Piece,
 }
 
 /// The bytes given do not make the matrix asked for.
@@ -135,13 +135,29 @@ pub(crate) fn dequantized<Q: QuantFormat>(code: u8, factor: f32, offset: f32) ->
 }
 
 impl Cpu {
-    /// Packs a matrix from the bytes of a GGUF tensor of shape `[n_rows, n_cols]`, on all threads.
+    /// Packs a matrix into memory of its own; see [`Cpu::pack_into`].
+    ///
+    /// # Errors
+    /// As [`Cpu::pack_into`].
+    pub fn pack(
+        &self,
+        format: Format,
+        n_rows: usize,
+        n_cols: usize,
+        bytes: &[u8],
+    ) -> Result<Matrix, PackError> {
+        self.pack_into(&Arena::with_capacity(0), format, n_rows, n_cols, bytes)
+    }
+
+    /// Packs a matrix from the bytes of a GGUF tensor of shape `[n_rows, n_cols]`, on all threads,
+    /// into memory of `arena`.
     ///
     /// # Errors
     /// If `n_cols` is not a whole number of blocks or `bytes` has another length than such a
     /// matrix.
-    pub fn pack(
+    pub fn pack_into(
         &self,
+        arena: &Arena,
         format: Format,
         n_rows: usize,
         n_cols: usize,
@@ -161,7 +177,7 @@ impl Cpu {
         }
         let strip_bytes = row_bytes.checked_mul(LANES).ok_or(overflow.clone())?;
         let n_bytes = strip_bytes.checked_mul(n_rows.div_ceil(LANES)).ok_or(overflow)?;
-        let mut data = AlignedBytes::zeroed(n_bytes);
+        let mut data = arena.take(n_bytes);
         if strip_bytes > 0 {
             self.for_each_chunk(&mut data, strip_bytes, |strip_idx, strip| {
                 let first = strip_idx * LANES * row_bytes;
@@ -189,26 +205,35 @@ impl QuantVisitor for PackStrip<'_> {
         let (codes_area, scale_area) =
             self.strip.split_at_mut(n_blocks * n_subs * Q::Planes::BYTES);
         let zero = vec![0u8; Q::BLOCK_BYTES];
-        for block_idx in 0..n_blocks {
+        let codes_of_block = codes_area.chunks_exact_mut(n_subs * Q::Planes::BYTES);
+        let scales_of_block = scale_area.chunks_exact_mut(Q::SCALE_BYTES);
+        for (block_idx, (codes_out, scales_out)) in codes_of_block.zip(scales_of_block).enumerate()
+        {
             let blocks: [&[u8]; LANES] = std::array::from_fn(|row| {
                 let at = row * self.row_bytes + block_idx * Q::BLOCK_BYTES;
                 self.rows.get(at..at + Q::BLOCK_BYTES).unwrap_or(&zero)
             });
-            for sub in 0..n_subs {
-                let codes: Codes = std::array::from_fn(|row| Q::codes(blocks[row], sub));
-                let at = (block_idx * n_subs + sub) * Q::Planes::BYTES;
-                Q::Planes::put(&codes, &mut codes_area[at..at + Q::Planes::BYTES]);
+            for (sub, out) in codes_out.chunks_exact_mut(Q::Planes::BYTES).enumerate() {
+                // The length said once more spares a check for each byte.
+                let codes: Codes =
+                    std::array::from_fn(|row| Q::codes(&blocks[row][..Q::BLOCK_BYTES], sub));
+                Q::Planes::put(&codes, out);
             }
-            let at = block_idx * Q::SCALE_BYTES;
-            Q::pack_scales(&blocks, &mut scale_area[at..at + Q::SCALE_BYTES]);
+            Q::pack_scales(&blocks, scales_out);
         }
     }
 
     fn float<W: FloatFormat>(self) {
-        for (row, weights) in self.rows.chunks_exact(self.row_bytes).enumerate() {
-            for (col, weight) in weights.chunks_exact(W::BYTES).enumerate() {
-                let at = (col * LANES + row) * W::BYTES;
-                self.strip[at..at + W::BYTES].copy_from_slice(weight);
+        // Some columns of all rows at a time, so that what is written stays in the first cache.
+        const N_COLS: usize = 64;
+        for (tile_idx, tile) in self.strip.chunks_mut(N_COLS * LANES * W::BYTES).enumerate() {
+            let first = tile_idx * N_COLS * W::BYTES;
+            let tile_row_bytes = tile.len() / LANES;
+            for (row, weights) in self.rows.chunks_exact(self.row_bytes).enumerate() {
+                let weights = weights[first..first + tile_row_bytes].chunks_exact(W::BYTES);
+                for (out, weight) in tile.chunks_exact_mut(LANES * W::BYTES).zip(weights) {
+                    out[row * W::BYTES..(row + 1) * W::BYTES].copy_from_slice(weight);
+                }
             }
         }
     }

@@ -48,6 +48,26 @@ pub(crate) const fn chain_len(max_code: i32) -> usize {
     }
 }
 
+/// A row's codes as k-groups: byte i of word g is column 4g + i. Whole words at a time, bits can be
+/// masked and moved for four columns at once.
+fn k_groups(codes: &[u8; SUB_LEN]) -> [u32; 8] {
+    let mut groups = [0; 8];
+    for (group, bytes) in groups.iter_mut().zip(codes.as_chunks::<4>().0) {
+        *group = u32::from_le_bytes(*bytes);
+    }
+    groups
+}
+
+/// `byte` in each byte of a word.
+const fn bytes_of(byte: u8) -> u32 {
+    u32::from_le_bytes([byte; 4])
+}
+
+/// The 16 words, a row each, of vector `idx`.
+fn rows_of(out: &mut [u8], idx: usize) -> &mut [[u8; 4]] {
+    out[idx * 64..][..64].as_chunks_mut().0
+}
+
 /// Position of (row, column) within the 512 bytes of one byte per code.
 fn byte_idx(row: usize, col: usize) -> (usize, usize) {
     (col / 4, row * 4 + col % 4)
@@ -68,11 +88,11 @@ impl Planes for N4 {
     const MAX_CODE: i32 = 15;
 
     fn put(codes: &Codes, out: &mut [u8]) {
-        out[..Self::BYTES].fill(0);
+        let out = &mut out[..Self::BYTES];
         for (row, codes) in codes.iter().enumerate() {
-            for (col, code) in codes.iter().enumerate() {
-                let (group, byte) = byte_idx(row, col);
-                out[(group % 4) * 64 + byte] |= (code & 15) << (4 * (group / 4));
+            let groups = k_groups(codes).map(|group| group & bytes_of(15));
+            for j in 0..4 {
+                rows_of(out, j)[row] = (groups[j] | groups[j + 4] << 4).to_le_bytes();
             }
         }
     }
@@ -100,13 +120,10 @@ impl Planes for N4B1 {
 
     fn put(codes: &Codes, out: &mut [u8]) {
         N4::put(codes, out);
-        let bits = &mut out[256..Self::BYTES];
-        bits.fill(0);
-        for (row, codes) in codes.iter().enumerate() {
-            for (col, code) in codes.iter().enumerate() {
-                let (group, byte) = byte_idx(row, col);
-                bits[byte] |= ((code >> 4) & 1) << group;
-            }
+        for (row, out) in rows_of(out, 4).iter_mut().enumerate() {
+            let groups = k_groups(&codes[row]).map(|group| (group >> 4) & bytes_of(1));
+            let bits = groups.iter().rev().fold(0, |bits, group| bits << 1 | group);
+            *out = bits.to_le_bytes();
         }
     }
     fn get(bytes: &[u8], row: usize) -> [u8; SUB_LEN] {
@@ -142,12 +159,12 @@ impl Planes for N4B2 {
 
     fn put(codes: &Codes, out: &mut [u8]) {
         N4::put(codes, out);
-        let bits = &mut out[256..Self::BYTES];
-        bits.fill(0);
+        let out = &mut out[..Self::BYTES];
         for (row, codes) in codes.iter().enumerate() {
-            for (col, code) in codes.iter().enumerate() {
-                let (group, byte) = byte_idx(row, col);
-                bits[(group / 4) * 64 + byte] |= ((code >> 4) & 3) << (2 * (group % 4));
+            let groups = k_groups(codes).map(|group| (group >> 4) & bytes_of(3));
+            for (half, groups) in groups.as_chunks::<4>().0.iter().enumerate() {
+                let bits = groups.iter().rev().fold(0, |bits, group| bits << 2 | group);
+                rows_of(out, 4 + half)[row] = bits.to_le_bytes();
             }
         }
     }
@@ -183,10 +200,10 @@ impl Planes for B8 {
     const MAX_CODE: i32 = 128;
 
     fn put(codes: &Codes, out: &mut [u8]) {
+        let out = &mut out[..Self::BYTES];
         for (row, codes) in codes.iter().enumerate() {
-            for (col, code) in codes.iter().enumerate() {
-                let (group, byte) = byte_idx(row, col);
-                out[group * 64 + byte] = *code;
+            for (group, codes) in codes.as_chunks::<4>().0.iter().enumerate() {
+                rows_of(out, group)[row] = *codes;
             }
         }
     }

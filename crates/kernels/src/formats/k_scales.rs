@@ -14,6 +14,7 @@ use crate::isa::{LANES, Simd};
 pub(crate) const BYTES: usize = 64 + 192;
 
 /// Scale and minimum `sub` of the 12 bytes.
+#[cfg_attr(not(test), allow(dead_code))] // the definition, as below
 fn pair(scales: &[u8], sub: usize) -> (u8, u8) {
     if sub < 4 {
         (scales[sub] & 63, scales[sub + 4] & 63)
@@ -38,16 +39,25 @@ pub(crate) fn block_scales(block: &[u8], sub: usize) -> Scale {
 pub(crate) fn pack_scales(blocks: &[&[u8]; LANES], out: &mut [u8]) {
     gather_f16(blocks, 0, out);
     gather_f16(blocks, 2, &mut out[32..]);
-    let (low, high) = out[64..BYTES].split_at_mut(128);
-    high.fill(0);
+    let out = &mut out[64..BYTES];
     for (row, block) in blocks.iter().enumerate() {
-        for sub in 0..8 {
-            let (scale, minimum) = pair(&block[4..16], sub);
-            low[sub * 16 + row] = (scale & 15) | (minimum & 15) << 4;
-            high[(sub % 4) * 16 + row] |= ((scale >> 4) | (minimum >> 4) << 2) << (4 * (sub / 4));
+        // Four pairs at a time, a pair a byte.
+        let word = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| block[at + i]));
+        let [a, b, c] = [word(4), word(8), word(12)];
+        let low = [a & NIBBLES | (b & NIBBLES) << 4, c];
+        let high =
+            (a >> 4) & TWOS | ((b >> 4) & TWOS) << 2 | (a >> 6 & TWOS) << 4 | b & (TWOS << 6);
+        for (idx, word) in [low[0], low[1], high].into_iter().enumerate() {
+            for (i, byte) in word.to_le_bytes().into_iter().enumerate() {
+                out[(idx * 4 + i) * 16 + row] = byte;
+            }
         }
     }
 }
+
+/// The low four bits of each byte, and the low two.
+const NIBBLES: u32 = 0x0f0f_0f0f;
+const TWOS: u32 = 0x0303_0303;
 
 #[inline(always)]
 pub(crate) fn scales<S: Simd>(simd: S, packed: &[u8], sub: usize) -> Scales<S> {

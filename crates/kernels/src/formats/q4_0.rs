@@ -9,7 +9,12 @@ pub(crate) struct Q4_0;
 
 /// Low nibbles are the first 16 columns, high nibbles the second.
 pub(crate) fn split_nibbles(qs: &[u8]) -> [u8; 32] {
-    std::array::from_fn(|col| if col < 16 { qs[col] & 15 } else { qs[col - 16] >> 4 })
+    let mut codes = [0; 32];
+    let (low, high) = codes.split_at_mut(16);
+    for ((low, high), byte) in low.iter_mut().zip(high).zip(qs) {
+        (*low, *high) = (byte & 15, byte >> 4);
+    }
+    codes
 }
 
 impl QuantFormat for Q4_0 {

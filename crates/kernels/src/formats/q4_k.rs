@@ -10,7 +10,9 @@ pub(crate) struct Q4K;
 
 /// 32 bytes hold two sub-blocks: low nibbles the even, high nibbles the odd one.
 pub(crate) fn k_nibbles(qs: &[u8], sub: usize) -> [u8; 32] {
-    std::array::from_fn(|col| (qs[(sub / 2) * 32 + col] >> (4 * (sub % 2))) & 15)
+    let mut codes = [0; 32];
+    codes.copy_from_slice(&qs[(sub / 2) * 32..][..32]);
+    if sub.is_multiple_of(2) { codes.map(|byte| byte & 15) } else { codes.map(|byte| byte >> 4) }
 }
 
 impl QuantFormat for Q4K {

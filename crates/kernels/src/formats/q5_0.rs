@@ -12,8 +12,10 @@ pub(crate) struct Q5_0;
 pub(crate) fn five_bits(qh: &[u8], qs: &[u8]) -> [u8; 32] {
     let qh = u32::from_le_bytes([qh[0], qh[1], qh[2], qh[3]]);
     let mut codes = split_nibbles(qs);
-    for (col, code) in codes.iter_mut().enumerate() {
-        *code |= (((qh >> col) & 1) as u8) << 4;
+    for (group, codes) in codes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        // Four bits to the bottom of four bytes: each copy puts one of them in its place.
+        let bits = ((qh >> (4 * group)) & 15) * 0x0020_4081 & 0x0101_0101;
+        *codes = (u32::from_le_bytes(*codes) | bits << 4).to_le_bytes();
     }
     codes
 }

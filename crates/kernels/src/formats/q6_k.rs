@@ -21,12 +21,18 @@ impl QuantFormat for Q6K {
     /// of the first and second 32 bytes, quarters 2 and 3 the high ones; `qh` has 2 bits a quarter.
     fn codes(block: &[u8], sub: usize) -> [u8; 32] {
         let (half, quarter) = (sub / 4, sub % 4);
-        let ql = &block[half * 64 + (quarter % 2) * 32..];
-        let qh = &block[128 + half * 32..];
-        std::array::from_fn(|col| {
-            let low = (ql[col] >> (4 * (quarter / 2))) & 15;
-            low | ((qh[col] >> (2 * quarter)) & 3) << 4
-        })
+        let ql = &block[half * 64 + (quarter % 2) * 32..][..32];
+        let qh = &block[128 + half * 32..][..32];
+        let mut codes = [0; 32];
+        for ((code, low), high) in codes.iter_mut().zip(ql).zip(qh) {
+            *code = match quarter {
+                0 => low & 15 | (high & 3) << 4,
+                1 => low & 15 | (high & 12) << 2,
+                2 => low >> 4 | high & 48,
+                _ => low >> 4 | (high & 192) >> 2,
+            };
+        }
+        codes
     }
     fn block_scales(block: &[u8], sub: usize) -> Scale {
         let d = f16_at(block, 208);
@@ -35,9 +41,10 @@ impl QuantFormat for Q6K {
     }
     fn pack_scales(blocks: &[&[u8]; LANES], out: &mut [u8]) {
         gather_f16(blocks, 208, out);
+        let out = &mut out[32..Self::SCALE_BYTES];
         for (row, block) in blocks.iter().enumerate() {
-            for i in 0..16 {
-                out[32 + i * LANES + row] = block[192 + i];
+            for (i, scale) in block[192..208].iter().enumerate() {
+                out[i * LANES + row] = *scale;
             }
         }
     }
