@@ -51,8 +51,8 @@ fuzz TARGET SECONDS="60":
         -- -max_total_time={{SECONDS}} -timeout=20
 
 # Speed on this machine: prefill and decode of an installed model or file
-bench MODEL="smollm2-135m":
-    cargo run --release -- run --model {{MODEL}} --temperature 0 "Write a long story about the sea."
+bench MODEL="smollm2-135m" *ARGS:
+    cargo run --release -- bench {{MODEL}} {{ARGS}}
 
 # Installs `freehold` for this user
 install:

@@ -1,6 +1,7 @@
 //! The subcommands as data: one file each, one line each in [`ALL`].
 
 mod add;
+mod bench;
 mod completions;
 mod debug;
 mod doctor;
@@ -28,6 +29,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<rm::Remove>("rm"),
     Entry::of::<verify::Verify>("verify"),
     Entry::of::<doctor::Doctor>("doctor"),
+    Entry::of::<bench::Bench>("bench"),
     Entry::of::<completions::Completions>("completions"),
     Entry::group("debug", debug::ABOUT, debug::ALL),
 ];

@@ -376,6 +376,55 @@ fn doctor_says_what_is_here() {
 }
 
 #[test]
+fn bench_measures_the_model_and_the_machine() {
+    let home = Home::new();
+    let path = testkit::smollm2();
+    let args = ["bench", arg(&path), "--prefill", "16", "--decode", "2", "--repeat", "2"];
+    let report = home.run(&[&args[..], &["--depth", "70", "--batch", "3", "--json"]].concat());
+    let report = report.json();
+    let figures = ["prefill_tok_s", "decode_tok_s", "load_s", "read_gb_s", "int8_gmac_s"];
+    for figure in figures.iter().chain(&["prefill_share", "decode_share", "threads"]) {
+        assert!(report[figure].as_f64().is_some_and(|value| value > 0.0), "{figure}: {report}");
+    }
+    assert_eq!((&report["depth"], &report["batch"]), (&json!(70), &json!(3)));
+    assert!(report["isa"].is_string() && report["version"].is_string(), "{report}");
+    assert!(report["prefill_spread"]["min"].as_f64() <= report["prefill_tok_s"].as_f64());
+    // 30 layers of 576 x (2 x 576 + 2 x 192 + 3 x 1536).
+    assert_eq!(report["layer_macs_per_token"], 106_168_320);
+    // 71.5 positions on average, keys and values of 3 heads of 64 in 2 bytes.
+    assert_eq!(report["kv_bytes_per_token"], 71.5 * (30 * 2 * 3 * 64 * 2) as f64);
+    if cfg!(target_os = "linux") {
+        assert!(report["peak_rss_bytes"].as_u64().unwrap() > 50 << 20, "{report}");
+    }
+
+    let only_load = ["bench", arg(&path), "--prefill", "0", "--decode", "0", "--no-limits"];
+    let report = home.run(&[&only_load[..], &["--json"]].concat()).json();
+    for figure in ["prefill_tok_s", "decode_tok_s", "read_gb_s", "int8_gmac_s", "decode_share"] {
+        assert!(report[figure].is_null(), "{figure}: {report}");
+    }
+    let text = home.run(&[&args[..], &["--no-limits"]].concat()).ok();
+    assert!(text.contains("decode 2") && text.contains("tokens/s ("), "{text}");
+}
+
+#[test]
+fn bench_refuses_what_cannot_be_measured() {
+    let home = Home::new();
+    let path = testkit::smollm2();
+    let refused = |more: &[&str], words: &[&str]| {
+        home.run(&[&["bench", arg(&path)], more].concat()).fails(2, words);
+    };
+    refused(&["--prefill", "8193"], &["--prefill 8193", "at most 8192"]);
+    refused(
+        &["--depth", "8100", "--decode", "100"],
+        &["--depth 8100", "--decode 100", "8200 positions", "at most 8192"],
+    );
+    refused(&["--batch", "0"], &["'0'", "--batch", "1..="]);
+    refused(&["--batch", "257"], &["'257'", "--batch", "..=256"]);
+    refused(&["--kv", "f17"], &["'f17'", "--kv"]);
+    home.run(&["bench", "no-such-model"]).fails(3, &["no-such-model"]);
+}
+
+#[test]
 fn completions_and_help_are_whole() {
     let home = Home::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {

@@ -58,6 +58,15 @@ pub(crate) fn available_memory() -> Option<AvailableMemory> {
 #[cfg(target_os = "linux")]
 pub(crate) use linux::available_memory;
 
+/// The most memory that this process has held at once, in bytes; `None` where the system does not
+/// say. Pages of mapped files count while they are held.
+pub fn peak_rss_bytes() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return linux::peak_rss_bytes();
+    #[cfg(not(target_os = "linux"))]
+    return None;
+}
+
 /// A seed from the system's random source, below 2^53, so that it survives a JSON number.
 pub(crate) fn random_seed() -> u64 {
     // The standard library keys its hash maps from that source; this is its way in without a
@@ -76,6 +85,12 @@ mod linux {
 
     pub(crate) fn available_memory() -> Option<AvailableMemory> {
         available_under(Path::new("/"))
+    }
+
+    /// `VmHWM` of proc_pid_status(5).
+    pub(super) fn peak_rss_bytes() -> Option<u64> {
+        let status = fs::read_to_string("/proc/self/status").ok()?;
+        field(&status, "VmHWM:").map(|kib| kib.saturating_mul(1024))
     }
 
     pub(super) fn machine_under(root: &Path) -> Machine {
@@ -248,6 +263,7 @@ mod tests {
         fn this_machine_says_what_it_has() {
             let available = available_memory().unwrap();
             assert!(available.n_bytes > 1 << 20, "{available:?}");
+            assert!(super::super::peak_rss_bytes().unwrap() > 1 << 16);
         }
 
         #[test]

@@ -42,7 +42,7 @@ mod worker;
 
 pub use engine::{Engine, Generation, Handle};
 pub use error::{EngineError, MemoryNeed, MemoryShortage};
-pub use host::{AvailableMemory, Machine, n_cores};
+pub use host::{AvailableMemory, Machine, n_cores, peak_rss_bytes};
 pub use kernels::NUMERICS_VERSION;
 pub use options::{DEFAULT_N_CTX, EngineOptions, MAX_SEQUENCES, MAX_THREADS, ModelInfo};
 pub use queue::MAX_WAITING;
@@ -50,3 +50,5 @@ pub use request::{
     Done, Event, FinishReason, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP_BYTES, MAX_STOP_STRINGS,
     Request, Sampling, TokenInfo,
 };
+pub use scheduler::PREFILL_CHUNK;
+pub use weights::greedy;

@@ -6,7 +6,7 @@
 
 /// Most prompt tokens of one step, over all sequences: enough to keep the matrix products busy,
 /// few enough that the sequences beside it get their next token soon.
-pub(crate) const PREFILL_CHUNK: usize = 256;
+pub const PREFILL_CHUNK: usize = 256;
 
 /// Where one running sequence stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

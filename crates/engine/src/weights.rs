@@ -20,6 +20,12 @@ pub(crate) fn likelier(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal).then(a.id.cmp(&b.id))
 }
 
+/// The id that greedy sampling takes from a row of logits, which is not empty; `None` where one of
+/// them is NaN or infinite.
+pub fn greedy(logits: &[f32]) -> Option<u32> {
+    find_not_finite(logits).is_none().then(|| arg_max(logits))
+}
+
 /// The id of the first logit that is NaN or infinite.
 pub(crate) fn find_not_finite(logits: &[f32]) -> Option<usize> {
     let magnitudes = logits.iter().map(|logit| logit.to_bits() & !(1 << 31));
@@ -172,12 +178,12 @@ mod tests {
     fn what_is_no_number_is_found() {
         let mut logits = random_logits(100, 1);
         logits.iter_mut().for_each(|logit| *logit = logit.max(-1e30));
-        assert_eq!(find_not_finite(&logits), None);
+        assert_eq!((find_not_finite(&logits), greedy(&logits)), (None, Some(arg_max(&logits))));
         for value in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut logits = logits.clone();
             logits[77] = value;
             logits[99] = value;
-            assert_eq!(find_not_finite(&logits), Some(77), "{value}");
+            assert_eq!((find_not_finite(&logits), greedy(&logits)), (Some(77), None), "{value}");
         }
         assert_eq!(find_not_finite(&[f32::MAX, f32::MIN, 0.0, -0.0]), None);
     }

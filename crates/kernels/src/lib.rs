@@ -18,6 +18,7 @@
 //! - `activations.rs`, `elementwise.rs`, `rope.rs`, `kv.rs`, `attention.rs`: everything else of a
 //!   transformer.
 //! - `pool.rs`: the threads. `reference.rs`: the slow twin that defines matrix products.
+//!   `limits.rs`: what the machine can do at best.
 //!
 //! ```
 //! use freehold_kernels::{Activations, Cpu, Format, Isa, Needs, OutMode, Precision, Product};
@@ -50,6 +51,7 @@ mod format;
 mod formats;
 mod isa;
 mod kv;
+mod limits;
 mod matmul;
 mod matrix;
 mod planes;

@@ -143,6 +143,13 @@ impl Config {
         KvShape { n_layers: self.n_layers, n_kv_heads: self.n_kv_heads, head_dim: self.head_dim }
     }
 
+    /// Multiplications with weights that the layers make per token; the output head is not counted.
+    pub fn layer_macs(&self) -> u64 {
+        let (q_dim, kv_dim) = (self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim);
+        let attention = 2 * q_dim + 2 * kv_dim;
+        (self.n_layers * self.n_embd) as u64 * (attention + 3 * self.n_ff) as u64
+    }
+
     /// Positions that layer `layer_idx` sees, its own counted; `None` for all.
     pub fn window(&self, layer_idx: usize) -> Option<u32> {
         let windows = self.windows.as_ref()?;

@@ -53,6 +53,13 @@ impl Model {
         self.weights.n_bytes(&|matrix| matrix.n_bytes() as u64, &|vector| 4 * vector.len() as u64)
     }
 
+    /// Bytes of weights that a pass reads: all of them, but for the embedding where the output has
+    /// a matrix of its own.
+    pub fn bytes_per_pass(&self) -> u64 {
+        let embedding = self.weights.output.as_ref().map(|_| self.weights.token_embd.n_bytes());
+        self.weight_bytes() - embedding.unwrap_or(0) as u64
+    }
+
     /// The shape of the kv cache that [`Model::forward`] writes.
     pub fn kv_shape(&self) -> KvShape {
         self.config.kv_shape()

@@ -1,6 +1,6 @@
 //! `freehold debug`: the interface of conformance tests. Kept stable: scripts depend on it.
 
-mod logits;
+pub(crate) mod logits;
 mod perplexity;
 mod template;
 mod tokenize;
