@@ -16,7 +16,10 @@ IK=ik-llama-cpp-python-0.1.5
 
 mkdir -p "$CACHE"/{src,build,bin}
 CACHE=$(cd "$CACHE" && pwd)
-[ -x "$CACHE/venv/bin/cmake" ] || { python3 -m venv "$CACHE/venv"; "$CACHE/venv/bin/pip" install -q cmake; }
+if [ ! -x "$CACHE/venv/bin/cmake" ]; then
+  python3 -m venv "$CACHE/venv"
+  "$CACHE/venv/bin/pip" install -q cmake
+fi
 export PATH=$CACHE/venv/bin:$PATH
 
 # Source package $1 (name-version), unpacked; prints its folder. Other packages may come as wheels,
@@ -31,10 +34,10 @@ fetch() {
   echo "$folder"
 }
 
-# build SOURCE BUILD BIN "TARGETS" OPTIONS...: configures, builds the targets, copies them to BIN.
+# build PACKAGE SOURCE BUILD BIN "TARGETS" OPTIONS...: builds the targets, copies them to BIN.
 build() {
-  local source=$1 build=$CACHE/build/$2 bin=$CACHE/bin/$3 targets=$4
-  shift 4
+  local package=$1 source=$2 build=$CACHE/build/$3 bin=$CACHE/bin/$4 targets=$5
+  shift 5
   [ -e "$bin/done" ] && return
   cmake -S "$source" -B "$build" -Wno-dev -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF \
     -DLLAMA_BUILD_TESTS=OFF -DLLAMA_CURL=OFF "$@"
@@ -42,33 +45,36 @@ build() {
   nice -n 19 cmake --build "$build" -j "$JOBS" --target $targets
   mkdir -p "$bin"
   for target in $targets; do cp "$build/bin/$target" "$bin/"; done
-  { basename "$(dirname "$source")"; echo "$*"; gcc --version | head -1; cmake --version | head -1; } >"$bin/done"
+  # What the record says of it.
+  printf '%s\n' "$package" "$*" "$(cc --version | head -1)" "$(cmake --version | head -1)" \
+    >"$bin/done"
 }
 
 llama=$(fetch $LLAMA)/llama.cpp
 tools="llama-bench llama-batched-bench llama-completion"
 options=(-DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF
   -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_BUILD_APP=OFF)
-build "$llama" llama.cpp llama.cpp "$tools" "${options[@]}" -DGGML_NATIVE=ON
+build $LLAMA "$llama" llama.cpp llama.cpp "$tools" "${options[@]}" -DGGML_NATIVE=ON
 if grep -qw amx_int8 /proc/cpuinfo; then
   # In the same build folder: only the CPU backend's flags differ, so only it is compiled again.
   on=()
   for isa in SSE42 AVX AVX2 BMI2 FMA F16C AVX_VNNI AVX512 AVX512_VBMI AVX512_VNNI AVX512_BF16; do
     on+=("-DGGML_$isa=ON")
   done
-  build "$llama" llama.cpp llama.cpp-noamx "$tools" "${options[@]}" -DGGML_NATIVE=OFF "${on[@]}"
+  build $LLAMA "$llama" llama.cpp llama.cpp-noamx "$tools" "${options[@]}" \
+    -DGGML_NATIVE=OFF "${on[@]}"
 fi
 
 ik=$(fetch $IK)/vendor/ik_llama.cpp
 # The package lacks the script that writes the build's number and commit; neither is recorded there.
 mkdir -p "$ik/common/cmake"
-[ -e "$ik/common/cmake/build-info-gen-cpp.cmake" ] || cat >"$ik/common/cmake/build-info-gen-cpp.cmake" <<'CMAKE'
+cat >"$ik/common/cmake/build-info-gen-cpp.cmake" <<'CMAKE'
 set(BUILD_NUMBER 0)
 set(BUILD_COMMIT unknown)
 set(BUILD_COMPILER unknown)
 set(BUILD_TARGET unknown)
 configure_file(common/build-info.cpp.in common/build-info.cpp)
 CMAKE
-build "$ik" ik_llama.cpp ik_llama.cpp "llama-bench llama-batched-bench" \
+build $IK "$ik" ik_llama.cpp ik_llama.cpp "llama-bench llama-batched-bench" \
   -DGGML_NATIVE=ON -DGGML_IQK_FA_ALL_QUANTS=OFF -DLLAMA_BUILD_SERVER=OFF
 echo "peers are in $CACHE/bin"
