@@ -51,6 +51,10 @@ build() {
 }
 
 llama=$(fetch $LLAMA)/llama.cpp
+# gcc 12 believes that loading the tiles' shapes reads 8 bytes and drops the stores of the others.
+tiles=$llama/ggml/src/ggml-cpu/amx/mmq.cpp
+grep -q 'asm volatile' "$tiles" ||
+  sed -i 's/^    _tile_loadconfig(&tc);/    asm volatile("" : : "r"(\&tc) : "memory");\n&/' "$tiles"
 tools="llama-bench llama-batched-bench llama-completion"
 options=(-DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF
   -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_BUILD_APP=OFF)
