@@ -162,14 +162,14 @@ impl Format {
 pub(crate) struct Scale {
     /// Of the first and the second 16 columns.
     pub(crate) factor: [f32; 2],
-    /// Added to each weight; 0 for formats without.
-    pub(crate) offset: f32,
+    /// Added to each weight of the two halves; 0 for formats without.
+    pub(crate) offset: [f32; 2],
 }
 
 /// The scales of one sub-block of 16 rows, a row a lane.
 pub(crate) struct Scales<S: Simd> {
     pub(crate) factor: [S::F; 2],
-    pub(crate) offset: S::F,
+    pub(crate) offset: [S::F; 2],
 }
 
 /// A quantised format: where its codes and scales are, in the file and in a packed strip.
@@ -184,7 +184,7 @@ pub(crate) trait QuantFormat {
     const ZERO_POINT: i32;
     /// Whether weights have an offset beside the scale.
     const HAS_OFFSET: bool;
-    /// Whether scales change every 16 columns.
+    /// Whether scales (and offsets) change every 16 columns.
     const HALVES: bool;
     /// How codes lie in a packed strip.
     type Planes: Planes;

@@ -27,6 +27,15 @@ fn gather_f16(blocks: &[&[u8]; LANES], at: usize, out: &mut [u8]) {
     }
 }
 
+/// Copies bytes `range` of each block to `out`, a vector of 16 rows for each.
+fn gather_bytes(blocks: &[&[u8]; LANES], range: std::ops::Range<usize>, out: &mut [u8]) {
+    for (row, block) in blocks.iter().enumerate() {
+        for (i, byte) in block[range.clone()].iter().enumerate() {
+            out[i * LANES + row] = *byte;
+        }
+    }
+}
+
 /// Vector `idx` of 16 binary16 in `packed`.
 #[inline(always)]
 fn load_f16<S: Simd>(simd: S, packed: &[u8], idx: usize) -> S::F {

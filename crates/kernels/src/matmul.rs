@@ -5,9 +5,12 @@
 //!
 //! ```text
 //! D = Σ (code - zero_point) · a                       exact integers
-//! y = fma(f32(D), factor[r,s] · scale[t,s], y)        once per sub-block (Q6_K: once per half)
+//! y = fma(f32(D), factor[r,s] · scale[t,s], y)        once per sub-block
 //! y = fma(scaled_sum[t,s], offset[r,s], y)            formats with an offset only
 //! ```
+//!
+//! Where scales change every 16 columns (`HALVES`), all of it is done per half instead, the first
+//! half first.
 //!
 //! Activations of 16 bits are two planes of 8 (`a = 255 · high + low`), so `D` is put together from
 //! two exact dot products; its conversion to `f32` is then one more rounding.
@@ -378,7 +381,7 @@ fn k_groups<
     }
 }
 
-/// Scales integer sums and adds them to the results, and the offsets after the last of them.
+/// Scales integer sums and adds them to the results, then the offsets.
 #[inline(always)]
 fn flush<
     S: Simd,
@@ -406,8 +409,9 @@ fn flush<
             }
             let factor = simd.mul(scales.factor[HALF], simd.splat(x[m].scale));
             y[n][m] = simd.fma(simd.to_f(sum), factor, y[n][m]);
-            if Q::HAS_OFFSET && !(Q::HALVES && HALF == 0) {
-                y[n][m] = simd.fma(simd.splat(x[m].scaled_sum), scales.offset, y[n][m]);
+            if Q::HAS_OFFSET {
+                let sum = if Q::HALVES { x[m].half_sum(HALF) } else { x[m].scaled_sum };
+                y[n][m] = simd.fma(simd.splat(sum), scales.offset[HALF], y[n][m]);
             }
         }
     }

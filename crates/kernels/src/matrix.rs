@@ -113,7 +113,8 @@ impl Matrix {
                     let scales = Q::scales(Portable, packed, sub_idx % subs);
                     for (col, (out, code)) in out.iter_mut().zip(codes).enumerate() {
                         let factor = scales.factor[col / 16][self.lane];
-                        *out = dequantized::<Q>(code, factor, scales.offset[self.lane]);
+                        let offset = scales.offset[col / 16][self.lane];
+                        *out = dequantized::<Q>(code, factor, offset);
                     }
                 }
             }

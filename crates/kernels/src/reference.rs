@@ -25,7 +25,11 @@ impl QuantVisitor for Row<'_> {
             for sub in 0..Q::BLOCK_LEN / SUB_LEN {
                 let scale = Q::block_scales(block, sub);
                 for (col, code) in Q::codes(block, sub).into_iter().enumerate() {
-                    row.push(dequantized::<Q>(code, scale.factor[col / 16], scale.offset));
+                    row.push(dequantized::<Q>(
+                        code,
+                        scale.factor[col / 16],
+                        scale.offset[col / 16],
+                    ));
                 }
             }
         }
@@ -104,18 +108,16 @@ fn sub_dot<Q: QuantFormat>(
         let code = if Q::Planes::SIGNED { i32::from(code as i8) } else { i32::from(code) };
         code - Q::ZERO_POINT
     });
-    let dot = |half: usize| (16 * half..16 * half + 16).map(|i| codes[i] * a[i]).sum::<i32>();
     let scales = Q::block_scales(block, sub);
-    if Q::HALVES {
-        for half in 0..2 {
-            y = (dot(half) as f32).mul_add(scales.factor[half] * scale, y);
+    // Columns that share a scale: 32 or 16.
+    let n_shared = if Q::HALVES { SUB_LEN / 2 } else { SUB_LEN };
+    for (part, a) in a.chunks_exact(n_shared).enumerate() {
+        let dot: i32 = codes[part * n_shared..].iter().zip(a).map(|(code, a)| code * a).sum();
+        y = (dot as f32).mul_add(scales.factor[part] * scale, y);
+        if Q::HAS_OFFSET {
+            let scaled_sum = scale * a.iter().sum::<i32>() as f32;
+            y = scaled_sum.mul_add(scales.offset[part], y);
         }
-    } else {
-        y = ((dot(0) + dot(1)) as f32).mul_add(scales.factor[0] * scale, y);
-    }
-    if Q::HAS_OFFSET {
-        let scaled_sum = scale * a.iter().sum::<i32>() as f32;
-        y = scaled_sum.mul_add(scales.offset, y);
     }
     y
 }
