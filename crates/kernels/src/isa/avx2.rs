@@ -225,6 +225,13 @@ impl Simd for Avx2 {
             [_mm256_sll_epi16(v[0], n), _mm256_sll_epi16(v[1], n)]
         })
     }
+    #[inline(always)]
+    fn lookup_b(self, table: &[u8; 16], idx: I) -> I {
+        op!({
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+            [_mm256_shuffle_epi8(table, idx[0]), _mm256_shuffle_epi8(table, idx[1])]
+        })
+    }
     /// Two products of a code up to 63 and a byte of magnitude up to 127 add to at most 16,002.
     #[inline(always)]
     fn dot_u6(self, acc: I, w: I, a: i32) -> I {

@@ -190,6 +190,13 @@ impl Simd for Avx512 {
         op!(_mm512_slli_epi16::<N>(v))
     }
     #[inline(always)]
+    fn lookup_b(self, table: &[u8; 16], idx: __m512i) -> __m512i {
+        op!({
+            let table = _mm_loadu_si128(table.as_ptr().cast());
+            _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), idx)
+        })
+    }
+    #[inline(always)]
     fn dot_u6(self, acc: __m512i, w: __m512i, a: i32) -> __m512i {
         op!(_mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(a)))
     }

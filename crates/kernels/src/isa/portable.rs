@@ -183,6 +183,13 @@ impl Simd for Portable {
         pairs(v, |x| x << N)
     }
     #[inline(always)]
+    fn lookup_b(self, table: &[u8; 16], mut idx: Self::B) -> Self::B {
+        for byte in &mut idx {
+            *byte = table[usize::from(*byte)];
+        }
+        idx
+    }
+    #[inline(always)]
     fn dot_u6(self, mut acc: Self::I, w: Self::B, a: i32) -> Self::I {
         let a = a.to_le_bytes();
         for row in 0..LANES {
