@@ -117,9 +117,9 @@ fn an_unknown_quantisation_type_is_named_with_its_tensor() {
 fn a_quantisation_type_without_a_kernel_is_named() {
     let Some(kit) = testkit::kit() else { return };
     let home = Home::new();
-    let (model, out) = (kit.join("quant/q2_k.gguf"), home.path("out.f32"));
+    let (model, out) = (kit.join("quant/tq1_0.gguf"), home.path("out.f32"));
     let args = ["debug", "logits", arg(&model), "--tokens", "1", "--out", arg(&out)];
-    home.run(&args).fails(5, &["Q2_K", "expected one of"]);
+    home.run(&args).fails(5, &["TQ1_0", "expected one of"]);
 }
 
 #[test]

@@ -87,6 +87,12 @@ impl Sub {
     pub(crate) fn group(&self, plane: usize, idx: usize) -> i32 {
         i32::from_le_bytes(self.planes[plane][idx].map(|a| a as u8))
     }
+
+    /// `scale` times the sum of one half, for offsets that change every 16 columns.
+    #[inline(always)]
+    pub(crate) fn half_sum(&self, half: usize) -> f32 {
+        self.scale * self.sums[half] as f32
+    }
 }
 
 impl Activations {

@@ -1,6 +1,7 @@
 //! Weight formats: the list, and what each must say of itself.
 //!
-//! A quantised value is `scale · (code - zero point) + offset`. A format tells how codes and scales
+//! A quantised value is `scale · (code - zero point) + offset`; where the file has indices into a
+//! table, the code is what the table holds. A format tells how codes and scales
 //! lie in the file ([`QuantFormat::codes`], [`QuantFormat::block_scales`]: scalar and obvious, the
 //! definition) and how the scales of 16 rows lie in a packed strip; where the codes go is one of
 //! the layouts of `planes.rs`. No format knows an instruction set. Layouts follow ggml's
@@ -23,9 +24,14 @@ pub enum Format {
     Q5_0,
     Q5_1,
     Q8_0,
+    Q2_K,
+    Q3_K,
     Q4_K,
     Q5_K,
     Q6_K,
+    IQ4_NL,
+    IQ4_XS,
+    MXFP4,
 }
 
 /// Calls `$callback!(Format::X => Type, …)` with every quantised format.
@@ -37,9 +43,14 @@ macro_rules! for_quantised {
             Q5_0 => crate::formats::q5_0::Q5_0,
             Q5_1 => crate::formats::q5_1::Q5_1,
             Q8_0 => crate::formats::q8_0::Q8_0,
+            Q2_K => crate::formats::q2_k::Q2K,
+            Q3_K => crate::formats::q3_k::Q3K,
             Q4_K => crate::formats::q4_k::Q4K,
             Q5_K => crate::formats::q5_k::Q5K,
             Q6_K => crate::formats::q6_k::Q6K,
+            IQ4_NL => crate::formats::iq4_nl::Iq4Nl,
+            IQ4_XS => crate::formats::iq4_xs::Iq4Xs,
+            MXFP4 => crate::formats::mxfp4::Mxfp4,
         }
     };
 }
@@ -53,7 +64,7 @@ pub(crate) trait QuantVisitor {
 
 impl Format {
     /// Every format that can be computed with.
-    pub const ALL: [Format; 11] = [
+    pub const ALL: [Format; 16] = [
         Format::F32,
         Format::F16,
         Format::BF16,
@@ -62,9 +73,14 @@ impl Format {
         Format::Q5_0,
         Format::Q5_1,
         Format::Q8_0,
+        Format::Q2_K,
+        Format::Q3_K,
         Format::Q4_K,
         Format::Q5_K,
         Format::Q6_K,
+        Format::IQ4_NL,
+        Format::IQ4_XS,
+        Format::MXFP4,
     ];
 
     /// The format with this tensor type id in GGUF files, if it can be computed with.
@@ -82,10 +98,15 @@ impl Format {
             Format::Q5_0 => 6,
             Format::Q5_1 => 7,
             Format::Q8_0 => 8,
+            Format::Q2_K => 10,
+            Format::Q3_K => 11,
             Format::Q4_K => 12,
             Format::Q5_K => 13,
             Format::Q6_K => 14,
+            Format::IQ4_NL => 20,
+            Format::IQ4_XS => 23,
             Format::BF16 => 30,
+            Format::MXFP4 => 39,
         }
     }
 
@@ -100,9 +121,14 @@ impl Format {
             Format::Q5_0 => "Q5_0",
             Format::Q5_1 => "Q5_1",
             Format::Q8_0 => "Q8_0",
+            Format::Q2_K => "Q2_K",
+            Format::Q3_K => "Q3_K",
             Format::Q4_K => "Q4_K",
             Format::Q5_K => "Q5_K",
             Format::Q6_K => "Q6_K",
+            Format::IQ4_NL => "IQ4_NL",
+            Format::IQ4_XS => "IQ4_XS",
+            Format::MXFP4 => "MXFP4",
         }
     }
 
@@ -162,14 +188,14 @@ impl Format {
 pub(crate) struct Scale {
     /// Of the first and the second 16 columns.
     pub(crate) factor: [f32; 2],
-    /// Added to each weight; 0 for formats without.
-    pub(crate) offset: f32,
+    /// Added to each weight of the two halves; 0 for formats without.
+    pub(crate) offset: [f32; 2],
 }
 
 /// The scales of one sub-block of 16 rows, a row a lane.
 pub(crate) struct Scales<S: Simd> {
     pub(crate) factor: [S::F; 2],
-    pub(crate) offset: S::F,
+    pub(crate) offset: [S::F; 2],
 }
 
 /// A quantised format: where its codes and scales are, in the file and in a packed strip.
@@ -184,7 +210,7 @@ pub(crate) trait QuantFormat {
     const ZERO_POINT: i32;
     /// Whether weights have an offset beside the scale.
     const HAS_OFFSET: bool;
-    /// Whether scales change every 16 columns.
+    /// Whether scales (and offsets) change every 16 columns.
     const HALVES: bool;
     /// How codes lie in a packed strip.
     type Planes: Planes;

@@ -199,6 +199,8 @@ pub(crate) trait Simd: Copy {
     fn shr_b<const N: u32>(self, v: Self::B) -> Self::B;
     /// As [`Simd::shr_b`], to the left.
     fn shl_b<const N: u32>(self, v: Self::B) -> Self::B;
+    /// The table's byte for each byte of `idx`, all of them below 16.
+    fn lookup_b(self, table: &[u8; 16], idx: Self::B) -> Self::B;
 
     fn store_b(self, v: Self::B, out: &mut [u8; 64]);
 

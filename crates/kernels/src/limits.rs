@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use crate::Cpu;
-use crate::arena::AlignedBytes;
+use crate::arena::Arena;
 use crate::isa::{Kernel, LANES, Simd};
 
 /// Bytes that one task reads, long enough for the prefetcher to run ahead.
@@ -23,6 +23,8 @@ const VECTOR_BYTES: usize = 4 * LANES;
 const N_DOTS: usize = 1 << 16;
 /// Activations that they go through, over and over, out of the first-level cache.
 const N_INPUTS: usize = 256;
+/// Dots of 4-bit codes that any instruction set can chain.
+const CHAIN: usize = 8;
 /// How long products are measured: long enough for the clock to settle.
 const DOT_TIME: Duration = Duration::from_millis(400);
 
@@ -30,10 +32,11 @@ impl Cpu {
     /// Bytes per second that all threads together read from a buffer of `n_bytes` (rounded up to
     /// whole MiB); the best of several passes. The buffer should be much larger than the caches.
     pub fn measure_read(&self, n_bytes: usize) -> f64 {
-        let mut buffer = AlignedBytes::zeroed(n_bytes.max(1).next_multiple_of(READ_TASK_BYTES));
+        let n_bytes = n_bytes.max(1).next_multiple_of(READ_TASK_BYTES);
+        let mut buffer = Arena::with_capacity(n_bytes).take(n_bytes);
         // Written once, or every page would be the system's one page of zeros.
         self.for_each_chunk(&mut buffer, READ_TASK_BYTES, |idx, chunk| chunk.fill(idx as u8));
-        let (n_bytes, buffer) = (buffer.len(), &*buffer);
+        let buffer = &*buffer;
         let pass = |_| {
             let began = Instant::now();
             self.run(n_bytes / READ_TASK_BYTES, |idx| {
@@ -98,14 +101,23 @@ impl Kernel for Dot<'_> {
 impl Dot<'_> {
     #[inline(always)]
     fn dots<S: Simd, const N: usize>(&self, simd: S) {
-        let weights = simd.splat_b(black_box(63));
+        let weights = simd.splat_b(black_box(15));
         let mut sums = [simd.splat_i(0); N];
-        // A sum takes at most 2^14 steps of four products of 63 and 127: it stays below 2^31.
+        // A sum takes at most 2^14 steps of four products of 15 and 127: it stays below 2^31.
         for _ in 0..N_DOTS / N_INPUTS {
             // The compiler must not know that the inputs are the same each time.
-            for inputs in black_box(self.inputs).as_chunks::<N>().0 {
+            for inputs in black_box(self.inputs).as_chunks::<N>().0.as_chunks::<CHAIN>().0 {
+                let mut chains = [simd.start(sums[0]); N];
+                for n in 1..N {
+                    chains[n] = simd.start(sums[n]);
+                }
+                for inputs in inputs {
+                    for n in 0..N {
+                        chains[n] = simd.dot(chains[n], weights, inputs[n]);
+                    }
+                }
                 for n in 0..N {
-                    sums[n] = simd.dot_u6(sums[n], weights, inputs[n]);
+                    sums[n] = simd.finish(sums[n], chains[n]);
                 }
             }
         }

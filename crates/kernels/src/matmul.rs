@@ -5,9 +5,12 @@
 //!
 //! ```text
 //! D = Σ (code - zero_point) · a                       exact integers
-//! y = fma(f32(D), factor[r,s] · scale[t,s], y)        once per sub-block (Q6_K: once per half)
+//! y = fma(f32(D), factor[r,s] · scale[t,s], y)        once per sub-block
 //! y = fma(scaled_sum[t,s], offset[r,s], y)            formats with an offset only
 //! ```
+//!
+//! Where scales change every 16 columns (`HALVES`), all of it is done per half instead, the first
+//! half first.
 //!
 //! Activations of 16 bits are two planes of 8 (`a = 255 · high + low`), so `D` is put together from
 //! two exact dot products; its conversion to `f32` is then one more rounding.

@@ -113,7 +113,8 @@ impl Matrix {
                     let scales = Q::scales(Portable, packed, sub_idx % subs);
                     for (col, (out, code)) in out.iter_mut().zip(codes).enumerate() {
                         let factor = scales.factor[col / 16][self.lane];
-                        *out = dequantized::<Q>(code, factor, scales.offset[self.lane]);
+                        let offset = scales.offset[col / 16][self.lane];
+                        *out = dequantized::<Q>(code, factor, offset);
                     }
                 }
             }
@@ -281,6 +282,8 @@ mod tests {
         assert_eq!(short, "Q4_0 matrix [2, 64]: 71 bytes, expected 72");
         let odd = message(cpu.pack(Format::Q4_K, 2, 320, &[0; 72]));
         assert_eq!(odd, "row of 320 Q4_K weights: expected a multiple of 256");
+        let odd = message(cpu.pack(Format::Q2_K, 2, 320, &[0; 210]));
+        assert_eq!(odd, "row of 320 Q2_K weights: expected a multiple of 256");
         let huge = message(cpu.pack(Format::F32, usize::MAX / 2, 1024, &[]));
         assert!(huge.contains("overflows"), "{huge}");
     }

@@ -8,9 +8,15 @@
 //! | plane | bytes | content |
 //! | --- | --- | --- |
 //! | nibble | 4 × 64 | vector j: low nibble = k-group j, high nibble = k-group j + 4 |
-//! | 1-bit | 64 | bit g of byte (row, i) = fifth bit of column 4g + i |
-//! | 2-bit | 2 × 64 | vector h: bits 2g, 2g + 1 = upper bits of k-group 4h + g |
+//! | 1-bit | 64 | bit g of byte (row, i) = the one further bit of column 4g + i |
+//! | 2-bit | 2 × 64 | vector h: bits 2g, 2g + 1 = the two (upper) bits of k-group 4h + g |
 //! | byte | 8 × 64 | k-group g, signed |
+
+mod narrow;
+mod table;
+
+pub(crate) use narrow::{B2, B2B1};
+pub(crate) use table::{Lookup, Table};
 
 use crate::isa::{LANES, Simd};
 
@@ -224,17 +230,20 @@ mod tests {
     use super::*;
     use crate::isa::portable::Portable;
 
-    /// `get` and `pair` both give back what `put` laid out.
-    fn check<P: Planes>(n_bits: u32) {
+    pub(super) fn random_codes(n_bits: u32) -> Codes {
         let mut state = 7u32;
-        let codes: Codes = std::array::from_fn(|_| {
+        std::array::from_fn(|_| {
             std::array::from_fn(|_| {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 (state >> 24) as u8 & ((1u32 << n_bits) - 1) as u8
             })
-        });
+        })
+    }
+
+    /// `get` and `pair` both give back what `put` laid out.
+    pub(super) fn check<P: Planes>(codes: &Codes) {
         let mut bytes = vec![0xffu8; P::BYTES];
-        P::put(&codes, &mut bytes);
+        P::put(codes, &mut bytes);
         let pairs = [
             P::pair::<_, 0>(Portable, &bytes),
             P::pair::<_, 1>(Portable, &bytes),
@@ -254,9 +263,9 @@ mod tests {
 
     #[test]
     fn planes_give_back_their_codes() {
-        check::<N4>(4);
-        check::<N4B1>(5);
-        check::<N4B2>(6);
-        check::<B8>(8);
+        check::<N4>(&random_codes(4));
+        check::<N4B1>(&random_codes(5));
+        check::<N4B2>(&random_codes(6));
+        check::<B8>(&random_codes(8));
     }
 }

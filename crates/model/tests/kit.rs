@@ -84,16 +84,22 @@ fn block_formats_are_within_the_kits_bound() {
     let mut failed = Vec::new();
     for format in kernels::Format::ALL {
         let name = format.name().to_lowercase();
-        if name == "f32" {
-            continue; // the kit's f32 vectors stand in every file
-        }
-        let case = case(&kit.join("quant"), &name);
+        let file = match name.as_str() {
+            "f32" => continue,      // the kit's f32 vectors stand in every file
+            "mxfp4" => "mxfp4_moe", // as the recipe is called; the model is dense
+            name => name,
+        };
+        let case = case(&kit.join("quant"), file);
         let theirs = case.description["llama_cpp_nmse"].as_f64().unwrap();
         let (error, _) = measure(&case);
-        println!("{name}: nmse {error:.2e}, llama.cpp's {theirs:.2e}, {:.2} x", error / theirs);
-        if error > 1.25 * theirs {
+        println!(
+            "{name}: nmse {error:.2e}, llama.cpp's {theirs:.2e}, {:.0} times it",
+            theirs / error
+        );
+        // The kit's bound is 1.25 times theirs; exact scales and 16-bit activations do better.
+        if error > theirs {
             failed.push(name);
         }
     }
-    assert!(failed.is_empty(), "above 1.25 x llama.cpp's error: {failed:?}");
+    assert!(failed.is_empty(), "above llama.cpp's error: {failed:?}");
 }

@@ -32,7 +32,7 @@ pub(crate) fn block_scales(block: &[u8], sub: usize) -> Scale {
     let (scale, minimum) = pair(&block[4..16], sub);
     Scale {
         factor: [f16_at(block, 0) * f32::from(scale); 2],
-        offset: -f16_at(block, 2) * f32::from(minimum),
+        offset: [-f16_at(block, 2) * f32::from(minimum); 2],
     }
 }
 
@@ -72,6 +72,6 @@ pub(crate) fn scales<S: Simd>(simd: S, packed: &[u8], sub: usize) -> Scales<S> {
     let negative_dmin = simd.mul(load_f16(simd, packed, 1), simd.splat(-1.0));
     Scales {
         factor: [simd.mul(d, simd.to_f(scale)); 2],
-        offset: simd.mul(negative_dmin, simd.to_f(minimum)),
+        offset: [simd.mul(negative_dmin, simd.to_f(minimum)); 2],
     }
 }

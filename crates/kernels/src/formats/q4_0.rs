@@ -30,13 +30,13 @@ impl QuantFormat for Q4_0 {
         split_nibbles(&block[2..18])
     }
     fn block_scales(block: &[u8], _sub: usize) -> Scale {
-        Scale { factor: [f16_at(block, 0); 2], offset: 0.0 }
+        Scale { factor: [f16_at(block, 0); 2], offset: [0.0; 2] }
     }
     fn pack_scales(blocks: &[&[u8]; LANES], out: &mut [u8]) {
         gather_f16(blocks, 0, out);
     }
     #[inline(always)]
     fn scales<S: Simd>(simd: S, packed: &[u8], _sub: usize) -> Scales<S> {
-        Scales { factor: [load_f16(simd, packed, 0); 2], offset: simd.splat(0.0) }
+        Scales { factor: [load_f16(simd, packed, 0); 2], offset: [simd.splat(0.0); 2] }
     }
 }

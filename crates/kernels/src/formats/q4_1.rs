@@ -21,7 +21,7 @@ impl QuantFormat for Q4_1 {
         split_nibbles(&block[4..20])
     }
     fn block_scales(block: &[u8], _sub: usize) -> Scale {
-        Scale { factor: [f16_at(block, 0); 2], offset: f16_at(block, 2) }
+        Scale { factor: [f16_at(block, 0); 2], offset: [f16_at(block, 2); 2] }
     }
     fn pack_scales(blocks: &[&[u8]; LANES], out: &mut [u8]) {
         gather_f16(blocks, 0, out);
@@ -29,6 +29,6 @@ impl QuantFormat for Q4_1 {
     }
     #[inline(always)]
     fn scales<S: Simd>(simd: S, packed: &[u8], _sub: usize) -> Scales<S> {
-        Scales { factor: [load_f16(simd, packed, 0); 2], offset: load_f16(simd, packed, 1) }
+        Scales { factor: [load_f16(simd, packed, 0); 2], offset: [load_f16(simd, packed, 1); 2] }
     }
 }

@@ -1,7 +1,7 @@
 //! Q6_K: super-blocks of 256 in 16 halves of 16, `d·sc·(code - 32)`, 6-bit codes, 8-bit scales.
 //! `{ u8 ql[128]; u8 qh[64]; i8 scales[16]; f16 d }`.
 
-use super::{bytes_at, f16_at, gather_f16, load_f16};
+use super::{bytes_at, f16_at, gather_bytes, gather_f16, load_f16};
 use crate::format::{QuantFormat, Scale, Scales};
 use crate::isa::{LANES, Simd};
 use crate::planes::N4B2;
@@ -37,16 +37,11 @@ impl QuantFormat for Q6K {
     fn block_scales(block: &[u8], sub: usize) -> Scale {
         let d = f16_at(block, 208);
         let factor = |half: usize| d * f32::from(block[192 + sub * 2 + half] as i8);
-        Scale { factor: [factor(0), factor(1)], offset: 0.0 }
+        Scale { factor: [factor(0), factor(1)], offset: [0.0; 2] }
     }
     fn pack_scales(blocks: &[&[u8]; LANES], out: &mut [u8]) {
         gather_f16(blocks, 208, out);
-        let out = &mut out[32..Self::SCALE_BYTES];
-        for (row, block) in blocks.iter().enumerate() {
-            for (i, scale) in block[192..208].iter().enumerate() {
-                out[i * LANES + row] = *scale;
-            }
-        }
+        gather_bytes(blocks, 192..208, &mut out[32..]);
     }
     #[inline(always)]
     fn scales<S: Simd>(simd: S, packed: &[u8], sub: usize) -> Scales<S> {
@@ -54,6 +49,6 @@ impl QuantFormat for Q6K {
         // Spelled out: a closure would be compiled without the instruction set.
         let first = simd.mul(d, simd.to_f(simd.load_i8(bytes_at(packed, 2 + sub * 2))));
         let second = simd.mul(d, simd.to_f(simd.load_i8(bytes_at(packed, 3 + sub * 2))));
-        Scales { factor: [first, second], offset: simd.splat(0.0) }
+        Scales { factor: [first, second], offset: [simd.splat(0.0); 2] }
     }
 }

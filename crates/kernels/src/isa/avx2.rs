@@ -247,6 +247,13 @@ impl Simd for Avx2 {
         })
     }
     #[inline(always)]
+    fn lookup_b(self, table: &[u8; 16], idx: I) -> I {
+        op!({
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+            [_mm256_shuffle_epi8(table, idx[0]), _mm256_shuffle_epi8(table, idx[1])]
+        })
+    }
+    #[inline(always)]
     fn store_b(self, v: I, out: &mut [u8; 64]) {
         op!({
             _mm256_storeu_si256(out.as_mut_ptr().cast(), v[0]);

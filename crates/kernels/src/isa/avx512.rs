@@ -209,6 +209,13 @@ impl Simd for Avx512 {
         op!(_mm512_slli_epi16::<N>(v))
     }
     #[inline(always)]
+    fn lookup_b(self, table: &[u8; 16], idx: __m512i) -> __m512i {
+        op!({
+            let table = _mm_loadu_si128(table.as_ptr().cast());
+            _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), idx)
+        })
+    }
+    #[inline(always)]
     fn store_b(self, v: __m512i, out: &mut [u8; 64]) {
         op!(_mm512_storeu_si512(out.as_mut_ptr().cast(), v))
     }

@@ -196,6 +196,13 @@ impl Simd for Portable {
         pairs(v, |x| x << N)
     }
     #[inline(always)]
+    fn lookup_b(self, table: &[u8; 16], mut idx: Self::B) -> Self::B {
+        for byte in &mut idx {
+            *byte = table[usize::from(*byte)];
+        }
+        idx
+    }
+    #[inline(always)]
     fn store_b(self, v: Self::B, out: &mut [u8; 64]) {
         *out = v;
     }

@@ -74,7 +74,7 @@ pub(super) struct SubBlock<'a, C, const N: usize, const M: usize> {
 impl<C, const N: usize, const M: usize> SubBlock<'_, C, N, M> {
     /// The integer sums of k-groups `FIRST..LAST` (a half, or all).
     #[inline(always)]
-    pub(super) fn sums<S: Simd, K: Scheme, const FIRST: usize, const LAST: usize>(
+    fn sums<S: Simd, K: Scheme, const FIRST: usize, const LAST: usize>(
         &self,
         simd: S,
     ) -> [[S::I; M]; N]
@@ -151,9 +151,41 @@ impl<C, const N: usize, const M: usize> SubBlock<'_, C, N, M> {
         }
     }
 
+    /// Adds the products of the whole sub-block to the results. `factor` and `offset` are those of
+    /// its two halves; only the first counts where a scheme has no halves.
+    #[inline(always)]
+    pub(super) fn multiply<S: Simd, K: Scheme>(
+        &self,
+        simd: S,
+        factor: [[S::F; N]; 2],
+        offset: [[S::F; N]; 2],
+        y: &mut [[S::F; M]; N],
+    ) where
+        C: Codes<S>,
+    {
+        if K::HALVES {
+            let d = self.sums::<S, K, 0, 4>(simd);
+            self.scale(simd, factor[0], &d, y);
+            if K::HAS_OFFSET {
+                self.offset::<S, K, 0>(simd, offset[0], y);
+            }
+            let d = self.sums::<S, K, 4, N_GROUPS>(simd);
+            self.scale(simd, factor[1], &d, y);
+            if K::HAS_OFFSET {
+                self.offset::<S, K, 1>(simd, offset[1], y);
+            }
+        } else {
+            let d = self.sums::<S, K, 0, N_GROUPS>(simd);
+            self.scale(simd, factor[0], &d, y);
+            if K::HAS_OFFSET {
+                self.offset::<S, K, 0>(simd, offset[0], y);
+            }
+        }
+    }
+
     /// Scales integer sums and adds them to the results.
     #[inline(always)]
-    pub(super) fn scale<S: Simd>(
+    fn scale<S: Simd>(
         &self,
         simd: S,
         factor: [S::F; N],
@@ -168,12 +200,19 @@ impl<C, const N: usize, const M: usize> SubBlock<'_, C, N, M> {
         }
     }
 
-    /// Adds the offsets of a sub-block, after all of its sums.
+    /// Adds the offsets of a sub-block or of one half of it, after its sums.
     #[inline(always)]
-    pub(super) fn offset<S: Simd>(&self, simd: S, offset: [S::F; N], y: &mut [[S::F; M]; N]) {
+    fn offset<S: Simd, K: Scheme, const HALF: usize>(
+        &self,
+        simd: S,
+        offset: [S::F; N],
+        y: &mut [[S::F; M]; N],
+    ) {
         for n in 0..N {
             for m in 0..M {
-                y[n][m] = simd.fma(simd.splat(self.x[m].scaled_sum), offset[n], y[n][m]);
+                let x = self.x[m];
+                let sum = if K::HALVES { x.half_sum(HALF) } else { x.scaled_sum };
+                y[n][m] = simd.fma(simd.splat(sum), offset[n], y[n][m]);
             }
         }
     }

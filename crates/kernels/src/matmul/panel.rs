@@ -44,7 +44,7 @@ struct Panel {
     codes: [[Unpacked; N_STRIPS]; N_SUBS],
     /// Of the first and the second half of a sub-block.
     factor: [[Rows; 2]; N_SUBS],
-    offset: [Rows; N_SUBS],
+    offset: [[Rows; 2]; N_SUBS],
 }
 
 impl Panel {
@@ -52,7 +52,7 @@ impl Panel {
         n_subs: 0,
         codes: [[Unpacked([[0; 64]; 8]); N_STRIPS]; N_SUBS],
         factor: [[[Lanes([0.0; LANES]); N_STRIPS]; 2]; N_SUBS],
-        offset: [[Lanes([0.0; LANES]); N_STRIPS]; N_SUBS],
+        offset: [[[Lanes([0.0; LANES]); N_STRIPS]; 2]; N_SUBS],
     };
 
     /// Unpacks `subs` of strip `n`; `n_subs` is the whole width of the matrix.
@@ -76,12 +76,11 @@ impl Panel {
             let at = scale_area + sub_idx / subs_per_block * Q::SCALE_BYTES;
             let packed = &strip[at..][..Q::SCALE_BYTES];
             let scales = Q::scales(simd, packed, sub_idx % subs_per_block);
-            simd.store(scales.factor[0], &mut self.factor[idx][0][n].0);
-            if Q::HALVES {
-                simd.store(scales.factor[1], &mut self.factor[idx][1][n].0);
-            }
-            if Q::HAS_OFFSET {
-                simd.store(scales.offset, &mut self.offset[idx][n].0);
+            for half in 0..if Q::HALVES { 2 } else { 1 } {
+                simd.store(scales.factor[half], &mut self.factor[idx][half][n].0);
+                if Q::HAS_OFFSET {
+                    simd.store(scales.offset[half], &mut self.offset[idx][half][n].0);
+                }
             }
         }
     }
@@ -245,20 +244,9 @@ impl<K: Scheme> Tiles<'_, K> {
                 zero_point: *zero_point,
                 n_planes,
             };
-            let [first, second] = &panel.factor[sub];
-            let factor = load::<S, N>(simd, first, strip);
-            if K::HALVES {
-                let d = sub_block.sums::<S, K, 0, 4>(simd);
-                sub_block.scale(simd, factor, &d, &mut acc);
-                let d = sub_block.sums::<S, K, 4, 8>(simd);
-                sub_block.scale(simd, load::<S, N>(simd, second, strip), &d, &mut acc);
-            } else {
-                let d = sub_block.sums::<S, K, 0, 8>(simd);
-                sub_block.scale(simd, factor, &d, &mut acc);
-            }
-            if K::HAS_OFFSET {
-                sub_block.offset(simd, load::<S, N>(simd, &panel.offset[sub], strip), &mut acc);
-            }
+            let factor = load_halves::<S, N>(simd, &panel.factor[sub], strip);
+            let offset = load_halves::<S, N>(simd, &panel.offset[sub], strip);
+            sub_block.multiply::<S, K>(simd, factor, offset, &mut acc);
         }
         for n in 0..N {
             for m in 0..M {
@@ -269,10 +257,16 @@ impl<K: Scheme> Tiles<'_, K> {
 }
 
 #[inline(always)]
-fn load<S: Simd, const N: usize>(simd: S, rows: &Rows, strip: usize) -> [S::F; N] {
-    let mut values = [simd.splat(0.0); N];
-    for n in 0..N {
-        values[n] = simd.load(&rows[strip + n].0);
+fn load_halves<S: Simd, const N: usize>(
+    simd: S,
+    halves: &[Rows; 2],
+    strip: usize,
+) -> [[S::F; N]; 2] {
+    let mut values = [[simd.splat(0.0); N]; 2];
+    for half in 0..2 {
+        for n in 0..N {
+            values[half][n] = simd.load(&halves[half][strip + n].0);
+        }
     }
     values
 }

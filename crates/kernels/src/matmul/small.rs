@@ -99,14 +99,14 @@ fn accumulate<S: Simd, Q: QuantFormat, const P: usize, const N: usize, const M: 
     for sub_idx in 0..n_subs {
         let at = scale_area + sub_idx / subs_per_block * Q::SCALE_BYTES;
         let mut codes = [[simd.splat_b(0); 8]; N];
-        let (mut first, mut second) = ([simd.splat(0.0); N], [simd.splat(0.0); N]);
-        let mut offset = first;
+        let mut factor = [[simd.splat(0.0); N]; 2];
+        let mut offset = factor;
         for n in 0..N {
             codes[n] = unpack::<S, Q>(simd, &strips[n][sub_idx * Q::Planes::BYTES..]);
             let packed = &strips[n][at..][..Q::SCALE_BYTES];
             let scales = Q::scales(simd, packed, sub_idx % subs_per_block);
-            [first[n], second[n]] = scales.factor;
-            offset[n] = scales.offset;
+            [factor[0][n], factor[1][n]] = scales.factor;
+            [offset[0][n], offset[1][n]] = scales.offset;
         }
         let sub_block = SubBlock {
             codes: codes.each_ref(),
@@ -114,18 +114,7 @@ fn accumulate<S: Simd, Q: QuantFormat, const P: usize, const N: usize, const M: 
             zero_point: zero_point::<S, Q>(),
             n_planes: P,
         };
-        if Q::HALVES {
-            let d = sub_block.sums::<S, Of<Q>, 0, 4>(simd);
-            sub_block.scale(simd, first, &d, y);
-            let d = sub_block.sums::<S, Of<Q>, 4, 8>(simd);
-            sub_block.scale(simd, second, &d, y);
-        } else {
-            let d = sub_block.sums::<S, Of<Q>, 0, 8>(simd);
-            sub_block.scale(simd, first, &d, y);
-        }
-        if Q::HAS_OFFSET {
-            sub_block.offset(simd, offset, y);
-        }
+        sub_block.multiply::<S, Of<Q>>(simd, factor, offset, y);
     }
 }
 
