@@ -133,6 +133,10 @@ impl Activations {
     pub(crate) fn precision(&self) -> Option<Precision> {
         self.precision
     }
+    /// Planes of the quantised form.
+    pub(crate) fn n_planes(&self) -> usize {
+        if self.precision == Some(Precision::Bits16) { 2 } else { 1 }
+    }
     pub(crate) fn subs(&self, token: usize) -> &[Sub] {
         let n_subs = self.n_cols / SUB_LEN;
         &self.subs[token * n_subs..][..n_subs]

@@ -25,7 +25,7 @@ mod float;
 mod panel;
 mod small;
 
-use crate::activations::{Activations, Precision};
+use crate::activations::Activations;
 use crate::cpu::{Cpu, SendPtr};
 use crate::format::QuantFormat;
 use crate::isa::{Kernel, LANES, Simd};
@@ -168,10 +168,8 @@ impl Strips<'_> {
     fn quantised<S: Simd, Q: QuantFormat>(self, simd: S) {
         if self.job.x.n_tokens() >= panel::N_TOKENS_MIN {
             self.panels::<S, Q>(simd);
-        } else if self.job.x.precision() == Some(Precision::Bits16) {
-            self.small::<S, Q, 2>(simd);
         } else {
-            self.small::<S, Q, 1>(simd);
+            self.small::<S, Q>(simd);
         }
     }
 }
@@ -179,7 +177,7 @@ impl Strips<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::activations::Needs;
+    use crate::activations::{Needs, Precision};
     use crate::test_data::{Adversary, adversarial_matrix, random_matrix, random_values};
     use crate::{Format, Isa, reference};
 

@@ -81,29 +81,31 @@ impl<C, const N: usize, const M: usize> SubBlock<'_, C, N, M> {
     where
         C: Codes<S>,
     {
-        let mut d = [[simd.splat_i(0); M]; N];
-        if self.n_planes == 2 {
-            self.add_dots::<S, K, FIRST, LAST>(simd, 1, &mut d);
-        }
-        for m in 0..M {
-            let start = match self.zero_point {
-                0 => simd.splat_i(0),
-                zero_point => {
-                    let first = if FIRST == 0 { self.x[m].sums[0] } else { 0 };
-                    let second = if LAST == N_GROUPS { self.x[m].sums[1] } else { 0 };
-                    simd.splat_i(-zero_point * (first + second))
-                }
-            };
-            for d in &mut d {
-                d[m] = if self.n_planes == 2 {
-                    // What the high plane counts, 255, times its sum.
-                    simd.add_i(simd.sub_i(simd.shl_i::<8>(d[m]), d[m]), start)
-                } else {
-                    start
-                };
+        let mut start = [simd.splat_i(0); M];
+        if self.zero_point != 0 {
+            for m in 0..M {
+                let first = if FIRST == 0 { self.x[m].sums[0] } else { 0 };
+                let second = if LAST == N_GROUPS { self.x[m].sums[1] } else { 0 };
+                start[m] = simd.splat_i(-self.zero_point * (first + second));
             }
         }
-        self.add_dots::<S, K, FIRST, LAST>(simd, 0, &mut d);
+        let mut d = [[simd.splat_i(0); M]; N];
+        if self.n_planes == 1 {
+            d = [start; N];
+        }
+        // The high plane first, and one set of sums for both: a loop, not two copies of its body.
+        for plane in (0..self.n_planes).rev() {
+            self.add_dots::<S, K, FIRST, LAST>(simd, plane, &mut d);
+            if plane == 1 {
+                for n in 0..N {
+                    for m in 0..M {
+                        // What the high plane counts, 255, times its sum.
+                        let counted = simd.sub_i(simd.shl_i::<8>(d[n][m]), d[n][m]);
+                        d[n][m] = simd.add_i(counted, start[m]);
+                    }
+                }
+            }
+        }
         d
     }
 

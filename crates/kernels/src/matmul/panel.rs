@@ -16,12 +16,13 @@ use std::ops::Range;
 use super::Strips;
 use super::dots::{Of, Scheme, SubBlock, Unpacked, zero_point};
 use super::small::unpack;
-use crate::activations::{Activations, Precision};
+use crate::activations::Activations;
 use crate::format::QuantFormat;
 use crate::isa::{Kernel, LANES, Simd};
 use crate::planes::{Planes, SUB_LEN};
 
-/// With fewer tokens unpacking in registers is faster than through memory.
+/// With fewer tokens unpacking in registers is faster than through memory. At least 5, so that
+/// tiles of nearly equal size are never smaller than half of the largest.
 pub(super) const N_TOKENS_MIN: usize = 5;
 /// Strips of a panel.
 const N_STRIPS: usize = 2;
@@ -95,8 +96,10 @@ impl Strips<'_> {
         let mut results = [[Lanes([0.0; LANES]); N_STRIPS]; N_TOKENS];
         for strip in self.strips.clone().step_by(N_STRIPS) {
             let strips = strip..(strip + N_STRIPS).min(self.strips.end);
-            for first in (0..n_tokens).step_by(N_TOKENS) {
-                let tokens = first..(first + N_TOKENS).min(n_tokens);
+            for chunk in 0..n_tokens.div_ceil(N_TOKENS) {
+                // Nearly equal chunks, so that none is too short for a tile.
+                let n_chunks = n_tokens.div_ceil(N_TOKENS);
+                let tokens = chunk * n_tokens / n_chunks..(chunk + 1) * n_tokens / n_chunks;
                 let y = &mut results[..tokens.len()];
                 y.fill([Lanes([0.0; LANES]); N_STRIPS]);
                 for sub in (0..n_subs).step_by(N_SUBS) {
@@ -199,9 +202,10 @@ impl<K: Scheme> Kernel for Tiles<'_, K> {
                 (true, 6) => self.strips::<S, 6>(simd, done),
                 (true, 5) => self.strips::<S, 5>(simd, done),
                 (true, 4) => self.strips::<S, 4>(simd, done),
-                (_, 3) => self.strips::<S, 3>(simd, done),
-                (_, 2) => self.strips::<S, 2>(simd, done),
-                _ => self.strips::<S, 1>(simd, done),
+                (true, 3) => self.strips::<S, 3>(simd, done),
+                (false, 3) => self.strips::<S, 3>(simd, done),
+                (false, 2) => self.strips::<S, 2>(simd, done),
+                _ => unreachable!("{N_TOKENS_MIN} tokens or more make no smaller tile"),
             }
             done += len;
             n_tiles -= 1;
@@ -225,7 +229,6 @@ impl<K: Scheme> Tiles<'_, K> {
     #[inline(always)]
     fn tile<S: Simd, const N: usize, const M: usize>(&mut self, simd: S, strip: usize, at: usize) {
         let Operands { panel, x, tokens, first_sub, zero_point, y } = &mut self.operands;
-        let n_planes = if x.precision() == Some(Precision::Bits16) { 2 } else { 1 };
         let rows: [_; M] = std::array::from_fn(|m| {
             &x.subs(tokens.start + at + m)[*first_sub..*first_sub + panel.n_subs]
         });
@@ -242,7 +245,7 @@ impl<K: Scheme> Tiles<'_, K> {
                 codes: std::array::from_fn(|n| &panel.codes[sub][strip + n]),
                 x: std::array::from_fn(|m| &rows[m][sub]),
                 zero_point: *zero_point,
-                n_planes,
+                n_planes: x.n_planes(),
             };
             let factor = load_halves::<S, N>(simd, &panel.factor[sub], strip);
             let offset = load_halves::<S, N>(simd, &panel.offset[sub], strip);

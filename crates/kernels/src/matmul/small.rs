@@ -1,5 +1,7 @@
 //! Few tokens: weights are unpacked in registers, and each is read from memory once.
 
+use std::ops::Range;
+
 use super::Strips;
 use super::dots::{Of, SubBlock, zero_point};
 use crate::activations::Sub;
@@ -12,86 +14,59 @@ use crate::planes::{Planes, SUB_LEN};
 const GROUP: usize = 4;
 
 impl Strips<'_> {
-    /// `P` is the number of planes of the activations.
     #[inline(always)]
-    pub(super) fn small<S: Simd, Q: QuantFormat, const P: usize>(self, simd: S) {
+    pub(super) fn small<S: Simd, Q: QuantFormat>(self, simd: S) {
         let n_tokens = self.job.x.n_tokens();
-        let mut first = self.strips.start;
-        while first < self.strips.end {
-            let last = self.strips.end.min(first + GROUP);
+        for first in self.strips.clone().step_by(GROUP) {
+            let strips = first..(first + GROUP).min(self.strips.end);
             let mut token = 0;
-            while S::WIDE && n_tokens - token >= 4 {
-                self.tiles::<S, Q, P, 2, 4>(simd, first, last, token);
-                token += 4;
-            }
-            while n_tokens - token >= 2 {
-                if S::WIDE {
-                    self.tiles::<S, Q, P, 2, 2>(simd, first, last, token);
-                } else {
-                    self.tiles::<S, Q, P, 1, 2>(simd, first, last, token);
-                }
-                token += 2;
-            }
-            if token < n_tokens {
-                if S::WIDE {
-                    self.tiles::<S, Q, P, 2, 1>(simd, first, last, token);
-                } else {
-                    self.tiles::<S, Q, P, 1, 1>(simd, first, last, token);
-                }
-            }
-            first = last;
-        }
-    }
-
-    /// All strips `first..last` for `M` tokens, `N` strips at a time while there are so many.
-    #[inline(always)]
-    fn tiles<S: Simd, Q: QuantFormat, const P: usize, const N: usize, const M: usize>(
-        &self,
-        simd: S,
-        first: usize,
-        last: usize,
-        token: usize,
-    ) {
-        let mut strip = first;
-        while last - strip >= N {
-            self.tile::<S, Q, P, N, M>(simd, strip, token);
-            strip += N;
-        }
-        if N > 1 {
-            while strip < last {
-                self.tile::<S, Q, P, 1, M>(simd, strip, token);
-                strip += 1;
+            while token < n_tokens {
+                token += match (S::WIDE, n_tokens - token) {
+                    (true, 4..) => self.tiles::<S, Q, 2, 4>(simd, strips.clone(), token),
+                    (true, 2..) => self.tiles::<S, Q, 2, 2>(simd, strips.clone(), token),
+                    (true, _) => self.tiles::<S, Q, 2, 1>(simd, strips.clone(), token),
+                    (false, 2..) => self.tiles::<S, Q, 1, 2>(simd, strips.clone(), token),
+                    (false, _) => self.tiles::<S, Q, 1, 1>(simd, strips.clone(), token),
+                };
             }
         }
     }
 
+    /// `strips` for `M` tokens, `N` strips at a time. Returns `M`.
     #[inline(always)]
-    fn tile<S: Simd, Q: QuantFormat, const P: usize, const N: usize, const M: usize>(
+    fn tiles<S: Simd, Q: QuantFormat, const N: usize, const M: usize>(
         &self,
         simd: S,
-        strip: usize,
+        strips: Range<usize>,
         token: usize,
-    ) {
-        let job = self.job;
-        let strips: [&[u8]; N] = std::array::from_fn(|n| job.weight.strip(strip + n));
+    ) -> usize {
+        let (job, last) = (self.job, strips.end - 1);
         let rows: [&[Sub]; M] = std::array::from_fn(|m| job.x.subs(token + m));
-        let mut y = [[simd.splat(0.0); M]; N];
-        accumulate::<S, Q, P, N, M>(simd, &strips, &rows, &mut y);
-        for (n, y) in y.into_iter().enumerate() {
-            for (m, y) in y.into_iter().enumerate() {
-                // SAFETY: the strip is one of this task's, the token one of the batch.
-                unsafe { job.write(simd, strip + n, token + m, y) }
+        let n_planes = job.x.n_planes();
+        for strip in strips.step_by(N) {
+            // Where strips run out the last stands in once more, and is written once.
+            let weights: [&[u8]; N] =
+                std::array::from_fn(|n| job.weight.strip((strip + n).min(last)));
+            let mut y = [[simd.splat(0.0); M]; N];
+            accumulate::<S, Q, N, M>(simd, &weights, &rows, n_planes, &mut y);
+            for (strip, y) in (strip..=last).zip(y) {
+                for (m, y) in y.into_iter().enumerate() {
+                    // SAFETY: the strip is one of this task's, the token one of the batch.
+                    unsafe { job.write(simd, strip, token + m, y) }
+                }
             }
         }
+        M
     }
 }
 
 /// Adds the products of all sub-blocks of `N` strips with `M` rows to the results.
 #[inline(always)]
-fn accumulate<S: Simd, Q: QuantFormat, const P: usize, const N: usize, const M: usize>(
+fn accumulate<S: Simd, Q: QuantFormat, const N: usize, const M: usize>(
     simd: S,
     strips: &[&[u8]; N],
     rows: &[&[Sub]; M],
+    n_planes: usize,
     y: &mut [[S::F; M]; N],
 ) {
     let n_subs = rows[0].len();
@@ -112,7 +87,7 @@ fn accumulate<S: Simd, Q: QuantFormat, const P: usize, const N: usize, const M: 
             codes: codes.each_ref(),
             x: std::array::from_fn(|m| &rows[m][sub_idx]),
             zero_point: zero_point::<S, Q>(),
-            n_planes: P,
+            n_planes,
         };
         sub_block.multiply::<S, Of<Q>>(simd, factor, offset, y);
     }
