@@ -1,9 +1,11 @@
 //! Which model is meant: a name of the store, a name of the catalogue, or a file.
 
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 
-use engine::EngineError;
+use engine::{Engine, EngineError, EngineOptions};
 use store::{Catalogue, Entry, Installed, Progress as _, PullOptions, Source, Store, StoreError};
 
 use crate::context::Context;
@@ -45,6 +47,39 @@ impl Chosen {
 }
 
 impl Chosen {
+    /// Opens an engine on the model while its bytes are held against their pin: hashing keeps one
+    /// core busy as long as half the loading. Only an engine on the promised bytes is given out.
+    ///
+    /// # Errors
+    /// A file that differs from its pin, whatever else is wrong with it; else as [`Engine::open`].
+    pub(crate) fn open(
+        &self,
+        context: &Context,
+        options: &EngineOptions,
+    ) -> anyhow::Result<Engine> {
+        let open = || Engine::open(&self.path, options).map_err(|error| self.blame(error));
+        thread::scope(|scope| {
+            let check = || self.ensure_intact(context);
+            match thread::Builder::new().name("hash".to_owned()).spawn_scoped(scope, check) {
+                Ok(check) => {
+                    let engine = open();
+                    check.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+                    engine
+                }
+                // A system short of threads gets both one after the other.
+                Err(_) => self.ensure_intact(context).and_then(|()| open()),
+            }
+        })
+    }
+
+    /// Proves that an installed model is as pinned.
+    fn ensure_intact(&self, context: &Context) -> anyhow::Result<()> {
+        if let Some(installed) = &self.installed {
+            context.store()?.ensure_intact(installed, &Shown::if_slow(context))?;
+        }
+        Ok(())
+    }
+
     /// `error` with the file it is about, where its own words do not name it.
     pub(crate) fn blame(
         &self,
@@ -70,12 +105,22 @@ pub(crate) fn default_model() -> &'static str {
 
 /// Finds the model that `text` means and proves that an installed one is as pinned.
 ///
+/// # Errors
+/// As [`find`]; a file that differs from its pin.
+pub(crate) fn model(context: &Context, text: &str, missing: Missing) -> anyhow::Result<Chosen> {
+    let chosen = find(context, text, missing)?;
+    chosen.ensure_intact(context)?;
+    Ok(chosen)
+}
+
+/// Finds the model that `text` means; [`Chosen::open`] proves that it is as pinned.
+///
 /// What looks like a path (`./x`, `/x`, `x.gguf`) is a file. Anything else is a name first, and a
 /// file if no model has that name.
 ///
 /// # Errors
-/// Nothing of that name or path, a download that failed, or a file that differs from its pin.
-pub(crate) fn model(context: &Context, text: &str, missing: Missing) -> anyhow::Result<Chosen> {
+/// Nothing of that name or path, or a download that failed.
+pub(crate) fn find(context: &Context, text: &str, missing: Missing) -> anyhow::Result<Chosen> {
     let path = Path::new(text);
     if looks_like_path(text) {
         return file(path);
@@ -97,7 +142,6 @@ pub(crate) fn model(context: &Context, text: &str, missing: Missing) -> anyhow::
         }
         Err(error) => return Err(error.into()),
     };
-    store.ensure_intact(&installed, &Shown::if_slow(context))?;
     Ok(Chosen::installed(installed))
 }
 

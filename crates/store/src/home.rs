@@ -300,7 +300,8 @@ impl Store {
         model: &Installed,
         progress: &dyn Progress,
     ) -> Result<(), StoreError> {
-        if self.quick_check(model)? && model.n_bytes() > ALWAYS_HASH_BYTES {
+        let is_known = self.quick_check(model)?;
+        if is_known && model.n_bytes() > ALWAYS_HASH_BYTES {
             return Ok(());
         }
         let folder = self.folder_of(&ModelName::new(&model.publisher, &model.name)?);
@@ -309,8 +310,12 @@ impl Store {
         for file in &model.files {
             files.push(check_file(file, &mut verified, progress)?);
         }
-        verified.write(&folder);
-        VerifyReport { name: model.full_name(), files }.into_result()
+        let result = VerifyReport { name: model.full_name(), files }.into_result();
+        // What is found as it was known needs no new record, which would wait for the disk.
+        if !(is_known && result.is_ok()) {
+            verified.write(&folder);
+        }
+        result
     }
 
     /// Compares length, times and identity of each file with those at its last verification and

@@ -59,14 +59,14 @@ impl Subcommand for Run {
         let prompt = self.read_prompt(context)?;
         warn_of_threads(context, self.threads);
         let name = self.model.as_deref().unwrap_or_else(|| locate::default_model());
-        let chosen = locate::model(context, name, Missing::Fetch)?;
+        let chosen = locate::find(context, name, Missing::Fetch)?;
         let options = EngineOptions {
             n_threads: self.threads.map(usize::from),
             n_ctx: self.ctx,
             max_sequences: 1,
             ..EngineOptions::default()
         };
-        let engine = Engine::open(&chosen.path, &options).map_err(|error| chosen.blame(error))?;
+        let engine = chosen.open(context, &options)?;
         say_info(context, &chosen.name, &engine);
         if engine.template().is_none() {
             context.note(&format!(

@@ -130,14 +130,13 @@ impl Serve {
         };
         let mut models: Vec<server::Model> = Vec::new();
         for text in asked {
-            let chosen = locate::model(context, text, Missing::Fetch)?;
+            let chosen = locate::find(context, text, Missing::Fetch)?;
             if models.iter().any(|model| model.name == chosen.name) {
                 let message =
                     format!("--model {text}: a model named {} is served already", chosen.name);
                 return Err(Failure::new(Exit::Usage, message).into());
             }
-            let engine =
-                Engine::open(&chosen.path, &options).map_err(|error| chosen.blame(error))?;
+            let engine = chosen.open(context, &options)?;
             // The system counts a cache as free until it is used; the next model must not.
             options.promised_bytes =
                 options.promised_bytes.saturating_add(engine.info().promised_bytes());

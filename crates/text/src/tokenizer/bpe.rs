@@ -19,6 +19,9 @@ use super::vocab::Vocab;
 /// Up to this many tokens scanning is faster than a heap.
 const N_SCANNED_MAX: usize = 32;
 
+/// Lines of merges whose three texts are looked up together.
+const N_TOGETHER: usize = 16;
+
 /// "No merge" and "no neighbour".
 const NONE: u32 = u32::MAX;
 
@@ -180,26 +183,49 @@ fn read_merges(metadata: &Metadata, vocab: &Vocab) -> Result<Merges, TokenizerEr
     let lines = metadata.require_strings("tokenizer.ggml.merges")?;
     let mut merges = Merges::with_capacity_and_hasher(lines.len(), KeyedHash::default());
     let mut joined = String::new();
-    for (idx, line) in lines.iter().enumerate() {
-        let wrong = |expected: String| TokenizerError::Merge { idx, found: quoted(line), expected };
-        // The first character may be a space itself. No other character holds the byte of one.
-        let border = line.bytes().skip(1).position(|byte| byte == b' ').map(|at| at + 1);
-        let (left, right) = border
-            .map(|at| (&line[..at], &line[at + 1..]))
-            .filter(|(_, right)| !right.is_empty())
-            .ok_or_else(|| wrong("two tokens with a space between them".into()))?;
+    for first in (0..lines.len()).step_by(N_TOGETHER) {
+        // What is no line leaves its texts empty.
+        let halves: [(&str, &str); N_TOGETHER] =
+            std::array::from_fn(|idx| lines.get(first + idx).and_then(halves).unwrap_or_default());
         joined.clear();
-        joined.push_str(left);
-        joined.push_str(right);
-        let id = |text: &str| {
-            vocab.find(text).ok_or_else(|| wrong(format!("{} to be a token", quoted(text))))
-        };
-        let (left, right, id) = (id(left)?, id(right)?, id(&joined)?);
-        let rank = u32::try_from(idx).map_err(|_| wrong("fewer than 2^32 merges".into()))?;
-        // What must not be written must not be merged together either.
-        if [left, right, id].iter().all(|&id| vocab.is_mergeable(id)) {
-            merges.entry(pair(left, right)).or_insert(Merge { rank, id });
+        for (left, right) in halves {
+            joined.push_str(left);
+            joined.push_str(right);
+        }
+        let mut texts = [""; 3 * N_TOGETHER];
+        let mut rest = joined.as_str();
+        for (texts, (left, right)) in texts.as_chunks_mut().0.iter_mut().zip(halves) {
+            let (both, behind) = rest.split_at(left.len() + right.len());
+            *texts = [left, right, both];
+            rest = behind;
+        }
+        let ids = vocab.find_all(&texts);
+        let found = texts.as_chunks::<3>().0.iter().zip(ids.as_chunks::<3>().0);
+        for (idx, (texts, ids)) in (first..lines.len()).zip(found) {
+            let wrong = |expected: String| {
+                let found = quoted(lines.get(idx).unwrap_or_default());
+                TokenizerError::Merge { idx, found, expected }
+            };
+            if texts[0].is_empty() {
+                return Err(wrong("two tokens with a space between them".into()));
+            }
+            let id = |at: usize| {
+                ids[at].ok_or_else(|| wrong(format!("{} to be a token", quoted(texts[at]))))
+            };
+            let (left, right, id) = (id(0)?, id(1)?, id(2)?);
+            let rank = u32::try_from(idx).map_err(|_| wrong("fewer than 2^32 merges".into()))?;
+            // What must not be written must not be merged together either.
+            if [left, right, id].iter().all(|&id| vocab.is_mergeable(id)) {
+                merges.entry(pair(left, right)).or_insert(Merge { rank, id });
+            }
         }
     }
     Ok(merges)
+}
+
+/// The two texts of a line of merges.
+fn halves(line: &str) -> Option<(&str, &str)> {
+    // The first character may be a space itself. No other character holds the byte of one.
+    let border = line.bytes().skip(1).position(|byte| byte == b' ')? + 1;
+    Some((&line[..border], &line[border + 1..])).filter(|(_, right)| !right.is_empty())
 }

