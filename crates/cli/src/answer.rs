@@ -79,8 +79,10 @@ pub(crate) fn say_speed(context: &Context, done: &Done) {
         prefill_rate(done),
     ));
     context.detail(&format!(
-        "seed {}, first token after {} ms, ended by {}",
+        "seed {}, {} of {} guesses right, first token after {} ms, ended by {}",
         done.seed,
+        done.n_accepted,
+        done.n_drafted,
         done.time_to_first_token.as_millis(),
         reason_name(&done.reason),
     ));
@@ -129,6 +131,8 @@ pub(crate) fn to_json(model: &str, answer: &Answer) -> Value {
         "finish_reason": reason_name(&done.reason),
         "n_prompt": done.n_prompt,
         "n_generated": done.n_generated,
+        "n_drafted": done.n_drafted,
+        "n_accepted": done.n_accepted,
         "seed": done.seed,
         "ttft_ms": done.time_to_first_token.as_secs_f64() * 1e3,
         "prefill_tokens_per_s": prefill_rate(done),

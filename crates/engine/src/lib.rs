@@ -23,6 +23,7 @@
 
 mod answer;
 mod check;
+mod draft;
 mod engine;
 mod error;
 mod host;
@@ -44,7 +45,9 @@ pub use engine::{Engine, Generation, Handle};
 pub use error::{EngineError, MemoryNeed, MemoryShortage};
 pub use host::{AvailableMemory, Machine, n_cores, peak_rss_bytes};
 pub use kernels::NUMERICS_VERSION;
-pub use options::{DEFAULT_N_CTX, EngineOptions, MAX_SEQUENCES, MAX_THREADS, ModelInfo};
+pub use options::{
+    DEFAULT_N_CTX, EngineOptions, MAX_SEQUENCES, MAX_THREADS, ModelInfo, Speculation,
+};
 pub use queue::MAX_WAITING;
 pub use request::{
     Done, Event, FinishReason, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP_BYTES, MAX_STOP_STRINGS,

@@ -1,6 +1,7 @@
 //! From a file to a model ready to run: checks first, allocations last.
 
 use crate::check::invalid;
+use crate::draft::StepCost;
 use crate::error::EngineError;
 use crate::host;
 use crate::memory::{Sizes, plan_pages};
@@ -8,7 +9,7 @@ use crate::options::{EngineOptions, ModelInfo};
 use crate::scheduler::PREFILL_CHUNK;
 use crate::worker::{Limits, Runner};
 use gguf::{Gguf, Metadata};
-use kernels::{Cpu, KvPool, PAGE_LEN};
+use kernels::{Cpu, Isa, KvPool, PAGE_LEN};
 use model::{Model, Plan, Scratch};
 use std::path::Path;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub(crate) fn load(path: &Path, options: &EngineOptions) -> Result<Loaded, Engin
     let tokenizer = Tokenizer::from_gguf(gguf.metadata())?;
     let template = read_template(gguf.metadata())?;
     let plan = Model::plan(&gguf)?;
-    let limits = plan_limits(&plan, &tokenizer, options)?;
+    let limits = plan_limits(&plan, &tokenizer, options, isa)?;
 
     let cpu = Arc::new(Cpu::new(isa, n_threads));
     // A system short of threads gives fewer than asked for.
@@ -58,7 +59,7 @@ pub(crate) fn load(path: &Path, options: &EngineOptions) -> Result<Loaded, Engin
         n_layers: config.n_layers,
         weight_bytes: model.weight_bytes(),
         kv_bytes: u64::from(limits.n_pages) * plan.kv_page_bytes,
-        scratch_bytes: scratch_bytes(&plan, limits.max_sequences),
+        scratch_bytes: scratch_bytes(&plan, limits.max_sequences, &limits.cost),
         max_sequences: limits.max_sequences,
         isa,
         n_threads,
@@ -94,8 +95,8 @@ impl Template {
 }
 
 /// Of the largest step that the scheduler makes.
-fn scratch_bytes(plan: &Plan, max_sequences: usize) -> u64 {
-    plan.scratch_bytes(PREFILL_CHUNK + max_sequences, max_sequences)
+fn scratch_bytes(plan: &Plan, max_sequences: usize, cost: &StepCost) -> u64 {
+    plan.scratch_bytes(PREFILL_CHUNK + max_sequences, max_sequences.max(cost.max_rows))
 }
 
 /// The worker's bounds, the memory check included.
@@ -103,12 +104,14 @@ fn plan_limits(
     plan: &Plan,
     tokenizer: &Tokenizer,
     options: &EngineOptions,
+    isa: Isa,
 ) -> Result<Limits, EngineError> {
+    let cost = options.step_cost(isa);
     let max_sequences = options.resolve_max_sequences()?;
     let n_ctx = options.resolve_n_ctx(plan.config.n_ctx_train)?;
     let sizes = Sizes {
         weight_bytes: plan.weight_bytes,
-        scratch_bytes: scratch_bytes(plan, max_sequences),
+        scratch_bytes: scratch_bytes(plan, max_sequences, &cost),
         kv_page_bytes: plan.kv_page_bytes,
         n_pages_ctx: n_ctx.div_ceil(PAGE_LEN) as u64,
         max_sequences: max_sequences as u64,
@@ -119,7 +122,7 @@ fn plan_limits(
     if n_vocab == 0 {
         return Err(invalid("tokenizer", "no tokens", "at least one token".to_string()));
     }
-    Ok(Limits { n_ctx, n_vocab, max_sequences, n_pages })
+    Ok(Limits { n_ctx, n_vocab, max_sequences, n_pages, cost })
 }
 
 /// Renders and encodes a conversation; see [`Engine::chat_prompt`](crate::Engine::chat_prompt).

@@ -1,6 +1,7 @@
 //! How to open a model, and what an open one says about itself.
 
 use crate::check::invalid;
+use crate::draft::StepCost;
 use crate::error::EngineError;
 use crate::host;
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub struct EngineOptions {
     pub n_ctx: Option<u32>,
     /// Most sequences that run at once, 1 to [`MAX_SEQUENCES`].
     pub max_sequences: usize,
+    /// Whether tokens are guessed in advance. Changes speed, never a result.
+    pub speculation: Speculation,
     /// Bytes for the KV cache of all sequences together. At least one full context and at most
     /// `max_sequences` of them are made. `None`: a quarter of the available memory, or what the
     /// weights leave of it if that is less.
@@ -39,6 +42,17 @@ pub struct EngineOptions {
     pub promised_bytes: u64,
 }
 
+/// Whether tokens are guessed in advance, to be checked several in one pass.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Speculation {
+    /// From what the sequence itself holds (prompt lookup; Saxena 2023), where it is likely to
+    /// pay: texts that repeat themselves or the prompt, few sequences at once, vector arithmetic.
+    #[default]
+    PromptLookup,
+    /// Never.
+    Off,
+}
+
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
@@ -46,6 +60,7 @@ impl Default for EngineOptions {
             isa: None,
             n_ctx: None,
             max_sequences: 16,
+            speculation: Speculation::default(),
             kv_cache_bytes: None,
             memory_limit_bytes: None,
             promised_bytes: 0,
@@ -74,6 +89,14 @@ impl EngineOptions {
         }
         let names: Vec<_> = available.iter().map(|isa| isa.name()).collect();
         Err(invalid("isa", isa.name(), format!("what this machine has: {}", names.join(", "))))
+    }
+
+    /// What decides about drafts.
+    pub(crate) fn step_cost(&self, isa: kernels::Isa) -> StepCost {
+        match self.speculation {
+            Speculation::PromptLookup => StepCost::of(isa),
+            Speculation::Off => StepCost::NO_DRAFTS,
+        }
     }
 
     /// Positions of the context, for a model trained with `n_ctx_train`.

@@ -122,6 +122,12 @@ pub struct Done {
     pub n_prompt: u32,
     /// Tokens sampled, the end-of-generation token and those of a stop string included.
     pub n_generated: u32,
+    /// Tokens guessed in advance and checked beside others; see [`Speculation`].
+    ///
+    /// [`Speculation`]: crate::Speculation
+    pub n_drafted: u32,
+    /// Of those, how many were right: each saved a step.
+    pub n_accepted: u32,
     /// The seed that was used; give it in [`Sampling::seed`] to get the same answer again.
     pub seed: u64,
     /// From the first step that worked on the prompt to the first token; time spent waiting in

@@ -7,7 +7,7 @@
 
 use crate::philox;
 use crate::request::Sampling;
-use crate::weights::{Candidate, arg_max, fill_weights, find_not_finite, likelier, top_k, weight};
+use crate::weights::{Candidate, Weights, likelier, scan, top_k, weight};
 
 /// Why no token could be chosen. The request fails, the process does not.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -60,8 +60,8 @@ impl Seen {
 pub(crate) struct SamplerScratch {
     /// The adjusted logits, `[n_vocab]`.
     adjusted: Vec<f32>,
-    /// Probabilities relative to the likeliest token's, `[n_vocab]`.
-    weights: Vec<f32>,
+    /// Probabilities relative to the likeliest token's.
+    weights: Weights,
     /// What the cuts left.
     candidates: Vec<Candidate>,
 }
@@ -94,20 +94,22 @@ impl Sampler {
         pos: u64,
         scratch: &mut SamplerScratch,
     ) -> Result<u32, SampleError> {
-        if let Some(id) = find_not_finite(logits) {
-            return Err(SampleError::NotFinite { id: id as u32, value: logits[id] });
+        let found = scan(logits);
+        if !found.is_finite {
+            let broken = (0..).zip(logits).find(|(_, logit)| !logit.is_finite());
+            let (id, &value) = broken.expect("the scan met it");
+            return Err(SampleError::NotFinite { id, value });
         }
         let SamplerScratch { adjusted, weights, candidates } = scratch;
         let is_adjusted = self.seen.is_some() || !self.settings.logit_bias.is_empty();
-        let logits = if is_adjusted {
+        let (logits, best) = if is_adjusted {
             adjusted.clear();
             adjusted.extend_from_slice(logits);
             self.adjust(adjusted)?;
-            adjusted
+            (&**adjusted, scan(adjusted).best)
         } else {
-            logits
+            (logits, found.best)
         };
-        let best = arg_max(logits);
         if logits[best as usize] == f32::NEG_INFINITY {
             return Err(SampleError::AllForbidden);
         }
@@ -116,7 +118,7 @@ impl Sampler {
         }
         let uniform = philox::uniform(self.seed, pos);
         let id = match self.cut(logits, logits[best as usize], weights, candidates) {
-            Cut::All => draw(uniform, (0..).zip(weights.iter().copied())),
+            Cut::All => weights.draw(uniform),
             Cut::Some => draw(uniform, candidates.iter().map(|c| (c.id, c.weight))),
         };
         // `best` only where `uniform` times the sum rounds up to the sum.
@@ -153,7 +155,7 @@ impl Sampler {
         &self,
         logits: &[f32],
         max: f32,
-        weights: &mut Vec<f32>,
+        weights: &mut Weights,
         candidates: &mut Vec<Candidate>,
     ) -> Cut {
         let Sampling { temperature, top_p, min_p, .. } = self.settings;
@@ -167,12 +169,12 @@ impl Sampler {
                 keep_nucleus(candidates, target);
             }
         } else {
-            fill_weights(logits, max, temperature, weights);
+            weights.fill(logits, max, temperature);
             if top_p < 1.0 {
-                let target = f64::from(top_p) * sum(weights.iter().copied());
-                find_nucleus(logits, weights, target, candidates);
+                let target = f64::from(top_p) * weights.sum();
+                find_nucleus(logits, weights.all(), target, candidates);
             } else if min_p > 0.0 {
-                collect(logits, weights, min_p, candidates);
+                collect(logits, weights.all(), min_p, candidates);
             } else {
                 return Cut::All;
             }
@@ -273,9 +275,9 @@ pub(crate) fn log_probabilities(
     scratch: &mut SamplerScratch,
 ) -> (f32, Vec<(u32, f32)>) {
     let SamplerScratch { weights, candidates, .. } = scratch;
-    let max = logits[arg_max(logits) as usize];
-    fill_weights(logits, max, 1.0, weights);
-    let log_sum = f64::from(max) + libm::log(sum(weights.iter().copied()));
+    let max = logits[scan(logits).best as usize];
+    weights.fill(logits, max, 1.0);
+    let log_sum = f64::from(max) + libm::log(weights.sum());
     let log_probability = |logit: f32| (f64::from(logit) - log_sum) as f32;
     candidates.clear();
     if n_top > 0 {

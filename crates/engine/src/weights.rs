@@ -23,51 +23,71 @@ pub(crate) fn likelier(a: &Candidate, b: &Candidate) -> Ordering {
 /// The id that greedy sampling takes from a row of logits, which is not empty; `None` where one of
 /// them is NaN or infinite.
 pub fn greedy(logits: &[f32]) -> Option<u32> {
-    find_not_finite(logits).is_none().then(|| arg_max(logits))
+    let Scan { best, is_finite } = scan(logits);
+    is_finite.then_some(best)
 }
 
-/// The id of the first logit that is NaN or infinite.
-pub(crate) fn find_not_finite(logits: &[f32]) -> Option<usize> {
-    let magnitudes = logits.iter().map(|logit| logit.to_bits() & !(1 << 31));
-    let largest = magnitudes.fold(0, u32::max);
-    if largest < f32::INFINITY.to_bits() {
-        return None;
-    }
-    logits.iter().position(|logit| !logit.is_finite())
+/// What one pass over a row finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Scan {
+    /// The id of the largest logit, the lowest of several. Means nothing where there is a NaN.
+    pub(crate) best: u32,
+    /// Whether no logit is NaN or infinite.
+    pub(crate) is_finite: bool,
 }
 
-/// The id of the largest logit, the lowest of several. `logits` is not empty and has no NaN.
-pub(crate) fn arg_max(logits: &[f32]) -> u32 {
+/// Finds the largest of `logits`, which are not empty.
+///
+/// Each piece of the row gives its maximum; only the piece that has the row's is looked at again,
+/// for where it stands.
+pub(crate) fn scan(logits: &[f32]) -> Scan {
     const LANES: usize = 16;
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let chunks = logits.chunks_exact(LANES);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for (lane, &logit) in lanes.iter_mut().zip(chunk) {
-            *lane = if logit > *lane { logit } else { *lane };
+    const PIECE: usize = 1024;
+    let (mut max, mut max_start, mut zero) = (f32::NEG_INFINITY, 0, 0.0);
+    for (piece_idx, piece) in logits.chunks(PIECE).enumerate() {
+        let (mut maxima, mut zeros) = ([f32::NEG_INFINITY; LANES], [0.0; LANES]);
+        let (vectors, rest) = piece.as_chunks::<LANES>();
+        for vector in vectors {
+            for ((max, zero), &logit) in maxima.iter_mut().zip(&mut zeros).zip(vector) {
+                *max = if logit > *max { logit } else { *max };
+                // Zero times a number is zero, times anything else it is NaN.
+                *zero += logit * 0.0;
+            }
+        }
+        let piece_max = maxima.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+        zero += zeros.iter().sum::<f32>() + rest.iter().map(|logit| logit * 0.0).sum::<f32>();
+        if piece_max > max {
+            (max, max_start) = (piece_max, piece_idx * PIECE);
         }
     }
-    let max = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |max, &logit| max.max(logit));
-    logits.iter().position(|&logit| logit == max).map_or(0, |id| id as u32)
+    let offset = logits[max_start..].iter().position(|&logit| logit == max).unwrap_or(0);
+    Scan { best: (max_start + offset) as u32, is_finite: zero == 0.0 }
 }
 
 /// Puts the `k` likeliest ids into `out`, in no order; `k` is at least 1. Weights are not set.
 ///
 /// Only what beats the `k`-th best so far is looked at twice, which is little after the first
-/// thousand.
+/// thousand: mostly a whole piece is passed over.
 pub(crate) fn top_k(logits: &[f32], k: usize, out: &mut Vec<Candidate>) {
+    const PIECE: usize = 64;
     out.clear();
     let n_full = k.saturating_mul(2).max(64);
     let mut bar = f32::NEG_INFINITY;
-    for (id, &logit) in logits.iter().enumerate() {
-        // An equal of the k-th best has the higher id and is not among them; before there is a
-        // k-th best, even minus infinity is.
-        if logit > bar || bar == f32::NEG_INFINITY {
-            out.push(Candidate { id: id as u32, logit, weight: 0.0 });
-            if out.len() == n_full {
-                out.select_nth_unstable_by(k - 1, likelier);
-                out.truncate(k);
-                bar = out[k - 1].logit;
+    for (piece_idx, piece) in logits.chunks(PIECE).enumerate() {
+        // Before there is a k-th best, even minus infinity is among them.
+        let has_bar = bar > f32::NEG_INFINITY;
+        if has_bar && !piece.iter().fold(false, |any, &logit| any | (logit > bar)) {
+            continue;
+        }
+        for (id, &logit) in (piece_idx * PIECE..).zip(piece) {
+            // An equal of the k-th best has the higher id and is not among them.
+            if logit > bar || bar == f32::NEG_INFINITY {
+                out.push(Candidate { id: id as u32, logit, weight: 0.0 });
+                if out.len() == n_full {
+                    out.select_nth_unstable_by(k - 1, likelier);
+                    out.truncate(k);
+                    bar = out[k - 1].logit;
+                }
             }
         }
     }
@@ -77,10 +97,57 @@ pub(crate) fn top_k(logits: &[f32], k: usize, out: &mut Vec<Candidate>) {
     }
 }
 
-/// Fills `weights` with `exp((logit - max) / temperature)` for each logit.
-pub(crate) fn fill_weights(logits: &[f32], max: f32, temperature: f32, weights: &mut Vec<f32>) {
-    weights.clear();
-    weights.extend(logits.iter().map(|&logit| weight(logit, max, temperature)));
+/// The probabilities of a whole row relative to the likeliest token's, with their sums.
+#[derive(Debug, Default)]
+pub(crate) struct Weights {
+    /// `[n_vocab]`.
+    weights: Vec<f32>,
+    /// Σ of the weights from the first to the end of each piece, added in order of id: that order
+    /// is part of the definition, and one addition waits for the other. So a draw walks through
+    /// one piece and not through the row once more.
+    sums: Vec<f64>,
+}
+
+impl Weights {
+    const PIECE: usize = 256;
+
+    /// Sets the weights to `exp((logit - max) / temperature)` for each logit.
+    pub(crate) fn fill(&mut self, logits: &[f32], max: f32, temperature: f32) {
+        self.weights.resize(logits.len(), 0.0);
+        self.sums.clear();
+        let mut sum = 0.0;
+        let pieces = self.weights.chunks_mut(Self::PIECE).zip(logits.chunks(Self::PIECE));
+        for (weights, logits) in pieces {
+            for (out, &logit) in weights.iter_mut().zip(logits) {
+                *out = weight(logit, max, temperature);
+            }
+            sum = weights.iter().fold(sum, |sum, &weight| sum + f64::from(weight));
+            self.sums.push(sum);
+        }
+    }
+
+    /// The weights, by id.
+    pub(crate) fn all(&self) -> &[f32] {
+        &self.weights
+    }
+
+    /// Their sum.
+    pub(crate) fn sum(&self) -> f64 {
+        self.sums.last().copied().unwrap_or(0.0)
+    }
+
+    /// Walks the weights in order of id to where `uniform` (in [0, 1)) falls.
+    pub(crate) fn draw(&self, uniform: f64) -> Option<u32> {
+        let target = uniform * self.sum();
+        let piece_idx = self.sums.partition_point(|&sum| sum <= target);
+        let start = piece_idx * Self::PIECE;
+        let mut sum = if piece_idx == 0 { 0.0 } else { self.sums[piece_idx - 1] };
+        let offset = self.weights.get(start..)?.iter().position(|&weight| {
+            sum += f64::from(weight);
+            sum > target
+        });
+        offset.map(|offset| (start + offset) as u32)
+    }
 }
 
 /// `exp((logit - max) / temperature)`, for `logit <= max`.
@@ -156,7 +223,7 @@ mod tests {
             let mut all: Vec<Candidate> =
                 all.map(|(id, &logit)| Candidate { id: id as u32, logit, weight: 0.0 }).collect();
             all.sort_by(likelier);
-            assert_eq!(arg_max(&logits), all[0].id);
+            assert_eq!(scan(&logits).best, all[0].id);
             for k in [1, 2, 3, 31, 32, 33, 64, 999, 1000, n_vocab, usize::MAX] {
                 top_k(&logits, k, &mut found);
                 found.sort_by(likelier);
@@ -167,7 +234,7 @@ mod tests {
 
     #[test]
     fn all_forbidden_still_has_a_largest() {
-        assert_eq!(arg_max(&[f32::NEG_INFINITY; 40]), 0);
+        assert_eq!(scan(&[f32::NEG_INFINITY; 40]).best, 0);
         let mut found = Vec::new();
         top_k(&[f32::NEG_INFINITY; 400], 3, &mut found);
         found.sort_by(likelier);
@@ -178,13 +245,34 @@ mod tests {
     fn what_is_no_number_is_found() {
         let mut logits = random_logits(100, 1);
         logits.iter_mut().for_each(|logit| *logit = logit.max(-1e30));
-        assert_eq!((find_not_finite(&logits), greedy(&logits)), (None, Some(arg_max(&logits))));
+        assert!(scan(&logits).is_finite);
         for value in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            let mut logits = logits.clone();
-            logits[77] = value;
-            logits[99] = value;
-            assert_eq!((find_not_finite(&logits), greedy(&logits)), (Some(77), None), "{value}");
+            for id in [0, 77, 99] {
+                let mut logits = logits.clone();
+                logits[id] = value;
+                assert!(!scan(&logits).is_finite, "{value} at {id}");
+            }
         }
-        assert_eq!(find_not_finite(&[f32::MAX, f32::MIN, 0.0, -0.0]), None);
+        assert!(scan(&[f32::MAX, f32::MIN, 0.0, -0.0]).is_finite);
+    }
+
+    #[test]
+    fn a_draw_is_a_walk_from_the_first_id() {
+        let mut weights = Weights::default();
+        for n_vocab in [1, 255, 256, 257, 2000] {
+            let logits = random_logits(n_vocab, 3);
+            weights.fill(&logits, 8.0, 2.0);
+            let sum = weights.all().iter().fold(0.0, |sum, &weight| sum + f64::from(weight));
+            assert_eq!(weights.sum().to_bits(), f64::to_bits(sum));
+            for i in 0..500 {
+                let uniform = [0.0, uniform(4, i), 1.0][i as usize % 3];
+                let mut so_far = 0.0;
+                let expected = weights.all().iter().position(|&weight| {
+                    so_far += f64::from(weight);
+                    so_far > uniform * sum
+                });
+                assert_eq!(weights.draw(uniform), expected.map(|id| id as u32), "{uniform}");
+            }
+        }
     }
 }

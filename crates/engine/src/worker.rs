@@ -3,11 +3,12 @@
 //! A step reads schedule, forward, sample, emit. Everything here happens on this one thread;
 //! callers reach it through the [`Queue`] only.
 
+use crate::draft::StepCost;
 use crate::pages::PageAllocator;
 use crate::queue::Queue;
 use crate::request::FinishReason;
 use crate::sampler::SamplerScratch;
-use crate::scheduler::{Share, schedule};
+use crate::scheduler::{Share, add_drafts, schedule};
 use crate::sequence::{Sequence, finish_unseated, n_positions};
 use kernels::{KvPool, PAGE_LEN};
 use model::{Model, Scratch, Slice};
@@ -64,6 +65,8 @@ pub(crate) struct Limits {
     pub(crate) max_sequences: usize,
     /// KV pages; at least one full context.
     pub(crate) n_pages: u32,
+    /// What decides about drafts.
+    pub(crate) cost: StepCost,
 }
 
 /// Everything that the engine thread owns.
@@ -76,6 +79,8 @@ pub(crate) struct Worker<F> {
     /// In order of admission.
     running: Vec<Sequence>,
     shares: Vec<Share>,
+    /// Empty between steps; only its allocation is kept.
+    batch: Vec<Slice<'static>>,
     scratch: SamplerScratch,
 }
 
@@ -96,6 +101,7 @@ impl<F: Forward> Worker<F> {
             pages: PageAllocator::new(limits.n_pages),
             running: Vec::with_capacity(limits.max_sequences),
             shares: Vec::with_capacity(limits.max_sequences),
+            batch: Vec::with_capacity(limits.max_sequences),
             scratch: SamplerScratch::default(),
         }
     }
@@ -130,23 +136,36 @@ impl<F: Forward> Worker<F> {
         }
     }
 
-    /// One step: admits, schedules, runs the pass, samples, emits.
+    /// One step: admits, schedules, runs the pass, and for each row of logits samples and emits.
     pub(crate) fn step(&mut self) {
         self.remove_cancelled();
         self.admit();
-        schedule(self.running.iter().map(Sequence::progress), &mut self.shares);
+        self.schedule();
         if self.shares.is_empty() {
             return;
         }
         let began = Instant::now();
-        let Self { running, shares, forward, scratch, .. } = self;
+        let Self { running, shares, forward, tokenizer, scratch, .. } = self;
         let n_logits = forward.n_logits();
-        // One small allocation per step: the slices borrow from the sequences.
-        let batch: Vec<_> =
-            shares.iter().map(|share| running[share.seq_idx].slice(share)).collect();
+        let mut batch = reuse(std::mem::take(&mut self.batch));
+        batch.extend(shares.iter().map(|share| running[share.seq_idx].slice(share)));
         let logits = forward.forward(&batch);
-        sample(running, shares, logits.chunks_exact(n_logits), self.limits.n_vocab, scratch, began);
-        self.emit();
+        self.batch = reuse(batch);
+        let rows = logits.chunks_exact(n_logits).map(|row| &row[..self.limits.n_vocab]);
+        take(running, shares, rows, tokenizer, scratch, began);
+        self.remove(Sequence::take_end);
+    }
+
+    /// Fills `shares`, and lets the sequences make their drafts.
+    fn schedule(&mut self) {
+        let Self { running, shares, limits, .. } = self;
+        schedule(running.iter().map(Sequence::progress), shares);
+        let n_wanted =
+            |seq_idx: usize, n_rows| running[seq_idx].n_draft_wanted(n_rows, &limits.cost);
+        add_drafts(shares, &limits.cost, n_wanted);
+        for share in &*shares {
+            running[share.seq_idx].draft(share);
+        }
     }
 
     /// Ends what was cancelled, waiting or running.
@@ -168,16 +187,9 @@ impl<F: Forward> Worker<F> {
             let n_max = n_positions(&submission.request, n_ctx);
             let pages = self.pages.take(n_max.div_ceil(PAGE_LEN));
             let pages = pages.expect("the queue gave what fits into the free pages");
-            let n_vocab = self.limits.n_vocab;
-            let sequence = Sequence::new(submission, pages, n_max, &self.tokenizer, n_vocab);
+            let sequence = Sequence::new(submission, pages, &self.tokenizer, &self.limits);
             self.running.push(sequence);
         }
-    }
-
-    /// Sends what the sampled tokens release, and ends what they end.
-    fn emit(&mut self) {
-        let tokenizer = Arc::clone(&self.tokenizer);
-        self.remove(|sequence| sequence.emit(&tokenizer));
     }
 
     /// Ends each sequence for which `reason` gives one; keeps the order of the others.
@@ -210,23 +222,32 @@ impl<F: Forward> Worker<F> {
     }
 }
 
-/// Moves the sequences on, and samples for those whose logits came, in the order of the shares.
-fn sample<'a>(
+/// Moves the sequences on, and samples and sends what the rows of logits give, in the order of the
+/// shares. Behind a guess that was wrong a row is of no use.
+fn take<'a>(
     running: &mut [Sequence],
     shares: &[Share],
     mut rows: impl Iterator<Item = &'a [f32]>,
-    n_vocab: usize,
+    tokenizer: &Tokenizer,
     scratch: &mut SamplerScratch,
     step_began: Instant,
 ) {
     for share in shares {
         let sequence = &mut running[share.seq_idx];
         sequence.advance(share, step_began);
-        if share.is_last {
-            let row = rows.next().expect("the pass gives a row for each slice that asked");
-            sequence.sample(&row[..n_vocab], scratch);
+        let mut is_of_use = share.is_last;
+        for _ in 0..if share.is_last { 1 + share.n_draft } else { 0 } {
+            let row = rows.next().expect("the pass gives the rows that the slices asked for");
+            is_of_use = is_of_use && sequence.take(row, tokenizer, scratch);
         }
     }
+}
+
+/// Empties a list and gives its allocation to a list of another lifetime, as the slices of a step
+/// borrow from its sequences (the standard library collects in place).
+fn reuse<'a>(mut batch: Vec<Slice<'_>>) -> Vec<Slice<'a>> {
+    batch.clear();
+    batch.into_iter().map(|_| unreachable!("the list was cleared")).collect()
 }
 
 /// What a panic said.

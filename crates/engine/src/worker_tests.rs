@@ -2,13 +2,15 @@
 //!
 //! The simulated pass keeps the tokens themselves in its pages and derives the logits from all
 //! that it reads back through a page table. So a page that two sequences write, a position left
-//! out or a row given to the wrong sequence changes what comes out.
+//! out, a guess taken for a token or a row given to the wrong sequence changes what comes out.
 
 use super::*;
 use crate::philox::uniform;
 use crate::queue::{MAX_WAITING, Submission};
 use crate::request::{Done, Event, Request, Sampling, TokenInfo};
 use gguf::{Gguf, write::Writer};
+use kernels::Isa;
+use model::LogitsFor;
 use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,22 +64,15 @@ impl Forward for Simulated {
                 assert_ne!(token, PANICS, "the pass met token {token}");
                 self.slots[slot(start + i)] = token;
             }
-            if slice.logits == model::LogitsFor::Last {
-                let tokens = (0..start + slice.tokens.len()).map(|pos| self.slots[slot(pos)]);
-                let is_broken = tokens.clone().next_back() == Some(NO_NUMBER);
-                let hash = tokens.fold(7u64, |hash, token| {
-                    (hash ^ u64::from(token)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23)
-                });
-                let row = (0..N_LOGITS as u64).map(|id| match id as usize {
-                    _ if is_broken => f32::NAN,
-                    // Beyond the vocabulary, where nobody may look.
-                    N_VOCAB.. => 1e9,
-                    // So that answers have some twenty tokens, and broken tokens come from prompts.
-                    id if id == END as usize => 11.5,
-                    id if id >= PANICS as usize => -100.0,
-                    _ => uniform(hash, id) as f32 * 12.0,
-                });
-                self.logits.extend(row);
+            let n_rows = match slice.logits {
+                LogitsFor::None => 0,
+                LogitsFor::Last => 1,
+                LogitsFor::All => slice.tokens.len(),
+            };
+            let end = start + slice.tokens.len();
+            for end in end - n_rows + 1..=end {
+                let tokens = (0..end).map(|pos| self.slots[slot(pos)]);
+                self.logits.extend(logits_after(tokens));
             }
         }
         &self.logits
@@ -90,6 +85,30 @@ impl Forward for Simulated {
     fn reset(&mut self) {
         self.slots.fill(u32::MAX);
     }
+}
+
+/// Drawn from all that came before, with a pull to go round in a circle, as texts that repeat
+/// themselves do.
+fn logits_after(tokens: impl Iterator<Item = u32>) -> impl Iterator<Item = f32> {
+    let (hash, last) = tokens.fold((7u64, 0), |(hash, _), token| {
+        let hash = (hash ^ u64::from(token)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23);
+        (hash, token)
+    });
+    (0..N_LOGITS as u64).map(move |id| match id as usize {
+        _ if last == NO_NUMBER => f32::NAN,
+        // Beyond the vocabulary, where nobody may look.
+        N_VOCAB.. => 1e9,
+        // So that answers have some thirty tokens, and broken tokens come from prompts.
+        id if id == END as usize => [0.0, 30.0][usize::from(hash % 32 == 0)],
+        id if id >= PANICS as usize => -100.0,
+        _ if id == pulled(last) => uniform(hash, id) as f32 * 12.0 + 11.0,
+        _ => uniform(hash, id) as f32 * 12.0,
+    })
+}
+
+/// Where the pull goes: six letters in a circle, and one that stays.
+fn pulled(last: u32) -> u64 {
+    97 + u64::from(last) % 7 * 3 % 7
 }
 
 type Events = Arc<Mutex<Vec<Event>>>;
@@ -106,7 +125,13 @@ fn new_worker(limits: Limits) -> Worker<Simulated> {
     Worker::new(Arc::new(Queue::default()), tokenizer(), simulated, limits)
 }
 
-const LIMITS: Limits = Limits { n_ctx: 640, n_vocab: N_VOCAB, max_sequences: 5, n_pages: 17 };
+const LIMITS: Limits = Limits {
+    n_ctx: 640,
+    n_vocab: N_VOCAB,
+    max_sequences: 5,
+    n_pages: 17,
+    cost: StepCost::NO_DRAFTS,
+};
 
 fn submit(queue: &Queue, request: &Request) -> Client {
     let events = Events::default();
@@ -161,9 +186,13 @@ fn outcome(events: &Events) -> (String, Vec<TokenInfo>, Option<Done>) {
     (all_text, all_tokens, done)
 }
 
-/// Runs one request with the engine to itself.
+/// Runs one request with the engine to itself, without drafts.
 fn run_alone(request: &Request) -> (String, Vec<TokenInfo>, Done) {
-    let mut worker = new_worker(Limits { max_sequences: 1, ..LIMITS });
+    run_with(request, StepCost::NO_DRAFTS)
+}
+
+fn run_with(request: &Request, cost: StepCost) -> (String, Vec<TokenInfo>, Done) {
+    let mut worker = new_worker(Limits { max_sequences: 1, cost, ..LIMITS });
     let client = submit(&worker.queue, request);
     while !matches!(outcome(&client.events), (_, _, Some(_))) {
         worker.step();
@@ -174,8 +203,10 @@ fn run_alone(request: &Request) -> (String, Vec<TokenInfo>, Done) {
 
 #[test]
 fn any_load_gives_each_request_what_it_gets_alone() {
+    let mut n_accepted = 0;
     for case in 0..12u64 {
-        let mut worker = new_worker(LIMITS);
+        let cost = [StepCost::NO_DRAFTS, StepCost::of(Isa::Avx512), StepCost::free(16)];
+        let mut worker = new_worker(Limits { cost: cost[case as usize % 3], ..LIMITS });
         let number =
             |step: u64, i: u64, n: usize| (uniform(case, step * 8 + i) * n as f64) as usize;
         let mut clients: Vec<(Request, Client)> = Vec::new();
@@ -212,8 +243,65 @@ fn any_load_gives_each_request_what_it_gets_alone() {
         assert_eq!(worker.pages.n_free(), worker.pages.n_pages());
         for (request, client) in &clients {
             check_against_alone(request, client);
+            n_accepted += outcome(&client.events).2.map_or(0, |done| done.n_accepted);
         }
     }
+    assert!(n_accepted > 200, "only {n_accepted} guesses were right");
+}
+
+#[test]
+fn drafts_change_nothing_but_the_number_of_steps() {
+    let (mut n_drafted, mut n_accepted) = (0, 0);
+    for case in 0..400 {
+        let request = random_request(case);
+        let plain = run_alone(&request);
+        for max_rows in [2, 5, 16] {
+            let (text, tokens, done) = run_with(&request, StepCost::free(max_rows));
+            assert_eq!((&text, &tokens), (&plain.0, &plain.1), "case {case}, {max_rows} rows");
+            assert_eq!(done.reason, plain.2.reason, "case {case}, {max_rows} rows");
+            assert_eq!(done.n_generated, plain.2.n_generated, "case {case}, {max_rows} rows");
+            assert!(done.n_accepted <= done.n_drafted && done.n_accepted < done.n_generated);
+            n_drafted += done.n_drafted;
+            n_accepted += done.n_accepted;
+        }
+    }
+    assert!(n_accepted > 4000 && n_drafted > n_accepted, "{n_accepted} of {n_drafted}");
+}
+
+/// Each length ends a draft at another place: at the bound, before it and behind it.
+#[test]
+fn a_draft_ends_where_the_answer_ends() {
+    let circle = [97, 101, 99, 100, 103, 98].repeat(10);
+    let endless = Request { ignore_eos: true, ..request(&circle) };
+    for max_tokens in 1..40 {
+        let request = Request { max_tokens: Some(max_tokens), ..endless.clone() };
+        let (_, tokens, done) = run_with(&request, StepCost::free(8));
+        assert_eq!(tokens, run_alone(&request).1);
+        assert_eq!((done.reason, done.n_generated), (FinishReason::Length, max_tokens));
+    }
+    for n_prompt in 600..640 {
+        let prompt = [97, 101, 99, 100, 103, 98].repeat(110)[..n_prompt].to_vec();
+        let request = Request { prompt, max_tokens: None, ..endless.clone() };
+        let (_, tokens, done) = run_with(&request, StepCost::free(8));
+        assert_eq!(tokens, run_alone(&request).1);
+        assert_eq!((done.reason, tokens.len()), (FinishReason::Length, 640 - n_prompt));
+    }
+}
+
+/// The row behind a guess that breaks the pass's numbers must not be looked at.
+#[test]
+fn what_comes_behind_a_wrong_guess_does_not_count() {
+    // What mostly follows a 3, so that the draft of the next step begins with what followed it.
+    let next = pulled(3) as u32;
+    let mut n_drafted = 0;
+    for id in 0..PANICS {
+        let request = request(&[2, 3, next, NO_NUMBER, 1, 1, id, 2, 3]);
+        let (_, tokens, done) = run_with(&request, StepCost::free(8));
+        let (_, tokens_alone, done_alone) = run_alone(&request);
+        assert_eq!((tokens, done.reason), (tokens_alone, done_alone.reason));
+        n_drafted += done.n_drafted;
+    }
+    assert!(n_drafted > 100, "{n_drafted}");
 }
 
 /// A request that ran to its end got exactly what it gets alone, a cancelled one the beginning.

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use engine::{Engine, EngineOptions, FinishReason};
+use engine::{Engine, EngineOptions, FinishReason, Speculation};
 use serde_json::{Value, json};
 
 use crate::answer;
@@ -47,6 +47,9 @@ pub(crate) struct Run {
     #[arg(long, short, value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=engine::MAX_THREADS as i64))]
     threads: Option<u16>,
+    /// Compute one token at a time: same answer, no guesses checked in advance
+    #[arg(long)]
+    no_speculation: bool,
     /// Print one JSON object instead of streaming
     #[arg(long)]
     json: bool,
@@ -64,6 +67,7 @@ impl Subcommand for Run {
             n_threads: self.threads.map(usize::from),
             n_ctx: self.ctx,
             max_sequences: 1,
+            speculation: speculation(self.no_speculation),
             ..EngineOptions::default()
         };
         let engine = chosen.open(context, &options)?;
@@ -143,6 +147,11 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// What `--no-speculation` stands for.
+pub(crate) fn speculation(no_speculation: bool) -> Speculation {
+    if no_speculation { Speculation::Off } else { Speculation::default() }
 }
 
 /// Warns of more threads than can run at once: they wait for each other at every step.

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use engine::{Engine, EngineOptions};
 
 use crate::commands::Subcommand;
-use crate::commands::run::{say_info, warn_of_threads};
+use crate::commands::run::{say_info, speculation, warn_of_threads};
 use crate::context::{Context, Verbosity};
 use crate::exit::{Exit, Failure};
 use crate::interrupt;
@@ -46,6 +46,9 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N", default_value = "16",
           value_parser = clap::value_parser!(u16).range(1..=engine::MAX_SEQUENCES as i64))]
     max_sequences: u16,
+    /// Compute one token at a time: same answers, no guesses checked in advance
+    #[arg(long)]
+    no_speculation: bool,
     /// Web origin whose pages may call the server, such as https://chat.example (may be repeated)
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
@@ -126,6 +129,7 @@ impl Serve {
             n_threads: self.threads.map(usize::from),
             n_ctx: self.ctx,
             max_sequences: usize::from(self.max_sequences),
+            speculation: speculation(self.no_speculation),
             ..EngineOptions::default()
         };
         let mut models: Vec<server::Model> = Vec::new();
