@@ -11,6 +11,7 @@ mod commands;
 mod context;
 mod exit;
 mod interrupt;
+mod kv_format;
 mod locate;
 mod numbers;
 mod one_sequence;

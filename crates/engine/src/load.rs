@@ -9,7 +9,7 @@ use crate::options::{EngineOptions, ModelInfo};
 use crate::scheduler::PREFILL_CHUNK;
 use crate::worker::{Limits, Runner};
 use gguf::{Gguf, Metadata};
-use kernels::{Cpu, Isa, KvPool, PAGE_LEN};
+use kernels::{Cpu, Isa, KvPool, KvShape, PAGE_LEN};
 use model::{Model, Plan, Scratch};
 use std::path::Path;
 use std::sync::Arc;
@@ -58,14 +58,16 @@ pub(crate) fn load(path: &Path, options: &EngineOptions) -> Result<Loaded, Engin
         n_vocab: limits.n_vocab,
         n_layers: config.n_layers,
         weight_bytes: model.weight_bytes(),
-        kv_bytes: u64::from(limits.n_pages) * plan.kv_page_bytes,
+        kv_bytes: u64::from(limits.n_pages) * plan.kv_page_bytes(options.kv_format),
+        kv_format: options.kv_format,
         scratch_bytes: scratch_bytes(&plan, limits.max_sequences, &limits.cost),
         max_sequences: limits.max_sequences,
         isa,
         n_threads,
         load_time: began.elapsed(),
     };
-    let kv = KvPool::new(model.kv_shape(), limits.n_pages as usize);
+    let kv_shape = KvShape { format: options.kv_format, ..model.kv_shape() };
+    let kv = KvPool::new(kv_shape, limits.n_pages as usize);
     let runner = Runner { model, kv, scratch: Scratch::new() };
     Ok(Loaded { runner, limits, tokenizer, template, info })
 }
@@ -112,7 +114,7 @@ fn plan_limits(
     let sizes = Sizes {
         weight_bytes: plan.weight_bytes,
         scratch_bytes: scratch_bytes(plan, max_sequences, &cost),
-        kv_page_bytes: plan.kv_page_bytes,
+        kv_page_bytes: plan.kv_page_bytes(options.kv_format),
         n_pages_ctx: n_ctx.div_ceil(PAGE_LEN) as u64,
         max_sequences: max_sequences as u64,
     };

@@ -33,6 +33,9 @@ pub struct EngineOptions {
     /// `max_sequences` of them are made. `None`: a quarter of the available memory, or what the
     /// weights leave of it if that is less.
     pub kv_cache_bytes: Option<u64>,
+    /// How the KV cache keeps keys and values: [`KvFormat::Q8`](kernels::KvFormat::Q8) takes
+    /// little more than half the memory and is a little less exact.
+    pub kv_format: kernels::KvFormat,
     /// Memory this engine may take in all. `None`: what the system and the cgroup have available.
     /// `Some(u64::MAX)` switches the check off.
     pub memory_limit_bytes: Option<u64>,
@@ -62,6 +65,7 @@ impl Default for EngineOptions {
             max_sequences: 16,
             speculation: Speculation::default(),
             kv_cache_bytes: None,
+            kv_format: kernels::KvFormat::F16,
             memory_limit_bytes: None,
             promised_bytes: 0,
         }
@@ -140,6 +144,8 @@ pub struct ModelInfo {
     pub weight_bytes: u64,
     /// Bytes of the KV cache, all pages.
     pub kv_bytes: u64,
+    /// How the KV cache keeps keys and values.
+    pub kv_format: kernels::KvFormat,
     /// Bytes of the intermediate results of the largest step.
     pub scratch_bytes: u64,
     /// Most sequences that run at once.

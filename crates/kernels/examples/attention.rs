@@ -2,7 +2,7 @@
 
 #![allow(clippy::print_stdout)]
 
-use freehold_kernels::{AttentionSpec, Cpu, Isa, KvPool, KvShape, PAGE_LEN, Query};
+use freehold_kernels::{AttentionSpec, Cpu, Isa, KvFormat, KvPool, KvShape, PAGE_LEN, Query};
 use std::time::Instant;
 
 fn values(len: usize) -> Vec<f32> {
@@ -19,7 +19,11 @@ fn main() {
     let isa = Isa::from_env().expect("an instruction set");
     let n_threads = std::env::args().nth(1).map_or(1, |n| n.parse().expect("threads"));
     let cpu = Cpu::new(isa, n_threads);
-    println!("{} x{n_threads}", isa.name());
+    let format = KvFormat::ALL
+        .into_iter()
+        .find(|format| std::env::args().nth(2).as_deref() == Some(format.name()));
+    let format = format.unwrap_or_default();
+    println!("{} x{n_threads} {}", isa.name(), format.name());
     for (name, n_heads, n_kv_heads, head_dim) in [
         ("Llama-3.2-1B", 32, 8, 64),
         ("smollm2-135m", 9, 3, 64),
@@ -29,7 +33,7 @@ fn main() {
         ("no groups", 8, 8, 128),
     ] {
         let n_layers = 8;
-        let shape = KvShape { n_layers, n_kv_heads, head_dim };
+        let shape = KvShape { n_layers, n_kv_heads, head_dim, format };
         let spec = AttentionSpec { n_heads, scale: 0.1, soft_cap: None, window: None };
         let depth = 2048;
         let mut kv = KvPool::new(shape, depth / PAGE_LEN + 1);
@@ -63,7 +67,7 @@ fn main() {
             let rows = &rows[depth..];
             cpu.attention(&kv, layer % n_layers, &spec, rows, &q[..n_values], &mut out[..n_values]);
         });
-        let n_bytes = 4 * (depth + 1) * n_kv_heads * head_dim;
+        let n_bytes = shape.page_bytes() / n_layers * (depth + 1) / PAGE_LEN;
         println!("  decode at {depth}: {:5.1} GB/s", n_bytes as f64 / seconds / 1e9);
     }
 }

@@ -15,6 +15,9 @@
 //! at last:      o_d / l + 0
 //! ```
 //!
+//! With 8-bit keys and values, k and v are the codes; the factor of s_j is scale · (scale of key j),
+//! and p_j, after the sum, is multiplied with the scale of value j.
+//!
 //! The work is cut into tiles ([`tile`]): consecutive tokens of a sequence times the heads that
 //! share a kv head. This file finds the tiles and hands them to the threads.
 

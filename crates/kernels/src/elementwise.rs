@@ -152,19 +152,32 @@ struct Gated<'a> {
 impl Kernel for Gated<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let pieces = self.gate.chunks(LANES).zip(self.up.chunks(LANES));
-        for ((gate, up), out) in pieces.zip(self.out.chunks_mut(LANES)) {
-            let x = simd.load(&padded(gate));
-            let y = match self.kind {
-                Gate::Silu => silu(simd, x),
-                Gate::GeluTanh => gelu_tanh(simd, x),
-            };
-            let mut lanes = [0.0; LANES];
-            simd.store(simd.mul(y, simd.load(&padded(up))), &mut lanes);
-            let n = out.len();
-            out.copy_from_slice(&lanes[..n]);
+        let (gates, gate_tail) = self.gate.as_chunks();
+        let (ups, up_tail) = self.up.as_chunks();
+        let (outs, out_tail) = self.out.as_chunks_mut();
+        for ((gate, up), out) in gates.iter().zip(ups).zip(outs) {
+            gated(simd, self.kind, gate, up, out);
         }
+        let mut lanes = [0.0; LANES];
+        gated(simd, self.kind, &padded(gate_tail), &padded(up_tail), &mut lanes);
+        out_tail.copy_from_slice(&lanes[..out_tail.len()]);
     }
+}
+
+#[inline(always)]
+fn gated<S: Simd>(
+    simd: S,
+    kind: Gate,
+    gate: &[f32; LANES],
+    up: &[f32; LANES],
+    out: &mut [f32; LANES],
+) {
+    let x = simd.load(gate);
+    let y = match kind {
+        Gate::Silu => silu(simd, x),
+        Gate::GeluTanh => gelu_tanh(simd, x),
+    };
+    simd.store(simd.mul(y, simd.load(up)), out);
 }
 
 struct SoftCap<'a> {
@@ -175,12 +188,13 @@ struct SoftCap<'a> {
 impl Kernel for SoftCap<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        for x in self.x.chunks_mut(LANES) {
-            let mut lanes = [0.0; LANES];
-            simd.store(soft_cap(simd, simd.load(&padded(x)), self.cap), &mut lanes);
-            let n = x.len();
-            x.copy_from_slice(&lanes[..n]);
+        let (chunks, tail) = self.x.as_chunks_mut();
+        for x in chunks {
+            simd.store(soft_cap(simd, simd.load(x), self.cap), x);
         }
+        let mut lanes = [0.0; LANES];
+        simd.store(soft_cap(simd, simd.load(&padded(tail)), self.cap), &mut lanes);
+        tail.copy_from_slice(&lanes[..tail.len()]);
     }
 }
 

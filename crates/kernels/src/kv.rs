@@ -1,9 +1,9 @@
 //! Keys and values of past positions, in pages.
 //!
-//! A page holds 64 positions of every layer and head, as binary16. Within a page, each layer and
-//! kv head has its keys as `[head_dim][64]` (positions are lanes when scores are computed) followed
-//! by its values as `[64][head_dim]` (elements are lanes when values are summed). Which page
-//! belongs to which sequence is the caller's business: a sequence brings its page table.
+//! A page holds 64 positions of every layer and head. Within a page, each layer and kv head has its
+//! keys as `[head_dim][64]` (positions are lanes when scores are computed) followed by its values
+//! as `[64][head_dim]` (elements are lanes when values are summed). Which page belongs to which
+//! sequence is the caller's business: a sequence brings its page table.
 
 use crate::Cpu;
 use crate::cpu::SendPtr;
@@ -11,6 +11,30 @@ use crate::isa::{Kernel, LANES, Simd};
 
 /// Positions of a page.
 pub const PAGE_LEN: usize = 64;
+
+/// How keys and values are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvFormat {
+    /// As binary16.
+    #[default]
+    F16,
+    /// As 8-bit integers with one `f32` scale per position and head: little more than half the
+    /// memory, and an error of up to 1/254 of a head's largest value.
+    Q8,
+}
+
+impl KvFormat {
+    /// Every format.
+    pub const ALL: [KvFormat; 2] = [KvFormat::F16, KvFormat::Q8];
+
+    /// The name in options and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            KvFormat::F16 => "f16",
+            KvFormat::Q8 => "q8",
+        }
+    }
+}
 
 /// What a position's keys and values consist of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,17 +45,19 @@ pub struct KvShape {
     pub n_kv_heads: usize,
     /// Elements of a head; a multiple of 16.
     pub head_dim: usize,
+    /// How they are kept.
+    pub format: KvFormat,
 }
 
 impl KvShape {
     /// Bytes of one page: 64 positions of all layers.
     pub fn page_bytes(&self) -> usize {
-        self.page_len() * size_of::<u16>()
-    }
-
-    /// Values of one page.
-    fn page_len(&self) -> usize {
-        self.n_layers * self.n_kv_heads * self.head_len()
+        let n_heads = self.n_layers * self.n_kv_heads;
+        n_heads
+            * match self.format {
+                KvFormat::F16 => self.head_len() * size_of::<u16>(),
+                KvFormat::Q8 => self.head_len() + N_SCALES * size_of::<f32>(),
+            }
     }
 
     /// Values of one layer and head of a page.
@@ -39,6 +65,9 @@ impl KvShape {
         2 * PAGE_LEN * self.head_dim
     }
 }
+
+/// Scales of one layer and head of a page: of the keys' positions, then of the values'.
+const N_SCALES: usize = 2 * PAGE_LEN;
 
 /// One token of a batch, as attention sees it.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +82,27 @@ pub struct Query<'a> {
 pub struct KvPool {
     shape: KvShape,
     n_pages: usize,
-    data: Vec<u16>,
+    data: Data,
+}
+
+enum Data {
+    F16(Vec<u16>),
+    Q8 { codes: Vec<u8>, scales: Vec<f32> },
+}
+
+/// Keys `[head_dim][64]` and values `[64][head_dim]` of one page, layer and head.
+pub(crate) enum HeadPage<'a> {
+    F16 {
+        keys: &'a [[u16; LANES]],
+        values: &'a [[u16; LANES]],
+    },
+    /// Signed codes, and a scale for each position.
+    Q8 {
+        keys: &'a [[u8; LANES]],
+        values: &'a [[u8; LANES]],
+        key_scales: &'a [f32],
+        value_scales: &'a [f32],
+    },
 }
 
 impl KvPool {
@@ -63,8 +112,17 @@ impl KvPool {
     /// If `head_dim` is not a multiple of 16 or the size overflows: the caller plans memory first.
     pub fn new(shape: KvShape, n_pages: usize) -> Self {
         assert!(shape.head_dim.is_multiple_of(LANES), "head_dim {}", shape.head_dim);
-        let len = shape.page_len().checked_mul(n_pages).expect("the caller planned the memory");
-        Self { shape, n_pages, data: vec![0; len] }
+        let n_heads = (shape.n_layers * shape.n_kv_heads).checked_mul(n_pages);
+        let len = |head_len| {
+            n_heads.and_then(|n| n.checked_mul(head_len)).expect("the caller planned the memory")
+        };
+        let data = match shape.format {
+            KvFormat::F16 => Data::F16(vec![0; len(shape.head_len())]),
+            KvFormat::Q8 => {
+                Data::Q8 { codes: vec![0; len(shape.head_len())], scales: vec![0.0; len(N_SCALES)] }
+            }
+        };
+        Self { shape, n_pages, data }
     }
 
     /// The shape given to `new`.
@@ -77,22 +135,38 @@ impl KvPool {
         self.n_pages
     }
 
+    /// Makes all that is kept not a number, as far as the format can.
     #[cfg(test)]
-    pub(crate) fn fill(&mut self, bits: u16) {
-        self.data.fill(bits);
+    pub(crate) fn spoil(&mut self) {
+        match &mut self.data {
+            Data::F16(data) => data.fill(0x7e00),
+            Data::Q8 { codes, scales } => {
+                codes.fill(0x80);
+                scales.fill(f32::NAN);
+            }
+        }
     }
 
-    fn start(&self, page: u32, layer: usize, kv_head: usize) -> usize {
-        let shape = &self.shape;
-        let head = (page as usize * shape.n_layers + layer) * shape.n_kv_heads + kv_head;
-        head * shape.head_len()
+    /// Which of all layers' heads of all pages it is.
+    fn head_idx(&self, page: u32, layer: usize, kv_head: usize) -> usize {
+        (page as usize * self.shape.n_layers + layer) * self.shape.n_kv_heads + kv_head
     }
 
-    /// Keys `[head_dim][64]` and values `[64][head_dim]` of one page, layer and head.
-    pub(crate) fn head(&self, page: u32, layer: usize, kv_head: usize) -> (&[u16], &[u16]) {
-        let start = self.start(page, layer, kv_head);
-        let len = self.shape.head_len();
-        self.data[start..start + len].split_at(len / 2)
+    pub(crate) fn head(&self, page: u32, layer: usize, kv_head: usize) -> HeadPage<'_> {
+        let (head, len) = (self.head_idx(page, layer, kv_head), self.shape.head_len());
+        let middle = len / 2 / LANES;
+        match &self.data {
+            Data::F16(data) => {
+                let (keys, values) = data[head * len..][..len].as_chunks().0.split_at(middle);
+                HeadPage::F16 { keys, values }
+            }
+            Data::Q8 { codes, scales } => {
+                let (keys, values) = codes[head * len..][..len].as_chunks().0.split_at(middle);
+                let scales = &scales[head * N_SCALES..][..N_SCALES];
+                let (key_scales, value_scales) = scales.split_at(PAGE_LEN);
+                HeadPage::Q8 { keys, values, key_scales, value_scales }
+            }
+        }
     }
 
     pub(crate) fn check(&self, layer: usize, rows: &[Query<'_>]) {
@@ -127,20 +201,18 @@ impl Cpu {
         assert_eq!(k.len(), rows.len() * n_kv_heads * head_dim, "kv_write: length of keys");
         assert_eq!(v.len(), k.len(), "kv_write: length of values");
         kv.check(layer, rows);
-        let base = SendPtr(kv.data.as_mut_ptr());
+        let base = Base::of(&mut kv.data);
         let kv = &*kv;
         let write_head = |kv_head: usize| {
             for (token, row) in rows.iter().enumerate() {
                 let page = row.pages[row.pos as usize / PAGE_LEN];
-                let start = kv.start(page, layer, kv_head);
-                // SAFETY: the page and layer were checked, so the range is inside `data`, which is
-                // borrowed mutably by this call; another task has another head, so another range.
-                let head = unsafe {
-                    std::slice::from_raw_parts_mut(base.get().add(start), kv.shape.head_len())
-                };
+                let head = kv.head_idx(page, layer, kv_head);
                 let at = (token * n_kv_heads + kv_head) * head_dim;
                 let (k, v) = (&k[at..at + head_dim], &v[at..at + head_dim]);
                 let position = row.pos as usize % PAGE_LEN;
+                // SAFETY: the page and layer were checked, so the head is inside `data`, which is
+                // borrowed mutably by this call; another task has another head.
+                let head = unsafe { base.head(head, kv.shape.head_len()) };
                 self.isa().dispatch(WritePosition { head, position, k, v });
             }
         };
@@ -152,8 +224,56 @@ impl Cpu {
     }
 }
 
+/// Where the pages lie, for threads that write to different heads.
+#[derive(Clone, Copy)]
+enum Base {
+    F16(SendPtr<u16>),
+    Q8 { codes: SendPtr<u8>, scales: SendPtr<f32> },
+}
+
+impl Base {
+    fn of(data: &mut Data) -> Self {
+        match data {
+            Data::F16(data) => Self::F16(SendPtr(data.as_mut_ptr())),
+            Data::Q8 { codes, scales } => Self::Q8 {
+                codes: SendPtr(codes.as_mut_ptr()),
+                scales: SendPtr(scales.as_mut_ptr()),
+            },
+        }
+    }
+
+    /// One head of a page.
+    ///
+    /// # Safety
+    /// The head must be inside the pool, and nobody else may use it while the result lives.
+    unsafe fn head<'a>(self, head: usize, len: usize) -> HeadPageMut<'a> {
+        // SAFETY: the caller's promise; the pool has `len` values and `N_SCALES` scales a head.
+        unsafe {
+            match self {
+                Self::F16(data) => HeadPageMut::F16(std::slice::from_raw_parts_mut(
+                    data.get().add(head * len),
+                    len,
+                )),
+                Self::Q8 { codes, scales } => HeadPageMut::Q8 {
+                    codes: std::slice::from_raw_parts_mut(codes.get().add(head * len), len),
+                    scales: std::slice::from_raw_parts_mut(
+                        scales.get().add(head * N_SCALES),
+                        N_SCALES,
+                    ),
+                },
+            }
+        }
+    }
+}
+
+/// Keys and values of one page, layer and head.
+enum HeadPageMut<'a> {
+    F16(&'a mut [u16]),
+    Q8 { codes: &'a mut [u8], scales: &'a mut [f32] },
+}
+
 struct WritePosition<'a> {
-    head: &'a mut [u16],
+    head: HeadPageMut<'a>,
     position: usize,
     k: &'a [f32],
     v: &'a [f32],
@@ -162,17 +282,84 @@ struct WritePosition<'a> {
 impl Kernel for WritePosition<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let (keys, values) = self.head.split_at_mut(PAGE_LEN * self.k.len());
-        let values = &mut values[self.position * self.v.len()..][..self.v.len()];
-        for (v, out) in self.v.as_chunks().0.iter().zip(values.as_chunks_mut().0) {
-            simd.store_f16(simd.load(v), out);
-        }
-        for (chunk_idx, k) in self.k.as_chunks().0.iter().enumerate() {
-            let mut half = [0u16; LANES];
-            simd.store_f16(simd.load(k), &mut half);
-            for (i, half) in half.into_iter().enumerate() {
-                keys[(chunk_idx * LANES + i) * PAGE_LEN + self.position] = half;
+        let Self { head, position, k, v } = self;
+        match head {
+            HeadPageMut::F16(data) => {
+                let (keys, values) = data.split_at_mut(PAGE_LEN * k.len());
+                let round = |x: &[f32; LANES]| {
+                    let mut out = [0u16; LANES];
+                    simd.store_f16(in_range(simd, x), &mut out);
+                    out
+                };
+                write_key(keys, position, k, round);
+                write_value(values, position, v, round);
+            }
+            HeadPageMut::Q8 { codes, scales } => {
+                let (keys, values) = codes.split_at_mut(PAGE_LEN * k.len());
+                let (k_scale, v_scale) = (q8_scale(simd, k), q8_scale(simd, v));
+                write_key(keys, position, k, |x| q8_codes(simd, x, k_scale));
+                write_value(values, position, v, |x| q8_codes(simd, x, v_scale));
+                scales[position] = k_scale;
+                scales[PAGE_LEN + position] = v_scale;
             }
         }
     }
+}
+
+/// Writes a column of keys `[head_dim][64]`.
+#[inline(always)]
+fn write_key<T: Copy>(
+    keys: &mut [T],
+    position: usize,
+    k: &[f32],
+    round: impl Fn(&[f32; LANES]) -> [T; LANES],
+) {
+    let pieces = keys.chunks_exact_mut(LANES * PAGE_LEN);
+    for (k, keys) in k.as_chunks().0.iter().zip(pieces) {
+        for (k, keys) in round(k).into_iter().zip(keys.chunks_exact_mut(PAGE_LEN)) {
+            keys[position] = k;
+        }
+    }
+}
+
+/// Writes a row of values `[64][head_dim]`.
+#[inline(always)]
+fn write_value<T: Copy>(
+    values: &mut [T],
+    position: usize,
+    v: &[f32],
+    round: impl Fn(&[f32; LANES]) -> [T; LANES],
+) {
+    let values = &mut values[position * v.len()..][..v.len()];
+    for (v, values) in v.as_chunks().0.iter().zip(values.as_chunks_mut().0) {
+        *values = round(v);
+    }
+}
+
+/// Values as near as binary16 comes to them: attention gives later positions the weight 0, and 0
+/// times infinity would be no number.
+#[inline(always)]
+fn in_range<S: Simd>(simd: S, x: &[f32; LANES]) -> S::F {
+    const LARGEST: f32 = 65504.0;
+    simd.max(simd.min(simd.load(x), simd.splat(LARGEST)), simd.splat(-LARGEST))
+}
+
+/// The scale with which the largest value becomes 127 or -127.
+#[inline(always)]
+fn q8_scale<S: Simd>(simd: S, x: &[f32]) -> f32 {
+    let mut largest = simd.splat(0.0);
+    for x in x.as_chunks().0 {
+        let x = in_range(simd, x);
+        largest = simd.max(largest, simd.max(x, simd.sub(simd.splat(0.0), x)));
+    }
+    simd.max_lane(largest) / 127.0
+}
+
+#[inline(always)]
+fn q8_codes<S: Simd>(simd: S, x: &[f32; LANES], scale: f32) -> [u8; LANES] {
+    // All codes are 0 where the scale is too small to divide by.
+    let factor = if scale < f32::MIN_POSITIVE { 0.0 } else { 1.0 / scale };
+    let mut codes = [0; LANES];
+    simd.store_i(simd.round(simd.mul(in_range(simd, x), simd.splat(factor))), &mut codes);
+    codes.map(|code| code as u8)
 }

@@ -68,7 +68,7 @@ pub use attention::AttentionSpec;
 pub use cpu::Cpu;
 pub use format::Format;
 pub use isa::{ISA_VARIABLE, Isa, IsaError};
-pub use kv::{KvPool, KvShape, PAGE_LEN, Query};
+pub use kv::{KvFormat, KvPool, KvShape, PAGE_LEN, Query};
 pub use matmul::{OutMode, Product};
 pub use matrix::{Matrix, PackError};
 pub use pool::N_THREADS_MAX;

@@ -1,6 +1,7 @@
 //! Rotary position embedding (RoPE; Su et al. 2021, section 3.4.2).
 
 use crate::Cpu;
+use crate::isa::{Kernel, Simd};
 
 /// Which two elements of a head rotate together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,14 +49,32 @@ impl Cpu {
         assert!(2 * half <= heads.head_dim, "rope: {half} angles for heads of {}", heads.head_dim);
         self.for_each_row(x, row_len, 1, |token, x| {
             let (cos, sin) = (&cos[token * half..][..half], &sin[token * half..][..half]);
-            for head in x.chunks_exact_mut(heads.head_dim) {
-                rotate(head, pairing, cos, sin);
-            }
+            self.isa().dispatch(Rotate { x, head_dim: heads.head_dim, pairing, cos, sin });
         });
     }
 }
 
-/// Plain arithmetic, one rounding per operation: the compiler may not fuse or reorder it.
+/// The heads of one token.
+struct Rotate<'a> {
+    x: &'a mut [f32],
+    head_dim: usize,
+    pairing: RopePairing,
+    cos: &'a [f32],
+    sin: &'a [f32],
+}
+
+impl Kernel for Rotate<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _simd: S) {
+        for head in self.x.chunks_exact_mut(self.head_dim) {
+            rotate(head, self.pairing, self.cos, self.sin);
+        }
+    }
+}
+
+/// Plain arithmetic, one rounding per operation: the compiler turns it into the vectors of the
+/// instruction set, but may not fuse or reorder it.
+#[inline(always)]
 fn rotate(head: &mut [f32], pairing: RopePairing, cos: &[f32], sin: &[f32]) {
     let half = cos.len();
     match pairing {
@@ -69,6 +88,7 @@ fn rotate(head: &mut [f32], pairing: RopePairing, cos: &[f32], sin: &[f32]) {
         }
         RopePairing::HalfSplit => {
             let (first, rest) = head.split_at_mut(half);
+            let (rest, sin) = (&mut rest[..half], &sin[..half]);
             for i in 0..half {
                 let (a, b) = (first[i], rest[i]);
                 first[i] = a * cos[i] - b * sin[i];

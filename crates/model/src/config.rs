@@ -8,7 +8,7 @@ use crate::arch::{self, ArchSpec, AttentionScale, EmbeddingScale, Windows};
 use crate::rope::{RopeParams, Scaling};
 use crate::{ModelError, known_architectures};
 use gguf::{Gguf, Metadata};
-use kernels::KvShape;
+use kernels::{KvFormat, KvShape};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
@@ -140,7 +140,12 @@ impl Config {
 
     /// The shape of the kv cache.
     pub fn kv_shape(&self) -> KvShape {
-        KvShape { n_layers: self.n_layers, n_kv_heads: self.n_kv_heads, head_dim: self.head_dim }
+        KvShape {
+            n_layers: self.n_layers,
+            n_kv_heads: self.n_kv_heads,
+            head_dim: self.head_dim,
+            format: KvFormat::default(),
+        }
     }
 
     /// Multiplications with weights that the layers make per token; the output head is not counted.

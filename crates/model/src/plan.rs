@@ -4,6 +4,7 @@ use crate::scratch;
 use crate::weights::Layout;
 use crate::{Config, ModelError};
 use gguf::Gguf;
+use kernels::{KvFormat, KvShape};
 
 /// What a model will take in memory. All sizes are bytes.
 #[derive(Clone, Debug)]
@@ -12,8 +13,6 @@ pub struct Plan {
     pub config: Config,
     /// The packed weights.
     pub weight_bytes: u64,
-    /// One page of [`kernels::PAGE_LEN`] positions of the kv cache, over all layers.
-    pub kv_page_bytes: u64,
 }
 
 impl Plan {
@@ -23,12 +22,13 @@ impl Plan {
         scratch::n_bytes(&self.config, n_tokens, n_outputs)
     }
 
+    /// One page of [`kernels::PAGE_LEN`] positions of the kv cache, over all layers.
+    pub fn kv_page_bytes(&self, format: KvFormat) -> u64 {
+        KvShape { format, ..self.config.kv_shape() }.page_bytes() as u64
+    }
+
     pub(crate) fn new(gguf: &Gguf) -> Result<Self, ModelError> {
         let config = Config::from_gguf(gguf)?;
-        Ok(Self {
-            weight_bytes: Layout::check(gguf, &config)?.packed_bytes(),
-            kv_page_bytes: config.kv_shape().page_bytes() as u64,
-            config,
-        })
+        Ok(Self { weight_bytes: Layout::check(gguf, &config)?.packed_bytes(), config })
     }
 }

@@ -5,7 +5,7 @@ mod support;
 
 use freehold_model::{LogitsFor, Model, Scratch, Slice, known_architectures, reference};
 use gguf::Value;
-use kernels::{KvPool, PAGE_LEN};
+use kernels::{KvFormat, KvPool, PAGE_LEN};
 use support::{N_VOCAB, Tiny, assert_same_bits, kv_for, load, logits_in_chunks, nmse, tokens};
 
 /// The f16 kv cache alone makes an error of about 1e-7; a wrong term makes one of 1e-3 and more.
@@ -182,7 +182,7 @@ fn the_plan_says_what_loading_takes() {
         let plan = Model::plan(&gguf).unwrap();
         let model = load(&gguf);
         assert_eq!(plan.weight_bytes, model.weight_bytes());
-        assert_eq!(plan.kv_page_bytes, model.kv_shape().page_bytes() as u64);
+        assert_eq!(plan.kv_page_bytes(KvFormat::F16), model.kv_shape().page_bytes() as u64);
         assert!(plan.scratch_bytes(2, 1) > plan.scratch_bytes(1, 1));
     }
 }

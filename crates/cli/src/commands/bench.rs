@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use engine::{Machine, PREFILL_CHUNK};
-use kernels::{KvPool, PAGE_LEN, Query};
+use kernels::{KvFormat, KvPool, PAGE_LEN, Query};
 use model::{LogitsFor, Model, Plan, Scratch, Slice};
 use serde_json::{Value, json};
 
@@ -131,7 +131,8 @@ impl Bench {
         }
         let n_pages = |n_positions: u64| n_positions.div_ceil(PAGE_LEN as u64);
         let batch = u64::from(self.batch);
-        let kv = n_pages(self.prefill.into()).max(batch * n_pages(n_decode)) * plan.kv_page_bytes;
+        let kv = n_pages(self.prefill.into()).max(batch * n_pages(n_decode))
+            * plan.kv_page_bytes(KvFormat::F16);
         let n_tokens = PREFILL_CHUNK.max(self.batch.into());
         let needed = plan.weight_bytes + kv + plan.scratch_bytes(n_tokens, self.batch.into());
         match machine.available_memory {

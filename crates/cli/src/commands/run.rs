@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use engine::{Engine, EngineOptions, FinishReason, Speculation};
+use kernels::KvFormat;
 use serde_json::{Value, json};
 
 use crate::answer;
@@ -11,6 +12,7 @@ use crate::commands::Subcommand;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::{Interrupt, Second};
+use crate::kv_format;
 use crate::locate::{self, Missing};
 use crate::numbers;
 use crate::sampling::SamplingArgs;
@@ -50,6 +52,10 @@ pub(crate) struct Run {
     /// Compute one token at a time: same answer, no guesses checked in advance
     #[arg(long)]
     no_speculation: bool,
+    /// Keys and values of past positions: f16, or q8 for half the memory and a little less exact
+    #[arg(long, value_name = "FORMAT", default_value = KvFormat::F16.name(),
+          value_parser = kv_format::parser())]
+    kv: KvFormat,
     /// Print one JSON object instead of streaming
     #[arg(long)]
     json: bool,
@@ -68,6 +74,7 @@ impl Subcommand for Run {
             n_ctx: self.ctx,
             max_sequences: 1,
             speculation: speculation(self.no_speculation),
+            kv_format: self.kv,
             ..EngineOptions::default()
         };
         let engine = chosen.open(context, &options)?;
@@ -170,7 +177,7 @@ pub(crate) fn warn_of_threads(context: &Context, threads: Option<u16>) {
 pub(crate) fn say_info(context: &Context, name: &str, engine: &Engine) {
     let info = engine.info();
     context.detail(&format!(
-        "{name}: {}, {} layers, context {} of {}, weights {}, kv cache {}, {} on {} threads, \
+        "{name}: {}, {} layers, context {} of {}, weights {}, kv cache {} ({}), {} on {} threads, \
          loaded in {} ms",
         info.architecture,
         info.n_layers,
@@ -178,6 +185,7 @@ pub(crate) fn say_info(context: &Context, name: &str, engine: &Engine) {
         info.n_ctx_train,
         numbers::bytes(info.weight_bytes),
         numbers::bytes(info.kv_bytes),
+        info.kv_format.name(),
         info.isa.name(),
         info.n_threads,
         info.load_time.as_millis(),

@@ -5,12 +5,14 @@ use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 
 use anyhow::Context as _;
 use engine::{Engine, EngineOptions};
+use kernels::KvFormat;
 
 use crate::commands::Subcommand;
 use crate::commands::run::{say_info, speculation, warn_of_threads};
 use crate::context::{Context, Verbosity};
 use crate::exit::{Exit, Failure};
 use crate::interrupt;
+use crate::kv_format;
 use crate::locate::{self, Missing};
 use crate::numbers;
 use crate::terminal::{self, Colour, paint};
@@ -42,6 +44,10 @@ pub(crate) struct Serve {
     #[arg(long, short, value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=engine::MAX_THREADS as i64))]
     threads: Option<u16>,
+    /// Keys and values of past positions: f16, or q8 for half the memory and a little less exact
+    #[arg(long, value_name = "FORMAT", default_value = KvFormat::F16.name(),
+          value_parser = kv_format::parser())]
+    kv: KvFormat,
     /// Most answers made at once by each model
     #[arg(long, value_name = "N", default_value = "16",
           value_parser = clap::value_parser!(u16).range(1..=engine::MAX_SEQUENCES as i64))]
@@ -130,6 +136,7 @@ impl Serve {
             n_ctx: self.ctx,
             max_sequences: usize::from(self.max_sequences),
             speculation: speculation(self.no_speculation),
+            kv_format: self.kv,
             ..EngineOptions::default()
         };
         let mut models: Vec<server::Model> = Vec::new();

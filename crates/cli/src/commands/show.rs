@@ -3,7 +3,7 @@
 //! Everything in a file is hostile text, so it is escaped and cut before a terminal sees it.
 
 use gguf::{Array, Gguf, Value as GgufValue};
-use kernels::PAGE_LEN;
+use kernels::{KvFormat, PAGE_LEN};
 use model::Model;
 use serde_json::{Map, Value, json};
 
@@ -84,7 +84,7 @@ impl Memory {
                 n_ctx,
                 n_ctx_train,
                 weight_bytes: plan.weight_bytes,
-                kv_bytes: plan.kv_page_bytes.saturating_mul(n_pages),
+                kv_bytes: plan.kv_page_bytes(KvFormat::default()).saturating_mul(n_pages),
             }
         }))
     }

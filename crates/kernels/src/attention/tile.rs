@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::{AttentionSpec, SEGMENT_LEN};
 use crate::elementwise::{exp, soft_cap};
 use crate::isa::{Kernel, LANES, Simd};
-use crate::kv::{KvPool, PAGE_LEN, Query};
+use crate::kv::{HeadPage, KvFormat, KvPool, PAGE_LEN, Query};
 
 /// Rows of a block at most: six rows of four vectors take 24 of 32 registers, and six rows of one
 /// vector take 12 of 16 registers of half the width.
@@ -97,55 +97,21 @@ impl Kernel for Tile<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let head_dim = self.head_dim();
-        let n_rows = self.rows.len() * self.heads.len();
+        let n_rows = self.n_rows();
         let mut b = Buffers::cut(std::mem::take(&mut self.scratch), n_rows, head_dim);
-        let block_len = n_rows.div_ceil(n_rows.div_ceil(BLOCK_ROWS));
-        let blocks = || (0..n_rows).step_by(block_len).map(|at| at..(at + block_len).min(n_rows));
-        self.pack_queries(block_len, b.q);
+        self.pack_queries(b.q);
         for segment in self.segments.clone() {
-            let seen = self.seen(0..n_rows, segment);
-            for page in seen.start / PAGE_LEN..seen.end.div_ceil(PAGE_LEN) {
-                self.load_keys(simd, segment, page, b.panels);
-                for block in blocks() {
-                    if !in_page(&self.seen(block.clone(), segment), page).is_empty() {
-                        let q = &b.q[block.start * head_dim..block.end * head_dim];
-                        let scores = &mut b.weights[block.clone()];
-                        by_rows!(
-                            block.len(),
-                            find_scores::<S>(simd, self.spec, q, b.panels, page, scores)
-                        );
-                    }
-                }
-            }
-            b.states.fill(0.0);
-            for block in blocks() {
-                let seen = self.seen(block.clone(), segment);
-                for row in block {
-                    let state = &mut b.states[row * state_len(head_dim)..][head_dim..];
-                    let row_seen = self.seen(row..row + 1, segment);
-                    softmax(simd, &mut b.weights[row], &seen, &row_seen, state);
-                }
-            }
-            for page in seen.start / PAGE_LEN..seen.end.div_ceil(PAGE_LEN) {
-                self.load_values(simd, segment, page, &in_page(&seen, page), b.panels);
-                for block in blocks() {
-                    let seen = in_page(&self.seen(block.clone(), segment), page);
-                    if !seen.is_empty() {
-                        let weights = &b.weights[block.clone()];
-                        let states = &mut b.states[block.start * state_len(head_dim)..];
-                        let page_start = page * PAGE_LEN;
-                        by_rows!(
-                            block.len(),
-                            add_values::<S>(
-                                simd, head_dim, weights, page_start, &seen, b.panels, states
-                            )
-                        );
-                    }
-                }
-            }
+            self.find_scores(simd, segment, &mut b);
+            self.find_weights(simd, segment, &mut b);
+            self.add_values(simd, segment, &mut b);
             self.merge(simd, segment, &mut b);
         }
     }
+}
+
+/// Pages of a segment that hold some of `seen`.
+fn pages(seen: &Range<usize>) -> Range<usize> {
+    seen.start / PAGE_LEN..seen.end.div_ceil(PAGE_LEN)
 }
 
 /// What of `seen`, a part of a segment, lies in its page `page`; positions within the page.
@@ -157,6 +123,20 @@ fn in_page(seen: &Range<usize>, page: usize) -> Range<usize> {
 impl Tile<'_> {
     fn head_dim(&self) -> usize {
         self.kv.shape().head_dim
+    }
+
+    fn n_rows(&self) -> usize {
+        self.rows.len() * self.heads.len()
+    }
+
+    /// Rows of all blocks but perhaps the last: as even as can be.
+    fn block_len(&self) -> usize {
+        self.n_rows().div_ceil(self.n_rows().div_ceil(BLOCK_ROWS))
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
+        let (n_rows, block_len) = (self.n_rows(), self.block_len());
+        (0..n_rows).step_by(block_len).map(move |at| at..(at + block_len).min(n_rows))
     }
 
     fn pos(&self, row: usize) -> u32 {
@@ -171,27 +151,91 @@ impl Tile<'_> {
         within(start)..within(end)
     }
 
-    fn pack_queries(&self, block_len: usize, packed: &mut [f32]) {
+    fn pack_queries(&self, packed: &mut [f32]) {
         let (head_dim, n_heads) = (self.head_dim(), self.heads.len());
-        for (block_idx, block) in packed.chunks_mut(block_len * head_dim).enumerate() {
-            let n_rows = block.len() / head_dim;
-            for r in 0..n_rows {
-                let row = block_idx * block_len + r;
+        for rows in self.blocks() {
+            let block = &mut packed[rows.start * head_dim..rows.end * head_dim];
+            for (r, row) in rows.clone().enumerate() {
                 let (token, head) = (row / n_heads, self.heads.start + row % n_heads);
                 let q = &self.q[(token * self.spec.n_heads + head) * head_dim..][..head_dim];
-                for (i, q) in q.iter().enumerate() {
-                    block[i * n_rows + r] = *q;
+                for (out, q) in block.chunks_exact_mut(rows.len()).zip(q) {
+                    out[r] = *q;
                 }
             }
         }
     }
 
+    /// Scores of all rows with what they see of a segment, page by page.
+    #[inline(always)]
+    fn find_scores<S: Simd>(&self, simd: S, segment: usize, b: &mut Buffers<'_>) {
+        let head_dim = self.head_dim();
+        for page in pages(&self.seen(0..self.n_rows(), segment)) {
+            let factors = self.load_keys(simd, segment, page, b.panels);
+            for block in self.blocks() {
+                if in_page(&self.seen(block.clone(), segment), page).is_empty() {
+                    continue;
+                }
+                let work = BlockScores {
+                    q: &b.q[block.start * head_dim..block.end * head_dim],
+                    panels: b.panels,
+                    factors: &factors,
+                    soft_cap: self.spec.soft_cap,
+                    at: page * PAGE_LEN,
+                    scores: &mut b.weights[block.clone()],
+                };
+                by_rows!(block.len(), block_scores::<S>(simd, work));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn find_weights<S: Simd>(&self, simd: S, segment: usize, b: &mut Buffers<'_>) {
+        let head_dim = self.head_dim();
+        let scales = self.value_scales(segment, &self.seen(0..self.n_rows(), segment));
+        b.states.fill(0.0);
+        for block in self.blocks() {
+            let seen = self.seen(block.clone(), segment);
+            for row in block {
+                let state = &mut b.states[row * state_len(head_dim)..][head_dim..];
+                let row_seen = self.seen(row..row + 1, segment);
+                let weights = &mut b.weights[row];
+                softmax(simd, weights, &seen, &row_seen, scales.as_ref(), state);
+            }
+        }
+    }
+
+    /// Adds the weighted values of a segment to the states, page by page.
+    #[inline(always)]
+    fn add_values<S: Simd>(&self, simd: S, segment: usize, b: &mut Buffers<'_>) {
+        let head_dim = self.head_dim();
+        let seen = self.seen(0..self.n_rows(), segment);
+        for page in pages(&seen) {
+            self.load_values(simd, segment, page, &in_page(&seen, page), b.panels);
+            for block in self.blocks() {
+                let seen = in_page(&self.seen(block.clone(), segment), page);
+                if seen.is_empty() {
+                    continue;
+                }
+                let work = BlockValues {
+                    head_dim,
+                    weights: &b.weights[block.clone()],
+                    at: page * PAGE_LEN,
+                    seen,
+                    panels: b.panels,
+                    states: &mut b.states[block.start * state_len(head_dim)..],
+                };
+                by_rows!(block.len(), block_values::<S>(simd, work));
+            }
+        }
+    }
+
     /// Keys and values of a page of a segment.
-    fn page(&self, segment: usize, page: usize) -> (&[u16], &[u16]) {
+    fn page(&self, segment: usize, page: usize) -> HeadPage<'_> {
         let page = self.rows[0].pages[segment * (SEGMENT_LEN / PAGE_LEN) + page];
         self.kv.head(page, self.layer, self.kv_head)
     }
 
+    /// Returns by what the products with the keys are to be multiplied.
     #[inline(always)]
     fn load_keys<S: Simd>(
         &self,
@@ -199,9 +243,19 @@ impl Tile<'_> {
         segment: usize,
         page: usize,
         panels: &mut [[f32; LANES]],
-    ) {
-        let keys = self.page(segment, page).0.as_chunks().0;
-        load_panels(simd, keys, PAGE_LEN / LANES, 0..self.head_dim(), panels);
+    ) -> [f32; PAGE_LEN] {
+        let (n_vectors, rows) = (PAGE_LEN / LANES, 0..self.head_dim());
+        let mut factors = [self.spec.scale; PAGE_LEN];
+        match self.page(segment, page) {
+            HeadPage::F16 { keys, .. } => {
+                load_panels(simd, keys, n_vectors, rows, panels);
+            }
+            HeadPage::Q8 { keys, key_scales, .. } => {
+                load_panels(simd, keys, n_vectors, rows, panels);
+                factors.iter_mut().zip(key_scales).for_each(|(factor, scale)| *factor *= scale);
+            }
+        }
+        factors
     }
 
     /// Only the positions that are `seen`: what lies at others was never written, or by a sequence
@@ -215,8 +269,31 @@ impl Tile<'_> {
         seen: &Range<usize>,
         panels: &mut [[f32; LANES]],
     ) {
-        let values = self.page(segment, page).1.as_chunks().0;
-        load_panels(simd, values, self.head_dim() / LANES, seen.clone(), panels);
+        let n_vectors = self.head_dim() / LANES;
+        match self.page(segment, page) {
+            HeadPage::F16 { values, .. } => {
+                load_panels(simd, values, n_vectors, seen.clone(), panels);
+            }
+            HeadPage::Q8 { values, .. } => {
+                load_panels(simd, values, n_vectors, seen.clone(), panels);
+            }
+        }
+    }
+
+    /// By what the weights of the positions that are `seen` are to be multiplied, where it is not
+    /// by 1.
+    fn value_scales(&self, segment: usize, seen: &Range<usize>) -> Option<[f32; SEGMENT_LEN]> {
+        if self.kv.shape().format == KvFormat::F16 {
+            return None;
+        }
+        let mut scales = [0.0; SEGMENT_LEN];
+        for page in pages(seen) {
+            if let HeadPage::Q8 { value_scales, .. } = self.page(segment, page) {
+                let seen = in_page(seen, page);
+                scales[page * PAGE_LEN..][seen.clone()].copy_from_slice(&value_scales[seen]);
+            }
+        }
+        Some(scales)
     }
 
     /// Merges the segment into the rows that see some of it.
@@ -245,11 +322,30 @@ fn panel_widths<S: Simd>(n_vectors: usize) -> impl Iterator<Item = (usize, usize
     wide.chain((n_wide * WIDE_PANEL..n_vectors).map(|at| (at, 1)))
 }
 
+/// An element of a page.
+trait Element: Sized {
+    fn load<S: Simd>(simd: S, x: &[Self; LANES]) -> S::F;
+}
+
+impl Element for u16 {
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, x: &[Self; LANES]) -> S::F {
+        simd.load_f16(x)
+    }
+}
+
+impl Element for u8 {
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, x: &[Self; LANES]) -> S::F {
+        simd.to_f(simd.load_i8(x))
+    }
+}
+
 /// Turns some rows of a matrix into `f32`. A panel lies after all rows of the panels before it.
 #[inline(always)]
-fn load_panels<S: Simd>(
+fn load_panels<S: Simd, T: Element>(
     simd: S,
-    matrix: &[[u16; LANES]],
+    matrix: &[[T; LANES]],
     n_vectors: usize,
     rows: Range<usize>,
     panels: &mut [[f32; LANES]],
@@ -260,7 +356,7 @@ fn load_panels<S: Simd>(
         for row in rows.clone() {
             let source = &matrix[row * n_vectors + at..][..width];
             for (source, out) in source.iter().zip(&mut panel[row * width..][..width]) {
-                simd.store(simd.load_f16(source), out);
+                simd.store(T::load(simd, source), out);
             }
         }
     }
@@ -288,58 +384,115 @@ fn product<S: Simd, const R: usize, const V: usize>(
     }
 }
 
-/// Scores of a block's rows with the 64 positions of a page, as far as they are not masked.
+/// A block's rows times the keys of a page.
+struct BlockScores<'a> {
+    /// `[head_dim, rows]`.
+    q: &'a [f32],
+    panels: &'a [[f32; LANES]],
+    factors: &'a [f32; PAGE_LEN],
+    soft_cap: Option<f32>,
+    /// Where the page begins in the segment.
+    at: usize,
+    scores: &'a mut [[f32; SEGMENT_LEN]],
+}
+
 #[inline(always)]
-fn find_scores<S: Simd, const R: usize>(
-    simd: S,
-    spec: &AttentionSpec,
-    q: &[f32],
-    panels: &[[f32; LANES]],
-    page: usize,
-    scores: &mut [[f32; SEGMENT_LEN]],
-) {
-    let head_dim = q.len() / R;
+fn block_scores<S: Simd, const R: usize>(simd: S, mut work: BlockScores<'_>) {
     for (at, width) in panel_widths::<S>(PAGE_LEN / LANES) {
-        let panel = &panels[at * head_dim..][..width * head_dim];
-        let at = page * PAGE_LEN + at * LANES;
-        if width == WIDE_PANEL {
-            panel_scores::<S, R, WIDE_PANEL>(simd, spec, q, panel, at, scores);
+        if S::WIDE && width == WIDE_PANEL {
+            panel_scores::<S, R, WIDE_PANEL>(simd, &mut work, at);
         } else {
-            panel_scores::<S, R, 1>(simd, spec, q, panel, at, scores);
+            panel_scores::<S, R, 1>(simd, &mut work, at);
         }
     }
 }
 
+/// The panel that begins with vector `at`.
 #[inline(always)]
 fn panel_scores<S: Simd, const R: usize, const V: usize>(
     simd: S,
-    spec: &AttentionSpec,
-    q: &[f32],
-    panel: &[[f32; LANES]],
+    work: &mut BlockScores<'_>,
     at: usize,
-    scores: &mut [[f32; SEGMENT_LEN]],
 ) {
+    let head_dim = work.q.len() / R;
+    let panel = &work.panels[at * head_dim..][..V * head_dim];
     let mut acc = [[simd.splat(0.0); V]; R];
-    product::<S, R, V>(simd, &mut acc, q.as_chunks().0.iter().copied(), panel);
-    for (acc, scores) in acc.into_iter().zip(scores) {
-        for (acc, scores) in acc.into_iter().zip(scores[at..].as_chunks_mut().0) {
-            let mut s = simd.mul(acc, simd.splat(spec.scale));
-            if let Some(cap) = spec.soft_cap {
+    product::<S, R, V>(simd, &mut acc, work.q.as_chunks().0.iter().copied(), panel);
+    let factors = work.factors[at * LANES..].as_chunks().0;
+    for r in 0..R {
+        let scores = work.scores[r][work.at + at * LANES..].as_chunks_mut().0;
+        for v in 0..V {
+            let mut s = simd.mul(acc[r][v], simd.load(&factors[v]));
+            if let Some(cap) = work.soft_cap {
                 s = soft_cap(simd, s, cap);
             }
-            simd.store(s, scores);
+            simd.store(s, &mut scores[v]);
         }
     }
 }
 
-/// Turns a row's scores into weights relative to the largest. `seen` is what its block sees, and
-/// beyond what the row itself sees the weight is 0; the largest score and the sum go to `state`.
+/// A block's weights times the values of a page.
+struct BlockValues<'a> {
+    head_dim: usize,
+    weights: &'a [[f32; SEGMENT_LEN]],
+    /// Where the page begins in the segment.
+    at: usize,
+    /// What of the page the block sees.
+    seen: Range<usize>,
+    panels: &'a [[f32; LANES]],
+    /// Begins with the block's first row.
+    states: &'a mut [f32],
+}
+
+#[inline(always)]
+fn block_values<S: Simd, const R: usize>(simd: S, mut work: BlockValues<'_>) {
+    for (at, width) in panel_widths::<S>(work.head_dim / LANES) {
+        if S::WIDE && width == WIDE_PANEL {
+            panel_values::<S, R, WIDE_PANEL>(simd, &mut work, at);
+        } else {
+            panel_values::<S, R, 1>(simd, &mut work, at);
+        }
+    }
+}
+
+/// The panel that begins with vector `at`.
+#[inline(always)]
+fn panel_values<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    work: &mut BlockValues<'_>,
+    at: usize,
+) {
+    let state_len = state_len(work.head_dim);
+    let mut acc = [[simd.splat(0.0); V]; R];
+    for r in 0..R {
+        let columns = work.states[r * state_len + at * LANES..].as_chunks::<LANES>().0;
+        for v in 0..V {
+            acc[r][v] = simd.load(&columns[v]);
+        }
+    }
+    let seen = work.at + work.seen.start..work.at + work.seen.end;
+    let weights: [&[f32]; R] = std::array::from_fn(|r| &work.weights[r][seen.clone()]);
+    let a = (0..seen.len()).map(|j| std::array::from_fn(|r| weights[r][j]));
+    let panel = &work.panels[at * PAGE_LEN..][work.seen.start * V..work.seen.end * V];
+    product::<S, R, V>(simd, &mut acc, a, panel);
+    for r in 0..R {
+        let columns = work.states[r * state_len + at * LANES..].as_chunks_mut::<LANES>().0;
+        for v in 0..V {
+            simd.store(acc[r][v], &mut columns[v]);
+        }
+    }
+}
+
+/// Turns a row's scores into weights relative to the largest, times the values' scales. `seen` is
+/// what its block sees; beyond what the row itself sees the weight is 0. The largest score and the
+/// sum go to `state`.
 #[inline(always)]
 fn softmax<S: Simd>(
     simd: S,
     row: &mut [f32; SEGMENT_LEN],
     seen: &Range<usize>,
     row_seen: &Range<usize>,
+    scales: Option<&[f32; SEGMENT_LEN]>,
     state: &mut [f32],
 ) {
     let vectors = seen.start / LANES..seen.end.div_ceil(LANES);
@@ -350,6 +503,7 @@ fn softmax<S: Simd>(
     }
     row[start..row_seen.start].fill(f32::NEG_INFINITY);
     row[row_seen.end..end].fill(f32::NEG_INFINITY);
+    let scales = scales.map(|scales| scales[start..end].as_chunks::<LANES>().0);
     let vectors = row[start..end].as_chunks_mut::<LANES>().0;
     let mut max = simd.splat(f32::NEG_INFINITY);
     for vector in &*vectors {
@@ -357,63 +511,13 @@ fn softmax<S: Simd>(
     }
     let max = simd.max_lane(max);
     let mut sum = simd.splat(0.0);
-    for vector in vectors {
+    for (idx, vector) in vectors.iter_mut().enumerate() {
         let p = exp(simd, simd.sub(simd.load(vector), simd.splat(max)));
         sum = simd.add(sum, p);
-        simd.store(p, vector);
+        simd.store(scales.map_or(p, |scales| simd.mul(p, simd.load(&scales[idx]))), vector);
     }
     state[0] = max;
     state[1] = simd.sum(sum);
-}
-
-/// Adds the weighted values of a page to the states of a block's rows.
-#[inline(always)]
-fn add_values<S: Simd, const R: usize>(
-    simd: S,
-    head_dim: usize,
-    weights: &[[f32; SEGMENT_LEN]],
-    page_start: usize,
-    seen: &Range<usize>,
-    panels: &[[f32; LANES]],
-    states: &mut [f32],
-) {
-    for (at, width) in panel_widths::<S>(head_dim / LANES) {
-        let rows = at * PAGE_LEN + seen.start * width..at * PAGE_LEN + seen.end * width;
-        let (panel, states) = (&panels[rows], &mut states[at * LANES..]);
-        let weights: [&[f32]; R] =
-            std::array::from_fn(|r| &weights[r][page_start + seen.start..page_start + seen.end]);
-        if width == WIDE_PANEL {
-            panel_values::<S, R, WIDE_PANEL>(simd, weights, panel, state_len(head_dim), states);
-        } else {
-            panel_values::<S, R, 1>(simd, weights, panel, state_len(head_dim), states);
-        }
-    }
-}
-
-#[inline(always)]
-fn panel_values<S: Simd, const R: usize, const V: usize>(
-    simd: S,
-    weights: [&[f32]; R],
-    panel: &[[f32; LANES]],
-    state_len: usize,
-    states: &mut [f32],
-) {
-    let mut acc = [[simd.splat(0.0); V]; R];
-    for r in 0..R {
-        let columns = states[r * state_len..].as_chunks::<LANES>().0;
-        for v in 0..V {
-            acc[r][v] = simd.load(&columns[v]);
-        }
-    }
-    let n = weights[0].len();
-    let a = (0..n).map(|j| std::array::from_fn(|r| weights[r][j]));
-    product::<S, R, V>(simd, &mut acc, a, panel);
-    for r in 0..R {
-        let columns = states[r * state_len..].as_chunks_mut::<LANES>().0;
-        for v in 0..V {
-            simd.store(acc[r][v], &mut columns[v]);
-        }
-    }
 }
 
 /// Merges a later segment's state into an earlier one's.
