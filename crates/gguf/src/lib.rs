@@ -161,6 +161,15 @@ impl Gguf {
         &self.parts[tensor.part][tensor.start..tensor.start + tensor.n_bytes]
     }
 
+    /// Says that the bytes of a tensor will not be wanted for a while, so that this process need
+    /// not hold them; they may be read again. The system's cache of the file stays as it is.
+    ///
+    /// # Panics
+    /// Possibly, if `tensor` is of another file: that is the caller's bug.
+    pub fn release(&self, tensor: &TensorInfo) {
+        self.parts[tensor.part].release(tensor.start..tensor.start + tensor.n_bytes);
+    }
+
     /// The files, in the order of the parts; none when read from memory.
     pub fn files(&self) -> &[PathBuf] {
         &self.files

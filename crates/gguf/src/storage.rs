@@ -3,7 +3,7 @@
 //! The only `unsafe` of the crate stands here. What the bytes say is not known here.
 
 use std::fs::{self, File};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
 use crate::error::Error;
@@ -35,6 +35,24 @@ impl Storage {
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io("map"))?;
         Ok(Self::Mapped(map))
     }
+
+    /// Lets the system take back the memory of these bytes; the next look reads them again.
+    pub(crate) fn release(&self, bytes: Range<usize>) {
+        let Self::Mapped(map) = self else { return };
+        #[cfg(unix)]
+        {
+            let dont_need = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: the mapping is a shared, read-only one of a file, so the advice changes no
+            // byte: it drops pages from this process, and whoever reads them next, through
+            // references that live now too, finds the file's bytes again.
+            let advised =
+                unsafe { map.unchecked_advise_range(dont_need, bytes.start, bytes.len()) };
+            // Memory is given back later then, when the mapping ends.
+            let _ = advised;
+        }
+        #[cfg(not(unix))]
+        let _ = (map, bytes);
+    }
 }
 
 impl Deref for Storage {
@@ -44,6 +62,25 @@ impl Deref for Storage {
         match self {
             Self::Mapped(map) => map,
             Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_released_reads_the_same_again() {
+        let bytes: Vec<u8> = (0..200_000u32).map(|i| (i % 251) as u8).collect();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), &bytes).unwrap();
+        for storage in [Storage::map(file.path()).unwrap(), Storage::Owned(bytes.clone())] {
+            for range in [0..0, 5000..150_000, 0..200_000] {
+                assert!(*storage == *bytes);
+                storage.release(range);
+                assert!(*storage == *bytes);
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::arch::{Activation, AttentionScale, PostNorms};
 use crate::weights::pack_matrix;
 use crate::{Config, ModelError};
 use gguf::Gguf;
-use kernels::{Cpu, Isa, RopePairing};
+use kernels::{Arena, Cpu, Isa, RopePairing};
 
 /// A row per token.
 type Rows = Vec<Vec<f64>>;
@@ -198,7 +198,7 @@ struct File<'a> {
 impl File<'_> {
     fn matrix(&self, name: &str) -> Result<Option<Rows>, ModelError> {
         let Some(tensor) = self.gguf.tensor(name) else { return Ok(None) };
-        let matrix = pack_matrix(self.gguf, &self.cpu, tensor)?;
+        let matrix = pack_matrix(self.gguf, &self.cpu, &Arena::with_capacity(0), tensor)?;
         let mut row = vec![0.0; tensor.n_cols()];
         let rows = (0..tensor.n_rows()).map(|row_idx| {
             matrix.dequantize_row(row_idx, &mut row);

@@ -6,7 +6,7 @@
 use crate::arch::PostNorms;
 use crate::{Config, ModelError};
 use gguf::{Gguf, TensorInfo};
-use kernels::{Cpu, Format, Matrix};
+use kernels::{Arena, Cpu, Format, Matrix};
 use std::collections::HashSet;
 
 /// Packed matrices are strips of this many rows, the last one padded.
@@ -86,7 +86,8 @@ impl<'g> Layout<'g> {
         self.n_bytes(&matrix, &|tensor| 4 * tensor.n_elements() as u64)
     }
 
-    /// Packs everything for `cpu`.
+    /// Packs everything for `cpu`, and gives back the file's pages as it goes: at no time are both
+    /// the file and the packed weights in memory.
     ///
     /// # Errors
     /// Names the tensor whose bytes the packer refuses.
@@ -95,7 +96,12 @@ impl<'g> Layout<'g> {
         gguf: &Gguf,
         cpu: &Cpu,
     ) -> Result<Weights<Matrix, Vec<f32>>, ModelError> {
-        let matrix = |tensor: &TensorInfo| pack_matrix(gguf, cpu, tensor);
+        let arena = Arena::with_capacity(usize::try_from(self.packed_bytes()).unwrap_or(0));
+        let matrix = |tensor: &TensorInfo| {
+            let matrix = pack_matrix(gguf, cpu, &arena, tensor);
+            gguf.release(tensor);
+            matrix
+        };
         let vector = |tensor: &TensorInfo| unpack_vector(gguf, cpu, tensor);
         Ok(Weights {
             token_embd: matrix(self.token_embd)?,
@@ -167,10 +173,11 @@ impl<M: Copy, V: Copy> Layer<M, V> {
 pub(crate) fn pack_matrix(
     gguf: &Gguf,
     cpu: &Cpu,
+    arena: &Arena,
     tensor: &TensorInfo,
 ) -> Result<Matrix, ModelError> {
     let format = supported(tensor)?;
-    cpu.pack(format, tensor.n_rows(), tensor.n_cols(), gguf.data(tensor))
+    cpu.pack_into(arena, format, tensor.n_rows(), tensor.n_cols(), gguf.data(tensor))
         .map_err(|source| ModelError::Pack { tensor: tensor.name.clone(), source })
 }
 
@@ -181,7 +188,8 @@ pub(crate) fn unpack_vector(
     tensor: &TensorInfo,
 ) -> Result<Vec<f32>, ModelError> {
     let mut out = vec![0.0; tensor.n_cols()];
-    pack_matrix(gguf, cpu, tensor)?.dequantize_row(0, &mut out);
+    let arena = Arena::with_capacity(0);
+    pack_matrix(gguf, cpu, &arena, tensor)?.dequantize_row(0, &mut out);
     Ok(out)
 }
 
