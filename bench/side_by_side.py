@@ -94,7 +94,8 @@ class Programs:
         if cell.batch:
             # The flags of this program take no value.
             flags = [{"--repack": "--no-repack"}.get(flag, flag) for flag in flags[:1]]
-            return self.batched(name, flags + (["-fa", "on"] if is_ik else []), model, cell)
+            # With flash attention it aborts on several sequences: assertion "S > 0".
+            return self.batched(name, flags + (["-fa", "off"] if is_ik else []), model, cell)
         return self.single(name, flags + (["-fa", "1"] if is_ik else []), model, cell)
 
     def ours(self, model, cell):
