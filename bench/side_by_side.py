@@ -94,7 +94,8 @@ class Programs:
         if cell.batch:
             # The flags of this program take no value.
             flags = [{"--repack": "--no-repack"}.get(flag, flag) for flag in flags[:1]]
-            return self.batched(name, flags + (["-fa", "on"] if is_ik else []), model, cell)
+            # With flash attention it aborts on several sequences: assertion "S > 0".
+            return self.batched(name, flags + (["-fa", "off"] if is_ik else []), model, cell)
         return self.single(name, flags + (["-fa", "1"] if is_ik else []), model, cell)
 
     def ours(self, model, cell):
@@ -130,10 +131,15 @@ class Programs:
         row = re.findall(rf"^\| *{cell.depth} \| *{cell.decode} \|.*", out, re.MULTILINE)[-1]
         return float(row.split("|")[8])
 
+    def note(self, name, command):
+        """For the record; files by their names."""
+        parts = map(str, command)
+        shown = (pathlib.Path(part).name if part.startswith("/") else part for part in parts)
+        self.commands[f"{name}: {' '.join(shown)}"] = None
+
     def run(self, name, command):
         command = [str(part) for part in command]
-        shown = [pathlib.Path(p).name if p.startswith("/") else p for p in command]
-        self.commands[f"{name}: {' '.join(shown)}"] = None
+        self.note(name, command)
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
@@ -141,9 +147,10 @@ class Programs:
             stderr=subprocess.PIPE,
             text=True,
             timeout=SECONDS_MAX,
+            cwd=FOLDER,  # one of them leaves its log where it runs
         )
         if done.returncode != 0:
-            raise RuntimeError(f"{' '.join(shown)}: exit {done.returncode}\n{done.stderr[-2000:]}")
+            raise RuntimeError(f"{command}: exit {done.returncode}\n{done.stderr[-2000:]}")
         # ik_llama.cpp's table goes where its log goes.
         return done.stdout if name == "freehold" else done.stdout + done.stderr
 
@@ -266,6 +273,8 @@ def first_token(args, programs, record):
                 theirs += ["-no-cnv", "--no-warmup", "--no-display-prompt", "--simple-io"]
                 commands[peer] = theirs
         figures = {name: [] for name in commands}
+        for name, command in commands.items():
+            programs.note(name, command)
         for _ in range(args.rounds):
             for name, command in commands.items():
                 figures[name].append(seconds_to_output(command))
@@ -392,9 +401,9 @@ def machine():
     )
     amx = ", AMX" if " amx_int8" in info else ""
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    cores = f"{os.cpu_count()} virtual cores"
+    system = platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
     cpu = f"{name} (family {family}, model {number}{amx})"
-    return f"{cpu}, {cores}, {gib:.0f} GiB, {platform.platform()}"
+    return f"{cpu}, {os.cpu_count()} virtual cores, {gib:.0f} GiB, {system}"
 
 
 def output(command):
