@@ -10,13 +10,9 @@ use crate::scratch::{Angles, Buffers};
 use crate::weights::{PackedLayer, PackedLinear};
 use crate::{Config, Model, Scratch};
 use kernels::{
-    Activations, AttentionSpec, HeadShape, KvPool, KvShape, Needs, OutMode, PAGE_LEN, Precision,
-    Product, Query,
+    Activations, AttentionSpec, HeadShape, KvPool, KvShape, Needs, OutMode, PAGE_LEN, Product,
+    Query,
 };
-
-/// Of the inputs of all products. With 8 bits prefill is about 1.4 times as fast and decode the
-/// same, but near-ties flip; with 16 the result is what the file says (docs/accuracy.md).
-const PRECISION: Precision = Precision::Bits16;
 
 /// One sequence's next tokens in a batch.
 #[derive(Clone, Copy, Debug)]
@@ -167,7 +163,8 @@ impl Model {
         x: &mut Activations,
         mut products: [(&PackedLinear, &mut [f32]); N],
     ) {
-        let needs = Needs::of(&products.each_ref().map(|(linear, _)| &linear.weight), PRECISION);
+        let needs =
+            Needs::of(&products.each_ref().map(|(linear, _)| &linear.weight), self.precision());
         self.cpu.quantise(x, needs);
         let mut work = products.each_mut().map(|(linear, out)| Product {
             weight: &linear.weight,
@@ -187,7 +184,7 @@ impl Model {
         let Some(post_norm) = post_norm else {
             // Nothing stands between the product and the residual: one piece of work does both.
             let weight = &linear.weight;
-            self.cpu.quantise(b.activations, Needs::of(&[weight], PRECISION));
+            self.cpu.quantise(b.activations, Needs::of(&[weight], self.precision()));
             let work = Product { weight, out: &mut *b.hidden, mode: OutMode::Add };
             self.cpu.matmul(b.activations, &mut [work]);
             if let Some(bias) = &linear.bias {
@@ -219,7 +216,7 @@ impl Model {
         let x = b.activations.set(n_outputs, n_embd);
         self.cpu.rms_norm(b.output_rows, &self.weights.output_norm, rms_eps, x);
         let weight = self.weights.output.as_ref().unwrap_or(&self.weights.token_embd);
-        self.cpu.quantise(b.activations, Needs::of(&[weight], PRECISION));
+        self.cpu.quantise(b.activations, Needs::of(&[weight], self.precision()));
         let work = Product { weight, out: &mut *b.logits, mode: OutMode::Store };
         self.cpu.matmul(b.activations, &mut [work]);
         if let Some(cap) = self.config.logit_soft_cap {

@@ -4,7 +4,7 @@ use crate::rope::Rope;
 use crate::weights::{Layout, Weights};
 use crate::{Config, ModelError, Plan};
 use gguf::Gguf;
-use kernels::{Cpu, KvShape, Matrix};
+use kernels::{Cpu, KvShape, Matrix, Precision};
 use std::sync::Arc;
 
 /// A loaded model. Shared by reference; all state of a pass is in its arguments.
@@ -63,6 +63,11 @@ impl Model {
     /// The shape of the kv cache that [`Model::forward`] writes.
     pub fn kv_shape(&self) -> KvShape {
         self.config.kv_shape()
+    }
+
+    /// How exactly activations meet the weights of this model.
+    pub(crate) fn precision(&self) -> Precision {
+        self.config.precision()
     }
 
     /// The instruction set and threads that run this model.

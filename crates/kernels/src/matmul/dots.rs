@@ -42,12 +42,18 @@ pub(super) fn zero_point<S: Simd, Q: QuantFormat>() -> i32 {
 pub(super) trait Codes<S: Simd> {
     /// The vector of one k-group.
     fn group(&self, simd: S, idx: usize) -> S::B;
+    /// The same codes, for another pass over them.
+    fn again(&self) -> &Self;
 }
 
 impl<S: Simd> Codes<S> for [S::B; N_GROUPS] {
     #[inline(always)]
     fn group(&self, _simd: S, idx: usize) -> S::B {
         self[idx]
+    }
+    #[inline(always)]
+    fn again(&self) -> &Self {
+        self
     }
 }
 
@@ -60,6 +66,11 @@ impl<S: Simd> Codes<S> for Unpacked {
     #[inline(always)]
     fn group(&self, simd: S, idx: usize) -> S::B {
         simd.load_b(&self.0[idx])
+    }
+    /// Hides that the codes are the same: kept in registers they would crowd out the sums.
+    #[inline(always)]
+    fn again(&self) -> &Self {
+        std::hint::black_box(self)
     }
 }
 
@@ -120,6 +131,10 @@ impl<C, const N: usize, const M: usize> SubBlock<'_, C, N, M> {
         C: Codes<S>,
     {
         let chain = if S::NARROW { K::CHAIN } else { N_GROUPS };
+        let mut codes = self.codes;
+        for codes in &mut codes {
+            *codes = codes.again();
+        }
         let mut chains = [[simd.start(d[0][0]); M]; N];
         for idx in FIRST..LAST {
             if (idx - FIRST) % chain == 0 {
@@ -129,9 +144,9 @@ impl<C, const N: usize, const M: usize> SubBlock<'_, C, N, M> {
                     }
                 }
             }
-            let mut w = [self.codes[0].group(simd, idx); N];
+            let mut w = [codes[0].group(simd, idx); N];
             for n in 1..N {
-                w[n] = self.codes[n].group(simd, idx);
+                w[n] = codes[n].group(simd, idx);
             }
             for m in 0..M {
                 let a = self.x[m].group(plane, idx);
