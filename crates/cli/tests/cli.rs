@@ -402,7 +402,7 @@ fn bench_measures_the_model_and_the_machine() {
     for figure in ["prefill_tok_s", "decode_tok_s", "read_gb_s", "int8_gmac_s", "decode_share"] {
         assert!(report[figure].is_null(), "{figure}: {report}");
     }
-    let text = home.run(&[&args[..], &["--no-limits"]].concat()).ok();
+    let text = home.run(&[&args[..], &["--no-limits", "--kv", "q8"]].concat()).ok();
     assert!(text.contains("decode 2") && text.contains("tokens/s ("), "{text}");
 }
 

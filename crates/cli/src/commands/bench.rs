@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use engine::{Machine, PREFILL_CHUNK};
-use kernels::{KvFormat, KvPool, PAGE_LEN, Query};
+use kernels::{KvFormat, KvPool, KvShape, PAGE_LEN, Query};
 use model::{LogitsFor, Model, Plan, Scratch, Slice};
 use serde_json::{Value, json};
 
@@ -16,6 +16,7 @@ use crate::commands::debug::logits;
 use crate::commands::run::warn_of_threads;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::kv_format;
 use crate::locate::{self, Chosen, Missing};
 use crate::numbers::{bytes, grouped};
 use crate::terminal;
@@ -60,9 +61,10 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_REPEATS)))]
     repeat: u16,
-    /// Type of the kv cache
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = ["f16"])]
-    kv: String,
+    /// How keys and values of past positions are stored: q8 takes little more than half of f16
+    #[arg(long, value_name = "FORMAT", default_value = KvFormat::F16.name(),
+          value_parser = kv_format::parser())]
+    kv: KvFormat,
     /// Leave out the machine's limits, which take some seconds to measure
     #[arg(long)]
     no_limits: bool,
@@ -81,13 +83,12 @@ impl Subcommand for Bench {
         let began = Instant::now();
         let model = logits::load(&chosen, self.threads)?;
         let load_s = began.elapsed().as_secs_f64();
-        let n_repeats = usize::from(self.repeat);
         let report = Report {
             load_s,
-            prefill: (self.prefill > 0).then(|| prefill(&model, self.prefill as usize, n_repeats)),
+            prefill: (self.prefill > 0).then(|| prefill(&model, &self)),
             decode: (self.decode > 0).then(|| {
                 let mut sequences = Sequences::new(&model, &self);
-                Speed::of(n_repeats, || sequences.decode(self.decode))
+                Speed::of(self.repeat.into(), || sequences.decode(self.decode))
             }),
             // Before the machine is measured, which takes memory of its own.
             peak_rss_bytes: engine::peak_rss_bytes(),
@@ -116,6 +117,10 @@ impl Bench {
         if self.decode == 0 { 0 } else { u64::from(self.depth) + u64::from(self.decode) }
     }
 
+    fn kv_shape(&self, model: &Model) -> KvShape {
+        KvShape { format: self.kv, ..model.kv_shape() }
+    }
+
     fn check(&self, plan: &Plan, machine: &Machine) -> anyhow::Result<()> {
         let (n_ctx, n_decode) = (plan.config.n_ctx_train as u64, self.n_decode_positions());
         let expected = format!("expected at most {n_ctx} (the model's context)");
@@ -132,7 +137,7 @@ impl Bench {
         let n_pages = |n_positions: u64| n_positions.div_ceil(PAGE_LEN as u64);
         let batch = u64::from(self.batch);
         let kv = n_pages(self.prefill.into()).max(batch * n_pages(n_decode))
-            * plan.kv_page_bytes(KvFormat::F16);
+            * plan.kv_page_bytes(self.kv);
         let n_tokens = PREFILL_CHUNK.max(self.batch.into());
         let needed = plan.weight_bytes + kv + plan.scratch_bytes(n_tokens, self.batch.into());
         match machine.available_memory {
@@ -179,15 +184,16 @@ impl Speed {
     }
 }
 
-/// Reads a prompt of `n_tokens`, from an empty context into untouched pages each time.
-fn prefill(model: &Model, n_tokens: usize, n_repeats: usize) -> Speed {
+/// Reads a prompt, from an empty context into untouched pages each time.
+fn prefill(model: &Model, args: &Bench) -> Speed {
+    let n_tokens = args.prefill as usize;
     let mut random = Random::new();
     let tokens: Vec<u32> = (0..n_tokens).map(|_| random.below(model.config().n_vocab)).collect();
     let n_pages = n_tokens.div_ceil(PAGE_LEN);
     let pages: Vec<u32> = (0..).take(n_pages).collect();
     let mut scratch = Scratch::new();
     let mut read = |tokens: &[u32]| {
-        let mut kv = KvPool::new(model.kv_shape(), n_pages);
+        let mut kv = KvPool::new(args.kv_shape(model), n_pages);
         let began = Instant::now();
         let mut start_pos = 0;
         for chunk in tokens.chunks(PREFILL_CHUNK) {
@@ -201,7 +207,7 @@ fn prefill(model: &Model, n_tokens: usize, n_repeats: usize) -> Speed {
     };
     // The buffers get their size, and the cores their clock.
     read(&tokens[..n_tokens.min(PREFILL_CHUNK)]);
-    Speed::of(n_repeats, || read(&tokens))
+    Speed::of(args.repeat.into(), || read(&tokens))
 }
 
 /// Sequences that decode together, each behind a filled context.
@@ -225,7 +231,7 @@ impl<'m> Sequences<'m> {
         let mut random = Random::new();
         let mut sequences = Self {
             model,
-            kv: KvPool::new(model.kv_shape(), n_pages * pages.len()),
+            kv: KvPool::new(args.kv_shape(model), n_pages * pages.len()),
             scratch: Scratch::new(),
             depth: args.depth,
             tokens: pages.iter().map(|_| random.below(model.config().n_vocab)).collect(),
@@ -327,8 +333,8 @@ impl Report<'_> {
         let n_seen_in = |layer_idx| {
             config.window(layer_idx).map_or(n_seen, |window| n_seen.min(f64::from(window)))
         };
-        let position_bytes =
-            self.model.kv_shape().page_bytes() as f64 / (PAGE_LEN * config.n_layers) as f64;
+        let position_bytes = self.args.kv_shape(self.model).page_bytes() as f64
+            / (PAGE_LEN * config.n_layers) as f64;
         (0..config.n_layers).map(n_seen_in).sum::<f64>() * position_bytes
     }
 
@@ -362,7 +368,7 @@ impl Report<'_> {
             "depth": args.depth,
             "batch": args.batch,
             "repeats": args.repeat,
-            "kv": args.kv,
+            "kv": args.kv.name(),
             "prefill_tok_s": self.prefill.as_ref().map(Speed::median),
             "prefill_spread": spread(&self.prefill),
             "decode_tok_s": self.decode.as_ref().map(Speed::median),
