@@ -15,8 +15,8 @@
 //! at last:      o_d / l + 0
 //! ```
 //!
-//! With 8-bit keys and values, k and v are the codes; the factor of s_j is scale · (scale of key j),
-//! and p_j, after the sum, is multiplied with the scale of value j.
+//! With 8-bit keys and values, k and v are the codes; the factor of s_j is scale · (scale of key
+//! j), and p_j, after the sum, is multiplied with the scale of value j.
 //!
 //! The work is cut into tiles ([`tile`]): consecutive tokens of a sequence times the heads that
 //! share a kv head. This file finds the tiles and hands them to the threads.
@@ -32,7 +32,7 @@ use crate::kv::{KvPool, PAGE_LEN, Query};
 use tile::{Merge, Tile, scratch_len, state_len};
 
 /// Positions that form one softmax. Short enough that one sequence keeps several threads busy, long
-/// enough that merging costs nothing (measured: below one percent).
+/// enough that merging is below one percent of the arithmetic.
 const SEGMENT_LEN: usize = 4 * PAGE_LEN;
 
 /// Queries of a tile: so many that turning a page into `f32` for them costs a few percent.
