@@ -21,8 +21,10 @@ impl QuantFormat for Q5K {
 
     fn codes(block: &[u8], sub: usize) -> [u8; 32] {
         let mut codes = k_nibbles(&block[48..176], sub);
-        for (code, qh) in codes.iter_mut().zip(&block[16..48]) {
-            *code |= ((qh >> sub) & 1) << 4;
+        let qh = block[16..48].as_chunks::<4>().0;
+        for (codes, qh) in codes.as_chunks_mut::<4>().0.iter_mut().zip(qh) {
+            let bits = (u32::from_le_bytes(*qh) >> sub) & 0x0101_0101;
+            *codes = (u32::from_le_bytes(*codes) | bits << 4).to_le_bytes();
         }
         codes
     }

@@ -8,6 +8,14 @@ use crate::planes::N4B2;
 
 pub(crate) struct Q6K;
 
+fn join(ql: &[u8], qh: &[u8], code: impl Fn(u8, u8) -> u8) -> [u8; 32] {
+    let mut codes = [0; 32];
+    for ((out, low), high) in codes.iter_mut().zip(ql).zip(qh) {
+        *out = code(*low, *high);
+    }
+    codes
+}
+
 impl QuantFormat for Q6K {
     const BLOCK_LEN: usize = 256;
     const BLOCK_BYTES: usize = 210;
@@ -23,16 +31,13 @@ impl QuantFormat for Q6K {
         let (half, quarter) = (sub / 4, sub % 4);
         let ql = &block[half * 64 + (quarter % 2) * 32..][..32];
         let qh = &block[128 + half * 32..][..32];
-        let mut codes = [0; 32];
-        for ((code, low), high) in codes.iter_mut().zip(ql).zip(qh) {
-            *code = match quarter {
-                0 => low & 15 | (high & 3) << 4,
-                1 => low & 15 | (high & 12) << 2,
-                2 => low >> 4 | high & 48,
-                _ => low >> 4 | (high & 192) >> 2,
-            };
+        // Each with its own constants: a byte has no shift by a variable in vector instructions.
+        match quarter {
+            0 => join(ql, qh, |low, high| low & 15 | (high & 3) << 4),
+            1 => join(ql, qh, |low, high| low & 15 | (high & 12) << 2),
+            2 => join(ql, qh, |low, high| low >> 4 | high & 48),
+            _ => join(ql, qh, |low, high| low >> 4 | (high & 192) >> 2),
         }
-        codes
     }
     fn block_scales(block: &[u8], sub: usize) -> Scale {
         let d = f16_at(block, 208);

@@ -17,7 +17,7 @@ impl QuantFormat for Q8_0 {
     type Planes = B8;
 
     fn codes(block: &[u8], _sub: usize) -> [u8; 32] {
-        std::array::from_fn(|col| block[2 + col])
+        *block[2..].first_chunk().expect("the caller gives BLOCK_BYTES bytes")
     }
     fn block_scales(block: &[u8], _sub: usize) -> Scale {
         Scale { factor: [f16_at(block, 0); 2], offset: [0.0; 2] }
