@@ -28,6 +28,10 @@ test *ARGS:
 test-slow:
     cargo test --workspace --release -- --ignored
 
+# The thread pool's protocol in every order of events (loom)
+loom:
+    RUSTFLAGS="--cfg loom" cargo test --package freehold-kernels --lib --release --target-dir target/loom pool::model
+
 # Only the rules of the house: floors, sizes, words, licences, links
 tidy:
     cargo test --package freehold-cli --test tidy

@@ -4,21 +4,38 @@
 //! the system has put aside delays nothing but the task it holds. The caller works too. It opens a
 //! *gate* for the job; workers enter through it, and when the tasks run out the caller closes it
 //! and waits only for those inside. A worker that never woke up is not waited for: that is what
-//! keeps the pool usable beside busy neighbours. Idle workers spin briefly, then park, and use no
-//! CPU.
+//! keeps the pool usable beside busy neighbours.
 //!
-//! Results cannot depend on who ran what: a task's work is fixed by its index.
+//! What would still cost is a worker put aside in the middle of a task. So a worker offers its core
+//! to others of its own accord, every millisecond, between tasks and outside the gate: alone on the
+//! core it comes back at once, and where a neighbour wants it the worker is away while nobody waits
+//! for it. And a caller that must wait sleeps after a bound, which leaves its core to that worker.
+//!
+//! Idle workers spin briefly, then park, and use no CPU; with more threads than cores, they park
+//! at once.
+//!
+//! Results cannot depend on who ran what: a task's work is fixed by its index. `model.rs` takes the
+//! protocol through every order of events.
+
+#[cfg(all(loom, test))]
+mod model;
+mod sync;
 
 use std::any::Any;
-use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle, Thread};
-use std::time::{Duration, Instant};
+use std::sync::PoisonError;
+use std::thread::available_parallelism;
+use std::time::Duration;
 
-/// How long an idle worker stays awake for the next job.
+use sync::{
+    Arc, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Builder, Condvar, JoinHandle, Mutex,
+    Ordering, Since, Thread, UnsafeCell, park, yield_now,
+};
+
+/// How long an idle worker stays awake for the next job, and a caller for the last worker.
 const SPIN: Duration = Duration::from_micros(50);
+/// How long a worker works before it offers its core to others: less than a time slice.
+const SHIFT: Duration = Duration::from_millis(1);
 /// Most threads of one pool: beyond it the machine is not what this layout was made for.
 pub const N_THREADS_MAX: usize = 256;
 
@@ -38,14 +55,21 @@ struct Worker {
 }
 
 struct Shared {
-    /// `OPEN` while a job may be entered; above it the job's number; below it who has entered.
+    /// `OPEN` while a job may be entered; above it the job's number; below it how often it was
+    /// entered.
     gate: AtomicU64,
-    /// Workers that have left the current job.
+    /// How often the current job was left.
     n_left: AtomicU32,
     next_task: AtomicUsize,
     job: UnsafeCell<Option<Job>>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     parked: Vec<AtomicBool>,
+    /// The caller sleeps until everyone has left: it says so in the flag, then waits for the bell.
+    caller_sleeps: AtomicBool,
+    bedside: Mutex<()>,
+    bell: Condvar,
+    /// How long to spin: not at all where threads have to share cores.
+    spin: Duration,
     stop: AtomicBool,
 }
 
@@ -62,16 +86,23 @@ unsafe impl Sync for Shared {}
 // SAFETY: as above; the pointer in it is used only while its owner waits in `run`.
 unsafe impl Send for Shared {}
 
+/// How a thread left a job.
+enum Tasks {
+    RanOut,
+    MayBeLeft,
+}
+
 /// Set while a job can be entered.
 const OPEN: u64 = 1 << 16;
-/// Workers inside are counted below this.
-const N_INSIDE: u64 = OPEN - 1;
+/// Entries are counted below this.
+const N_ENTERED: u64 = OPEN - 1;
 /// The job's number is counted from here.
 const NUMBER: u64 = OPEN << 1;
 
 impl Pool {
     pub(crate) fn new(n_threads: usize) -> Self {
         let n_workers = n_threads.clamp(1, N_THREADS_MAX) - 1;
+        let n_cores = available_parallelism().map_or(1, |n| n.get());
         let shared = Arc::new(Shared {
             gate: AtomicU64::new(0),
             n_left: AtomicU32::new(0),
@@ -79,6 +110,10 @@ impl Pool {
             job: UnsafeCell::new(None),
             panic: Mutex::new(None),
             parked: (0..n_workers).map(|_| AtomicBool::new(false)).collect(),
+            caller_sleeps: AtomicBool::new(false),
+            bedside: Mutex::new(()),
+            bell: Condvar::new(),
+            spin: if n_workers < n_cores { SPIN } else { Duration::ZERO },
             stop: AtomicBool::new(false),
         });
         // A system that refuses a thread gives a smaller pool, not a failure.
@@ -87,7 +122,7 @@ impl Pool {
                 let shared = Arc::clone(&shared);
                 let name = format!("freehold-worker-{idx}");
                 let work = move || shared.work(idx);
-                let handle = thread::Builder::new().name(name).spawn(work).ok()?;
+                let handle = Builder::new().name(name).spawn(work).ok()?;
                 Some(Worker { thread: handle.thread().clone(), handle: Some(handle) })
             })
             .collect();
@@ -115,7 +150,7 @@ impl Pool {
         let job = Job { task, n_tasks };
         // SAFETY: the gate is closed and nobody is inside (the previous call waited for that), and
         // `turn` keeps other callers out.
-        unsafe { *shared.job.get() = Some(job) };
+        shared.job.with_mut(|place| unsafe { *place = Some(job) });
         shared.next_task.store(0, Ordering::Relaxed);
         shared.n_left.store(0, Ordering::Relaxed);
         let number = shared.gate.load(Ordering::Relaxed) & !(NUMBER - 1);
@@ -126,14 +161,9 @@ impl Pool {
                 worker.thread.unpark();
             }
         }
-        shared.take_tasks(job);
-        let n_inside = shared.gate.fetch_and(!OPEN, Ordering::AcqRel) & N_INSIDE;
-        let mut n_spins = 0u32;
-        while u64::from(shared.n_left.load(Ordering::Acquire)) != n_inside {
-            n_spins += 1;
-            // A worker inside may have been put aside by the system: let it run.
-            if n_spins.is_multiple_of(4096) { thread::yield_now() } else { std::hint::spin_loop() }
-        }
+        shared.take_tasks(job, || false);
+        let n_entered = shared.gate.fetch_and(!OPEN, Ordering::AcqRel) & N_ENTERED;
+        shared.await_leaving(n_entered as u32);
         let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(panic) = panic {
             resume_unwind(panic);
@@ -142,19 +172,23 @@ impl Pool {
 }
 
 impl Shared {
-    fn take_tasks(&self, job: Job) {
+    /// Works until the tasks run out, or `is_over` says so after one of them.
+    fn take_tasks(&self, job: Job, is_over: impl Fn() -> bool) -> Tasks {
         // SAFETY: the owner of the task waits until everyone inside has left.
         let task = unsafe { &*job.task };
         let result = catch_unwind(AssertUnwindSafe(|| {
             loop {
                 let idx = self.next_task.fetch_add(1, Ordering::Relaxed);
                 if idx >= job.n_tasks {
-                    break;
+                    return Tasks::RanOut;
                 }
                 task(idx);
+                if is_over() {
+                    return Tasks::MayBeLeft;
+                }
             }
         }));
-        if let Err(panic) = result {
+        result.unwrap_or_else(|panic| {
             self.next_task.store(job.n_tasks, Ordering::Relaxed);
             let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
             match &*first {
@@ -162,38 +196,70 @@ impl Shared {
                 // Dropping it could panic once more, out here where nobody catches it.
                 Some(_) => std::mem::forget(panic),
             }
+            Tasks::RanOut
+        })
+    }
+
+    /// Waits until the job was left as often as it was entered.
+    fn await_leaving(&self, n_entered: u32) {
+        let since = Since::now();
+        while self.n_left.load(Ordering::Acquire) != n_entered {
+            if since.spin(self.spin) {
+                continue;
+            }
+            let mut bedside = self.bedside.lock().unwrap_or_else(PoisonError::into_inner);
+            // SeqCst, here and in `leave`: either we see that the last one has left, or it sees
+            // that we sleep; and it rings only when it gets the lock, that is, once we wait.
+            self.caller_sleeps.store(true, Ordering::SeqCst);
+            while self.n_left.load(Ordering::SeqCst) != n_entered {
+                bedside = self.bell.wait(bedside).unwrap_or_else(PoisonError::into_inner);
+            }
+            self.caller_sleeps.store(false, Ordering::SeqCst);
+        }
+    }
+
+    fn leave(&self) {
+        self.n_left.fetch_add(1, Ordering::SeqCst);
+        if self.caller_sleeps.load(Ordering::SeqCst) {
+            drop(self.bedside.lock());
+            self.bell.notify_one();
         }
     }
 
     fn work(&self, idx: usize) {
         let mut seen = 0;
-        let mut idle_since = Instant::now();
+        let (mut idle, mut shift) = (Since::now(), Since::now());
         while !self.stop.load(Ordering::Acquire) {
             if let Some(number) = self.enter(seen) {
-                seen = number;
                 // SAFETY: entering the gate synchronises with the caller, which wrote the job
                 // before opening it and leaves it alone until we have left.
-                let job = unsafe { *self.job.get() };
-                self.take_tasks(job.expect("a job is set before its gate opens"));
-                self.n_left.fetch_add(1, Ordering::Release);
-                idle_since = Instant::now();
-                continue;
+                let job = self.job.with(|job| unsafe { *job });
+                let job = job.expect("a job is set before its gate opens");
+                if let Tasks::RanOut = self.take_tasks(job, || shift.is_over(SHIFT)) {
+                    seen = number;
+                }
+                self.leave();
+                if shift.is_over(SHIFT) {
+                    yield_now();
+                    shift = Since::now();
+                }
+                idle = Since::now();
+            } else if !idle.spin(self.spin) {
+                self.park(idx, seen);
+                (idle, shift) = (Since::now(), Since::now());
             }
-            if idle_since.elapsed() < SPIN {
-                (0..32).for_each(|_| std::hint::spin_loop());
-                continue;
-            }
-            self.parked[idx].store(true, Ordering::SeqCst);
-            // Looked at again after the announcement: either we see the new job or the caller sees
-            // that we are parked.
-            if !self.is_new(self.gate.load(Ordering::SeqCst), seen)
-                && !self.stop.load(Ordering::SeqCst)
-            {
-                thread::park();
-            }
-            self.parked[idx].store(false, Ordering::SeqCst);
-            idle_since = Instant::now();
         }
+    }
+
+    fn park(&self, idx: usize, seen: u64) {
+        self.parked[idx].store(true, Ordering::SeqCst);
+        // Looked at again after the announcement: either we see the new job or the caller sees
+        // that we are parked.
+        if !self.is_new(self.gate.load(Ordering::SeqCst), seen) && !self.stop.load(Ordering::SeqCst)
+        {
+            park();
+        }
+        self.parked[idx].store(false, Ordering::SeqCst);
     }
 
     fn is_new(&self, gate: u64, seen: u64) -> bool {
@@ -203,7 +269,9 @@ impl Shared {
     /// Enters the job that is open, unless it is the one `seen` already; returns its number.
     fn enter(&self, seen: u64) -> Option<u64> {
         let mut gate = self.gate.load(Ordering::Relaxed);
-        while self.is_new(gate, seen) {
+        // A full count is a job that was entered and left for minutes: its tasks are long handed
+        // out but for a few, and one more entry would change the flag above.
+        while self.is_new(gate, seen) && gate & N_ENTERED != N_ENTERED {
             let entered = self.gate.compare_exchange_weak(
                 gate,
                 gate + 1,
@@ -232,9 +300,10 @@ impl Drop for Pool {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use std::thread;
 
     #[test]
     fn every_task_runs_once_whatever_the_number_of_threads() {
