@@ -151,6 +151,10 @@ pub(crate) trait Simd: Copy {
     /// would copy one body into many.
     fn call<K: Kernel>(self, kernel: K);
 
+    /// Asks for the cache line of `x` to be near when it is read. A hint: does nothing by default.
+    #[inline(always)]
+    fn prefetch<T>(self, _x: &T) {}
+
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &[f32; LANES]) -> Self::F;
     fn store(self, v: Self::F, out: &mut [f32; LANES]);

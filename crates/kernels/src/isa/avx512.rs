@@ -59,6 +59,10 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch<T>(self, x: &T) {
+        op!(_mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(x).cast()))
+    }
+    #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
         op!(_mm512_set1_ps(x))
     }

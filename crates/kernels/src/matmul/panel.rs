@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! for each panel of 32 rows                       a thread's share
-//!   for each 256 tokens                           results in a scratch of 32 KiB
-//!     for each 256 columns: unpack the panel      8 KiB of codes, first-level cache
+//!   for each chunk of tokens                      their activations stay in the second-level cache
+//!     for each 256 columns: unpack the panel      16 KiB of codes, first-level cache
 //!       for each tile of tokens: dots, scales     in registers
 //!     write the results
 //! ```
@@ -16,7 +16,7 @@ use std::ops::Range;
 use super::Strips;
 use super::dots::{Of, Scheme, SubBlock, Unpacked, zero_point};
 use super::small::unpack;
-use crate::activations::Activations;
+use crate::activations::{Activations, Sub};
 use crate::format::QuantFormat;
 use crate::isa::{Kernel, LANES, Simd};
 use crate::planes::{Planes, SUB_LEN};
@@ -28,8 +28,13 @@ pub(super) const N_TOKENS_MIN: usize = 5;
 const N_STRIPS: usize = 2;
 /// Sub-blocks of a panel: 256 columns, so that codes and scales stay in the first-level cache.
 const N_SUBS: usize = 8;
-/// Tokens whose results are kept while the columns pass by.
-const N_TOKENS: usize = 256;
+/// Bytes of activations that a chunk of tokens should not exceed, so that every panel finds them in
+/// the second-level cache: half of the smallest one about.
+const CHUNK_BYTES: usize = 384 << 10;
+/// Most tokens of a chunk: their results are kept while the columns pass by.
+const N_TOKENS: usize = 192;
+/// Fewest, or unpacking would cost too much: it takes about as long as a tile of tokens.
+const N_TOKENS_CHUNK_MIN: usize = 48;
 
 /// 16 values, one for each row of a strip.
 #[derive(Clone, Copy)]
@@ -92,13 +97,15 @@ impl Strips<'_> {
     pub(super) fn panels<S: Simd, Q: QuantFormat>(self, simd: S) {
         let job = self.job;
         let (n_tokens, n_subs) = (job.x.n_tokens(), job.x.n_cols() / SUB_LEN);
+        let row_bytes = n_subs * size_of::<Sub>();
+        let n_chunk = (CHUNK_BYTES / row_bytes.max(1)).clamp(N_TOKENS_CHUNK_MIN, N_TOKENS);
+        let n_chunks = n_tokens.div_ceil(n_chunk);
         let mut panel = Panel::EMPTY;
         let mut results = [[Lanes([0.0; LANES]); N_STRIPS]; N_TOKENS];
         for strip in self.strips.clone().step_by(N_STRIPS) {
             let strips = strip..(strip + N_STRIPS).min(self.strips.end);
-            for chunk in 0..n_tokens.div_ceil(N_TOKENS) {
+            for chunk in 0..n_chunks {
                 // Nearly equal chunks, so that none is too short for a tile.
-                let n_chunks = n_tokens.div_ceil(N_TOKENS);
                 let tokens = chunk * n_tokens / n_chunks..(chunk + 1) * n_tokens / n_chunks;
                 let y = &mut results[..tokens.len()];
                 y.fill([Lanes([0.0; LANES]); N_STRIPS]);
@@ -229,9 +236,12 @@ impl<K: Scheme> Tiles<'_, K> {
     #[inline(always)]
     fn tile<S: Simd, const N: usize, const M: usize>(&mut self, simd: S, strip: usize, at: usize) {
         let Operands { panel, x, tokens, first_sub, zero_point, y } = &mut self.operands;
-        let rows: [_; M] = std::array::from_fn(|m| {
-            &x.subs(tokens.start + at + m)[*first_sub..*first_sub + panel.n_subs]
-        });
+        let subs = *first_sub..*first_sub + panel.n_subs;
+        let row = |idx: usize| &x.subs(tokens.start + idx)[subs.clone()];
+        let rows: [&[Sub]; M] = std::array::from_fn(|m| row(at + m));
+        // What the next tile reads, so that it need not wait for the second-level cache.
+        let last = tokens.len() - 1;
+        let next: [&[Sub]; M] = std::array::from_fn(|m| row((at + M + m).min(last)));
         let y: &mut [Rows; M] =
             y[at..].first_chunk_mut().expect("a tile is not longer than the tokens left");
         let mut acc = [[simd.splat(0.0); M]; N];
@@ -241,6 +251,9 @@ impl<K: Scheme> Tiles<'_, K> {
             }
         }
         for sub in 0..panel.n_subs {
+            for next in next {
+                simd.prefetch(&next[sub]);
+            }
             let sub_block = SubBlock {
                 codes: std::array::from_fn(|n| &panel.codes[sub][strip + n]),
                 x: std::array::from_fn(|m| &rows[m][sub]),
