@@ -14,7 +14,7 @@ pub(crate) fn five_bits(qh: &[u8], qs: &[u8]) -> [u8; 32] {
     let mut codes = split_nibbles(qs);
     for (group, codes) in codes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
         // Four bits to the bottom of four bytes: each copy puts one of them in its place.
-        let bits = ((qh >> (4 * group)) & 15) * 0x0020_4081 & 0x0101_0101;
+        let bits = (((qh >> (4 * group)) & 15) * 0x0020_4081) & 0x0101_0101;
         *codes = (u32::from_le_bytes(*codes) | bits << 4).to_le_bytes();
     }
     codes

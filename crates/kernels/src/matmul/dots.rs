@@ -137,7 +137,7 @@ impl<C, const N: usize, const M: usize> SubBlock<'_, C, N, M> {
         }
         let mut chains = [[simd.start(d[0][0]); M]; N];
         for idx in FIRST..LAST {
-            if (idx - FIRST) % chain == 0 {
+            if (idx - FIRST).is_multiple_of(chain) {
                 for n in 0..N {
                     for m in 0..M {
                         chains[n][m] = simd.start(d[n][m]);
@@ -158,7 +158,7 @@ impl<C, const N: usize, const M: usize> SubBlock<'_, C, N, M> {
                     };
                 }
             }
-            if (idx + 1 - FIRST) % chain == 0 || idx + 1 == LAST {
+            if (idx + 1 - FIRST).is_multiple_of(chain) || idx + 1 == LAST {
                 for n in 0..N {
                     for m in 0..M {
                         d[n][m] = simd.finish(d[n][m], chains[n][m]);
