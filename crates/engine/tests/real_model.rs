@@ -1,7 +1,8 @@
 //! The engine on the real default model: what a caller sees, from opening to the last event.
 
 use freehold_engine::{
-    Done, Engine, EngineError, EngineOptions, Event, FinishReason, Request, Sampling,
+    Done, Engine, EngineError, EngineOptions, Event, FinishReason, Request, Sampling, Speculation,
+    TokenInfo,
 };
 use serde_json::{Map, json};
 use std::sync::OnceLock;
@@ -88,6 +89,95 @@ fn every_request_gets_the_same_alone_or_with_others() {
         let (text_beside, ids_beside, done_beside) = collect(generation);
         assert_eq!((text_beside, ids_beside), (text, ids));
         assert_eq!(done_beside.reason, done.reason);
+    }
+}
+
+/// Tokens with their log-probabilities, and the end.
+fn tokens_of(events: impl Iterator<Item = Event>) -> (Vec<TokenInfo>, Done) {
+    let (mut all, mut end) = (Vec::new(), None);
+    for event in events {
+        match event {
+            Event::Text { tokens, .. } => all.extend(tokens),
+            Event::Done(done) => end = Some(done),
+        }
+    }
+    (all, end.expect("the events end with `Done`"))
+}
+
+/// Requests whose answers repeat something, each of another kind.
+fn repetitive_requests() -> Vec<Request> {
+    let list = "Repeat this list: red apple, green pear, blue plum, red apple, green pear, ";
+    let requests = [
+        Request { logprobs: Some(2), ..greedy(list, 60) },
+        Request { ignore_eos: true, ..greedy("Say it again and again: one two three", 90) },
+        warm(list, 48, 21),
+        Request { stop: vec!["plum".into(), "three t".into()], ..greedy(list, 60) },
+        Request { max_tokens: Some(37), ignore_eos: true, ..warm("a b c a b c a b c a b", 37, 22) },
+    ];
+    let mut low = warm(list, 48, 23);
+    low.sampling.repetition_penalty = 1.0;
+    low.sampling.temperature = 0.3;
+    low.logprobs = Some(0);
+    requests.into_iter().chain([low]).collect()
+}
+
+#[test]
+fn speculation_changes_no_answer() {
+    let options = EngineOptions {
+        n_ctx: Some(512),
+        kv_cache_bytes: Some(64 << 20),
+        speculation: Speculation::Off,
+        ..EngineOptions::default()
+    };
+    let plain = Engine::open(&testkit::smollm2(), &options).unwrap();
+    let mut n_accepted = 0;
+    let expected: Vec<_> = repetitive_requests()
+        .into_iter()
+        .map(|request| tokens_of(plain.generate(request).unwrap()))
+        .collect();
+    let check = |found: (Vec<TokenInfo>, Done), expected: &(Vec<TokenInfo>, Done)| {
+        assert_eq!(found.0, expected.0);
+        assert_eq!(found.1.reason, expected.1.reason);
+        assert_eq!(found.1.n_generated, expected.1.n_generated);
+        assert_eq!(expected.1.n_drafted, 0);
+        found.1.n_accepted
+    };
+    for (request, expected) in repetitive_requests().into_iter().zip(&expected) {
+        n_accepted += check(tokens_of(engine().generate(request).unwrap()), expected);
+    }
+    let together = repetitive_requests().into_iter().map(|r| engine().generate(r).unwrap());
+    for (generation, expected) in together.collect::<Vec<_>>().into_iter().zip(&expected) {
+        check(tokens_of(generation), expected);
+    }
+    let has_drafts = engine().info().isa != kernels::Isa::Portable;
+    assert!(!has_drafts || n_accepted > 50, "{n_accepted} guesses were right");
+}
+
+#[test]
+fn pages_of_others_and_the_size_of_the_batch_change_no_answer() {
+    let request =
+        |i: u32| warm(&format!("Tell me the story number {i}."), 6 + i % 3, 30 + u64::from(i));
+    let alone: Vec<_> = (0..16).map(|i| run(&request(i)).1).collect();
+    for n_sequences in [2, 3, 5, 9, 16] {
+        let together: Vec<_> =
+            (0..n_sequences).map(|i| engine().generate(request(i)).unwrap()).collect();
+        for (generation, alone) in together.into_iter().zip(&alone) {
+            assert_eq!(&collect(generation).1, alone, "{n_sequences} sequences");
+        }
+    }
+    // A cache of one context: every answer is made in the pages of the one before.
+    let options = EngineOptions {
+        n_ctx: Some(192),
+        max_sequences: 1,
+        kv_cache_bytes: Some(0),
+        ..EngineOptions::default()
+    };
+    let narrow = Engine::open(&testkit::smollm2(), &options).unwrap();
+    for i in [0, 1, 0, 2, 0] {
+        let found = collect(narrow.generate(request(i)).unwrap());
+        assert_eq!(&found.1, &alone[i as usize]);
+        let filler = Request { prompt: vec![40 + i; 180], ..request(9) };
+        collect(narrow.generate(filler).unwrap());
     }
 }
 

@@ -69,3 +69,66 @@ fn company_changes_no_bit() {
         assert_same_bits(&together, &alone, &format!("sequence {sequence_idx} of three"));
     }
 }
+
+/// Every size of a decode step, each sequence with its own token: what a step of many holds.
+#[test]
+fn any_number_of_sequences_changes_no_bit() {
+    const LEN: usize = 5;
+    let gguf = Gguf::open(&testkit::smollm2()).unwrap();
+    let model = open(&gguf, Isa::detect(), 2);
+    let n_vocab = model.config().n_vocab;
+    let all = tokens(16 * LEN, n_vocab);
+    let alone: Vec<_> = all.chunks(LEN).map(|own| logits_in_chunks(&model, own, LEN)).collect();
+    let pages: [[u32; 1]; 16] = std::array::from_fn(|i| [15 - i as u32]);
+    // One pool for all, so that each batch runs on pages that another has used.
+    let (mut kv, mut scratch) = (KvPool::new(model.kv_shape(), 16), Scratch::new());
+    for n_sequences in (1..=16).rev() {
+        for (start, len) in [(0, LEN - 1), (LEN - 1, 1)] {
+            let slices = all.chunks(LEN).zip(&pages).take(n_sequences).map(|(own, pages)| Slice {
+                tokens: &own[start..start + len],
+                start_pos: start as u32,
+                pages,
+                logits: LogitsFor::All,
+            });
+            let batch: Vec<_> = slices.collect();
+            let logits = model.forward(&batch, &mut kv, &mut scratch).chunks(len * n_vocab);
+            for (idx, (logits, alone)) in logits.zip(&alone).enumerate() {
+                let expected = &alone[start * n_vocab..(start + len) * n_vocab];
+                assert_same_bits(logits, expected, &format!("{idx} of {n_sequences}"));
+            }
+        }
+    }
+}
+
+/// A guess that was wrong is overwritten: the cache of its position, and of those behind it, is of
+/// no influence. Nor is what another sequence left in the pages.
+#[test]
+fn used_pages_and_wrong_guesses_change_no_bit() {
+    const N_PROMPT: usize = 56;
+    let gguf = Gguf::open(&testkit::smollm2()).unwrap();
+    let model = open(&gguf, Isa::detect(), 2);
+    let n_vocab = model.config().n_vocab;
+    let all = tokens(N_TOKENS, n_vocab);
+    let expected = logits_in_chunks(&model, &all, N_TOKENS);
+    let (mut kv, mut scratch) = (KvPool::new(model.kv_shape(), 2), Scratch::new());
+    let mut feed = |tokens: &[u32], start_pos: usize| {
+        let pages = &[1, 0];
+        let slice = Slice { tokens, start_pos: start_pos as u32, pages, logits: LogitsFor::All };
+        model.forward(&[slice], &mut kv, &mut scratch).to_vec()
+    };
+    let other: Vec<u32> = all.iter().rev().copied().cycle().take(128).collect();
+    feed(&other, 0);
+    let logits = feed(&all[..N_PROMPT], 0);
+    assert_same_bits(&logits, &expected[..N_PROMPT * n_vocab], "the prompt");
+    for pos in N_PROMPT..N_TOKENS {
+        let mut guessed = all[pos..].to_vec();
+        // The token, some right guesses and some wrong ones, over the border of a page.
+        guessed.resize(8.max(guessed.len()), 3);
+        guessed.truncate(1 + pos % 8);
+        let n_right = guessed.len().div_ceil(2).min(N_TOKENS - pos);
+        guessed[n_right..].iter_mut().for_each(|token| *token = 11);
+        let logits = feed(&guessed, pos);
+        let expected = &expected[pos * n_vocab..(pos + n_right) * n_vocab];
+        assert_same_bits(&logits[..n_right * n_vocab], expected, &format!("position {pos}"));
+    }
+}
