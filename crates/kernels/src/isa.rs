@@ -151,9 +151,9 @@ pub(crate) trait Simd: Copy {
     /// would copy one body into many.
     fn call<K: Kernel>(self, kernel: K);
 
-    /// Asks for the cache line of `x` to be near when it is read. A hint: does nothing by default.
+    /// Asks for a cache line to be near when it is read. A hint, harmless at any address.
     #[inline(always)]
-    fn prefetch<T>(self, _x: &T) {}
+    fn prefetch(self, _line: *const u8) {}
 
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &[f32; LANES]) -> Self::F;

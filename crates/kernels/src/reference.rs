@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn products_are_near_to_those_in_f64() {
         for format in Format::ALL {
-            // Rounding to 8 bits leaves about 1.5e-5 of the mean square, to 16 bits 256² times less.
+            // Rounding to 8 bits leaves about 1.5e-5 of the mean square, to 16 bits far less.
             let (coarse, fine) =
                 (error(format, Precision::Bits8), error(format, Precision::Bits16));
             assert!(coarse < 1e-4, "{}: {coarse:.1e} with 8 bits", format.name());

@@ -142,9 +142,10 @@ impl Config {
 
     /// How exactly activations meet the weights: with 16 bits below [`N_EMBD_WIDE`], else with 8.
     ///
-    /// A narrow model has little redundancy: with 8 bits the default model misses its own best token
-    /// at 6 of 441 positions (`docs/accuracy.md`), and it has speed to spare. In a wide one the errors
-    /// of many columns average out, and a second dot product would halve the speed of prefill.
+    /// A narrow model has little redundancy: with 8 bits the default model misses its own best
+    /// token at 6 of 441 positions (`docs/accuracy.md`), and it has speed to spare. In a wide one
+    /// the errors of many columns average out, and a second dot product would nearly halve the
+    /// speed of prefill.
     pub fn precision(&self) -> Precision {
         if self.n_embd < N_EMBD_WIDE { Precision::Bits16 } else { Precision::Bits8 }
     }

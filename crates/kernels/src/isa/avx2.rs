@@ -59,8 +59,8 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch<T>(self, x: &T) {
-        op!(_mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(x).cast()))
+    fn prefetch(self, line: *const u8) {
+        op!(_mm_prefetch::<_MM_HINT_T0>(line.cast()))
     }
     #[inline(always)]
     fn splat(self, x: f32) -> F {

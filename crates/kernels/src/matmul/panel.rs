@@ -138,7 +138,7 @@ impl Strips<'_> {
     }
 }
 
-/// Chooses the scheme of a format. `NARROW` sets compile more of them, the others only what differs.
+/// Chooses the scheme of a format. Where `NARROW`, more of them differ.
 #[inline(always)]
 fn multiply<S: Simd, Q: QuantFormat>(simd: S, operands: Operands<'_>) {
     let chain = if S::NARROW { Of::<Q>::CHAIN } else { 8 };
@@ -252,7 +252,7 @@ impl<K: Scheme> Tiles<'_, K> {
         }
         for sub in 0..panel.n_subs {
             for next in next {
-                simd.prefetch(&next[sub]);
+                simd.prefetch((&raw const next[sub]).cast());
             }
             let sub_block = SubBlock {
                 codes: std::array::from_fn(|n| &panel.codes[sub][strip + n]),

@@ -13,6 +13,9 @@ use crate::planes::{Planes, SUB_LEN};
 /// pass by.
 const GROUP: usize = 4;
 
+/// How far ahead of the codes in use memory is asked for: some 100 ns of reading.
+const AHEAD_BYTES: usize = 2048;
+
 impl Strips<'_> {
     #[inline(always)]
     pub(super) fn small<S: Simd, Q: QuantFormat>(self, simd: S) {
@@ -77,6 +80,10 @@ fn accumulate<S: Simd, Q: QuantFormat, const N: usize, const M: usize>(
         let mut factor = [[simd.splat(0.0); N]; 2];
         let mut offset = factor;
         for n in 0..N {
+            let ahead = strips[n].as_ptr().wrapping_add(sub_idx * Q::Planes::BYTES + AHEAD_BYTES);
+            for line in (0..Q::Planes::BYTES).step_by(64) {
+                simd.prefetch(ahead.wrapping_add(line));
+            }
             codes[n] = unpack::<S, Q>(simd, &strips[n][sub_idx * Q::Planes::BYTES..]);
             let packed = &strips[n][at..][..Q::SCALE_BYTES];
             let scales = Q::scales(simd, packed, sub_idx % subs_per_block);
