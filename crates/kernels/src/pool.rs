@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use sync::{
     Arc, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Builder, Condvar, JoinHandle, Mutex,
-    Ordering, Since, Thread, UnsafeCell, park, yield_now,
+    Ordering, Since, Thread, UnsafeCell, fence, park, yield_now,
 };
 
 /// How long an idle worker stays awake for the next job, and a caller for the last worker.
@@ -142,7 +142,7 @@ impl Pool {
             (0..n_tasks).for_each(task);
             return;
         }
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes. The pointer is used by workers that enter the gate
         // below, and this call returns only after they have left.
@@ -154,10 +154,11 @@ impl Pool {
         shared.next_task.store(0, Ordering::Relaxed);
         shared.n_left.store(0, Ordering::Relaxed);
         let number = shared.gate.load(Ordering::Relaxed) & !(NUMBER - 1);
-        // SeqCst: pairs with the worker that announces to park and then looks at the gate again.
-        shared.gate.store(number.wrapping_add(NUMBER) | OPEN, Ordering::SeqCst);
+        shared.gate.store(number.wrapping_add(NUMBER) | OPEN, Ordering::Release);
+        // Pairs with the worker that announces to park and then looks at the gate again.
+        fence(Ordering::SeqCst);
         for (worker, parked) in self.workers.iter().zip(&shared.parked) {
-            if parked.load(Ordering::SeqCst) {
+            if parked.load(Ordering::Relaxed) {
                 worker.thread.unpark();
             }
         }
@@ -165,6 +166,8 @@ impl Pool {
         let n_entered = shared.gate.fetch_and(!OPEN, Ordering::AcqRel) & N_ENTERED;
         shared.await_leaving(n_entered as u32);
         let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Before a panic goes on, which would poison the lock.
+        drop(turn);
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
@@ -208,19 +211,21 @@ impl Shared {
                 continue;
             }
             let mut bedside = self.bedside.lock().unwrap_or_else(PoisonError::into_inner);
-            // SeqCst, here and in `leave`: either we see that the last one has left, or it sees
+            // The fences here and in `leave`: either we see that the last one has left, or it sees
             // that we sleep; and it rings only when it gets the lock, that is, once we wait.
-            self.caller_sleeps.store(true, Ordering::SeqCst);
-            while self.n_left.load(Ordering::SeqCst) != n_entered {
+            self.caller_sleeps.store(true, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            while self.n_left.load(Ordering::Acquire) != n_entered {
                 bedside = self.bell.wait(bedside).unwrap_or_else(PoisonError::into_inner);
             }
-            self.caller_sleeps.store(false, Ordering::SeqCst);
+            self.caller_sleeps.store(false, Ordering::Relaxed);
         }
     }
 
     fn leave(&self) {
-        self.n_left.fetch_add(1, Ordering::SeqCst);
-        if self.caller_sleeps.load(Ordering::SeqCst) {
+        self.n_left.fetch_add(1, Ordering::Release);
+        fence(Ordering::SeqCst);
+        if self.caller_sleeps.load(Ordering::Relaxed) {
             drop(self.bedside.lock());
             self.bell.notify_one();
         }
@@ -252,14 +257,16 @@ impl Shared {
     }
 
     fn park(&self, idx: usize, seen: u64) {
-        self.parked[idx].store(true, Ordering::SeqCst);
+        self.parked[idx].store(true, Ordering::Relaxed);
         // Looked at again after the announcement: either we see the new job or the caller sees
         // that we are parked.
-        if !self.is_new(self.gate.load(Ordering::SeqCst), seen) && !self.stop.load(Ordering::SeqCst)
+        fence(Ordering::SeqCst);
+        if !self.is_new(self.gate.load(Ordering::Relaxed), seen)
+            && !self.stop.load(Ordering::Relaxed)
         {
             park();
         }
-        self.parked[idx].store(false, Ordering::SeqCst);
+        self.parked[idx].store(false, Ordering::Relaxed);
     }
 
     fn is_new(&self, gate: u64, seen: u64) -> bool {
@@ -289,7 +296,8 @@ impl Shared {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
+        // Whoever parks after this finds the wake-up waiting.
+        self.shared.stop.store(true, Ordering::Release);
         for worker in &mut self.workers {
             worker.thread.unpark();
             if let Some(handle) = worker.handle.take() {

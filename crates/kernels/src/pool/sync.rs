@@ -4,13 +4,13 @@
 #[cfg(all(loom, test))]
 pub(super) use loom::{
     cell::UnsafeCell,
-    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
     sync::{Arc, Condvar, Mutex},
     thread::{Builder, JoinHandle, Thread, park, yield_now},
 };
 #[cfg(not(all(loom, test)))]
 pub(super) use std::{
-    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
     sync::{Arc, Condvar, Mutex},
     thread::{Builder, JoinHandle, Thread, park, yield_now},
 };
