@@ -140,7 +140,7 @@ impl Config {
         })
     }
 
-    /// How exactly activations meet the weights: with 16 bits below [`N_EMBD_WIDE`], else with 8.
+    /// How exactly activations meet the weights: 16 bits in models narrower than 1024, else 8.
     ///
     /// A narrow model has little redundancy: with 8 bits the default model misses its own best
     /// token at 6 of 441 positions (`docs/accuracy.md`), and it has speed to spare. In a wide one
