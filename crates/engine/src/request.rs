@@ -126,7 +126,7 @@ pub struct Done {
     ///
     /// [`Speculation`]: crate::Speculation
     pub n_drafted: u32,
-    /// Of those, how many were right: each saved a step.
+    /// Of those, how many were right: each saved a step, unless the answer ended with it.
     pub n_accepted: u32,
     /// The seed that was used; give it in [`Sampling::seed`] to get the same answer again.
     pub seed: u64,

@@ -21,7 +21,7 @@ const HUGE_PAGE: usize = 2 << 20;
 /// last matrix in it is dropped.
 pub struct Arena {
     chunk: Arc<Chunk>,
-    /// Bytes handed out; beyond the chunk's length once something did not fit.
+    /// Bytes handed out.
     used: AtomicUsize,
 }
 

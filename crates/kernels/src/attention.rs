@@ -110,6 +110,10 @@ impl Cpu {
     }
 }
 
+/// Most values that segments wait in to be merged, 8 MiB: many rows with long contexts are tasks
+/// enough without being split.
+const STATES_LEN_MAX: usize = 2 << 20;
+
 /// One layer's attention for a batch.
 struct Job<'a> {
     cpu: &'a Cpu,
@@ -128,7 +132,10 @@ impl Job<'_> {
         let n_tokens = TILE_ROWS / self.group_len();
         let n_tokens = n_tokens.min((self.rows.len() * n_kv_heads).div_ceil(n_wanted)).max(1);
         find_tiles(self.rows, n_tokens, &mut plan.tiles);
-        if self.cpu.n_threads() == 1 || plan.tiles.len() * n_kv_heads >= n_wanted {
+        let n_most = self.n_most_segments(&plan.tiles);
+        let n_states = self.rows.len() * self.spec.n_heads * n_most;
+        let is_large = n_states * state_len(self.kv.shape().head_dim) > STATES_LEN_MAX;
+        if self.cpu.n_threads() == 1 || plan.tiles.len() * n_kv_heads >= n_wanted || is_large {
             self.whole(&plan.tiles, out);
         } else {
             self.split(&plan.tiles, n_wanted, &mut plan.states, out);
@@ -167,6 +174,11 @@ impl Job<'_> {
         });
     }
 
+    /// Segments of the tile that sees most.
+    fn n_most_segments(&self, tiles: &[Range<usize>]) -> usize {
+        tiles.iter().map(|tile| self.segments(tile).len()).max().unwrap_or(0)
+    }
+
     /// A task is one segment of a tile, and of some of the group's heads where even those tasks
     /// would be few; a second job merges the segments.
     fn split(
@@ -178,7 +190,7 @@ impl Job<'_> {
     ) {
         let (n_kv_heads, head_dim) = (self.kv.shape().n_kv_heads, self.kv.shape().head_dim);
         let state_len = state_len(head_dim);
-        let n_segments = tiles.iter().map(|tile| self.segments(tile).len()).max().unwrap_or(0);
+        let n_segments = self.n_most_segments(tiles);
         let row_len = n_segments * state_len;
         states.resize(states.len().max(self.rows.len() * self.spec.n_heads * row_len), 0.0);
         let n_parts = n_wanted / (tiles.len() * n_kv_heads * n_segments);

@@ -213,7 +213,7 @@ pub(crate) trait Simd: Copy {
     /// The start of a chain of dots that will be added to `acc`.
     fn start(self, acc: Self::I) -> Self::D;
     /// Adds to each row's lane the dot product of its 4 unsigned codes with the 4 signed bytes of
-    /// `a`, none of them -128. Codes are at most 63.
+    /// `a`, none of them -128. Where [`Simd::NARROW`], codes are at most 63.
     fn dot(self, d: Self::D, w: Self::B, a: i32) -> Self::D;
     /// As [`Simd::dot`], of signed codes that went through [`Simd::raise`].
     fn dot_signed(self, d: Self::D, w: Self::B, a: i32) -> Self::D;

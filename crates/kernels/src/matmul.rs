@@ -50,8 +50,7 @@ pub struct Product<'a> {
     pub mode: OutMode,
 }
 
-/// Strips that are worked on together: their weights stay in the first-level cache while the tokens
-/// pass by.
+/// Strips that one task takes at least; a multiple of what a panel holds.
 const GROUP: usize = 4;
 
 impl Cpu {

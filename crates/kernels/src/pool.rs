@@ -276,8 +276,8 @@ impl Shared {
     /// Enters the job that is open, unless it is the one `seen` already; returns its number.
     fn enter(&self, seen: u64) -> Option<u64> {
         let mut gate = self.gate.load(Ordering::Relaxed);
-        // A full count is a job that was entered and left for minutes: its tasks are long handed
-        // out but for a few, and one more entry would change the flag above.
+        // A full count is a job that was entered and left tens of thousands of times, once a shift:
+        // one more entry would change the flag above, so the rest is for those inside.
         while self.is_new(gate, seen) && gate & N_ENTERED != N_ENTERED {
             let entered = self.gate.compare_exchange_weak(
                 gate,

@@ -4,11 +4,11 @@
 
 mod support;
 
-use freehold_model::{LogitsFor, Model, Scratch, Slice};
+use freehold_model::{LogitsFor, Model, Scratch, Slice, reference};
 use gguf::Gguf;
-use kernels::{Cpu, Isa, KvPool};
+use kernels::{Cpu, Isa, KvPool, Precision};
 use std::sync::Arc;
-use support::{assert_same_bits, logits_in_chunks, tokens};
+use support::{N_VOCAB, Tiny, assert_same_bits, logits_in_chunks, nmse, tokens};
 
 /// More than a page and than the longest chunk, so that every chunk length has a border.
 const N_TOKENS: usize = 80;
@@ -38,6 +38,27 @@ fn threads_chunks_and_instruction_sets_change_no_bit() {
             }
         }
     }
+}
+
+/// Wide models compute with 8 bits an activation. The context has a second segment of attention.
+#[test]
+fn a_wide_model_keeps_the_contract_and_stays_near_the_reference() {
+    let gguf = Tiny::wide().build();
+    let model = open(&gguf, Isa::detect(), 1);
+    assert_eq!(model.config().precision(), Precision::Bits8);
+    let all = tokens(300, N_VOCAB);
+    let expected = logits_in_chunks(&model, &all, all.len());
+    for isa in Isa::available() {
+        for (n_threads, chunk_len) in [(1, 300), (2, 64), (3, 7), (2, 1)] {
+            let got = logits_in_chunks(&open(&gguf, isa, n_threads), &all, chunk_len);
+            let what = format!("{isa:?}, {n_threads} threads, chunks of {chunk_len}");
+            assert_same_bits(&got, &expected, &what);
+        }
+    }
+    let exact = reference::logits(&gguf, &all).unwrap().concat();
+    let error = nmse(&expected, &exact);
+    println!("8 bits an activation: nmse {error:.1e}");
+    assert!(error < 1e-3, "nmse {error:.1e}");
 }
 
 #[test]

@@ -287,7 +287,8 @@ impl Store {
         Ok(VerifyReport { name: model.full_name(), files })
     }
 
-    /// What `run` and `serve` call before loading: refuses a model that is not as pinned.
+    /// What `run` and `serve` call while they load, and heed before the first answer: refuses a
+    /// model that is not as pinned.
     ///
     /// A model of up to 256 MiB is hashed every time, which takes a quarter of a second where the
     /// processor has SHA instructions. A larger one is hashed when [`Store::quick_check`] cannot

@@ -143,7 +143,7 @@ impl Bench {
         match machine.available_memory {
             Some(available) if needed > available.n_bytes => {
                 let message = format!(
-                    "weights of {} and a kv cache of {} need {}, but {} are left ({})",
+                    "weights of {}, a kv cache of {} and buffers need {}, but {} are left ({})",
                     bytes(plan.weight_bytes),
                     bytes(kv),
                     bytes(needed),
@@ -338,7 +338,8 @@ impl Report<'_> {
         (0..config.n_layers).map(n_seen_in).sum::<f64>() * position_bytes
     }
 
-    /// Share of the integer peak that prefill reaches.
+    /// Share of the integer peak that prefill reaches, with one product per weight and token;
+    /// narrow models make two.
     fn prefill_share(&self) -> Option<f64> {
         let macs = self.model.config().layer_macs() as f64;
         Some(self.prefill.as_ref()?.median() * macs / self.limits.as_ref()?.products_per_s)

@@ -3,7 +3,7 @@
 //! ```text
 //! for each panel of 32 rows                       a thread's share
 //!   for each chunk of tokens                      their activations stay in the second-level cache
-//!     for each 256 columns: unpack the panel      16 KiB of codes, first-level cache
+//!     for each 256 columns: unpack the panel      8 KiB of codes, first-level cache
 //!       for each tile of tokens: dots, scales     in registers
 //!     write the results
 //! ```

@@ -59,6 +59,42 @@ impl Tiny {
         tiny
     }
 
+    /// One layer of the llama architecture, wide enough for 8 bits an activation, in Q8_0.
+    pub(crate) fn wide() -> Self {
+        const N_EMBD: usize = 1024;
+        let mut tiny = Self::new("llama");
+        tiny.tensors.clear();
+        for (key, value) in
+            [("block_count", 1), ("context_length", 512), ("embedding_length", N_EMBD as u32)]
+        {
+            tiny.set(key, Value::U32(value));
+        }
+        let (q_dim, kv_dim) = (N_HEADS * 16, N_KV_HEADS * 16);
+        for (name, n_rows, n_cols) in [
+            ("token_embd", N_VOCAB, N_EMBD),
+            ("blk.0.attn_q", q_dim, N_EMBD),
+            ("blk.0.attn_k", kv_dim, N_EMBD),
+            ("blk.0.attn_v", kv_dim, N_EMBD),
+            ("blk.0.attn_output", N_EMBD, q_dim),
+            ("blk.0.ffn_gate", N_FF, N_EMBD),
+            ("blk.0.ffn_up", N_FF, N_EMBD),
+            ("blk.0.ffn_down", N_EMBD, N_FF),
+        ] {
+            let mut bytes = Vec::new();
+            for _ in 0..n_rows * n_cols / 32 {
+                // The scale, 2^-11 as binary16, then the codes.
+                bytes.extend([0x00, 0x10]);
+                bytes.extend((0..32).map(|_| (tiny.random() * 127.0) as i8 as u8));
+            }
+            let shape = vec![n_rows, n_cols];
+            tiny.tensors.push((format!("{name}.weight"), shape, TensorType::Q8_0, bytes));
+        }
+        for name in ["output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"] {
+            tiny.norm(&format!("{name}.weight"), N_EMBD);
+        }
+        tiny
+    }
+
     fn layer(&mut self, layer_idx: usize, head_dim: usize) {
         let name = |part: &str| format!("blk.{layer_idx}.{part}");
         let (q_dim, kv_dim) = (N_HEADS * head_dim, N_KV_HEADS * head_dim);
