@@ -144,8 +144,8 @@ impl Config {
     ///
     /// A narrow model has little redundancy: with 8 bits the default model misses its own best
     /// token at 6 of 441 positions (`docs/accuracy.md`), and it has speed to spare. In a wide one
-    /// the errors of many columns average out, and a second dot product would nearly halve the
-    /// speed of prefill.
+    /// the errors of many columns should average out (not measured yet), and a second dot product
+    /// would nearly halve the speed of prefill.
     pub fn precision(&self) -> Precision {
         if self.n_embd < N_EMBD_WIDE { Precision::Bits16 } else { Precision::Bits8 }
     }
