@@ -13,6 +13,7 @@
 //! A row is quantised by itself, so the batch cannot change it.
 
 use crate::Cpu;
+use crate::cpu::SendPtr;
 use crate::isa::{Kernel, LANES, Simd};
 use crate::matrix::Matrix;
 use crate::planes::SUB_LEN;
@@ -57,42 +58,47 @@ impl Needs {
 
 /// A batch of input rows, `[n_tokens, n_cols]`; reused between products, so it does not allocate
 /// once it has seen the largest batch.
+///
+/// The quantised form lies by blocks of 256 columns, `[n_blocks][n_tokens]`, the last block padded:
+/// a product takes the columns of many tokens one after the other.
 #[derive(Default)]
 pub struct Activations {
     n_tokens: usize,
     n_cols: usize,
     values: Vec<f32>,
-    /// `[n_tokens, n_cols / 32]`.
-    subs: Vec<Sub>,
-    /// Of `subs`, if they were computed since the values were set.
+    /// The plane of [`Precision::Bits8`]; the low and the high one of [`Precision::Bits16`].
+    planes: [Vec<Codes>; 2],
+    scales: Vec<Scales>,
+    /// Of the quantised form, if it was computed since the values were set.
     precision: Option<Precision>,
 }
 
-/// 32 quantised columns: `x ≈ scale · a`.
+/// Sub-blocks of 32 columns in a block.
+pub(crate) const BLOCK_SUBS: usize = 8;
+const BLOCK_LEN: usize = BLOCK_SUBS * SUB_LEN;
+
+/// One plane of 256 quantised columns of one token, four columns (a k-group) at a time.
 #[derive(Clone, Copy, Default)]
-#[repr(C, align(16))]
-pub(crate) struct Sub {
-    /// The plane of [`Precision::Bits8`], the low and the high one of [`Precision::Bits16`].
-    pub(crate) planes: [[[i8; 4]; SUB_LEN / 4]; 2],
-    pub(crate) scale: f32,
-    /// `scale` times the sum of `a`.
-    pub(crate) scaled_sum: f32,
-    /// Sums of the first and the second 16 of `a`.
-    pub(crate) sums: [i32; 2],
+#[repr(C, align(64))]
+pub(crate) struct Codes(pub(crate) [[[i8; 4]; SUB_LEN / 4]; BLOCK_SUBS]);
+
+impl Codes {
+    /// The four bytes of k-group `idx` of a sub-block, as dot instructions take them.
+    #[inline(always)]
+    pub(crate) fn group(&self, sub: usize, idx: usize) -> i32 {
+        i32::from_le_bytes(self.0[sub][idx].map(|a| a as u8))
+    }
 }
 
-impl Sub {
-    /// The four bytes of k-group `idx` of a plane, as dot instructions take them.
-    #[inline(always)]
-    pub(crate) fn group(&self, plane: usize, idx: usize) -> i32 {
-        i32::from_le_bytes(self.planes[plane][idx].map(|a| a as u8))
-    }
-
-    /// `scale` times the sum of one half, for offsets that change every 16 columns.
-    #[inline(always)]
-    pub(crate) fn half_sum(&self, half: usize) -> f32 {
-        self.scale * self.sums[half] as f32
-    }
+/// What else belongs to 256 quantised columns of one token: `x ≈ scale · a`, by sub-block.
+#[derive(Clone, Copy, Default)]
+#[repr(C, align(64))]
+pub(crate) struct Scales {
+    pub(crate) scale: [f32; BLOCK_SUBS],
+    /// `scale` times the sum of `a`.
+    pub(crate) scaled_sum: [f32; BLOCK_SUBS],
+    /// Sums of the first and of the second 16 of `a`.
+    pub(crate) sums: [[i32; BLOCK_SUBS]; 2],
 }
 
 impl Activations {
@@ -137,9 +143,19 @@ impl Activations {
     pub(crate) fn n_planes(&self) -> usize {
         if self.precision == Some(Precision::Bits16) { 2 } else { 1 }
     }
-    pub(crate) fn subs(&self, token: usize) -> &[Sub] {
-        let n_subs = self.n_cols / SUB_LEN;
-        &self.subs[token * n_subs..][..n_subs]
+    /// 32-column sub-blocks of a row.
+    pub(crate) fn n_subs(&self) -> usize {
+        self.n_cols / SUB_LEN
+    }
+    /// A plane of a block of columns, `[n_tokens]`. Plane 1 is filled only where there are two.
+    #[inline(always)]
+    pub(crate) fn codes(&self, plane: usize, block: usize) -> &[Codes] {
+        &self.planes[plane][block * self.n_tokens..][..self.n_tokens]
+    }
+    /// The scales of a block of columns, `[n_tokens]`.
+    #[inline(always)]
+    pub(crate) fn scales(&self, block: usize) -> &[Scales] {
+        &self.scales[block * self.n_tokens..][..self.n_tokens]
     }
 }
 
@@ -151,69 +167,138 @@ impl Cpu {
     pub fn quantise(&self, x: &mut Activations, needs: Needs) {
         let Some(precision) = needs.precision else { return };
         assert!(x.n_cols.is_multiple_of(SUB_LEN), "quantise: {} columns", x.n_cols);
-        let n_subs = x.n_cols / SUB_LEN;
-        let len = x.n_tokens * n_subs;
-        if x.subs.len() < len {
-            x.subs.resize(len, Sub::default());
-        }
-        let (values, isa) = (&x.values[..len * SUB_LEN], self.isa());
-        self.for_each_row(&mut x.subs[..len], n_subs.max(1), SUB_LEN, |token, subs| {
-            let row = &values[token * n_subs * SUB_LEN..][..n_subs * SUB_LEN];
-            isa.dispatch(Quantise { row, precision, subs });
-        });
+        let (n_tokens, n_cols) = (x.n_tokens, x.n_cols);
+        let len = n_tokens * n_cols.div_ceil(BLOCK_LEN);
         x.precision = Some(precision);
+        let n_planes = x.n_planes();
+        for plane in &mut x.planes[..n_planes] {
+            if plane.len() < len {
+                plane.resize(len, Codes::default());
+            }
+        }
+        if x.scales.len() < len {
+            x.scales.resize(len, Scales::default());
+        }
+        let out = Out {
+            planes: x.planes.each_mut().map(|plane| SendPtr(plane.as_mut_ptr())),
+            scales: SendPtr(x.scales.as_mut_ptr()),
+            n_tokens,
+            precision,
+        };
+        let (values, isa) = (&x.values[..n_tokens * n_cols], self.isa());
+        self.for_each_piece(n_tokens, n_cols, |tokens| {
+            for token in tokens {
+                let row = &values[token * n_cols..][..n_cols];
+                // SAFETY: a token belongs to one piece, so nobody else writes what is its own.
+                let out = unsafe { out.token(token) };
+                isa.dispatch(Quantise { row, out });
+            }
+        });
+    }
+}
+
+/// Where quantised rows go.
+#[derive(Clone, Copy)]
+struct Out {
+    planes: [SendPtr<Codes>; 2],
+    scales: SendPtr<Scales>,
+    n_tokens: usize,
+    precision: Precision,
+}
+
+/// Where one token's quantised row goes: the right to write it.
+struct OutToken {
+    out: Out,
+    token: usize,
+}
+
+impl Out {
+    /// # Safety
+    /// `token` is below `n_tokens`; the pointers are those of `n_blocks` times `n_tokens` elements
+    /// (the high plane only where the precision has one) that outlive the result; and no one else
+    /// reads or writes what belongs to this token.
+    unsafe fn token(self, token: usize) -> OutToken {
+        OutToken { out: self, token }
+    }
+}
+
+impl OutToken {
+    /// The places of a block below `n_blocks`; the low plane twice where there is no high one.
+    #[inline(always)]
+    fn block(&mut self, block: usize) -> (&mut Codes, Option<&mut Codes>, &mut Scales) {
+        let Out { planes: [low, high], scales, n_tokens, precision } = self.out;
+        let at = block * n_tokens + self.token;
+        // SAFETY: whoever made `self` granted that these elements exist and are ours alone.
+        unsafe {
+            let high = (precision == Precision::Bits16).then(|| &mut *high.get().add(at));
+            (&mut *low.get().add(at), high, &mut *scales.get().add(at))
+        }
     }
 }
 
 struct Quantise<'a> {
     row: &'a [f32],
-    precision: Precision,
-    subs: &'a mut [Sub],
+    out: OutToken,
 }
 
 impl Kernel for Quantise<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        for (sub, x) in self.subs.iter_mut().zip(self.row.as_chunks().0) {
-            *sub = quantise_sub(simd, self.precision, x);
+    fn run<S: Simd>(mut self, simd: S) {
+        for (block_idx, block) in self.row.chunks(BLOCK_LEN).enumerate() {
+            let (low, mut high, scales) = self.out.block(block_idx);
+            for (sub, x) in block.as_chunks().0.iter().enumerate() {
+                let low = low.0[sub].as_flattened_mut();
+                let high = high.as_deref_mut().map(|high| high.0[sub].as_flattened_mut());
+                let (scale, sums) = quantise_sub(simd, x, low, high);
+                scales.scale[sub] = scale;
+                scales.scaled_sum[sub] = scale * sums[0].wrapping_add(sums[1]) as f32;
+                (scales.sums[0][sub], scales.sums[1][sub]) = (sums[0], sums[1]);
+            }
         }
     }
 }
 
+/// Quantises 32 columns, to 16 bits where there is a high plane. Returns the scale and the sums of
+/// the halves.
 #[inline(always)]
-fn quantise_sub<S: Simd>(simd: S, precision: Precision, x: &[f32; SUB_LEN]) -> Sub {
+fn quantise_sub<S: Simd>(
+    simd: S,
+    x: &[f32; SUB_LEN],
+    low: &mut [i8],
+    mut high: Option<&mut [i8]>,
+) -> (f32, [i32; 2]) {
     let (halves, _) = x.as_chunks::<LANES>();
     let (a, b) = (simd.load(&halves[0]), simd.load(&halves[1]));
     let zero = simd.splat(0.0);
     let abs_a = simd.max(a, simd.sub(zero, a));
     let abs_b = simd.max(b, simd.sub(zero, b));
     let amax = simd.max_lane(simd.max(abs_a, abs_b));
-    let max = precision.max();
+    let max = if high.is_some() { Precision::Bits16 } else { Precision::Bits8 }.max();
     // Below this max / amax would overflow; such a block is zero for every purpose.
     let (scale, inverse) =
         if amax > 1e-30 { (amax / max as f32, max as f32 / amax) } else { (0.0, 0.0) };
-    let mut sub = Sub { scale, ..Sub::default() };
-    let [low, high] = sub.planes.each_mut().map(|plane| plane.as_flattened_mut());
+    let mut sums = [0; 2];
     for (half, x) in [a, b].into_iter().enumerate() {
         let value = simd.round(simd.mul(x, simd.splat(inverse)));
-        sub.sums[half] = simd.sum_i(value);
-        let (low, high) = (&mut low[half * LANES..], &mut high[half * LANES..]);
-        let low: &mut [i8; LANES] = low.first_chunk_mut().expect("a plane is two halves");
-        let high: &mut [i8; LANES] = high.first_chunk_mut().expect("a plane is two halves");
-        match precision {
-            Precision::Bits8 => simd.store_i8(value, low),
-            Precision::Bits16 => {
-                // What is left is at most 127 of 255, so the nearest integer is never in doubt.
-                let nearest = simd.mul(simd.to_f(value), simd.splat(1.0 / RADIX as f32));
-                let count = simd.round(nearest);
-                let counted = simd.sub_i(simd.shl_i::<8>(count), count);
-                simd.store_i8(simd.sub_i(value, counted), low);
-                simd.store_i8(count, high);
-            }
+        sums[half] = simd.sum_i(value);
+        let low = half_mut(low, half);
+        if let Some(high) = &mut high {
+            // What is left is at most 127 of 255, so the nearest integer is never in doubt.
+            let nearest = simd.mul(simd.to_f(value), simd.splat(1.0 / RADIX as f32));
+            let count = simd.round(nearest);
+            let counted = simd.sub_i(simd.shl_i::<8>(count), count);
+            simd.store_i8(simd.sub_i(value, counted), low);
+            simd.store_i8(count, half_mut(high, half));
+        } else {
+            simd.store_i8(value, low);
         }
     }
-    sub.scaled_sum = scale * (sub.sums[0].wrapping_add(sub.sums[1])) as f32;
-    sub
+    (scale, sums)
+}
+
+#[inline(always)]
+fn half_mut(plane: &mut [i8], half: usize) -> &mut [i8; LANES] {
+    plane[half * LANES..].first_chunk_mut().expect("a sub-block is two halves")
 }
 
 #[cfg(test)]
@@ -232,7 +317,9 @@ mod tests {
                 let values: Vec<f32> = (0..32).map(|i| value(i) as f32).collect();
                 x.set(1, 32).copy_from_slice(&values);
                 cpu.quantise(&mut x, Needs { precision: Some(Precision::Bits16) });
-                let [low, high] = x.subs(0)[0].planes.map(|plane| plane.as_flattened().to_vec());
+                let [low, high] = [0, 1].map(|plane| {
+                    *x.codes(plane, 0)[0].0[0].as_flattened().as_array::<32>().unwrap()
+                });
                 for i in 0..32 {
                     let found = RADIX * i32::from(high[i]) + i32::from(low[i]);
                     assert_eq!(found, value(i as i32));
@@ -244,7 +331,7 @@ mod tests {
 
     #[test]
     fn activations_are_within_half_a_step_of_what_they_stand_for() {
-        let n_cols = 96;
+        let n_cols = 544;
         let values: Vec<f32> = (0..2 * n_cols).map(|i| ((i * 37) % 101) as f32 - 50.3).collect();
         for (isa, precision) in Isa::available()
             .into_iter()
@@ -255,15 +342,20 @@ mod tests {
             x.set(2, n_cols).copy_from_slice(&values);
             cpu.quantise(&mut x, Needs { precision: Some(precision) });
             for (i, value) in values.iter().enumerate() {
-                let sub = &x.subs(i / n_cols)[i % n_cols / SUB_LEN];
-                let planes = sub.planes.map(|plane| plane.as_flattened().to_vec());
-                let a = |i: usize| match precision {
-                    Precision::Bits8 => i32::from(planes[0][i]),
-                    Precision::Bits16 => RADIX * i32::from(planes[1][i]) + i32::from(planes[0][i]),
+                let (token, col) = (i / n_cols, i % n_cols);
+                let (block, sub) = (col / BLOCK_LEN, col % BLOCK_LEN / SUB_LEN);
+                let code = |plane: usize, i: usize| {
+                    i32::from(x.codes(plane, block)[token].0[sub].as_flattened()[i])
                 };
-                assert_eq!((0..SUB_LEN).map(a).sum::<i32>(), sub.sums[0] + sub.sums[1]);
-                let rest = value - a(i % n_cols % SUB_LEN) as f32 * sub.scale;
-                assert!(rest.abs() <= sub.scale * 0.51, "{precision:?} of {value}: {rest} is left");
+                let a = |i: usize| match precision {
+                    Precision::Bits8 => code(0, i),
+                    Precision::Bits16 => RADIX * code(1, i) + code(0, i),
+                };
+                let scales = &x.scales(block)[token];
+                let (scale, sums) = (scales.scale[sub], scales.sums.map(|sums| sums[sub]));
+                assert_eq!((0..SUB_LEN).map(a).sum::<i32>(), sums[0] + sums[1]);
+                let rest = value - a(col % SUB_LEN) as f32 * scale;
+                assert!(rest.abs() <= scale * 0.51, "{precision:?} of {value}: {rest} is left");
             }
         }
     }
@@ -277,8 +369,10 @@ mod tests {
                     let mut acts = Activations::new();
                     acts.set(1, 32).fill(x);
                     cpu.quantise(&mut acts, Needs { precision: Some(precision) });
-                    let planes = &acts.subs(0)[0].planes;
-                    assert!(planes.as_flattened().as_flattened().iter().all(|a| *a != -128), "{x}");
+                    for plane in 0..acts.n_planes() {
+                        let codes = acts.codes(plane, 0)[0].0[0].as_flattened();
+                        assert!(codes.iter().all(|a| *a != -128), "{x}");
+                    }
                 }
             }
         }

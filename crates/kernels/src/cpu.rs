@@ -2,6 +2,7 @@
 
 use crate::isa::Isa;
 use crate::pool::Pool;
+use std::ops::Range;
 
 /// What computes: an instruction set and a pool of threads. Shared by reference or `Arc`.
 pub struct Cpu {
@@ -84,6 +85,23 @@ impl Cpu {
                 }
             });
         }
+    }
+}
+
+impl Cpu {
+    /// Runs `task` on pieces of `0..n_rows`, over the threads when there is enough work; a row
+    /// stands for `n_values` numbers.
+    pub(crate) fn for_each_piece(
+        &self,
+        n_rows: usize,
+        n_values: usize,
+        task: impl Fn(Range<usize>) + Sync,
+    ) {
+        if n_rows * n_values < N_VALUES_ALONE {
+            return task(0..n_rows);
+        }
+        let len = n_rows.div_ceil(self.n_threads() * 4).max(1);
+        self.run(n_rows.div_ceil(len), |idx| task(idx * len..((idx + 1) * len).min(n_rows)));
     }
 }
 

@@ -107,6 +107,12 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// Where the rows of a strip go, of one token; may be past the end.
+    #[inline(always)]
+    fn place(&self, strip: usize, token: usize) -> *mut f32 {
+        self.out.get().wrapping_add(token * self.weight.n_rows() + strip * LANES)
+    }
+
     /// Writes 16 rows of one token.
     ///
     /// # Safety
@@ -117,10 +123,7 @@ impl Job<'_> {
         let n = LANES.min(n_rows - strip * LANES);
         // SAFETY: rows `strip * 16..+ n` of `token` are inside `out` (its length was asserted) and
         // belong to this task alone.
-        let out = unsafe {
-            let first = self.out.get().add(token * n_rows + strip * LANES);
-            std::slice::from_raw_parts_mut(first, n)
-        };
+        let out = unsafe { std::slice::from_raw_parts_mut(self.place(strip, token), n) };
         let mut lanes = [0.0; LANES];
         if let Some(out) = out.first_chunk_mut::<LANES>() {
             let y = match self.mode {

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use crate::activations::Sub;
+use crate::activations::{self, Activations, BLOCK_SUBS, Scales};
 use crate::format::QuantFormat;
 use crate::isa::Simd;
 use crate::planes::{Planes, chain_len};
@@ -42,8 +42,12 @@ pub(super) fn zero_point<S: Simd, Q: QuantFormat>() -> i32 {
 pub(super) trait Codes<S: Simd> {
     /// The vector of one k-group.
     fn group(&self, simd: S, idx: usize) -> S::B;
-    /// The same codes, for another pass over them.
-    fn again(&self) -> &Self;
+    /// How many halves to go through, where a loop over them is to stay one: with codes in
+    /// registers it is unrolled, with codes in memory two bodies in one would crowd each other.
+    fn n_halves() -> usize;
+    /// What is read next. Where codes are in memory, hides where it is from: read long before its
+    /// use, or kept for another pass, it would crowd the sums out of the registers.
+    fn next<T>(value: &T) -> &T;
 }
 
 impl<S: Simd> Codes<S> for [S::B; N_GROUPS] {
@@ -52,8 +56,12 @@ impl<S: Simd> Codes<S> for [S::B; N_GROUPS] {
         self[idx]
     }
     #[inline(always)]
-    fn again(&self) -> &Self {
-        self
+    fn n_halves() -> usize {
+        2
+    }
+    #[inline(always)]
+    fn next<T>(value: &T) -> &T {
+        value
     }
 }
 
@@ -67,64 +75,124 @@ impl<S: Simd> Codes<S> for Unpacked {
     fn group(&self, simd: S, idx: usize) -> S::B {
         simd.load_b(&self.0[idx])
     }
-    /// Hides that the codes are the same: kept in registers they would crowd out the sums.
     #[inline(always)]
-    fn again(&self) -> &Self {
-        std::hint::black_box(self)
+    fn n_halves() -> usize {
+        std::hint::black_box(2)
+    }
+    #[inline(always)]
+    fn next<T>(value: &T) -> &T {
+        std::hint::black_box(value)
     }
 }
 
-/// One sub-block of `N` strips and `M` tokens.
-pub(super) struct SubBlock<'a, C, const N: usize, const M: usize> {
-    pub(super) codes: [&'a C; N],
-    pub(super) x: [&'a Sub; M],
-    pub(super) zero_point: i32,
-    pub(super) n_planes: usize,
+/// What `M` tokens have in a block of columns.
+pub(super) struct Tokens<'a, const M: usize, const P: usize> {
+    planes: [&'a [activations::Codes; M]; 2],
+    n_planes: usize,
+    scales: &'a [Scales; M],
+    /// What integer sums begin with, of the first half and of both: minus zero point times
+    /// activations. Of the two halves where scales differ.
+    starts: [[[i32; BLOCK_SUBS]; 2]; M],
+    /// What offsets are multiplied with, likewise.
+    sums: [[[f32; BLOCK_SUBS]; 2]; M],
 }
 
-impl<C, const N: usize, const M: usize> SubBlock<'_, C, N, M> {
-    /// The integer sums of k-groups `FIRST..LAST` (a half, or all).
+impl<'a, const M: usize, const P: usize> Tokens<'a, M, P> {
+    /// The tokens from `token` on.
     #[inline(always)]
-    fn sums<S: Simd, K: Scheme, const FIRST: usize, const LAST: usize>(
-        &self,
-        simd: S,
-    ) -> [[S::I; M]; N]
+    pub(super) fn new<K: Scheme>(
+        x: &'a Activations,
+        block: usize,
+        token: usize,
+        zero_point: i32,
+    ) -> Self {
+        let scales: &[Scales; M] = some(x.scales(block), token);
+        let n_planes = if P == 0 { x.n_planes() } else { P };
+        let mut tokens = Self {
+            planes: [0, n_planes - 1].map(|plane| some(x.codes(plane, block), token)),
+            n_planes,
+            scales,
+            starts: [[[0; BLOCK_SUBS]; 2]; M],
+            sums: [[[0.0; BLOCK_SUBS]; 2]; M],
+        };
+        for m in 0..M {
+            let [first, second] = &scales[m].sums;
+            for sub in 0..BLOCK_SUBS {
+                let (first, second) = (first[sub], second[sub]);
+                let sum = if K::HALVES { first } else { first.wrapping_add(second) };
+                tokens.starts[m][0][sub] = sum.wrapping_mul(-zero_point);
+                if K::HALVES {
+                    tokens.starts[m][1][sub] = second.wrapping_mul(-zero_point);
+                    if K::HAS_OFFSET {
+                        tokens.sums[m][0][sub] = scales[m].scale[sub] * first as f32;
+                        tokens.sums[m][1][sub] = scales[m].scale[sub] * second as f32;
+                    }
+                }
+            }
+        }
+        tokens
+    }
+}
+
+/// `M` elements from `at` on.
+#[inline(always)]
+fn some<T, const M: usize>(all: &[T], at: usize) -> &[T; M] {
+    all[at..].first_chunk().expect("a tile is not longer than the tokens left")
+}
+
+/// One sub-block of `N` strips and `M` tokens.
+pub(super) struct SubBlock<'a, C, const N: usize, const M: usize, const P: usize> {
+    pub(super) codes: [&'a C; N],
+    pub(super) x: &'a Tokens<'a, M, P>,
+    /// Which one of the block.
+    pub(super) sub: usize,
+}
+
+impl<C, const N: usize, const M: usize, const P: usize> SubBlock<'_, C, N, M, P> {
+    /// The integer sums of one half, or of all where a scheme has no halves.
+    #[inline(always)]
+    fn sums<S: Simd, K: Scheme>(&self, simd: S, half: usize) -> [[S::I; M]; N]
     where
         C: Codes<S>,
     {
         let mut start = [simd.splat_i(0); M];
-        if self.zero_point != 0 {
-            for m in 0..M {
-                let first = if FIRST == 0 { self.x[m].sums[0] } else { 0 };
-                let second = if LAST == N_GROUPS { self.x[m].sums[1] } else { 0 };
-                start[m] = simd.splat_i(-self.zero_point * (first + second));
-            }
+        for m in 0..M {
+            start[m] = simd.splat_i(self.x.starts[m][half][self.sub]);
         }
-        let mut d = [[simd.splat_i(0); M]; N];
-        if self.n_planes == 1 {
-            d = [start; N];
+        let n_planes = if P == 0 { self.x.n_planes } else { P };
+        let mut d = if n_planes == 1 { [start; N] } else { [[simd.splat_i(0); M]; N] };
+        if P == 2 {
+            self.add_dots::<S, K>(simd, half, 1, &mut d);
+            Self::count_high_plane(simd, &start, &mut d);
+            self.add_dots::<S, K>(simd, half, 0, &mut d);
+            return d;
         }
-        // The high plane first, and one set of sums for both: a loop, not two copies of its body.
-        for plane in (0..self.n_planes).rev() {
-            self.add_dots::<S, K, FIRST, LAST>(simd, plane, &mut d);
+        for plane in (0..n_planes).rev() {
+            self.add_dots::<S, K>(simd, half, plane, &mut d);
             if plane == 1 {
-                for n in 0..N {
-                    for m in 0..M {
-                        // What the high plane counts, 255, times its sum.
-                        let counted = simd.sub_i(simd.shl_i::<8>(d[n][m]), d[n][m]);
-                        d[n][m] = simd.add_i(counted, start[m]);
-                    }
-                }
+                Self::count_high_plane(simd, &start, &mut d);
             }
         }
         d
     }
 
+    /// Between the planes: what the high one counts, 255, times its sums, and the start.
+    #[inline(always)]
+    fn count_high_plane<S: Simd>(simd: S, start: &[S::I; M], d: &mut [[S::I; M]; N]) {
+        for n in 0..N {
+            for m in 0..M {
+                let counted = simd.sub_i(simd.shl_i::<8>(d[n][m]), d[n][m]);
+                d[n][m] = simd.add_i(counted, start[m]);
+            }
+        }
+    }
+
     /// Adds the dot products with one plane of the activations.
     #[inline(always)]
-    fn add_dots<S: Simd, K: Scheme, const FIRST: usize, const LAST: usize>(
+    fn add_dots<S: Simd, K: Scheme>(
         &self,
         simd: S,
+        half: usize,
         plane: usize,
         d: &mut [[S::I; M]; N],
     ) where
@@ -133,23 +201,26 @@ impl<C, const N: usize, const M: usize> SubBlock<'_, C, N, M> {
         let chain = if S::NARROW { K::CHAIN } else { N_GROUPS };
         let mut codes = self.codes;
         for codes in &mut codes {
-            *codes = codes.again();
+            *codes = C::next(*codes);
         }
+        let x = C::next(self.x.planes[plane]);
         let mut chains = [[simd.start(d[0][0]); M]; N];
-        for idx in FIRST..LAST {
-            if (idx - FIRST).is_multiple_of(chain) {
+        let n_groups = if K::HALVES { N_GROUPS / 2 } else { N_GROUPS };
+        for idx in 0..n_groups {
+            if idx.is_multiple_of(chain) {
                 for n in 0..N {
                     for m in 0..M {
                         chains[n][m] = simd.start(d[n][m]);
                     }
                 }
             }
-            let mut w = [codes[0].group(simd, idx); N];
+            let group = half * n_groups + idx;
+            let mut w = [codes[0].group(simd, group); N];
             for n in 1..N {
-                w[n] = codes[n].group(simd, idx);
+                w[n] = codes[n].group(simd, group);
             }
             for m in 0..M {
-                let a = self.x[m].group(plane, idx);
+                let a = x[m].group(self.sub, group);
                 for n in 0..N {
                     chains[n][m] = if K::SIGNED {
                         simd.dot_signed(chains[n][m], w[n], a)
@@ -158,7 +229,7 @@ impl<C, const N: usize, const M: usize> SubBlock<'_, C, N, M> {
                     };
                 }
             }
-            if (idx + 1 - FIRST).is_multiple_of(chain) || idx + 1 == LAST {
+            if (idx + 1).is_multiple_of(chain) || idx + 1 == n_groups {
                 for n in 0..N {
                     for m in 0..M {
                         d[n][m] = simd.finish(d[n][m], chains[n][m]);
@@ -180,22 +251,11 @@ impl<C, const N: usize, const M: usize> SubBlock<'_, C, N, M> {
     ) where
         C: Codes<S>,
     {
-        if K::HALVES {
-            let d = self.sums::<S, K, 0, 4>(simd);
-            self.scale(simd, factor[0], &d, y);
+        for half in 0..if K::HALVES { C::n_halves() } else { 1 } {
+            let d = self.sums::<S, K>(simd, half);
+            self.scale(simd, factor[half], &d, y);
             if K::HAS_OFFSET {
-                self.offset::<S, K, 0>(simd, offset[0], y);
-            }
-            let d = self.sums::<S, K, 4, N_GROUPS>(simd);
-            self.scale(simd, factor[1], &d, y);
-            if K::HAS_OFFSET {
-                self.offset::<S, K, 1>(simd, offset[1], y);
-            }
-        } else {
-            let d = self.sums::<S, K, 0, N_GROUPS>(simd);
-            self.scale(simd, factor[0], &d, y);
-            if K::HAS_OFFSET {
-                self.offset::<S, K, 0>(simd, offset[0], y);
+                self.offset::<S, K>(simd, half, offset[half], y);
             }
         }
     }
@@ -211,7 +271,7 @@ impl<C, const N: usize, const M: usize> SubBlock<'_, C, N, M> {
     ) {
         for n in 0..N {
             for m in 0..M {
-                let factor = simd.mul(factor[n], simd.splat(self.x[m].scale));
+                let factor = simd.mul(factor[n], simd.splat(self.x.scales[m].scale[self.sub]));
                 y[n][m] = simd.fma(simd.to_f(d[n][m]), factor, y[n][m]);
             }
         }
@@ -219,16 +279,20 @@ impl<C, const N: usize, const M: usize> SubBlock<'_, C, N, M> {
 
     /// Adds the offsets of a sub-block or of one half of it, after its sums.
     #[inline(always)]
-    fn offset<S: Simd, K: Scheme, const HALF: usize>(
+    fn offset<S: Simd, K: Scheme>(
         &self,
         simd: S,
+        half: usize,
         offset: [S::F; N],
         y: &mut [[S::F; M]; N],
     ) {
         for n in 0..N {
             for m in 0..M {
-                let x = self.x[m];
-                let sum = if K::HALVES { x.half_sum(HALF) } else { x.scaled_sum };
+                let sum = if K::HALVES {
+                    self.x.sums[m][half][self.sub]
+                } else {
+                    self.x.scales[m].scaled_sum[self.sub]
+                };
                 y[n][m] = simd.fma(simd.splat(sum), offset[n], y[n][m]);
             }
         }

@@ -13,10 +13,10 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::Strips;
-use super::dots::{Of, Scheme, SubBlock, Unpacked, zero_point};
+use super::dots::{Of, Scheme, SubBlock, Tokens, Unpacked, zero_point};
 use super::small::unpack;
-use crate::activations::{Activations, Sub};
+use super::{Job, Strips};
+use crate::activations::{BLOCK_SUBS, Codes, Scales};
 use crate::format::QuantFormat;
 use crate::isa::{Kernel, LANES, Simd};
 use crate::planes::{Planes, SUB_LEN};
@@ -27,7 +27,7 @@ pub(super) const N_TOKENS_MIN: usize = 5;
 /// Strips of a panel.
 const N_STRIPS: usize = 2;
 /// Sub-blocks of a panel: 256 columns, so that codes and scales stay in the first-level cache.
-const N_SUBS: usize = 8;
+const N_SUBS: usize = BLOCK_SUBS;
 /// Bytes of activations that a chunk of tokens should not exceed, so that every panel finds them in
 /// the second-level cache: half of the smallest one about.
 const CHUNK_BYTES: usize = 384 << 10;
@@ -96,8 +96,9 @@ impl Strips<'_> {
     #[inline(always)]
     pub(super) fn panels<S: Simd, Q: QuantFormat>(self, simd: S) {
         let job = self.job;
-        let (n_tokens, n_subs) = (job.x.n_tokens(), job.x.n_cols() / SUB_LEN);
-        let row_bytes = n_subs * size_of::<Sub>();
+        let (n_tokens, n_subs) = (job.x.n_tokens(), job.x.n_subs());
+        let block_bytes = job.x.n_planes() * size_of::<Codes>() + size_of::<Scales>();
+        let row_bytes = n_subs.div_ceil(N_SUBS) * block_bytes;
         let n_chunk = (CHUNK_BYTES / row_bytes.max(1)).clamp(N_TOKENS_CHUNK_MIN, N_TOKENS);
         let n_chunks = n_tokens.div_ceil(n_chunk);
         let mut panel = Panel::EMPTY;
@@ -108,7 +109,6 @@ impl Strips<'_> {
                 // Nearly equal chunks, so that none is too short for a tile.
                 let tokens = chunk * n_tokens / n_chunks..(chunk + 1) * n_tokens / n_chunks;
                 let y = &mut results[..tokens.len()];
-                y.fill([Lanes([0.0; LANES]); N_STRIPS]);
                 for sub in (0..n_subs).step_by(N_SUBS) {
                     let subs = sub..(sub + N_SUBS).min(n_subs);
                     for (n, strip) in strips.clone().enumerate() {
@@ -118,10 +118,11 @@ impl Strips<'_> {
                     multiply::<S, Q>(
                         simd,
                         Operands {
+                            job,
+                            first_strip: strip,
                             panel: &panel,
-                            x: job.x,
                             tokens: tokens.clone(),
-                            first_sub: sub,
+                            block: sub / N_SUBS,
                             zero_point,
                             y,
                         },
@@ -148,7 +149,11 @@ fn multiply<S: Simd, Q: QuantFormat>(simd: S, operands: Operands<'_>) {
             match (Q::HALVES, Q::HAS_OFFSET, signed, chain) {
                 $(($halves, $offset, $signed, $chain) => {
                     type K = Kind<$halves, $offset, $signed, $chain>;
-                    simd.call(Tiles::<K> { operands, kind: PhantomData });
+                    if operands.job.x.n_planes() == 1 {
+                        simd.call(Tiles::<K, 1> { operands, kind: PhantomData });
+                    } else {
+                        simd.call(Tiles::<K, 2> { operands, kind: PhantomData });
+                    }
                 })*
                 _ => unreachable!("no scheme for this format"),
             }
@@ -180,22 +185,24 @@ impl<const HALVES: bool, const HAS_OFFSET: bool, const SIGNED: bool, const CHAIN
 
 /// A panel, the tokens it meets and their results so far.
 struct Operands<'a> {
+    job: &'a Job<'a>,
+    first_strip: usize,
     panel: &'a Panel,
-    x: &'a Activations,
     tokens: Range<usize>,
-    /// The sub-block of the activations that meets the panel's first.
-    first_sub: usize,
+    /// The block of the activations' columns that the panel holds.
+    block: usize,
     zero_point: i32,
     /// One for each of `tokens`.
     y: &'a mut [Rows],
 }
 
-struct Tiles<'a, K> {
+/// The work of one panel with activations of `P` planes.
+struct Tiles<'a, K, const P: usize> {
     operands: Operands<'a>,
     kind: PhantomData<K>,
 }
 
-impl<K: Scheme> Kernel for Tiles<'_, K> {
+impl<K: Scheme, const P: usize> Kernel for Tiles<'_, K, P> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         // Tiles of nearly equal size: their number is what costs.
@@ -220,7 +227,7 @@ impl<K: Scheme> Kernel for Tiles<'_, K> {
     }
 }
 
-impl<K: Scheme> Tiles<'_, K> {
+impl<K: Scheme, const P: usize> Tiles<'_, K, P> {
     /// `M` tokens with all strips of the panel: at once where there are registers for it.
     #[inline(always)]
     fn strips<S: Simd, const M: usize>(&mut self, simd: S, at: usize) {
@@ -235,34 +242,35 @@ impl<K: Scheme> Tiles<'_, K> {
 
     #[inline(always)]
     fn tile<S: Simd, const N: usize, const M: usize>(&mut self, simd: S, strip: usize, at: usize) {
-        let Operands { panel, x, tokens, first_sub, zero_point, y } = &mut self.operands;
-        let subs = *first_sub..*first_sub + panel.n_subs;
-        let row = |idx: usize| &x.subs(tokens.start + idx)[subs.clone()];
-        let rows: [&[Sub]; M] = std::array::from_fn(|m| row(at + m));
-        // What the next tile reads, so that it need not wait for the second-level cache.
-        let last = tokens.len() - 1;
-        let next: [&[Sub]; M] = std::array::from_fn(|m| row((at + M + m).min(last)));
+        let Operands { job, first_strip, panel, tokens, block, zero_point, y } = &mut self.operands;
+        let x = Tokens::<M, P>::new::<K>(job.x, *block, tokens.start + at, *zero_point);
+        if (*block + 1) * N_SUBS >= job.x.n_subs() {
+            // The last block: the results will be written when the chunk has passed.
+            for n in 0..N {
+                for m in 0..M {
+                    let first = *first_strip + strip + n;
+                    simd.prefetch(job.place(first, tokens.start + at + m).cast());
+                }
+            }
+        }
         let y: &mut [Rows; M] =
             y[at..].first_chunk_mut().expect("a tile is not longer than the tokens left");
         let mut acc = [[simd.splat(0.0); M]; N];
-        for n in 0..N {
-            for m in 0..M {
-                acc[n][m] = simd.load(&y[m][strip + n].0);
+        if *block > 0 {
+            for n in 0..N {
+                for m in 0..M {
+                    acc[n][m] = simd.load(&y[m][strip + n].0);
+                }
             }
         }
         for sub in 0..panel.n_subs {
-            for next in next {
-                simd.prefetch((&raw const next[sub]).cast());
+            let mut codes = [&panel.codes[sub][strip]; N];
+            for n in 1..N {
+                codes[n] = &panel.codes[sub][strip + n];
             }
-            let sub_block = SubBlock {
-                codes: std::array::from_fn(|n| &panel.codes[sub][strip + n]),
-                x: std::array::from_fn(|m| &rows[m][sub]),
-                zero_point: *zero_point,
-                n_planes: x.n_planes(),
-            };
             let factor = load_halves::<S, N>(simd, &panel.factor[sub], strip);
             let offset = load_halves::<S, N>(simd, &panel.offset[sub], strip);
-            sub_block.multiply::<S, K>(simd, factor, offset, &mut acc);
+            SubBlock { codes, x: &x, sub }.multiply::<S, K>(simd, factor, offset, &mut acc);
         }
         for n in 0..N {
             for m in 0..M {

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::Strips;
-use super::dots::{Of, SubBlock, zero_point};
-use crate::activations::Sub;
+use super::dots::{Of, SubBlock, Tokens, zero_point};
+use crate::activations::{Activations, BLOCK_SUBS};
 use crate::format::QuantFormat;
 use crate::isa::Simd;
 use crate::planes::{Planes, SUB_LEN};
@@ -44,14 +44,12 @@ impl Strips<'_> {
         token: usize,
     ) -> usize {
         let (job, last) = (self.job, strips.end - 1);
-        let rows: [&[Sub]; M] = std::array::from_fn(|m| job.x.subs(token + m));
-        let n_planes = job.x.n_planes();
         for strip in strips.step_by(N) {
             // Where strips run out the last stands in once more, and is written once.
             let weights: [&[u8]; N] =
                 std::array::from_fn(|n| job.weight.strip((strip + n).min(last)));
             let mut y = [[simd.splat(0.0); M]; N];
-            accumulate::<S, Q, N, M>(simd, &weights, &rows, n_planes, &mut y);
+            accumulate::<S, Q, N, M>(simd, &weights, job.x, token, &mut y);
             for (strip, y) in (strip..=last).zip(y) {
                 for (m, y) in y.into_iter().enumerate() {
                     // SAFETY: the strip is one of this task's, the token one of the batch.
@@ -63,40 +61,40 @@ impl Strips<'_> {
     }
 }
 
-/// Adds the products of all sub-blocks of `N` strips with `M` rows to the results.
+/// Adds the products of all sub-blocks of `N` strips with `M` tokens to the results.
 #[inline(always)]
 fn accumulate<S: Simd, Q: QuantFormat, const N: usize, const M: usize>(
     simd: S,
     strips: &[&[u8]; N],
-    rows: &[&[Sub]; M],
-    n_planes: usize,
+    x: &Activations,
+    token: usize,
     y: &mut [[S::F; M]; N],
 ) {
-    let n_subs = rows[0].len();
+    let n_subs = x.n_subs();
     let (scale_area, subs_per_block) = (n_subs * Q::Planes::BYTES, Q::BLOCK_LEN / SUB_LEN);
-    for sub_idx in 0..n_subs {
-        let at = scale_area + sub_idx / subs_per_block * Q::SCALE_BYTES;
-        let mut codes = [[simd.splat_b(0); 8]; N];
-        let mut factor = [[simd.splat(0.0); N]; 2];
-        let mut offset = factor;
-        for n in 0..N {
-            let ahead = strips[n].as_ptr().wrapping_add(sub_idx * Q::Planes::BYTES + AHEAD_BYTES);
-            for line in (0..Q::Planes::BYTES).step_by(64) {
-                simd.prefetch(ahead.wrapping_add(line));
+    for first in (0..n_subs).step_by(BLOCK_SUBS) {
+        let block = first / BLOCK_SUBS;
+        let zero_point = zero_point::<S, Q>();
+        let tokens = Tokens::<M, 0>::new::<Of<Q>>(x, block, token, zero_point);
+        for sub_idx in first..(first + BLOCK_SUBS).min(n_subs) {
+            let at = scale_area + sub_idx / subs_per_block * Q::SCALE_BYTES;
+            let mut codes = [[simd.splat_b(0); 8]; N];
+            let mut factor = [[simd.splat(0.0); N]; 2];
+            let mut offset = factor;
+            for n in 0..N {
+                let ahead = sub_idx * Q::Planes::BYTES + AHEAD_BYTES;
+                for line in (0..Q::Planes::BYTES).step_by(64) {
+                    simd.prefetch(strips[n].as_ptr().wrapping_add(ahead + line));
+                }
+                codes[n] = unpack::<S, Q>(simd, &strips[n][sub_idx * Q::Planes::BYTES..]);
+                let packed = &strips[n][at..][..Q::SCALE_BYTES];
+                let scales = Q::scales(simd, packed, sub_idx % subs_per_block);
+                [factor[0][n], factor[1][n]] = scales.factor;
+                [offset[0][n], offset[1][n]] = scales.offset;
             }
-            codes[n] = unpack::<S, Q>(simd, &strips[n][sub_idx * Q::Planes::BYTES..]);
-            let packed = &strips[n][at..][..Q::SCALE_BYTES];
-            let scales = Q::scales(simd, packed, sub_idx % subs_per_block);
-            [factor[0][n], factor[1][n]] = scales.factor;
-            [offset[0][n], offset[1][n]] = scales.offset;
+            let sub_block = SubBlock { codes: codes.each_ref(), x: &tokens, sub: sub_idx - first };
+            sub_block.multiply::<S, Of<Q>>(simd, factor, offset, y);
         }
-        let sub_block = SubBlock {
-            codes: codes.each_ref(),
-            x: std::array::from_fn(|m| &rows[m][sub_idx]),
-            zero_point: zero_point::<S, Q>(),
-            n_planes,
-        };
-        sub_block.multiply::<S, Of<Q>>(simd, factor, offset, y);
     }
 }
 
