@@ -43,7 +43,7 @@ impl StepCost {
     pub(crate) fn of(isa: Isa) -> Self {
         match isa {
             Isa::Avx512 => Self { row: 0.25, max_rows: 8 },
-            Isa::Avx2 => Self { row: 0.3, max_rows: 6 },
+            Isa::Avx2 | Isa::AvxVnni => Self { row: 0.3, max_rows: 6 },
             // Portable arithmetic is what its steps wait for.
             _ => Self::NO_DRAFTS,
         }

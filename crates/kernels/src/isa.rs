@@ -26,11 +26,13 @@ pub enum Isa {
     Portable,
     /// AVX2 with FMA and F16C (x86-64-v3: Haswell, Zen and later).
     Avx2,
+    /// AVX2 with AVX-VNNI (Alder Lake and later, Zen 5).
+    AvxVnni,
     /// AVX-512 F/BW/VL/DQ with VNNI (Ice Lake, Zen 4 and later).
     Avx512,
 }
 
-/// The environment variable that overrides the choice: `portable`, `avx2` or `avx512`.
+/// The environment variable that overrides the choice: `portable`, `avx2`, `avxvnni` or `avx512`.
 pub const ISA_VARIABLE: &str = "FREEHOLD_ISA";
 
 /// `FREEHOLD_ISA` asks for something this machine or this program does not have.
@@ -43,7 +45,7 @@ pub struct IsaError {
 
 impl Isa {
     /// Every instruction set the program knows, best first.
-    pub const ALL: [Isa; 3] = [Isa::Avx512, Isa::Avx2, Isa::Portable];
+    pub const ALL: [Isa; 4] = [Isa::Avx512, Isa::AvxVnni, Isa::Avx2, Isa::Portable];
 
     /// The best instruction set of this CPU.
     pub fn detect() -> Self {
@@ -83,6 +85,7 @@ impl Isa {
         match self {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
+            Isa::AvxVnni => "avxvnni",
             Isa::Avx512 => "avx512",
         }
     }
@@ -92,7 +95,9 @@ impl Isa {
         match self {
             Isa::Portable => true,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2::Avx2::detect().is_some(),
+            Isa::Avx2 => avx2::Avx2::<false>::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => avx2::Avx2::<true>::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => avx512::Avx512::detect().is_some(),
             #[cfg(not(target_arch = "x86_64"))]
@@ -106,7 +111,13 @@ impl Isa {
         match self {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => {
-                if let Some(proof) = avx2::Avx2::detect() {
+                if let Some(proof) = avx2::Avx2::<false>::detect() {
+                    return proof.enter(kernel);
+                }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => {
+                if let Some(proof) = avx2::Avx2::<true>::detect() {
                     return proof.enter(kernel);
                 }
             }

@@ -83,7 +83,8 @@ impl Findings {
                     .to_owned(),
             ),
             Ok("avx2") => advice.push(
-                "prompts are read slower than they could be: AVX-512 VNNI is not used".to_owned(),
+                "prompts are read slower than they could be: neither AVX-VNNI nor AVX-512 VNNI is used"
+                    .to_owned(),
             ),
             Ok(_) => {}
         }
