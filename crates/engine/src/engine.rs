@@ -41,7 +41,7 @@ impl Engine {
     /// memory ([`EngineError::NotEnoughMemory`] says the arithmetic).
     pub fn open(path: &Path, options: &EngineOptions) -> Result<Self, EngineError> {
         let loaded = load::load(path, options)?;
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(Queue::new(loaded.limits.max_waiting_tokens));
         let tokenizer = Arc::new(loaded.tokenizer);
         let worker =
             Worker::new(Arc::clone(&queue), Arc::clone(&tokenizer), loaded.runner, loaded.limits);
@@ -154,7 +154,7 @@ impl Engine {
         self.inner.queue.is_stopped()
     }
 
-    /// Requests that wait for a seat now.
+    /// Requests that wait for their first seat now.
     pub fn n_waiting(&self) -> usize {
         self.inner.queue.n_waiting()
     }

@@ -1,5 +1,7 @@
 //! Everything that opening an engine or handing it a request can answer with.
 
+use std::time::Duration;
+
 /// Why an engine could not open or would not take a request.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -47,13 +49,29 @@ pub enum EngineError {
         /// What it may hold.
         expected: String,
     },
-    /// Too many requests wait already; try again later.
-    #[error("{n_waiting} requests are waiting, at most {limit} may")]
+    /// Too much waits already; try again later.
+    #[error(
+        "{n_waiting} requests of {n_tokens_waiting} tokens are waiting and this one has \
+         {n_tokens}, at most {max_tokens_waiting} tokens in {max_waiting} requests may; it would \
+         be number {place} in the queue, and at {tokens_per_second:.0} tokens/s there is room in \
+         about {seconds} s",
+        max_waiting = crate::MAX_WAITING,
+        place = .n_waiting + 1,
+        seconds = .retry_after.as_secs()
+    )]
     Overloaded {
         /// Requests waiting now.
         n_waiting: usize,
-        /// The queue's bound, [`MAX_WAITING`](crate::MAX_WAITING).
-        limit: usize,
+        /// Their tokens: prompts, and what is expected of the answers.
+        n_tokens_waiting: usize,
+        /// Tokens of the request refused.
+        n_tokens: usize,
+        /// The queue's bound, [`EngineOptions::max_waiting_tokens`](crate::EngineOptions).
+        max_tokens_waiting: usize,
+        /// What the engine worked on lately.
+        tokens_per_second: f32,
+        /// When there should be room.
+        retry_after: Duration,
     },
     /// The engine has ended and takes nothing more.
     #[error("the engine has stopped: {reason}")]

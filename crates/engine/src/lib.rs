@@ -30,14 +30,17 @@ mod host;
 mod load;
 mod memory;
 mod options;
+mod pace;
 mod pages;
 mod philox;
 mod queue;
 mod request;
 mod sampler;
 mod scheduler;
+mod seating;
 mod sequence;
 mod stop;
+mod waiting;
 mod weights;
 mod worker;
 
@@ -50,8 +53,8 @@ pub use options::{
 };
 pub use queue::MAX_WAITING;
 pub use request::{
-    Done, Event, FinishReason, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP_BYTES, MAX_STOP_STRINGS,
-    Request, Sampling, TokenInfo,
+    CacheScope, Done, Event, FinishReason, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP_BYTES,
+    MAX_STOP_STRINGS, Priority, Request, Sampling, TokenInfo,
 };
 pub use scheduler::PREFILL_CHUNK;
 pub use weights::greedy;

@@ -124,7 +124,8 @@ fn plan_limits(
     if n_vocab == 0 {
         return Err(invalid("tokenizer", "no tokens", "at least one token".to_string()));
     }
-    Ok(Limits { n_ctx, n_vocab, max_sequences, n_pages, cost })
+    let max_waiting_tokens = options.resolve_max_waiting_tokens(n_ctx)?;
+    Ok(Limits { n_ctx, n_vocab, max_sequences, max_waiting_tokens, n_pages, cost })
 }
 
 /// Renders and encodes a conversation; see [`Engine::chat_prompt`](crate::Engine::chat_prompt).

@@ -25,13 +25,17 @@ pub struct EngineOptions {
     /// Positions of the context of each sequence, 2 to what the model was trained with. `None`:
     /// the smaller of that and [`DEFAULT_N_CTX`].
     pub n_ctx: Option<u32>,
-    /// Most sequences that run at once, 1 to [`MAX_SEQUENCES`].
+    /// Most sequences that run at once, 1 to [`MAX_SEQUENCES`]. Each takes pages of the KV cache as
+    /// it grows, so a seat costs little.
     pub max_sequences: usize,
+    /// Tokens that may wait for a seat, prompts and expected answers together, at least 1; a single
+    /// request may wait whatever its size. `None`: 32 contexts.
+    pub max_waiting_tokens: Option<usize>,
     /// Whether tokens are guessed in advance. Changes speed, never a result.
     pub speculation: Speculation,
-    /// Bytes for the KV cache of all sequences together. At least one full context and at most
-    /// `max_sequences` of them are made. `None`: a quarter of the available memory, or what the
-    /// weights leave of it if that is less.
+    /// Bytes for the KV cache of all sequences together, and of what is kept of those before. At
+    /// least one full context and at most `max_sequences` of them are made. `None`: a quarter of
+    /// the available memory, or what the weights leave of it if that is less.
     pub kv_cache_bytes: Option<u64>,
     /// How the KV cache keeps keys and values: [`KvFormat::Q8`](kernels::KvFormat::Q8) takes
     /// little more than half the memory and is a little less exact.
@@ -63,6 +67,7 @@ impl Default for EngineOptions {
             isa: None,
             n_ctx: None,
             max_sequences: 16,
+            max_waiting_tokens: None,
             speculation: Speculation::default(),
             kv_cache_bytes: None,
             kv_format: kernels::KvFormat::F16,
@@ -82,6 +87,12 @@ impl EngineOptions {
     /// Most sequences at once.
     pub(crate) fn resolve_max_sequences(&self) -> Result<usize, EngineError> {
         in_range("max_sequences", self.max_sequences, 1, MAX_SEQUENCES)
+    }
+
+    /// Tokens that may wait, for a context of `n_ctx`.
+    pub(crate) fn resolve_max_waiting_tokens(&self, n_ctx: usize) -> Result<usize, EngineError> {
+        let max_tokens = self.max_waiting_tokens.unwrap_or(n_ctx.saturating_mul(32));
+        in_range("max_waiting_tokens", max_tokens, 1, usize::MAX)
     }
 
     /// Instruction set to compute with.

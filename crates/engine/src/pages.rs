@@ -1,106 +1,227 @@
-//! Which KV pages are free: a free list that knows what is on it.
+//! Which KV pages are free, used or kept: reference counts and the prefix cache.
 //!
-//! Pages are numbers here; what is in them is the business of `kernels::KvPool`. Each page in use
-//! belongs to one sequence. At every moment `n_free + n_used == n_pages`.
+//! Pages are numbers here; what is in them is the business of `kernels::KvPool`. A page is *free*,
+//! *used* by one or more sequences, or *cached*: used by none and found again by its tokens. At
+//! every moment `n_free + n_cached + n_used` are all pages.
+//!
+//! A full page can be published under its [`Prefix`] and its 64 tokens. The prefix names the page
+//! before it by a number given only once, so a chain of pages stands for all tokens up to its end.
+//! Lookups compare prefix and tokens, hence a collision of hashes can at worst cost time; the hash
+//! has a random key (SipHash), so nobody can search for collisions either. When two sequences
+//! compute the same page, the second takes the first's: the bits are the same. So whoever uses a
+//! page also uses those before it, and giving pages back last to first makes the least recently
+//! used page always one that no cached page hangs on.
 
-/// Hands out page numbers below `n_pages` and takes them back.
-#[derive(Debug)]
-pub(crate) struct PageAllocator {
-    /// Whether each page is handed out; what catches a page that is released twice.
-    in_use: Vec<bool>,
-    /// The free pages, a stack: what was used last is reused first, while it is in cache.
-    free: Vec<u32>,
+use kernels::PAGE_LEN;
+use std::hash::{BuildHasher, RandomState};
+
+/// No page: the end of a list.
+const NONE: u32 = u32::MAX;
+
+/// What comes before a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Prefix {
+    /// Nothing: the first page of a scope. `None` is what everybody shares.
+    Start(Option<u64>),
+    /// The page that was published under this number.
+    After(u64),
 }
 
-impl PageAllocator {
+/// One page's place in the lists.
+#[derive(Debug, Clone, Copy)]
+struct Page {
+    /// Sequences that use it.
+    n_users: u32,
+    /// What precedes it, and its own number, once it is published.
+    entry: Option<(Prefix, u64)>,
+    /// The next page of the same bucket.
+    next_in_bucket: u32,
+    /// Neighbours among the cached pages: used longer ago, and later.
+    older: u32,
+    newer: u32,
+}
+
+/// Hands out page numbers below `n_pages`, takes them back and finds them again.
+#[derive(Debug)]
+pub(crate) struct PagePool {
+    pages: Box<[Page]>,
+    /// Of the published pages, `[n_pages, 64]`.
+    tokens: Box<[u32]>,
+    /// First page of each bucket; a power of two.
+    buckets: Box<[u32]>,
+    hasher: RandomState,
+    /// The free pages, a stack: what was used last is reused first, while it is in cache.
+    free: Vec<u32>,
+    n_cached: usize,
+    oldest: u32,
+    newest: u32,
+    /// Number of the next page to be published.
+    next_number: u64,
+}
+
+impl PagePool {
     /// All pages free.
     pub(crate) fn new(n_pages: u32) -> Self {
-        Self { in_use: vec![false; n_pages as usize], free: (0..n_pages).rev().collect() }
-    }
-
-    /// Pages in all.
-    #[cfg(test)]
-    pub(crate) fn n_pages(&self) -> usize {
-        self.in_use.len()
-    }
-
-    /// Pages nobody uses.
-    pub(crate) fn n_free(&self) -> usize {
-        self.free.len()
-    }
-
-    /// Takes `n_pages`. `None`, and nothing taken, when fewer are free.
-    pub(crate) fn take(&mut self, n_pages: usize) -> Option<Vec<u32>> {
-        let n_left = self.free.len().checked_sub(n_pages)?;
-        let pages = self.free.split_off(n_left);
-        for &page in &pages {
-            self.in_use[page as usize] = true;
+        let page = Page { n_users: 0, entry: None, next_in_bucket: NONE, older: NONE, newer: NONE };
+        let n_all = n_pages as usize;
+        Self {
+            pages: vec![page; n_all].into(),
+            tokens: vec![0; n_all * PAGE_LEN].into(),
+            buckets: vec![NONE; n_all.next_power_of_two()].into(),
+            hasher: RandomState::new(),
+            free: (0..n_pages).rev().collect(),
+            n_cached: 0,
+            oldest: NONE,
+            newest: NONE,
+            next_number: 0,
         }
-        Some(pages)
     }
 
-    /// Gives pages back.
+    /// Pages that a sequence could take now: the free and the cached ones.
+    pub(crate) fn n_available(&self) -> usize {
+        self.free.len() + self.n_cached
+    }
+
+    /// Takes a page to write: a free one, else the cached one that was not used for the longest
+    /// time. `None` when all are used.
+    pub(crate) fn take(&mut self) -> Option<u32> {
+        let page = match self.free.pop() {
+            Some(page) => page,
+            None if self.oldest == NONE => return None,
+            None => self.forget_oldest(),
+        };
+        self.pages[page as usize].n_users = 1;
+        Some(page)
+    }
+
+    /// The page of these tokens after this prefix, and the prefix that it makes. Nobody's use of
+    /// it changes.
+    pub(crate) fn find(&self, prefix: Prefix, tokens: &[u32]) -> Option<(u32, Prefix)> {
+        let mut page = self.buckets[self.bucket(prefix, tokens)];
+        while page != NONE {
+            if let Some((before, number)) = self.pages[page as usize].entry
+                && before == prefix
+                && self.tokens_of(page) == tokens
+            {
+                return Some((page, Prefix::After(number)));
+            }
+            page = self.pages[page as usize].next_in_bucket;
+        }
+        None
+    }
+
+    /// The most leading tokens of `tokens` that any page after this prefix has.
+    pub(crate) fn n_matching(&self, prefix: Prefix, tokens: &[u32]) -> usize {
+        let pages = (0u32..).zip(&self.pages);
+        let after =
+            pages.filter(|(_, page)| page.entry.is_some_and(|(before, _)| before == prefix));
+        after.map(|(page, _)| n_common(self.tokens_of(page), tokens)).max().unwrap_or(0)
+    }
+
+    /// Whether any sequence uses `page`.
+    pub(crate) fn is_used(&self, page: u32) -> bool {
+        self.pages[page as usize].n_users > 0
+    }
+
+    /// Adds a use of a page that [`PagePool::find`] found.
+    pub(crate) fn claim(&mut self, page: u32) {
+        if self.pages[page as usize].n_users == 0 {
+            self.unlink(page);
+        }
+        self.pages[page as usize].n_users += 1;
+    }
+
+    /// Makes a used, full page one that can be found. Returns the page to use instead of it, which
+    /// is another one where the same was published before, and the prefix that it makes.
+    pub(crate) fn publish(&mut self, page: u32, prefix: Prefix, tokens: &[u32]) -> (u32, Prefix) {
+        if let Some((earlier, after)) = self.find(prefix, tokens) {
+            self.claim(earlier);
+            self.release(page);
+            return (earlier, after);
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        let bucket = self.bucket(prefix, tokens);
+        self.tokens[page as usize * PAGE_LEN..][..PAGE_LEN].copy_from_slice(tokens);
+        let entry = &mut self.pages[page as usize];
+        entry.entry = Some((prefix, number));
+        entry.next_in_bucket = std::mem::replace(&mut self.buckets[bucket], page);
+        (page, Prefix::After(number))
+    }
+
+    /// Ends one use of a page. The pages of a sequence are released last to first.
     ///
     /// # Panics
-    /// If a page is free already: it would be handed out twice.
-    pub(crate) fn release(&mut self, pages: &[u32]) {
-        for &page in pages {
-            let in_use = &mut self.in_use[page as usize];
-            assert!(*in_use, "page {page} is released but free");
-            *in_use = false;
-            self.free.push(page);
+    /// If nobody uses the page: it would be handed out twice.
+    pub(crate) fn release(&mut self, page: u32) {
+        let released = &mut self.pages[page as usize];
+        assert!(released.n_users > 0, "page {page} is released but not used");
+        released.n_users -= 1;
+        if released.n_users > 0 {
+            return;
         }
+        if released.entry.is_none() {
+            self.free.push(page);
+            return;
+        }
+        released.older = self.newest;
+        released.newer = NONE;
+        match self.newest {
+            NONE => self.oldest = page,
+            newest => self.pages[newest as usize].newer = page,
+        }
+        self.newest = page;
+        self.n_cached += 1;
     }
 
-    /// Asserts that free and used pages are all pages, and each free page is listed once.
-    #[cfg(test)]
-    pub(crate) fn check(&self) {
-        let n_used = self.in_use.iter().filter(|&&in_use| in_use).count();
-        assert_eq!(self.n_free() + n_used, self.n_pages(), "free and used pages are not all pages");
-        let mut free = self.free.clone();
-        free.sort_unstable();
-        free.dedup();
-        assert_eq!(free.len(), self.free.len(), "a page is listed as free twice");
-        assert!(free.iter().all(|&page| !self.in_use[page as usize]));
+    /// Takes the least recently used page out of the cache.
+    fn forget_oldest(&mut self) -> u32 {
+        let page = self.oldest;
+        self.unlink(page);
+        let entry = self.pages[page as usize].entry.take();
+        let (prefix, _) = entry.expect("a cached page is a published one");
+        let bucket = self.bucket(prefix, self.tokens_of(page));
+        let next = std::mem::replace(&mut self.pages[page as usize].next_in_bucket, NONE);
+        if self.buckets[bucket] == page {
+            self.buckets[bucket] = next;
+            return page;
+        }
+        let mut before = self.buckets[bucket];
+        while self.pages[before as usize].next_in_bucket != page {
+            before = self.pages[before as usize].next_in_bucket;
+        }
+        self.pages[before as usize].next_in_bucket = next;
+        page
     }
+
+    /// Takes a page out of the list of those that nobody uses.
+    fn unlink(&mut self, page: u32) {
+        let Page { older, newer, .. } = self.pages[page as usize];
+        match older {
+            NONE => self.oldest = newer,
+            older => self.pages[older as usize].newer = newer,
+        }
+        match newer {
+            NONE => self.newest = older,
+            newer => self.pages[newer as usize].older = older,
+        }
+        self.n_cached -= 1;
+    }
+
+    fn tokens_of(&self, page: u32) -> &[u32] {
+        &self.tokens[page as usize * PAGE_LEN..][..PAGE_LEN]
+    }
+
+    fn bucket(&self, prefix: Prefix, tokens: &[u32]) -> usize {
+        self.hasher.hash_one((prefix, tokens)) as usize & (self.buckets.len() - 1)
+    }
+}
+
+/// How many leading tokens agree.
+pub(crate) fn n_common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn takes_all_or_nothing() {
-        let mut pages = PageAllocator::new(3);
-        let two = pages.take(2).unwrap();
-        assert_eq!(pages.take(2), None);
-        assert_eq!(pages.n_free(), 1);
-        pages.release(&two);
-        assert_eq!(pages.take(3).map(|mut all| (all.sort_unstable(), all).1), Some(vec![0, 1, 2]));
-        pages.check();
-    }
-
-    #[test]
-    #[should_panic(expected = "released but free")]
-    fn releasing_twice_is_caught() {
-        let mut pages = PageAllocator::new(1);
-        let one = pages.take(1).unwrap();
-        pages.release(&one);
-        pages.release(&one);
-    }
-
-    #[test]
-    fn random_use_keeps_the_sum() {
-        let mut pages = PageAllocator::new(37);
-        let mut held: Vec<Vec<u32>> = Vec::new();
-        for step in 0..5000u64 {
-            let draw = |n: u64| (crate::philox::uniform(3, step * 4 + n) * 16.0) as usize;
-            match draw(0) {
-                0..8 => held.extend(pages.take(draw(1))),
-                _ if !held.is_empty() => pages.release(&held.swap_remove(draw(1) % held.len())),
-                _ => {}
-            }
-            pages.check();
-        }
-    }
-}
+#[path = "pages_tests.rs"]
+mod tests;

@@ -1,15 +1,23 @@
-//! Between callers and the engine thread: the waiting requests, and whether anyone still cares.
+//! Between callers and the engine thread: the requests that arrive, and bounds on what waits.
+//!
+//! The bound is on work, in tokens: a hundred short questions are a shorter queue than three books.
+//! Who comes next is decided on the engine thread, in [`waiting`](crate::waiting).
 
 use crate::error::EngineError;
 use crate::request::{Event, Request};
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// Most requests that may wait for a seat; beyond it `submit` answers
+/// Most requests that may wait for a seat, whatever their size; beyond it `submit` answers
 /// [`EngineError::Overloaded`], because a longer queue only means answers nobody waits for.
-pub const MAX_WAITING: usize = 256;
+pub const MAX_WAITING: usize = 1024;
+/// What an answer without a bound counts for in the queue: most end by themselves about there.
+const N_ANSWER_EXPECTED: usize = 512;
+/// Bounds of the advice when to come again.
+const RETRY_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(600)];
+/// Where nothing was measured yet.
+const FIRST_TOKENS_PER_SECOND: f32 = 100.0;
 
 /// A request on its way to a seat.
 pub(crate) struct Submission {
@@ -20,76 +28,112 @@ pub(crate) struct Submission {
     pub(crate) submitted_at: Instant,
 }
 
+impl Submission {
+    /// Tokens that it is expected to take, prompt and answer.
+    pub(crate) fn n_tokens(&self) -> usize {
+        let n_answer = self.request.max_tokens.map_or(N_ANSWER_EXPECTED, |n| n as usize);
+        self.request.prompt.len() + n_answer.min(N_ANSWER_EXPECTED)
+    }
+}
+
 /// What callers and the engine thread share.
-#[derive(Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
     wake: Condvar,
-    /// Copies of the state's length and of `closing`, so that a step of a busy engine with an
-    /// empty queue takes no lock.
+    /// Tokens that may wait.
+    max_tokens: usize,
+    /// Copies of the state's counts and of `closing`, so that a step of a busy engine to which
+    /// nobody came takes no lock.
+    n_arrived: AtomicUsize,
     n_waiting: AtomicUsize,
     closing: AtomicBool,
+    /// Bits of the engine's tokens per second, an `f32`.
+    speed: AtomicU32,
 }
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Submission>,
+    arrived: Vec<Submission>,
+    /// Requests without a seat, those that the engine thread has taken over included, and their
+    /// tokens.
+    n_waiting: usize,
+    n_tokens: usize,
     /// Set once the engine thread takes nothing more, with the reason.
     stopped: Option<String>,
 }
 
 impl Queue {
+    /// An empty queue in which at most `max_tokens` tokens may wait, or one request.
+    pub(crate) fn new(max_tokens: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            max_tokens,
+            n_arrived: AtomicUsize::new(0),
+            n_waiting: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+            speed: AtomicU32::new(FIRST_TOKENS_PER_SECOND.to_bits()),
+        }
+    }
+
     /// Puts a request at the end of the queue and wakes the engine.
     pub(crate) fn push(&self, submission: Submission) -> Result<(), EngineError> {
         let mut state = self.lock();
         if let Some(reason) = &state.stopped {
             return Err(EngineError::Stopped { reason: reason.clone() });
         }
-        let n_waiting = state.waiting.len();
-        if n_waiting >= MAX_WAITING {
-            return Err(EngineError::Overloaded { n_waiting, limit: MAX_WAITING });
+        let n_tokens = submission.n_tokens();
+        let n_tokens_after = state.n_tokens.saturating_add(n_tokens);
+        let is_full = state.n_waiting > 0 && n_tokens_after > self.max_tokens;
+        if is_full || state.n_waiting >= MAX_WAITING {
+            return Err(self.refusal(&state, n_tokens));
         }
-        state.waiting.push_back(submission);
-        self.n_waiting.store(n_waiting + 1, Ordering::Release);
+        state.n_waiting += 1;
+        state.n_tokens = n_tokens_after;
+        state.arrived.push(submission);
+        self.publish(&state);
         self.wake.notify_one();
         Ok(())
     }
 
-    /// Takes the longest waiting request if `fits` says so.
-    pub(crate) fn pop_if(&self, fits: impl FnOnce(&Request) -> bool) -> Option<Submission> {
-        if self.n_waiting() == 0 {
-            return None;
+    fn refusal(&self, state: &State, n_tokens: usize) -> EngineError {
+        let n_over = state.n_tokens.saturating_add(n_tokens).saturating_sub(self.max_tokens);
+        // Full by count: one must go, which is about the mean.
+        let n_to_go = n_over.max(state.n_tokens / state.n_waiting.max(1));
+        let tokens_per_second = f32::from_bits(self.speed.load(Ordering::Relaxed)).max(0.01);
+        let seconds = (n_to_go as f32 / tokens_per_second).min(RETRY_AFTER[1].as_secs_f32());
+        EngineError::Overloaded {
+            n_waiting: state.n_waiting,
+            n_tokens_waiting: state.n_tokens,
+            n_tokens,
+            max_tokens_waiting: self.max_tokens,
+            tokens_per_second,
+            retry_after: Duration::from_secs_f32(seconds.ceil()).max(RETRY_AFTER[0]),
         }
-        let mut state = self.lock();
-        if !fits(&state.waiting.front()?.request) {
-            return None;
-        }
-        let submission = state.waiting.pop_front();
-        self.n_waiting.store(state.waiting.len(), Ordering::Release);
-        submission
     }
 
-    /// Takes the cancelled requests out of the queue.
-    pub(crate) fn take_cancelled(&self) -> Vec<Submission> {
-        if self.n_waiting() == 0 {
-            return Vec::new();
+    /// Hands over who arrived since the last call.
+    pub(crate) fn take_arrived(&self, into: &mut Vec<Submission>) {
+        if self.n_arrived.load(Ordering::Acquire) == 0 {
+            return;
         }
         let mut state = self.lock();
-        let is_cancelled = |s: &Submission| s.cancelled.load(Ordering::Relaxed);
-        if !state.waiting.iter().any(is_cancelled) {
-            return Vec::new();
-        }
-        let waiting = std::mem::take(&mut state.waiting);
-        let (cancelled, waiting): (VecDeque<_>, _) = waiting.into_iter().partition(is_cancelled);
-        state.waiting = waiting;
-        self.n_waiting.store(state.waiting.len(), Ordering::Release);
-        cancelled.into()
+        into.append(&mut state.arrived);
+        self.publish(&state);
+    }
+
+    /// Notes that a request that was handed over, of so many tokens, waits no longer.
+    pub(crate) fn no_longer_waits(&self, n_tokens: usize) {
+        let mut state = self.lock();
+        state.n_waiting -= 1;
+        state.n_tokens -= n_tokens;
+        self.publish(&state);
     }
 
     /// Waits until a request is there or the engine is closing.
     pub(crate) fn wait(&self) {
         let mut state = self.lock();
-        while state.waiting.is_empty() && !self.is_closing() {
+        while state.arrived.is_empty() && !self.is_closing() {
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -107,12 +151,13 @@ impl Queue {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Takes nothing more from now on, for this reason; returns who waited.
-    pub(crate) fn stop(&self, reason: &str) -> VecDeque<Submission> {
+    /// Takes nothing more from now on, for this reason; returns who had just arrived.
+    pub(crate) fn stop(&self, reason: &str) -> Vec<Submission> {
         let mut state = self.lock();
-        state.stopped = Some(reason.to_string());
-        self.n_waiting.store(0, Ordering::Release);
-        std::mem::take(&mut state.waiting)
+        let arrived = std::mem::take(&mut state.arrived);
+        *state = State { stopped: Some(reason.to_string()), ..State::default() };
+        self.publish(&state);
+        arrived
     }
 
     /// Whether nothing is taken any more.
@@ -120,9 +165,19 @@ impl Queue {
         self.lock().stopped.is_some()
     }
 
-    /// Requests waiting for a seat.
+    /// Requests waiting for a first seat.
     pub(crate) fn n_waiting(&self) -> usize {
         self.n_waiting.load(Ordering::Acquire)
+    }
+
+    /// Tells how fast the engine works, for the advice when to come again.
+    pub(crate) fn set_speed(&self, tokens_per_second: f64) {
+        self.speed.store((tokens_per_second as f32).to_bits(), Ordering::Relaxed);
+    }
+
+    fn publish(&self, state: &State) {
+        self.n_arrived.store(state.arrived.len(), Ordering::Release);
+        self.n_waiting.store(state.n_waiting, Ordering::Release);
     }
 
     /// No code that can panic runs under the lock, so a poisoned one is as good as any.
@@ -130,3 +185,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

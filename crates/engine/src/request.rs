@@ -2,7 +2,7 @@
 //!
 //! Plain data. Token ids in, text and token ids out; wire formats are the server's business.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One generation to run: a prompt in token ids and how to continue it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,6 +25,41 @@ pub struct Request {
     /// most [`MAX_LOGPROBS`]. These are of the model's own distribution, before any penalty,
     /// bias, temperature or cut.
     pub logprobs: Option<u32>,
+    /// Who may find what this request leaves in the prefix cache, and whose it may use. Changes
+    /// speed, never a result.
+    pub cache: CacheScope,
+    /// Who goes first where not all can run.
+    pub priority: Priority,
+    /// On whose behalf it runs: those who wait get equal shares, whatever they send.
+    pub client: u64,
+    /// When it ends, done or not, with [`FinishReason::Expired`].
+    pub deadline: Option<Instant>,
+}
+
+/// With whom a request shares the keys and values of its tokens.
+///
+/// How fast an answer begins tells whether its prompt was in the cache. So a scope should be no
+/// wider than those who may know of each other's prompts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CacheScope {
+    /// With every other `Shared` request of the engine.
+    #[default]
+    Shared,
+    /// With the requests of the same key.
+    Key(u64),
+    /// With none: nothing is looked up or left to be found.
+    Off,
+}
+
+/// Who goes first where not all can run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Somebody waits for it.
+    #[default]
+    Interactive,
+    /// Runs in what the others leave, and at least one in nine where they leave nothing. May be
+    /// interrupted and go on later, with the same tokens.
+    Batch,
 }
 
 /// Most stop strings of one request: four are OpenAI's, the rest is room for tools.
@@ -120,6 +155,15 @@ pub struct Done {
     pub reason: FinishReason,
     /// Tokens of the prompt.
     pub n_prompt: u32,
+    /// Of those, how many were not computed for this request: their keys and values were in the
+    /// prefix cache, which keeps pages of 64 tokens.
+    pub n_reused: u32,
+    /// Leading tokens of the prompt that the cache knew when it was looked up: behind them the
+    /// prompt parts ways with every other that is kept. At least `n_reused`, unless another request
+    /// was computing the same prompt at that time.
+    pub n_matched: u32,
+    /// How often it was interrupted for want of memory or for another's priority.
+    pub n_preempted: u32,
     /// Tokens sampled, the end-of-generation token and those of a stop string included.
     pub n_generated: u32,
     /// Tokens guessed in advance and checked beside others; see [`Speculation`].
@@ -151,6 +195,8 @@ pub enum FinishReason {
     Length,
     /// The caller cancelled. Text held back for a stop string is not delivered.
     Cancelled,
+    /// [`Request::deadline`] passed. Text held back for a stop string is not delivered.
+    Expired,
     /// It could not go on; the message says why. Other requests are not touched by it. Text held
     /// back for a stop string is not delivered.
     Failed(String),

@@ -1,15 +1,20 @@
 //! What the next step works on: pure arithmetic over counters, no tensor in sight.
 //!
 //! A step carries the decode token of every sequence that is generating, so that none of them
-//! waits behind a long prompt, and beside them at most [`PREFILL_CHUNK`] tokens of prompts, the
-//! longest-admitted first. Drafts fill up what such a step leaves of the rows that cost little
-//! ([`StepCost`]). The split has no influence on results, only on when they come.
+//! waits behind a long prompt, and beside them a slice of prefill whose size the caller gives
+//! ([`Pace`](crate::pace::Pace)). Prompts share the slice shortest first, so that a question does
+//! not wait for a book, interactive before batch; but a quarter is always for the one that was
+//! seated first, so that every prompt gets done. Drafts fill up what such a step leaves of the rows
+//! that cost little ([`StepCost`]). The split has no influence on results, only on when they come.
 
 use crate::draft::StepCost;
+use crate::request::Priority;
 
 /// Most prompt tokens of one step, over all sequences: enough to keep the matrix products busy,
-/// few enough that the sequences beside it get their next token soon.
+/// few enough that a request that comes in between gets its turn soon.
 pub const PREFILL_CHUNK: usize = 256;
+/// What part of the slice of prefill is for the sequence that was seated first.
+const FIRST_PART: usize = 4;
 
 /// Where one running sequence stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +23,20 @@ pub(crate) struct Progress {
     pub(crate) n_tokens: usize,
     /// Of those, how many the KV cache holds.
     pub(crate) n_cached: usize,
+    pub(crate) priority: Priority,
+    /// Whether it waits for pages that another sequence computes.
+    pub(crate) is_held: bool,
+}
+
+impl Progress {
+    fn n_left(&self) -> usize {
+        self.n_tokens - self.n_cached
+    }
+
+    /// Whether it is generating: its newest token is all that is to be worked on.
+    pub(crate) fn is_decoding(&self) -> bool {
+        self.n_left() == 1 && !self.is_held
+    }
 }
 
 /// A sequence's share of a step.
@@ -33,25 +52,44 @@ pub(crate) struct Share {
     pub(crate) n_draft: usize,
 }
 
-/// Fills `shares` with the next step's work, in the order of `sequences`, which is the order of
-/// their admission.
-pub(crate) fn schedule(sequences: impl Iterator<Item = Progress>, shares: &mut Vec<Share>) {
+/// Fills `shares` with the next step's work: decodes in the order of `sequences`, which is the
+/// order of their seating, then at most `n_prefill` tokens of prompts.
+pub(crate) fn schedule(
+    sequences: impl Iterator<Item = Progress> + Clone,
+    n_prefill: usize,
+    shares: &mut Vec<Share>,
+) {
     shares.clear();
-    let mut n_prefill_left = PREFILL_CHUNK;
-    for (seq_idx, progress) in sequences.enumerate() {
-        let n_left = progress.n_tokens - progress.n_cached;
-        let n_tokens = match n_left {
-            1 => 1,
-            _ => n_left.min(n_prefill_left),
-        };
-        if n_tokens == 0 {
-            continue;
-        }
-        if n_left > 1 {
-            n_prefill_left -= n_tokens;
-        }
-        shares.push(Share { seq_idx, n_tokens, is_last: n_tokens == n_left, n_draft: 0 });
+    let all = |(seq_idx, progress): (usize, Progress)| Share {
+        seq_idx,
+        n_tokens: progress.n_left(),
+        is_last: true,
+        n_draft: 0,
+    };
+    let decoding = sequences.clone().enumerate().filter(|(_, p)| p.is_decoding());
+    shares.extend(decoding.map(all));
+    let n_decoding = shares.len();
+    let prefilling = |(_, progress): &(usize, Progress)| progress.n_left() > 1 && !progress.is_held;
+    for priority in [Priority::Interactive, Priority::Batch] {
+        let n_before = shares.len();
+        let of_class = sequences.clone().enumerate().filter(prefilling);
+        shares.extend(of_class.filter(|(_, p)| p.priority == priority).map(all));
+        shares[n_before..].sort_unstable_by_key(|share| (share.n_tokens, share.seq_idx));
     }
+    let prompts = &mut shares[n_decoding..];
+    let first = prompts.iter().map(|share| share.seq_idx).min();
+    let mut n_reserved = n_prefill.div_ceil(FIRST_PART);
+    let mut n_left = n_prefill - n_reserved;
+    for share in prompts {
+        if Some(share.seq_idx) == first {
+            n_left += std::mem::take(&mut n_reserved);
+        }
+        let n_tokens = share.n_tokens.min(n_left);
+        n_left -= n_tokens;
+        share.is_last = n_tokens == share.n_tokens;
+        share.n_tokens = n_tokens;
+    }
+    shares.retain(|share| share.n_tokens > 0);
 }
 
 /// Adds guesses to the shares of sequences that are generating: as many as `n_wanted(seq_idx,
@@ -78,10 +116,13 @@ pub(crate) fn add_drafts(
 mod tests {
     use super::*;
 
+    fn progress(&(n_tokens, n_cached): &(usize, usize)) -> Progress {
+        Progress { n_tokens, n_cached, priority: Priority::Interactive, is_held: false }
+    }
+
     fn check(sequences: &[(usize, usize)], expected: &[(usize, usize, bool)]) {
         let mut shares = Vec::new();
-        let progress = |&(n_tokens, n_cached)| Progress { n_tokens, n_cached };
-        schedule(sequences.iter().map(progress), &mut shares);
+        schedule(sequences.iter().map(progress), PREFILL_CHUNK, &mut shares);
         let found: Vec<_> = shares.iter().map(|s| (s.seq_idx, s.n_tokens, s.is_last)).collect();
         assert_eq!(found, expected, "{sequences:?}");
     }
@@ -93,11 +134,14 @@ mod tests {
         check(&[(1000, 0)], &[(0, 256, false)]);
         check(&[(1000, 768)], &[(0, 232, true)]);
         check(&[(1000, 744)], &[(0, 256, true)]);
-        check(&[(1000, 0), (50, 49), (90, 89)], &[(0, 256, false), (1, 1, true), (2, 1, true)]);
+        check(&[(1000, 0), (50, 49), (90, 89)], &[(1, 1, true), (2, 1, true), (0, 256, false)]);
+        // Shortest first, and the rest is the next one's.
         check(
             &[(50, 49), (200, 0), (100, 0), (9, 0)],
-            &[(0, 1, true), (1, 200, true), (2, 56, false)],
+            &[(0, 1, true), (3, 9, true), (2, 100, true), (1, 147, false)],
         );
+        // A quarter is for the first, however long it is.
+        check(&[(900, 0), (200, 0), (100, 0)], &[(2, 100, true), (1, 92, false), (0, 64, false)]);
         check(&[(300, 299), (2, 0)], &[(0, 1, true), (1, 2, true)]);
     }
 
@@ -105,8 +149,7 @@ mod tests {
     fn drafts_fill_the_rows_that_are_left() {
         let check = |sequences: &[(usize, usize)], wanted: &[usize], expected: &[usize]| {
             let mut shares = Vec::new();
-            let progress = |&(n_tokens, n_cached)| Progress { n_tokens, n_cached };
-            schedule(sequences.iter().map(progress), &mut shares);
+            schedule(sequences.iter().map(progress), PREFILL_CHUNK, &mut shares);
             add_drafts(&mut shares, &StepCost::free(6), |seq_idx, _| wanted[seq_idx]);
             let found: Vec<_> = shares.iter().map(|share| share.n_draft).collect();
             assert_eq!(found, expected, "{sequences:?} {wanted:?}");
@@ -125,32 +168,48 @@ mod tests {
         check(&[(4, 0)], &[9], &[0]);
     }
 
-    /// Any load: bounded steps, no double work, and everything gets done.
+    #[test]
+    fn batch_comes_after_interactive_and_who_is_held_waits() {
+        let mut sequences: Vec<_> =
+            [(900, 0), (9, 0), (700, 0), (7, 6)].iter().map(progress).collect();
+        sequences[1].priority = Priority::Batch;
+        sequences[3].is_held = true;
+        let mut shares = Vec::new();
+        schedule(sequences.iter().copied(), 100, &mut shares);
+        let found: Vec<_> = shares.iter().map(|share| (share.seq_idx, share.n_tokens)).collect();
+        assert_eq!(found, [(2, 75), (0, 25)]);
+    }
+
+    /// Any load: bounded steps, no double work, and everything gets done, the longest prompt too
+    /// while short ones keep coming.
     #[test]
     fn every_sequence_gets_to_its_end() {
         for case in 0..50u64 {
             let number = |i: u64, n: f64| (crate::philox::uniform(case, i) * n) as usize;
-            let n_sequences = 1 + number(0, 12.0) as u64;
-            let mut sequences: Vec<Progress> = (0..n_sequences)
-                .map(|i| Progress { n_tokens: 1 + number(i + 1, 900.0), n_cached: 0 })
-                .collect();
-            let n_all: usize = sequences.iter().map(|s| s.n_tokens).sum();
+            let n_sequences = 2 + number(0, 12.0) as u64;
+            let mut sequences: Vec<Progress> =
+                (0..n_sequences).map(|i| progress(&(1 + number(i + 1, 900.0), 0))).collect();
             let mut shares = Vec::new();
-            for n_steps in 0.. {
-                schedule(sequences.iter().copied(), &mut shares);
-                if sequences.iter().all(|s| s.n_cached == s.n_tokens) {
-                    assert!(shares.is_empty());
-                    break;
-                }
+            let (mut n_steps, mut n_prefilled) = (0, 0);
+            while sequences.iter().any(|s| s.n_cached < s.n_tokens) {
+                let n_prefill = number(1000 + n_steps, 60.0) + 1;
+                schedule(sequences.iter().copied(), n_prefill, &mut shares);
                 let n_tokens: usize = shares.iter().map(|share| share.n_tokens).sum();
-                assert!(n_tokens > 0 && n_tokens <= PREFILL_CHUNK + sequences.len());
-                assert!(n_steps <= n_all.div_ceil(PREFILL_CHUNK) + sequences.len());
+                assert!(n_tokens > 0 && n_tokens <= n_prefill + sequences.len());
                 for share in &shares {
                     let sequence = &mut sequences[share.seq_idx];
                     sequence.n_cached += share.n_tokens;
                     assert!(sequence.n_cached <= sequence.n_tokens);
                     assert_eq!(share.is_last, sequence.n_cached == sequence.n_tokens);
+                    if share.is_last && share.seq_idx > 0 && n_steps < 100 {
+                        *sequence = progress(&(1 + number(5000 + n_steps, 300.0), 0));
+                    }
                 }
+                n_prefilled += n_prefill;
+                n_steps += 1;
+                assert!(n_steps < 100 + 900 * 14);
+                let is_first_done = sequences[0].n_cached == sequences[0].n_tokens;
+                assert!(is_first_done || n_prefilled <= 4 * sequences[0].n_tokens);
             }
         }
     }

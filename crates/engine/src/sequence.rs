@@ -1,20 +1,33 @@
-//! One running request: its tokens, its pages, where it stands and how it ends.
+//! One request that has or had a seat: its tokens, its pages, where it stands and how it ends.
+//!
+//! Pages come as it grows. What it loses when it is interrupted is its pages alone; its tokens, the
+//! sampler, the text on its way out and the drafts stay, so that it goes on as if nothing had been.
 
 use crate::answer::Answer;
 use crate::draft::{Drafter, StepCost};
+use crate::pages::{PagePool, Prefix, n_common};
 use crate::queue::Submission;
-use crate::request::{Done, Event, FinishReason, Request, TokenInfo};
+use crate::request::{CacheScope, Done, Event, FinishReason, Priority, Request, TokenInfo};
 use crate::sampler::{SampleError, Sampler, SamplerScratch, log_probabilities};
 use crate::scheduler::{Progress, Share};
+use crate::waiting::{Entry, Work};
 use crate::worker::Limits;
+use kernels::PAGE_LEN;
 use model::{LogitsFor, Slice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use text::{StreamDecoder, Tokenizer};
 
-/// A request with a seat.
+/// A request with a seat, or between two.
 pub(crate) struct Sequence {
+    /// In order of arrival.
+    pub(crate) ticket: u64,
+    pub(crate) priority: Priority,
+    /// The client's place in the ledger.
+    pub(crate) account: usize,
+    /// Number of its seat, larger than of all that were seated before it.
+    pub(crate) seat: u64,
     /// Prompt and answer, and behind them this step's draft; capacity for all that can come.
     tokens: Vec<u32>,
     n_prompt: usize,
@@ -29,8 +42,20 @@ pub(crate) struct Sequence {
     n_accepted: u32,
     /// Tokens, prompt included, at which the sequence ends with `Length`.
     n_max: usize,
-    /// Its KV pages, enough for `n_max` positions.
-    pub(crate) pages: Vec<u32>,
+    /// Its KV pages, enough for what is cached and what this step adds; capacity for `n_max`
+    /// positions.
+    pages: Vec<u32>,
+    scope: CacheScope,
+    /// What the pages that it shares with the cache stand for, and how many these are.
+    prefix: Prefix,
+    n_published: usize,
+    /// The seat of a sequence that computes the first so many pages of this one.
+    leader: Option<(u64, usize)>,
+    n_reused: u32,
+    n_matched: u32,
+    n_preempted: u32,
+    /// Tokens of the answer that the ledger knows of.
+    n_charged: usize,
     sampler: Sampler,
     seed: u64,
     logprobs: Option<u32>,
@@ -39,6 +64,7 @@ pub(crate) struct Sequence {
     end: Option<FinishReason>,
     answer: Answer,
     cancelled: Arc<AtomicBool>,
+    deadline: Option<Instant>,
     submitted_at: Instant,
     started_at: Option<Instant>,
     first_token_at: Option<Instant>,
@@ -53,21 +79,27 @@ pub(crate) fn n_positions(request: &Request, n_ctx: usize) -> usize {
 }
 
 impl Sequence {
-    /// Seats a checked request; `pages` hold its [`n_positions`].
+    /// Begins a checked request; it has no pages yet.
     pub(crate) fn new(
+        place: (u64, Priority, usize),
         submission: Submission,
-        pages: Vec<u32>,
         tokenizer: &Tokenizer,
         limits: &Limits,
     ) -> Self {
+        let (ticket, priority, account) = place;
         let n_max = n_positions(&submission.request, limits.n_ctx);
-        let Request { prompt, sampling, stop, ignore_eos, logprobs, .. } = submission.request;
+        let Request { prompt, sampling, stop, ignore_eos, logprobs, cache, deadline, .. } =
+            submission.request;
         let sampler = Sampler::new(sampling, submission.seed, &prompt, limits.n_vocab);
         let decoder = StreamDecoder::after(tokenizer, &prompt);
         let n_prompt = prompt.len();
         let mut tokens = prompt;
         tokens.reserve_exact(n_max - n_prompt);
         Self {
+            ticket,
+            priority,
+            account,
+            seat: 0,
             tokens,
             n_prompt,
             n_cached: 0,
@@ -76,7 +108,15 @@ impl Sequence {
             n_drafted: 0,
             n_accepted: 0,
             n_max,
-            pages,
+            pages: Vec::with_capacity(n_max.div_ceil(PAGE_LEN)),
+            scope: cache,
+            prefix: start_of(cache),
+            n_published: 0,
+            leader: None,
+            n_reused: 0,
+            n_matched: 0,
+            n_preempted: 0,
+            n_charged: 0,
             sampler,
             seed: submission.seed,
             logprobs,
@@ -84,6 +124,7 @@ impl Sequence {
             end: None,
             answer: Answer::new(decoder, stop, submission.on_event),
             cancelled: submission.cancelled,
+            deadline,
             submitted_at: submission.submitted_at,
             started_at: None,
             first_token_at: None,
@@ -95,14 +136,152 @@ impl Sequence {
         self.tokens.len() - self.n_draft
     }
 
-    /// The counters that scheduling goes by.
-    pub(crate) fn progress(&self) -> Progress {
-        Progress { n_tokens: self.n_known(), n_cached: self.n_cached }
+    /// Prompt and answer so far.
+    pub(crate) fn known(&self) -> &[u32] {
+        &self.tokens[..self.n_known()]
     }
 
-    /// Whether the caller cancelled.
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
+    /// The counters that scheduling goes by.
+    pub(crate) fn progress(&self) -> Progress {
+        Progress {
+            n_tokens: self.n_known(),
+            n_cached: self.n_cached,
+            priority: self.priority,
+            is_held: self.leader.is_some(),
+        }
+    }
+
+    /// Prompt tokens that the cache spared.
+    pub(crate) fn n_reused(&self) -> u32 {
+        self.n_reused
+    }
+
+    /// Tokens of the answer since the last call.
+    pub(crate) fn take_uncharged(&mut self) -> usize {
+        let n_generated = self.n_generated();
+        n_generated - std::mem::replace(&mut self.n_charged, n_generated)
+    }
+
+    /// Tokens of the answer so far.
+    pub(crate) fn n_generated(&self) -> usize {
+        self.n_known() - self.n_prompt
+    }
+
+    /// Pages that it holds.
+    #[cfg(test)]
+    pub(crate) fn n_pages(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Pages that it lacks to compute all that it knows and the next token.
+    pub(crate) fn n_pages_lacking(&self) -> usize {
+        (self.n_known() + 1).min(self.n_max).div_ceil(PAGE_LEN).saturating_sub(self.pages.len())
+    }
+
+    /// Where it stands among those that must give up their pages: the largest first.
+    pub(crate) fn rank(&self) -> (Priority, u64) {
+        (self.priority, self.ticket)
+    }
+
+    /// Takes over the pages of its next tokens that are in the cache; the last token must be
+    /// computed, or there would be no logits. Returns how many tokens that spares.
+    pub(crate) fn claim_cached(&mut self, pool: &mut PagePool) -> usize {
+        if self.scope == CacheScope::Off || self.n_cached != self.n_published * PAGE_LEN {
+            return 0;
+        }
+        let n_before = self.n_cached;
+        while self.n_cached + PAGE_LEN < self.n_known() {
+            let tokens = &self.tokens[self.n_cached..][..PAGE_LEN];
+            let Some((page, prefix)) = pool.find(self.prefix, tokens) else { break };
+            pool.claim(page);
+            self.pages.push(page);
+            self.prefix = prefix;
+            self.n_published += 1;
+            self.n_cached += PAGE_LEN;
+        }
+        let n_spared = self.n_cached - n_before;
+        if self.n_preempted == 0 {
+            let n_next = pool.n_matching(self.prefix, &self.tokens[self.n_cached..self.n_prompt]);
+            self.n_reused += n_spared as u32;
+            self.n_matched = self.n_matched.max((self.n_cached + n_next) as u32);
+        }
+        n_spared
+    }
+
+    /// Lets others find the pages that are full by now.
+    pub(crate) fn publish(&mut self, pool: &mut PagePool) {
+        while self.scope != CacheScope::Off && (self.n_published + 1) * PAGE_LEN <= self.n_cached {
+            let page = &mut self.pages[self.n_published];
+            let tokens = &self.tokens[self.n_published * PAGE_LEN..][..PAGE_LEN];
+            (*page, self.prefix) = pool.publish(*page, self.prefix, tokens);
+            self.n_published += 1;
+        }
+    }
+
+    /// Takes pages until it has room for `n_tokens` beyond what is cached. Returns for how many
+    /// it has.
+    pub(crate) fn grow(&mut self, n_tokens: usize, pool: &mut PagePool) -> usize {
+        let n_wanted = (self.n_cached + n_tokens).div_ceil(PAGE_LEN);
+        while self.pages.len() < n_wanted
+            && let Some(page) = pool.take()
+        {
+            self.pages.push(page);
+        }
+        n_tokens.min(self.pages.len() * PAGE_LEN - self.n_cached)
+    }
+
+    /// Gives all pages back; what was published stays in the cache as long as there is room.
+    pub(crate) fn release(&mut self, pool: &mut PagePool) {
+        self.pages.drain(..).rev().for_each(|page| pool.release(page));
+        self.n_cached = 0;
+        self.n_published = 0;
+        self.prefix = start_of(self.scope);
+        self.leader = None;
+    }
+
+    /// Notes that it lost its seat.
+    pub(crate) fn preempt(&mut self, pool: &mut PagePool) {
+        self.release(pool);
+        self.n_preempted += 1;
+    }
+
+    /// Waits for `other`, seated before, if that computes more of its first pages than the cache
+    /// had. One that goes after this one in rank is not waited for.
+    pub(crate) fn follow(&mut self, other: &Self) {
+        let n_most = (self.n_known() - 1) / PAGE_LEN;
+        let is_useful = other.scope == self.scope
+            && self.scope != CacheScope::Off
+            && other.priority <= self.priority
+            && other.n_published < n_most
+            && self.leader.is_none_or(|(_, n_pages)| n_pages < n_most);
+        if is_useful {
+            let n_pages = n_common(other.known(), self.known()) / PAGE_LEN;
+            let n_pages = n_pages.min(n_most);
+            let n_so_far = self.leader.map_or(self.n_published, |(_, n_pages)| n_pages);
+            if n_pages > n_so_far.max(other.n_published) {
+                self.leader = Some((other.seat, n_pages));
+            }
+        }
+    }
+
+    /// Whom it waits for: the seat, and how many pages.
+    pub(crate) fn leader(&self) -> Option<(u64, usize)> {
+        self.leader
+    }
+
+    /// Ends the waiting.
+    pub(crate) fn stop_following(&mut self) {
+        self.leader = None;
+    }
+
+    /// Pages that others can find.
+    pub(crate) fn n_published(&self) -> usize {
+        self.n_published
+    }
+
+    /// Why it must end before its time, if it must.
+    pub(crate) fn over(&self, now: Instant) -> Option<FinishReason> {
+        over(&self.cancelled, self.deadline, now)
     }
 
     /// How many guesses it would add to a step of `n_rows` rows.
@@ -240,7 +419,10 @@ impl Sequence {
         let done = Done {
             reason,
             n_prompt: self.n_prompt as u32,
-            n_generated: (self.n_known() - self.n_prompt) as u32,
+            n_reused: self.n_reused,
+            n_matched: self.n_matched,
+            n_preempted: self.n_preempted,
+            n_generated: self.n_generated() as u32,
             n_drafted: self.n_drafted,
             n_accepted: self.n_accepted,
             seed: self.seed,
@@ -255,6 +437,40 @@ impl Sequence {
     }
 }
 
+/// What the first page of a scope comes after.
+fn start_of(scope: CacheScope) -> Prefix {
+    Prefix::Start(match scope {
+        CacheScope::Key(key) => Some(key),
+        CacheScope::Shared | CacheScope::Off => None,
+    })
+}
+
+fn over(cancelled: &AtomicBool, deadline: Option<Instant>, now: Instant) -> Option<FinishReason> {
+    if cancelled.load(Ordering::Relaxed) {
+        return Some(FinishReason::Cancelled);
+    }
+    deadline.is_some_and(|deadline| deadline <= now).then_some(FinishReason::Expired)
+}
+
+impl Entry {
+    /// What its first page comes after; `None` where nothing is to be found.
+    pub(crate) fn prefix(&self) -> Option<Prefix> {
+        let scope = match &self.work {
+            Work::New(new) => new.request.cache,
+            Work::Back(sequence) => sequence.scope,
+        };
+        (scope != CacheScope::Off).then(|| start_of(scope))
+    }
+
+    /// Why it must end before its time, if it must.
+    pub(crate) fn over(&self, now: Instant) -> Option<FinishReason> {
+        match &self.work {
+            Work::New(new) => over(&new.cancelled, new.request.deadline, now),
+            Work::Back(sequence) => sequence.over(now),
+        }
+    }
+}
+
 /// Ends a request that never got a seat.
 pub(crate) fn finish_unseated(submission: Submission, reason: FinishReason) {
     let n_prompt = submission.request.prompt.len() as u32;
@@ -262,6 +478,9 @@ pub(crate) fn finish_unseated(submission: Submission, reason: FinishReason) {
     answer.send(Event::Done(Done {
         reason,
         n_prompt,
+        n_reused: 0,
+        n_matched: 0,
+        n_preempted: 0,
         n_generated: 0,
         n_drafted: 0,
         n_accepted: 0,

@@ -4,18 +4,20 @@
 //! callers reach it through the [`Queue`] only.
 
 use crate::draft::StepCost;
-use crate::pages::PageAllocator;
-use crate::queue::Queue;
+use crate::pace::Pace;
+use crate::pages::PagePool;
+use crate::queue::{Queue, Submission};
 use crate::request::FinishReason;
 use crate::sampler::SamplerScratch;
-use crate::scheduler::{Share, add_drafts, schedule};
-use crate::sequence::{Sequence, finish_unseated, n_positions};
+use crate::scheduler::{PREFILL_CHUNK, Share, add_drafts, schedule};
+use crate::sequence::{Sequence, finish_unseated};
+use crate::waiting::{ANSWER_WEIGHT, Entry, Waiting, Work};
 use kernels::{KvPool, PAGE_LEN};
 use model::{Model, Scratch, Slice};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use text::Tokenizer;
 
 /// Steps that may panic one after the other before the engine gives up: the same request may be
@@ -31,6 +33,10 @@ pub(crate) trait Forward {
     fn n_logits(&self) -> usize;
     /// Drops what a panic left half done; the KV entries of no sequence are needed any more.
     fn reset(&mut self);
+    /// How long the pass that began at `began` took; the simulator has a clock of its own.
+    fn duration(&self, began: Instant) -> Duration {
+        began.elapsed()
+    }
 }
 
 /// The model with the state of its passes.
@@ -63,6 +69,8 @@ pub(crate) struct Limits {
     pub(crate) n_vocab: usize,
     /// Most sequences that run at once.
     pub(crate) max_sequences: usize,
+    /// Tokens that may wait for a seat.
+    pub(crate) max_waiting_tokens: usize,
     /// KV pages; at least one full context.
     pub(crate) n_pages: u32,
     /// What decides about drafts.
@@ -71,14 +79,20 @@ pub(crate) struct Limits {
 
 /// Everything that the engine thread owns.
 pub(crate) struct Worker<F> {
-    queue: Arc<Queue>,
-    tokenizer: Arc<Tokenizer>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) tokenizer: Arc<Tokenizer>,
     forward: F,
-    limits: Limits,
-    pages: PageAllocator,
-    /// In order of admission.
-    running: Vec<Sequence>,
+    pub(crate) limits: Limits,
+    pub(crate) pages: PagePool,
+    pub(crate) waiting: Waiting,
+    /// Empty between steps; only its allocation is kept.
+    pub(crate) arrived: Vec<Submission>,
+    /// In order of seating.
+    pub(crate) running: Vec<Sequence>,
+    /// Number of the next seat.
+    pub(crate) next_seat: u64,
     shares: Vec<Share>,
+    pace: Pace,
     /// Empty between steps; only its allocation is kept.
     batch: Vec<Slice<'static>>,
     scratch: SamplerScratch,
@@ -98,7 +112,11 @@ impl<F: Forward> Worker<F> {
             tokenizer,
             forward,
             limits,
-            pages: PageAllocator::new(limits.n_pages),
+            pages: PagePool::new(limits.n_pages),
+            waiting: Waiting::default(),
+            arrived: Vec::new(),
+            next_seat: 0,
+            pace: Pace::default(),
             running: Vec::with_capacity(limits.max_sequences),
             shares: Vec::with_capacity(limits.max_sequences),
             batch: Vec::with_capacity(limits.max_sequences),
@@ -111,7 +129,7 @@ impl<F: Forward> Worker<F> {
     pub(crate) fn run(mut self) {
         let mut n_panics = 0;
         let reason = loop {
-            if self.running.is_empty() {
+            if self.running.is_empty() && self.waiting.is_empty() {
                 self.queue.wait();
             }
             if self.queue.is_closing() {
@@ -130,15 +148,18 @@ impl<F: Forward> Worker<F> {
             }
         };
         let failed = || FinishReason::Failed(format!("the engine has stopped: {reason}"));
-        self.fail_running(failed());
+        self.fail_running(&failed());
         for submission in self.queue.stop(&reason) {
             finish_unseated(submission, failed());
+        }
+        for entry in self.waiting.take_over(|_| true) {
+            finish_waiting(entry, failed());
         }
     }
 
     /// One step: admits, schedules, runs the pass, and for each row of logits samples and emits.
     pub(crate) fn step(&mut self) {
-        self.remove_cancelled();
+        self.remove_over();
         self.admit();
         self.schedule();
         if self.shares.is_empty() {
@@ -153,54 +174,76 @@ impl<F: Forward> Worker<F> {
         self.batch = reuse(batch);
         let rows = logits.chunks_exact(n_logits).map(|row| &row[..self.limits.n_vocab]);
         take(running, shares, rows, tokenizer, scratch, began);
+        self.settle(began);
         self.remove(Sequence::take_end);
     }
 
-    /// Fills `shares`, and lets the sequences make their drafts.
+    /// Fills `shares`, and lets the sequences make their drafts. Where pages are short, a sequence
+    /// loses its seat and the others are scheduled anew.
     fn schedule(&mut self) {
-        let Self { running, shares, limits, .. } = self;
-        schedule(running.iter().map(Sequence::progress), shares);
-        let n_wanted =
-            |seq_idx: usize, n_rows| running[seq_idx].n_draft_wanted(n_rows, &limits.cost);
-        add_drafts(shares, &limits.cost, n_wanted);
-        for share in &*shares {
-            running[share.seq_idx].draft(share);
+        self.release_followers();
+        loop {
+            let Self { running, shares, limits, pace, .. } = self;
+            let progress = running.iter().map(Sequence::progress);
+            let n_decoding = progress.clone().filter(|progress| progress.is_decoding()).count();
+            let n_prefill = pace.n_prefill(n_decoding, PREFILL_CHUNK);
+            schedule(progress, n_prefill, shares);
+            let n_wanted =
+                |seq_idx: usize, n_rows| running[seq_idx].n_draft_wanted(n_rows, &limits.cost);
+            add_drafts(shares, &limits.cost, n_wanted);
+            if self.find_pages() {
+                break;
+            }
+        }
+        for share in &self.shares {
+            self.running[share.seq_idx].draft(share);
         }
     }
 
-    /// Ends what was cancelled, waiting or running.
-    fn remove_cancelled(&mut self) {
-        for submission in self.queue.take_cancelled() {
-            finish_unseated(submission, FinishReason::Cancelled);
+    /// Gives each share the pages that it needs, the longest-serving first; guesses get none where
+    /// they are short. Returns `false` where a sequence had to give its pages back.
+    fn find_pages(&mut self) -> bool {
+        self.shares.sort_unstable_by_key(|share| self.running[share.seq_idx].rank());
+        for share in &mut self.shares {
+            let sequence = &mut self.running[share.seq_idx];
+            let n_room = sequence.grow(share.n_tokens + share.n_draft, &mut self.pages);
+            if n_room < share.n_tokens {
+                self.preempt_last();
+                return false;
+            }
+            share.n_draft = n_room - share.n_tokens;
         }
-        self.remove(|sequence| sequence.is_cancelled().then_some(FinishReason::Cancelled));
+        true
     }
 
-    /// Seats waiting requests, first come first served, as long as there are a seat and pages for
-    /// all that the first of them may grow to. So a running sequence never runs out of pages.
-    fn admit(&mut self) {
-        while self.running.len() < self.limits.max_sequences {
-            let (n_ctx, n_free) = (self.limits.n_ctx, self.pages.n_free());
-            let fits = |n_max: usize| n_max.div_ceil(PAGE_LEN) <= n_free;
-            let popped = self.queue.pop_if(|request| fits(n_positions(request, n_ctx)));
-            let Some(submission) = popped else { return };
-            let n_max = n_positions(&submission.request, n_ctx);
-            let pages = self.pages.take(n_max.div_ceil(PAGE_LEN));
-            let pages = pages.expect("the queue gave what fits into the free pages");
-            let sequence = Sequence::new(submission, pages, &self.tokenizer, &self.limits);
-            self.running.push(sequence);
+    /// After the pass: publishes what is full, counts what was served and how long it took.
+    fn settle(&mut self, began: Instant) {
+        let (mut n_decode, mut n_prefill) = (0, 0);
+        for share in &self.shares {
+            let sequence = &mut self.running[share.seq_idx];
+            sequence.publish(&mut self.pages);
+            let n_new = sequence.take_uncharged();
+            self.waiting.charge(sequence.account, ANSWER_WEIGHT * n_new as u64);
+            match share {
+                Share { n_tokens: 1, is_last: true, .. } => n_decode += 1 + share.n_draft,
+                _ => n_prefill += share.n_tokens,
+            }
         }
+        let duration = self.forward.duration(began);
+        self.pace.observe(n_decode, n_prefill, duration.as_secs_f64());
+        self.queue.set_speed(self.pace.tokens_per_second());
     }
 
     /// Ends each sequence for which `reason` gives one; keeps the order of the others.
-    fn remove(&mut self, mut reason: impl FnMut(&mut Sequence) -> Option<FinishReason>) {
+    pub(crate) fn remove(&mut self, mut reason: impl FnMut(&mut Sequence) -> Option<FinishReason>) {
         let mut seq_idx = 0;
         while let Some(sequence) = self.running.get_mut(seq_idx) {
             match reason(sequence) {
                 None => seq_idx += 1,
                 Some(reason) => {
-                    let sequence = self.running.remove(seq_idx);
-                    self.pages.release(&sequence.pages);
+                    let mut sequence = self.running.remove(seq_idx);
+                    sequence.release(&mut self.pages);
+                    self.waiting.leave(sequence.account);
                     sequence.finish(reason);
                 }
             }
@@ -209,16 +252,25 @@ impl<F: Forward> Worker<F> {
 
     /// Fails what ran in a step that panicked, and begins with fresh state.
     fn recover(&mut self, message: &str) {
-        self.fail_running(FinishReason::Failed(format!("internal error: {message}")));
-        self.pages = PageAllocator::new(self.limits.n_pages);
+        self.fail_running(&FinishReason::Failed(format!("internal error: {message}")));
+        self.pages = PagePool::new(self.limits.n_pages);
         self.scratch = SamplerScratch::default();
         self.forward.reset();
     }
 
-    fn fail_running(&mut self, reason: FinishReason) {
+    fn fail_running(&mut self, reason: &FinishReason) {
         for sequence in self.running.drain(..) {
+            self.waiting.leave(sequence.account);
             sequence.finish(reason.clone());
         }
+    }
+}
+
+/// Ends one that waits.
+pub(crate) fn finish_waiting(entry: Entry, reason: FinishReason) {
+    match entry.work {
+        Work::New(submission) => finish_unseated(*submission, reason),
+        Work::Back(sequence) => sequence.finish(reason),
     }
 }
 

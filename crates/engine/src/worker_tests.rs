@@ -6,8 +6,8 @@
 
 use super::*;
 use crate::philox::uniform;
-use crate::queue::{MAX_WAITING, Submission};
-use crate::request::{Done, Event, Request, Sampling, TokenInfo};
+use crate::queue::Submission;
+use crate::request::{CacheScope, Done, Event, Priority, Request, Sampling, TokenInfo};
 use gguf::{Gguf, write::Writer};
 use kernels::Isa;
 use model::LogitsFor;
@@ -49,12 +49,24 @@ struct Simulated {
     /// The token at each position of each page.
     slots: Vec<u32>,
     logits: Vec<f32>,
+    /// Of the last pass.
+    n_rows: usize,
 }
 
 impl Forward for Simulated {
     fn forward(&mut self, batch: &[Slice<'_>]) -> &[f32] {
-        let mut seen = HashSet::new();
-        assert!(batch.iter().flat_map(|slice| slice.pages).all(|page| seen.insert(page)));
+        let mut written = HashSet::new();
+        for slice in batch {
+            let (start, end) =
+                (slice.start_pos as usize, slice.start_pos as usize + slice.tokens.len());
+            let pages = &slice.pages[start / PAGE_LEN..end.div_ceil(PAGE_LEN)];
+            assert!(pages.iter().all(|page| written.insert(page)), "a page has two writers");
+        }
+        for slice in batch {
+            let read = &slice.pages[..slice.start_pos as usize / PAGE_LEN];
+            assert!(read.iter().all(|page| !written.contains(page)), "a shared page is written");
+        }
+        self.n_rows = batch.iter().map(|slice| slice.tokens.len()).sum();
         self.logits.clear();
         for slice in batch {
             let slot =
@@ -84,6 +96,10 @@ impl Forward for Simulated {
 
     fn reset(&mut self) {
         self.slots.fill(u32::MAX);
+    }
+
+    fn duration(&self, _began: Instant) -> Duration {
+        Duration::from_micros(4000 + 300 * self.n_rows as u64)
     }
 }
 
@@ -121,14 +137,15 @@ struct Client {
 
 fn new_worker(limits: Limits) -> Worker<Simulated> {
     let slots = vec![u32::MAX; limits.n_pages as usize * PAGE_LEN];
-    let simulated = Simulated { slots, logits: Vec::new() };
-    Worker::new(Arc::new(Queue::default()), tokenizer(), simulated, limits)
+    let simulated = Simulated { slots, logits: Vec::new(), n_rows: 0 };
+    Worker::new(Arc::new(Queue::new(limits.max_waiting_tokens)), tokenizer(), simulated, limits)
 }
 
 const LIMITS: Limits = Limits {
     n_ctx: 640,
     n_vocab: N_VOCAB,
     max_sequences: 5,
+    max_waiting_tokens: usize::MAX,
     n_pages: 17,
     cost: StepCost::NO_DRAFTS,
 };
@@ -152,8 +169,17 @@ fn submit(queue: &Queue, request: &Request) -> Client {
 fn random_request(seed: u64) -> Request {
     let number = |i: u64, n: usize| (uniform(seed, i) * n as f64) as usize;
     let n_prompt = 1 + [number(0, 8), number(0, 600)][number(1, 2)];
+    let own = (0..n_prompt as u64).map(|i| number(100 + i, PANICS as usize) as u32);
+    // Some begin as others do.
+    let n_common = [0, number(11, 500), 500][number(10, 3)].min(n_prompt);
+    let common = (0..n_common as u32).map(|i| i * 7 % 250);
     Request {
-        prompt: (0..n_prompt as u64).map(|i| number(100 + i, PANICS as usize) as u32).collect(),
+        prompt: common.chain(own.skip(n_common)).collect(),
+        cache: [CacheScope::Shared, CacheScope::Shared, CacheScope::Key(5), CacheScope::Off]
+            [number(12, 4)],
+        priority: [Priority::Interactive, Priority::Batch][number(13, 2)],
+        client: number(14, 3) as u64,
+        deadline: None,
         max_tokens: [None, Some(1 + number(2, 100) as u32)][number(3, 2)],
         sampling: Sampling {
             temperature: number(4, 2) as f32 * 0.8,
@@ -201,16 +227,24 @@ fn run_with(request: &Request, cost: StepCost) -> (String, Vec<TokenInfo>, Done)
     (text, tokens, done.unwrap())
 }
 
+/// Counts over the cases of a simulation, to see that it tests what it should.
+#[derive(Default)]
+struct Seen {
+    n_accepted: u32,
+    n_reused: u32,
+    n_preempted: u32,
+    n_ended: usize,
+}
+
 #[test]
 fn any_load_gives_each_request_what_it_gets_alone() {
-    let mut n_accepted = 0;
+    let mut seen = Seen::default();
     for case in 0..12u64 {
         let cost = [StepCost::NO_DRAFTS, StepCost::of(Isa::Avx512), StepCost::free(16)];
         let mut worker = new_worker(Limits { cost: cost[case as usize % 3], ..LIMITS });
         let number =
             |step: u64, i: u64, n: usize| (uniform(case, step * 8 + i) * n as f64) as usize;
         let mut clients: Vec<(Request, Client)> = Vec::new();
-        let mut is_short_of_pages = false;
         for step in 0.. {
             if step < 60 && number(step, 0, 3) == 0 {
                 for i in 0..=number(step, 1, 3) as u64 {
@@ -223,30 +257,171 @@ fn any_load_gives_each_request_what_it_gets_alone() {
                 client.cancelled.store(true, Ordering::Relaxed);
             }
             worker.step();
-
-            let n_running = worker.running.len();
-            assert!(n_running <= LIMITS.max_sequences);
-            is_short_of_pages |= worker.queue.n_waiting() > 0 && n_running < LIMITS.max_sequences;
-            worker.pages.check();
-            let n_held: usize = worker.running.iter().map(|sequence| sequence.pages.len()).sum();
-            assert_eq!(worker.pages.n_free() + n_held, worker.pages.n_pages());
-            for (_, client) in &clients {
-                let is_cancelled = client.cancelled.load(Ordering::Relaxed);
-                assert!(!is_cancelled || outcome(&client.events).2.is_some(), "a late cancel");
-            }
-            if step >= 60 && n_running == 0 && worker.queue.n_waiting() == 0 {
+            check_step(&worker, &clients);
+            let is_idle = worker.running.is_empty() && worker.waiting.is_empty();
+            if step >= 60 && is_idle && worker.queue.n_waiting() == 0 {
                 break;
             }
             assert!(step < 20_000, "the load does not end");
         }
-        assert!(is_short_of_pages, "case {case} does not test what it should");
-        assert_eq!(worker.pages.n_free(), worker.pages.n_pages());
+        assert_eq!(worker.pages.n_available(), worker.pages.n_pages());
         for (request, client) in &clients {
             check_against_alone(request, client);
-            n_accepted += outcome(&client.events).2.map_or(0, |done| done.n_accepted);
+            let done = outcome(&client.events).2.expect("it was checked");
+            seen.n_accepted += done.n_accepted;
+            seen.n_reused += done.n_reused;
+            seen.n_preempted += done.n_preempted;
+            seen.n_ended += 1;
         }
     }
-    assert!(n_accepted > 200, "only {n_accepted} guesses were right");
+    let Seen { n_accepted, n_reused, n_preempted, n_ended } = seen;
+    assert!(n_accepted > 200 && n_ended > 300, "{n_accepted} guesses right, {n_ended} requests");
+    assert!(n_reused > 2000 && n_preempted > 20, "{n_reused} reused, {n_preempted} put back");
+}
+
+/// What holds after each step.
+fn check_step(worker: &Worker<Simulated>, clients: &[(Request, Client)]) {
+    assert!(worker.running.len() <= LIMITS.max_sequences);
+    worker.pages.check();
+    let n_held: usize = worker.running.iter().map(Sequence::n_pages).sum();
+    assert_eq!(worker.pages.n_uses(), n_held, "uses that no sequence has");
+    let n_open = worker.running.len() + worker.waiting.len();
+    let n_ended = clients.iter().filter(|(_, c)| outcome(&c.events).2.is_some()).count();
+    assert_eq!(n_open + n_ended, clients.len(), "a request was lost or doubled");
+    for (_, client) in clients {
+        let is_cancelled = client.cancelled.load(Ordering::Relaxed);
+        assert!(!is_cancelled || outcome(&client.events).2.is_some(), "a late cancel");
+    }
+}
+
+/// Runs until everybody has an answer; returns the answers' ends.
+fn run_all(worker: &mut Worker<Simulated>, clients: &[Client]) -> Vec<Done> {
+    for n_steps in 0.. {
+        let ends: Vec<_> = clients.iter().filter_map(|c| outcome(&c.events).2).collect();
+        if ends.len() == clients.len() {
+            return ends;
+        }
+        assert!(n_steps < 5000, "the requests do not end");
+        worker.step();
+    }
+    unreachable!("the loop has no end");
+}
+
+fn prompt_of(n_tokens: u32, last: u32) -> Vec<u32> {
+    (1..n_tokens).map(|i| i % 250).chain([last]).collect()
+}
+
+#[test]
+fn a_prompt_seen_before_is_read_again_from_its_last_page() {
+    let mut worker = new_worker(LIMITS);
+    let mut reused = |request: &Request| {
+        let client = submit(&worker.queue, request);
+        let done = run_all(&mut worker, &[client]).remove(0);
+        (done.n_reused, done.n_matched)
+    };
+    let long = request(&prompt_of(200, 9));
+    assert_eq!(reused(&long), (0, 0));
+    assert_eq!(reused(&long), (192, 192));
+    assert_eq!(reused(&request(&prompt_of(200, 10))), (192, 192));
+    // At a page's end the last token is computed again all the same.
+    assert_eq!(reused(&request(&prompt_of(192, 192))), (128, 192));
+    // The prompts part ways within the third page.
+    let mut other = long.clone();
+    other.prompt[150] = 251;
+    assert_eq!(reused(&other), (128, 150));
+    for cache in [CacheScope::Key(1), CacheScope::Off, CacheScope::Key(2)] {
+        assert_eq!(reused(&Request { cache, ..long.clone() }), (0, 0));
+    }
+    assert_eq!(reused(&Request { cache: CacheScope::Key(1), ..long.clone() }), (192, 192));
+    assert_eq!(reused(&Request { cache: CacheScope::Off, ..long }), (0, 0));
+}
+
+#[test]
+fn requests_that_come_together_read_their_common_prompt_once() {
+    let mut worker = new_worker(LIMITS);
+    let requests: Vec<_> = (0..4).map(|last| request(&prompt_of(330, last))).collect();
+    let clients: Vec<_> = requests.iter().map(|r| submit(&worker.queue, r)).collect();
+    let ends = run_all(&mut worker, &clients);
+    let reused: Vec<_> = ends.iter().map(|done| done.n_reused).collect();
+    assert_eq!(reused, [0, 320, 320, 320]);
+    for (request, client) in requests.iter().zip(&clients) {
+        check_against_alone(request, client);
+    }
+    // When the first goes away, the second reads it.
+    let clients: Vec<_> = (0..3)
+        .map(|last| Request { cache: CacheScope::Key(1), ..request(&prompt_of(600, last)) })
+        .map(|request| submit(&worker.queue, &request))
+        .collect();
+    worker.step();
+    clients[0].cancelled.store(true, Ordering::Relaxed);
+    let ends = run_all(&mut worker, &clients);
+    assert_eq!(ends[0].reason, FinishReason::Cancelled);
+    assert!(ends[1].n_reused < 320 && ends[2].n_reused == 576, "{ends:?}");
+}
+
+#[test]
+fn interactive_requests_take_the_seats_of_batch_ones_and_these_go_on_later() {
+    let mut worker = new_worker(Limits { max_sequences: 1, ..LIMITS });
+    let batch = Request { priority: Priority::Batch, ..request(&prompt_of(100, 3)) };
+    let slow = submit(&worker.queue, &batch);
+    (0..4).for_each(|_| worker.step());
+    let quick = request(&[5, 6]);
+    let fast = submit(&worker.queue, &quick);
+    (0..9).for_each(|_| worker.step());
+    assert!(outcome(&fast.events).2.is_some() && outcome(&slow.events).2.is_none());
+    let ends = run_all(&mut worker, &[slow, fast]);
+    assert_eq!((ends[0].n_preempted, ends[1].n_preempted), (1, 0));
+    let slow = submit(&worker.queue, &batch);
+    // However many come, a batch request has its turn, and then nobody interrupts it.
+    let many: Vec<_> = (0..40).map(|_| submit(&worker.queue, &quick)).collect();
+    run_all(&mut worker, std::slice::from_ref(&slow));
+    let n_before = many.iter().filter(|client| outcome(&client.events).2.is_some()).count();
+    assert_eq!(n_before, 8);
+    check_against_alone(&batch, &slow);
+}
+
+#[test]
+fn a_request_whose_time_is_over_ends() {
+    let mut worker = new_worker(Limits { max_sequences: 1, ..LIMITS });
+    let endless = Request { ignore_eos: true, max_tokens: None, ..request(&[1, 2]) };
+    let now = Instant::now();
+    let soon = Some(now + Duration::from_millis(20));
+    let running = submit(&worker.queue, &Request { deadline: soon, ..endless.clone() });
+    let waiting = submit(&worker.queue, &Request { deadline: Some(now), ..endless });
+    worker.step();
+    assert_eq!(outcome(&waiting.events).2.map(|done| done.reason), Some(FinishReason::Expired));
+    std::thread::sleep(Duration::from_millis(25));
+    worker.step();
+    let done = outcome(&running.events).2.expect("its time is over");
+    assert_eq!((done.reason, done.n_generated), (FinishReason::Expired, 1));
+}
+
+/// While a long prompt is read, streams keep their rhythm, and short prompts do not wait for it.
+#[test]
+fn a_long_prompt_stretches_no_stream() {
+    let mut worker = new_worker(Limits { n_ctx: 4096, n_pages: 200, ..LIMITS });
+    let stream = Request { ignore_eos: true, max_tokens: Some(900), ..request(&[1, 2]) };
+    let stream = submit(&worker.queue, &stream);
+    (0..20).for_each(|_| worker.step());
+    let undisturbed = worker.forward.duration(Instant::now());
+    let long = submit(&worker.queue, &request(&prompt_of(3000, 1)));
+    let mut short = None;
+    for n_steps in 0.. {
+        worker.step();
+        let stretch = worker.forward.duration(Instant::now()).div_duration_f64(undisturbed);
+        assert!(n_steps < 10 || stretch < 2.3, "{stretch}");
+        if n_steps == 20 {
+            short = Some(submit(&worker.queue, &request(&prompt_of(50, 200))));
+        }
+        if n_steps == 40 {
+            let short = short.take().expect("it was submitted");
+            assert!(outcome(&short.events).2.is_some(), "a short prompt waits for a long one");
+        }
+        if outcome(&long.events).2.is_some() {
+            break;
+        }
+        assert!(outcome(&stream.events).2.is_none(), "the prompt takes too long");
+    }
 }
 
 #[test]
@@ -377,7 +552,7 @@ fn a_receiver_that_panics_ends_its_own_request_only() {
     for _ in 0..12 {
         worker.step();
     }
-    assert_eq!(worker.pages.n_free(), worker.pages.n_pages());
+    assert_eq!(worker.pages.n_available(), worker.pages.n_pages());
     assert_eq!(n_calls.lock().map(|n| *n).unwrap_or_else(|poisoned| *poisoned.into_inner()), 1);
     check_against_alone(&request(&[1, 2]), &good);
 }
@@ -446,23 +621,4 @@ fn closing_fails_what_runs_and_what_waits() {
         let closed = FinishReason::Failed("the engine has stopped: it was closed".to_string());
         assert_eq!(wait_for_done(client), closed);
     }
-}
-
-#[test]
-fn the_queue_has_a_bound() {
-    let queue = Queue::default();
-    let clients: Vec<_> = (0..MAX_WAITING).map(|_| submit(&queue, &request(&[1]))).collect();
-    let one_more = Submission {
-        request: request(&[1]),
-        seed: 0,
-        on_event: Box::new(|_| {}),
-        cancelled: Arc::default(),
-        submitted_at: Instant::now(),
-    };
-    let message = queue.push(one_more).expect_err("the queue is full").to_string();
-    assert_eq!(message, "256 requests are waiting, at most 256 may");
-    clients[3].cancelled.store(true, Ordering::Relaxed);
-    assert_eq!(queue.take_cancelled().len(), 1);
-    assert_eq!(queue.n_waiting(), MAX_WAITING - 1);
-    submit(&queue, &request(&[1]));
 }

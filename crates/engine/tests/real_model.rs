@@ -1,8 +1,8 @@
 //! The engine on the real default model: what a caller sees, from opening to the last event.
 
 use freehold_engine::{
-    Done, Engine, EngineError, EngineOptions, Event, FinishReason, Request, Sampling, Speculation,
-    TokenInfo,
+    CacheScope, Done, Engine, EngineError, EngineOptions, Event, FinishReason, Request, Sampling,
+    Speculation, TokenInfo,
 };
 use serde_json::{Map, json};
 use std::sync::OnceLock;
@@ -178,6 +178,63 @@ fn pages_of_others_and_the_size_of_the_batch_change_no_answer() {
         assert_eq!(&found.1, &alone[i as usize]);
         let filler = Request { prompt: vec![40 + i; 180], ..request(9) };
         collect(narrow.generate(filler).unwrap());
+    }
+}
+
+/// Hit or miss, in a pool so small that sequences lose their pages: the same bits of the same
+/// log-probabilities.
+#[test]
+fn the_cache_and_its_want_of_pages_change_no_answer() {
+    let story = "Once there was a king who had three sons, and he loved all of them. ".repeat(9);
+    let requests: Vec<_> = (0..4)
+        .map(|i| {
+            let mut request = warm(&format!("{story} Question {i}?"), 100, 70 + i);
+            request.ignore_eos = true;
+            request.logprobs = Some(3);
+            if i % 2 == 1 {
+                // Parts ways at the first token, so that it takes pages of its own.
+                request.prompt.insert(0, 40 + i as u32);
+            }
+            request
+        })
+        .collect();
+    let alone: Vec<_> = requests
+        .iter()
+        .map(|request| Request { cache: CacheScope::Off, ..request.clone() })
+        .map(|request| tokens_of(engine().generate(request).unwrap()))
+        .collect();
+    assert!(alone.iter().all(|(_, done)| done.n_reused == 0));
+    for format in kernels::KvFormat::ALL {
+        let options = EngineOptions {
+            n_ctx: Some(512),
+            kv_cache_bytes: Some(0),
+            kv_format: format,
+            ..EngineOptions::default()
+        };
+        let narrow = Engine::open(&testkit::smollm2(), &options).unwrap();
+        let off = |r: &Request| Request { cache: CacheScope::Off, ..r.clone() };
+        let expected: Vec<_> = match format {
+            kernels::KvFormat::F16 => alone.clone(),
+            kernels::KvFormat::Q8 => requests
+                .iter()
+                .map(|request| tokens_of(narrow.generate(off(request)).unwrap()))
+                .collect(),
+        };
+        let (mut n_reused, mut n_preempted) = (0, 0);
+        let together: Vec<_> =
+            requests.iter().map(|r| narrow.generate(r.clone()).unwrap()).collect();
+        for (generation, expected) in together.into_iter().zip(&expected) {
+            let (tokens, done) = tokens_of(generation);
+            assert_eq!(tokens, expected.0);
+            n_reused += done.n_reused;
+            n_preempted += done.n_preempted;
+        }
+        // Finds what those before left.
+        let (tokens, done) = tokens_of(narrow.generate(requests[0].clone()).unwrap());
+        assert_eq!(tokens, expected[0].0);
+        assert!(done.n_matched >= done.n_reused && done.n_reused < done.n_prompt);
+        let is_tested = n_reused > 100 && n_preempted > 0;
+        assert!(is_tested, "{n_reused} reused, {n_preempted} put back");
     }
 }
 

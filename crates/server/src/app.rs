@@ -17,9 +17,9 @@ use axum::routing::{get, post};
 use engine::{Engine, NUMERICS_VERSION, Sampling};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Longest request id that is taken over from a client.
@@ -36,6 +36,9 @@ pub(crate) struct App {
     /// Becomes true when answers still in flight must end.
     pub(crate) over: watch::Receiver<bool>,
     gate: Gate,
+    /// Makes the numbers by which clients are told apart; its key is random, so that nobody can
+    /// search for another's number.
+    principals: RandomState,
 }
 
 /// One served model.
@@ -72,13 +75,15 @@ impl App {
             limits: config.limits,
             over,
             gate: Gate::new(&config.allowed_hosts, &config.allowed_origins),
+            principals: RandomState::new(),
         })
     }
 
     /// A place among the requests at work.
     pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit, ServerError> {
-        self.seats.clone().try_acquire_owned().map_err(|_| {
-            ServerError::Overloaded(format!("{} requests are at work", self.limits.n_requests))
+        self.seats.clone().try_acquire_owned().map_err(|_| ServerError::Overloaded {
+            what: format!("{} requests are at work", self.limits.n_requests),
+            retry_after: Duration::from_secs(1),
         })
     }
 
@@ -123,17 +128,19 @@ pub(crate) struct Arrival {
     /// From the client where it sent a sane one.
     pub(crate) id: String,
     pub(crate) started: Instant,
+    /// Whose request it is: who shares the prefix cache, and who gets fair shares of the engine.
+    pub(crate) principal: u64,
 }
 
 impl Arrival {
-    fn new(headers: &HeaderMap) -> Self {
+    fn new(headers: &HeaderMap, principal: u64) -> Self {
         let sane = |id: &&str| {
             let is_sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte);
             (1..=N_ID_CHARS).contains(&id.len()) && id.bytes().all(is_sane)
         };
         let given = headers.get("x-request-id").and_then(|id| id.to_str().ok()).filter(sane);
         let id = given.map_or_else(|| format!("req_{}", random_hex()), str::to_owned);
-        Self { id, started: Instant::now() }
+        Self { id, started: Instant::now(), principal }
     }
 
     /// The random part of the answer's id. Not the request's: a client may send one twice.
@@ -156,6 +163,19 @@ fn unix_seconds() -> u64 {
 fn random_hex() -> String {
     let hash = || RandomState::new().hash_one(SystemTime::now());
     format!("{:016x}{:016x}", hash(), hash())
+}
+
+/// Where a connection came from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+/// The number of whoever sent this: of the key in `Authorization` where there is one, else of the
+/// address. Keys are not checked, they only tell clients apart.
+fn principal(hasher: &RandomState, headers: &HeaderMap, peer: Option<Peer>) -> u64 {
+    match headers.get(header::AUTHORIZATION) {
+        Some(key) => hasher.hash_one(("key", key.as_bytes())),
+        None => hasher.hash_one(("peer", peer.map(|Peer(address)| address.to_canonical()))),
+    }
 }
 
 /// The address at which a connection arrived.
@@ -192,7 +212,9 @@ pub(crate) fn plain_path(uri: &Uri) -> Option<Uri> {
 
 /// Around every request: its name, the gate, and the headers that every response carries.
 async fn wrap(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response<Body> {
-    let arrival = Arrival::new(request.headers());
+    let peer = request.extensions().get::<Peer>().copied();
+    let principal = principal(&app.principals, request.headers(), peer);
+    let arrival = Arrival::new(request.headers(), principal);
     let local = request.extensions().get::<Local>().copied();
     let passed = app.gate.check(local.map(|Local(address)| address), &request);
     let asked = (request.method().clone(), crate::dialects::fields::short(request.uri().path()));
@@ -305,11 +327,27 @@ mod tests {
     }
 
     #[test]
+    fn clients_are_told_apart_by_key_then_by_address() {
+        let hasher = RandomState::new();
+        let number = |key: Option<&'static str>, address: &str| {
+            let mut headers = HeaderMap::new();
+            if let Some(key) = key {
+                headers.insert(header::AUTHORIZATION, HeaderValue::from_static(key));
+            }
+            principal(&hasher, &headers, Some(Peer(address.parse().unwrap())))
+        };
+        assert_eq!(number(Some("Bearer a"), "10.0.0.1"), number(Some("Bearer a"), "10.0.0.2"));
+        assert_ne!(number(Some("Bearer a"), "10.0.0.1"), number(Some("Bearer b"), "10.0.0.1"));
+        assert_ne!(number(None, "10.0.0.1"), number(None, "10.0.0.2"));
+        assert_eq!(number(None, "10.0.0.1"), number(None, "::ffff:10.0.0.1"));
+    }
+
+    #[test]
     fn only_sane_request_ids_are_taken_over() {
         let check = |id: &str, taken: bool| {
             let mut headers = HeaderMap::new();
             headers.insert("x-request-id", HeaderValue::from_str(id).unwrap());
-            assert_eq!(Arrival::new(&headers).id == id, taken, "{id}");
+            assert_eq!(Arrival::new(&headers, 0).id == id, taken, "{id}");
         };
         check("trace-1.2:a/b_C", true);
         check("", false);

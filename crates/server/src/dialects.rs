@@ -9,7 +9,7 @@ pub mod openai;
 
 use crate::errors::{BadRequest, ServerError};
 use crate::limits::Limits;
-use engine::{FinishReason, Sampling, TokenInfo};
+use engine::{FinishReason, Priority, Sampling, TokenInfo};
 use serde_json::{Map, Value};
 
 /// One route's parse and render.
@@ -53,6 +53,10 @@ pub struct Call {
     pub logprobs: Option<u32>,
     /// In one piece or as it comes.
     pub delivery: Delivery,
+    /// Whether the prompt may be found in the prefix cache and is left there.
+    pub cache_prompt: bool,
+    /// Who goes first.
+    pub priority: Priority,
 }
 
 /// What a call wants continued.
@@ -153,6 +157,10 @@ pub(crate) struct Usage {
     pub(crate) n_prompt: u64,
     /// Sampled, over all alternatives.
     pub(crate) n_generated: u64,
+    /// Of the prompts, those that were in the prefix cache, and those that agreed with what is
+    /// there: behind them a prompt parts ways with all that are kept.
+    pub(crate) n_reused: u64,
+    pub(crate) n_matched: u64,
 }
 
 /// One alternative, complete.

@@ -73,8 +73,16 @@ pub enum ServerError {
         n_ctx: u32,
     },
     /// As many requests are at work or waiting as the server takes.
-    #[error("{0}, try again later")]
-    Overloaded(String),
+    #[error("{what}, try again later")]
+    Overloaded {
+        /// The arithmetic.
+        what: String,
+        /// When there should be room.
+        retry_after: Duration,
+    },
+    /// The request was not answered in the time that it had.
+    #[error("the request's time was over before its answer was complete")]
+    Expired,
     /// The server is going down.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -133,7 +141,8 @@ impl ServerError {
             Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyEncoded(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Overloaded(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Expired => StatusCode::GATEWAY_TIMEOUT,
             Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             Self::Config(_) | Self::Io(_) | Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -141,7 +150,11 @@ impl ServerError {
 
     /// After how long the same request may be answered; `None` where trying again is useless.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
-        matches!(self, Self::Overloaded(_) | Self::ShuttingDown).then_some(Duration::from_secs(1))
+        match self {
+            Self::Overloaded { retry_after, .. } => Some(*retry_after),
+            Self::ShuttingDown => Some(Duration::from_secs(1)),
+            _ => None,
+        }
     }
 }
 
@@ -168,7 +181,9 @@ impl From<EngineError> for ServerError {
                 &format!("the model's chat template refuses them: {refusal}"),
             )
             .into(),
-            EngineError::Overloaded { .. } => Self::Overloaded(error.to_string()),
+            EngineError::Overloaded { retry_after, .. } => {
+                Self::Overloaded { what: error.to_string(), retry_after }
+            }
             other => Self::Failed(other.to_string()),
         }
     }

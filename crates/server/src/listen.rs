@@ -1,6 +1,6 @@
 //! Connections: accepting them, the bounds on them, and the way down.
 
-use crate::app::{self, App, Local};
+use crate::app::{self, App, Local, Peer};
 use crate::limits::Limits;
 use crate::{Config, ServerError};
 use axum::Router;
@@ -110,6 +110,7 @@ async fn connection(
     // Tokens are small packets that should leave at once.
     let _ = stream.set_nodelay(true);
     let local = stream.local_addr().ok();
+    let peer = stream.peer_addr().ok();
     let routes = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         if let Some(uri) = app::plain_path(request.uri()) {
@@ -117,6 +118,9 @@ async fn connection(
         }
         if let Some(local) = local {
             request.extensions_mut().insert(Local(local));
+        }
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(Peer(peer.ip()));
         }
         let request: Request = request.map(Body::new);
         routes.call(request)

@@ -91,7 +91,7 @@ async fn answer<D: Dialect>(
     let call = D::call(&request);
     let delivery = call.delivery;
     let sampling = call.sampling.over(&app.default_sampling);
-    let mut flight = Flight::submit(&served.engine, call, &sampling, &prompts)?;
+    let mut flight = Flight::submit(&served.engine, call, &sampling, &prompts, arrival.principal)?;
     let mut reply = D::reply(request, answer, &prompts);
     match delivery {
         Delivery::Stream => {

@@ -45,6 +45,16 @@ struct UsageBody {
     prompt_tokens: u64,
     completion_tokens: u64,
     total_tokens: u64,
+    prompt_tokens_details: PromptDetails,
+}
+
+/// What the prefix cache did.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct PromptDetails {
+    /// Tokens that need not be computed.
+    cached_tokens: u64,
+    /// Leading tokens that agree with what is kept, which is in pages of 64: no field of OpenAI's.
+    matched_tokens: u64,
 }
 
 impl From<super::Usage> for UsageBody {
@@ -53,6 +63,10 @@ impl From<super::Usage> for UsageBody {
             prompt_tokens: usage.n_prompt,
             completion_tokens: usage.n_generated,
             total_tokens: usage.n_prompt + usage.n_generated,
+            prompt_tokens_details: PromptDetails {
+                cached_tokens: usage.n_reused,
+                matched_tokens: usage.n_matched,
+            },
         }
     }
 }

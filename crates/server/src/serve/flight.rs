@@ -2,7 +2,9 @@
 
 use crate::dialects::{Call, Choice, Usage};
 use crate::errors::{BadRequest, ServerError};
-use engine::{Engine, EngineError, Event, FinishReason, Handle, Request, Sampling, TokenInfo};
+use engine::{
+    CacheScope, Engine, EngineError, Event, FinishReason, Handle, Request, Sampling, TokenInfo,
+};
 use tokio::sync::mpsc;
 
 /// Most events taken at once; what is ready together is written together.
@@ -19,8 +21,19 @@ pub(super) struct Flight {
     /// Tokens that each choice has delivered; the engine's own count replaces them at its end.
     n_delivered: Vec<u64>,
     n_done: usize,
+    n_per_prompt: usize,
+    /// Of each prompt, what the cache spared: the least of its choices that have ended, for what
+    /// one of them computed was computed for all.
+    cached: Vec<Option<Cached>>,
     /// Of the prompts, and of the choices that have ended.
     usage: Usage,
+}
+
+/// What the prefix cache knew of a prompt: tokens that were spared, and that agreed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Cached {
+    n_reused: u64,
+    n_matched: u64,
 }
 
 /// What happened to one choice.
@@ -37,6 +50,7 @@ impl Flight {
         call: &Call,
         sampling: &Sampling,
         prompts: &[Vec<u32>],
+        principal: u64,
     ) -> Result<Self, ServerError> {
         let (sender, events) = mpsc::unbounded_channel();
         let n_choices = prompts.len() * call.n_per_prompt;
@@ -47,7 +61,9 @@ impl Flight {
             handles: Vec::with_capacity(n_choices),
             n_delivered: vec![0; n_choices],
             n_done: 0,
-            usage: Usage { n_prompt, n_generated: 0 },
+            n_per_prompt: call.n_per_prompt,
+            cached: vec![None; prompts.len()],
+            usage: Usage { n_prompt, ..Usage::default() },
         };
         for choice_idx in 0..n_choices {
             let alternative = (choice_idx % call.n_per_prompt) as u64;
@@ -60,6 +76,13 @@ impl Flight {
                 stop: call.stop.clone(),
                 ignore_eos: call.ignore_eos,
                 logprobs: call.logprobs,
+                cache: match call.cache_prompt {
+                    true => CacheScope::Key(principal),
+                    false => CacheScope::Off,
+                },
+                priority: call.priority,
+                client: principal,
+                deadline: None,
             };
             let sender = sender.clone();
             // An error means that the flight is gone, and then its generations are cancelled.
@@ -85,7 +108,13 @@ impl Flight {
     /// Tokens so far; exact once every choice has ended.
     pub(super) fn usage(&self) -> Usage {
         let n_generated = self.usage.n_generated + self.n_delivered.iter().sum::<u64>();
-        Usage { n_generated, ..self.usage }
+        let cached = || self.cached.iter().flatten();
+        Usage {
+            n_generated,
+            n_reused: cached().map(|cached| cached.n_reused).sum(),
+            n_matched: cached().map(|cached| cached.n_matched).sum(),
+            ..self.usage
+        }
     }
 
     /// Waits for something to happen. Losing this future loses nothing.
@@ -108,7 +137,12 @@ impl Flight {
                     self.n_done += 1;
                     self.n_delivered[choice_idx] = 0;
                     self.usage.n_generated += u64::from(done.n_generated);
+                    let cached = &mut self.cached[choice_idx / self.n_per_prompt];
+                    let (n_reused, n_matched) = (done.n_reused.into(), done.n_matched.into());
+                    let least = cached.unwrap_or(Cached { n_reused, n_matched });
+                    *cached = Some(least.min(Cached { n_reused, n_matched }));
                     match done.reason {
+                        FinishReason::Expired => return Err(ServerError::Expired),
                         FinishReason::Failed(reason) => return Err(ServerError::Failed(reason)),
                         // Only this flight cancels, and not while somebody waits for it.
                         FinishReason::Cancelled => return Err(ServerError::ShuttingDown),

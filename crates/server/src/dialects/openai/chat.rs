@@ -81,6 +81,8 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadRequ
             ignore_eos: settings.ignore_eos,
             logprobs,
             delivery: settings.delivery,
+            cache_prompt: settings.cache_prompt,
+            priority: settings.priority,
         },
         include_usage: settings.include_usage,
     })

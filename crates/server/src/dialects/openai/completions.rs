@@ -126,6 +126,8 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<CompletionRequest, B
             ignore_eos: settings.ignore_eos,
             logprobs,
             delivery: settings.delivery,
+            cache_prompt: settings.cache_prompt,
+            priority: settings.priority,
         },
         echo,
         include_usage: settings.include_usage,

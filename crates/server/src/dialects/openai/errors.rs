@@ -32,7 +32,7 @@ pub(crate) fn error_body(error: &ServerError) -> String {
         ServerError::ModelNotFound { .. } => (Some("model"), Some("model_not_found")),
         ServerError::ContextOverflow { .. } => (None, Some("context_length_exceeded")),
         ServerError::BodyTooLarge { .. } => (None, Some("request_too_large")),
-        ServerError::Overloaded(_) => (None, Some("rate_limit_exceeded")),
+        ServerError::Overloaded { .. } => (None, Some("rate_limit_exceeded")),
         ServerError::NoSuchPath { .. } => (None, Some("unknown_url")),
         ServerError::MethodNotAllowed { .. } => (None, Some("method_not_allowed")),
         ServerError::ShuttingDown => (None, Some("shutting_down")),
@@ -85,7 +85,10 @@ mod tests {
             r#"{"error":{"message":"this model's maximum context length is 8192 tokens, however the prompt has 9000 tokens and at least one must be left for the answer","type":"invalid_request_error","param":null,"code":"context_length_exceeded","n_prompt_tokens":9000,"n_ctx":8192}}"#,
         );
         check(
-            ServerError::Overloaded("64 requests are at work".to_owned()),
+            ServerError::Overloaded {
+                what: "64 requests are at work".to_owned(),
+                retry_after: std::time::Duration::from_secs(1),
+            },
             429,
             r#"{"error":{"message":"64 requests are at work, try again later","type":"rate_limit_error","param":null,"code":"rate_limit_exceeded"}}"#,
         );

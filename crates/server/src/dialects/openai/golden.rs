@@ -64,7 +64,7 @@ pub(super) fn replay<D: Dialect>(request: &str, steps: Vec<Step>) -> String {
         vocabulary: Box::new(Bytes),
     };
     let prompts = vec![vec![u32::from(b'a'), u32::from(b'b'), 257]; n_prompts];
-    let usage = Usage { n_prompt: 3 * n_prompts as u64, n_generated: 5 };
+    let usage = Usage { n_prompt: 3 * n_prompts as u64, n_generated: 5, n_reused: 2, n_matched: 3 };
     let mut reply = D::reply(request, answer, &prompts);
     match delivery {
         Delivery::Stream => stream(&mut reply, steps, usage),

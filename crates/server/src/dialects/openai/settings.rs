@@ -4,7 +4,7 @@ use crate::dialects::fields::{Fields, as_integer, shown, wrong};
 use crate::dialects::{Delivery, SamplingAsk};
 use crate::errors::BadRequest;
 use crate::limits::Limits;
-use engine::{MAX_LOGIT_BIAS, MAX_STOP_BYTES, MAX_STOP_STRINGS};
+use engine::{MAX_LOGIT_BIAS, MAX_STOP_BYTES, MAX_STOP_STRINGS, Priority};
 use serde_json::Value;
 
 /// Taken without effect: labels for the vendor's own books and caches, which ask for nothing that
@@ -29,6 +29,9 @@ pub(super) struct Settings {
     pub(super) delivery: Delivery,
     /// Whether a stream ends with a chunk that holds the usage.
     pub(super) include_usage: bool,
+    /// As llama-server names it: whether the prefix cache is used.
+    pub(super) cache_prompt: bool,
+    pub(super) priority: Priority,
 }
 
 /// Takes the shared parameters out of `fields`.
@@ -36,12 +39,6 @@ pub(super) fn take(fields: &mut Fields, limits: &Limits) -> Result<Settings, Bad
     fields.accept(WITHOUT_EFFECT);
     if fields.flag("store")? == Some(true) {
         return Err(BadRequest::unsupported("store", "true: nothing is stored here"));
-    }
-    if let Some(tier) = fields.text("service_tier")?
-        && !matches!(tier.as_str(), "auto" | "default")
-    {
-        let value = Value::String(tier);
-        return Err(wrong("service_tier", &value, "\"auto\" or \"default\", there is one tier"));
     }
     let n_max = i64::try_from(limits.n_choices_per_prompt).unwrap_or(i64::MAX);
     let (delivery, include_usage) = take_delivery(fields)?;
@@ -53,7 +50,21 @@ pub(super) fn take(fields: &mut Fields, limits: &Limits) -> Result<Settings, Bad
         ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
         delivery,
         include_usage,
+        cache_prompt: fields.flag("cache_prompt")?.unwrap_or(true),
+        priority: take_priority(fields)?,
     })
+}
+
+/// "flex" is OpenAI's tier for work that can wait.
+fn take_priority(fields: &mut Fields) -> Result<Priority, BadRequest> {
+    match fields.text("service_tier")?.as_deref() {
+        None | Some("auto" | "default" | "priority") => Ok(Priority::Interactive),
+        Some("flex") => Ok(Priority::Batch),
+        Some(tier) => {
+            let expected = "\"auto\", \"default\", \"priority\" or \"flex\"";
+            Err(wrong("service_tier", &tier.into(), expected))
+        }
+    }
 }
 
 fn take_delivery(fields: &mut Fields) -> Result<(Delivery, bool), BadRequest> {

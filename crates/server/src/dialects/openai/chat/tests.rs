@@ -19,7 +19,7 @@ fn a_whole_answer() {
     check(
         r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#,
         vec![text(0, "Hel"), text(0, "lo\n\"you\""), Step::Done(0, Stop)],
-        r#"{"id":"chatcmpl-1","object":"chat.completion","created":7,"model":"m","system_fingerprint":"fp","choices":[{"index":0,"message":{"role":"assistant","content":"Hello\n\"you\"","refusal":null},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}"#,
+        r#"{"id":"chatcmpl-1","object":"chat.completion","created":7,"model":"m","system_fingerprint":"fp","choices":[{"index":0,"message":{"role":"assistant","content":"Hello\n\"you\"","refusal":null},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8,"prompt_tokens_details":{"cached_tokens":2,"matched_tokens":3}}}"#,
     );
 }
 
@@ -52,7 +52,7 @@ fn usage_comes_last_with_no_choice_and_is_null_before() {
     }
     assert!(
         events[3].ends_with(
-            r#""choices":[],"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}"#
+            r#""choices":[],"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8,"prompt_tokens_details":{"cached_tokens":2,"matched_tokens":3}}}"#
         ),
         "{}",
         events[3]
@@ -154,6 +154,8 @@ fn every_parameter_is_honoured_or_refused_by_name() {
         r#""metadata":{"a":"b"}"#,
         r#""store":false"#,
         r#""service_tier":"auto""#,
+        r#""service_tier":"flex""#,
+        r#""cache_prompt":false"#,
         r#""safety_identifier":"x""#,
         r#""prompt_cache_key":"x""#,
         r#""prompt_cache_retention":"24h""#,
@@ -193,7 +195,7 @@ fn every_parameter_is_honoured_or_refused_by_name() {
     let refused = [
         (r#""never_heard_of":1"#, "never_heard_of"),
         (r#""store":true"#, "store"),
-        (r#""service_tier":"flex""#, "service_tier"),
+        (r#""service_tier":"scale""#, "service_tier"),
         (r#""temperature":"hot""#, "temperature"),
         (r#""temperature":2.1"#, "temperature"),
         (r#""top_p":1.5"#, "top_p"),

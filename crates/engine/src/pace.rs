@@ -1,0 +1,170 @@
+//! How much prefill a step may carry beside running streams, from the times of the steps before.
+//!
+//! A decode step of `n` rows takes `a + b n` seconds, fitted to the steps without prefill; a row of
+//! prefill takes `c` more, averaged over the steps with it. Both are of the recent past, so that
+//! they follow the load of the machine and the depth of the contexts. A step with `k` rows of
+//! prefill then takes `a + b n + c k`, and `k` is chosen so that this is at most
+//! [`MOST_STRETCH`] of what the streams have undisturbed. Now and then a step goes without prefill,
+//! so that what "undisturbed" means is not forgotten. Times choose when a token comes, never which.
+
+/// Most that a step may take, in steps without prefill: the bound kept is 2.5 for the 95th
+/// percentile of the time between tokens, and estimates err.
+const MOST_STRETCH: f64 = 2.0;
+/// Fewest rows of prefill of a step, so that prompts always go on.
+const MIN_ROWS: usize = 4;
+/// Rows of prefill beside streams where nothing was measured yet.
+const FIRST_ROWS: usize = 32;
+/// Steps with prefill after which one goes without.
+const PROBE_INTERVAL: u32 = 64;
+/// What remains of an observation's weight after the next.
+const MEMORY: f64 = 0.95;
+/// Weight of the newest observation of prefill.
+const ROW_STEP: f64 = 0.25;
+/// Longer than so many times the expected, a step was held up by something else.
+const MOST_SURPRISE: f64 = 4.0;
+
+/// Recent times of steps.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// Weighted sums over decode steps: 1, rows, rows squared, seconds, seconds times rows.
+    sums: [f64; 5],
+    /// Seconds of a row of prefill beside decodes, and in steps of nothing else.
+    beside_seconds: Option<f64>,
+    alone_seconds: Option<f64>,
+    /// Steps with prefill since the last without.
+    n_mixed: u32,
+    /// Tokens worked on in a second of step time.
+    tokens_per_second: f64,
+}
+
+impl Pace {
+    /// Rows of prefill for the next step beside `n_decode` decoding sequences; at most `n_most`.
+    pub(crate) fn n_prefill(&self, n_decode: usize, n_most: usize) -> usize {
+        if n_decode == 0 {
+            return n_most;
+        }
+        if self.n_mixed >= PROBE_INTERVAL {
+            return 0;
+        }
+        // Few rows at a time cost more than many.
+        let row_seconds = self.beside_seconds.or(self.alone_seconds.map(|seconds| 1.5 * seconds));
+        let (Some(step), Some(row)) = (self.decode_seconds(n_decode), row_seconds) else {
+            return FIRST_ROWS.min(n_most);
+        };
+        let n_rows = (MOST_STRETCH - 1.0) * step / row.max(1e-9);
+        (n_rows as usize).clamp(MIN_ROWS, n_most.max(MIN_ROWS))
+    }
+
+    /// Takes in how long a step took: `n_decode` rows of decoding sequences, guesses included, and
+    /// `n_prefill` of prompts.
+    pub(crate) fn observe(&mut self, n_decode: usize, n_prefill: usize, seconds: f64) {
+        let n_rows = (n_decode + n_prefill) as f64;
+        let rate = n_rows / seconds.max(1e-9);
+        self.tokens_per_second = match self.tokens_per_second {
+            0.0 => rate,
+            before => before + (rate - before) / 16.0,
+        };
+        if n_prefill == 0 {
+            self.n_mixed = 0;
+            self.observe_decode(n_decode as f64, seconds);
+            return;
+        }
+        if n_decode == 0 {
+            self.alone_seconds = Some(seconds / n_prefill as f64);
+            return;
+        }
+        self.n_mixed += 1;
+        let Some(undisturbed) = self.decode_seconds(n_decode) else { return };
+        // A step that seems to cost nothing was faster than those before; half is left to doubt.
+        let row = (seconds - undisturbed).max(0.25 * undisturbed) / n_prefill as f64;
+        self.beside_seconds = Some(match self.beside_seconds {
+            None => row,
+            Some(before) => before + (row.min(MOST_SURPRISE * before) - before) * ROW_STEP,
+        });
+    }
+
+    /// Tokens worked on in a second; 0 before the first step.
+    pub(crate) fn tokens_per_second(&self) -> f64 {
+        self.tokens_per_second
+    }
+
+    fn observe_decode(&mut self, n_rows: f64, seconds: f64) {
+        let expected = self.decode_seconds(n_rows as usize);
+        let seconds = expected.map_or(seconds, |expected| seconds.min(MOST_SURPRISE * expected));
+        let newest = [1.0, n_rows, n_rows * n_rows, seconds, seconds * n_rows];
+        for (sum, newest) in self.sums.iter_mut().zip(newest) {
+            *sum = *sum * MEMORY + newest;
+        }
+    }
+
+    /// The fitted time of a decode step; `None` before the first.
+    fn decode_seconds(&self, n_rows: usize) -> Option<f64> {
+        let [n, rows, squares, seconds, products] = self.sums;
+        if n == 0.0 {
+            return None;
+        }
+        let (mean_rows, mean_seconds) = (rows / n, seconds / n);
+        let variance = squares / n - mean_rows * mean_rows;
+        // With one count of rows alone there is no slope to be seen.
+        let slope = match variance {
+            0.05.. => (products / n - mean_rows * mean_seconds) / variance,
+            _ => 0.0,
+        };
+        let slope = slope.clamp(0.0, mean_seconds / mean_rows);
+        let found = mean_seconds + slope * (n_rows as f64 - mean_rows);
+        Some(found.max(0.25 * mean_seconds))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a machine whose steps take `time(n_decode, n_prefill)`; returns the last budgets.
+    fn settle(time: impl Fn(usize, usize) -> f64, n_decode: usize) -> Vec<usize> {
+        let mut pace = Pace::default();
+        pace.observe(0, 256, time(0, 256));
+        (0..20).for_each(|i| pace.observe(1 + i % 4, 0, time(1 + i % 4, 0)));
+        let budgets = (0..300).map(|_| {
+            let n_prefill = pace.n_prefill(n_decode, 256);
+            pace.observe(n_decode, n_prefill, time(n_decode, n_prefill));
+            n_prefill
+        });
+        budgets.skip(100).collect()
+    }
+
+    #[test]
+    fn streams_are_stretched_by_no_more_than_the_bound() {
+        for (a, b, c) in [(4e-3, 1e-3, 0.7e-3), (40e-3, 2e-3, 5e-3), (1e-3, 0.3e-3, 0.1e-3)] {
+            for n_decode in [1, 4, 15] {
+                // Few rows at a time cost more than many.
+                let time = |n: usize, k: usize| {
+                    let row = c * (1.0 + 4.0 / (k as f64 + 1.0));
+                    if n == 0 { c * k as f64 } else { a + b * n as f64 + row * k as f64 }
+                };
+                let budgets = settle(time, n_decode);
+                for &k in budgets.iter().filter(|&&k| k > MIN_ROWS) {
+                    let stretch = time(n_decode, k) / time(n_decode, 0);
+                    assert!((1.3..2.3).contains(&stretch), "{a} {b} {c} {n_decode}: {stretch}");
+                }
+                let n_probes = budgets.iter().filter(|&&k| k == 0).count();
+                assert!((2..=4).contains(&n_probes), "{n_probes} probes");
+            }
+        }
+    }
+
+    #[test]
+    fn with_nothing_to_disturb_prompts_take_all() {
+        assert_eq!(Pace::default().n_prefill(0, 512), 512);
+        assert_eq!(Pace::default().n_prefill(3, 512), FIRST_ROWS);
+    }
+
+    #[test]
+    fn a_step_that_was_held_up_does_not_count_for_much() {
+        let mut pace = Pace::default();
+        (0..50).for_each(|_| pace.observe(1, 0, 0.01));
+        let before = pace.decode_seconds(1).unwrap();
+        pace.observe(1, 0, 10.0);
+        assert!(pace.decode_seconds(1).unwrap() < before * 1.5);
+    }
+}
