@@ -66,7 +66,7 @@ impl Default for EngineOptions {
             n_threads: None,
             isa: None,
             n_ctx: None,
-            max_sequences: 16,
+            max_sequences: 32,
             max_waiting_tokens: None,
             speculation: Speculation::default(),
             kv_cache_bytes: None,

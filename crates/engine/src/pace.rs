@@ -9,9 +9,9 @@
 
 /// Most that a step may take, in steps without prefill: the bound kept is 2.5 for the 95th
 /// percentile of the time between tokens, and estimates err.
-const MOST_STRETCH: f64 = 2.0;
+const MOST_STRETCH: f64 = 2.1;
 /// Fewest rows of prefill of a step, so that prompts always go on.
-const MIN_ROWS: usize = 4;
+const MIN_ROWS: usize = 1;
 /// Rows of prefill beside streams where nothing was measured yet.
 const FIRST_ROWS: usize = 32;
 /// Steps with prefill after which one goes without.

@@ -44,7 +44,7 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
             n_connections: 512,
-            n_requests: 64,
+            n_requests: 128,
             n_preparing: 4,
             n_choices_per_prompt: 16,
             n_choices: 128,

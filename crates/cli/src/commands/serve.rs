@@ -48,8 +48,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FORMAT", default_value = KvFormat::F16.name(),
           value_parser = kv_format::parser())]
     kv: KvFormat,
-    /// Most answers made at once by each model
-    #[arg(long, value_name = "N", default_value = "16",
+    /// Most answers made at once by each model; they share the memory for keys and values
+    #[arg(long, value_name = "N", default_value = "32",
           value_parser = clap::value_parser!(u16).range(1..=engine::MAX_SEQUENCES as i64))]
     max_sequences: u16,
     /// Compute one token at a time: same answers, no guesses checked in advance

@@ -352,6 +352,29 @@ fn rest(mut connection: Connection) -> Vec<String> {
 }
 
 #[test]
+fn usage_tells_what_of_the_prompt_was_in_the_cache() {
+    let prompt: Vec<u32> = (0..150).map(|i| 300 + i * 7).collect();
+    let ask = |change: Value| {
+        let mut body = json!({"prompt": prompt, "max_tokens": 2, "temperature": 0, "n": 2});
+        body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let answer = post(address(), "/v1/completions", &body).json();
+        let details = &answer["usage"]["prompt_tokens_details"];
+        let number = |name: &str| details[name].as_u64().unwrap();
+        (answer["choices"].clone(), number("cached_tokens"), number("matched_tokens"))
+    };
+    let (first, n_cached, _) = ask(json!({}));
+    // Of two alternatives one computes the prompt.
+    assert_eq!(n_cached, 0);
+    assert_eq!(ask(json!({})), (first.clone(), 128, 128));
+    assert_eq!(ask(json!({"cache_prompt": false})), (first.clone(), 0, 0));
+    assert_eq!(ask(json!({"service_tier": "flex"})), (first, 128, 128));
+    let mut other = prompt.clone();
+    other[100] = 9;
+    let (_, n_cached, n_matched) = ask(json!({"prompt": other}));
+    assert_eq!((n_cached, n_matched), (64, 100));
+}
+
+#[test]
 fn a_client_that_leaves_frees_its_seat() {
     let running = start(Limits { n_requests: 1, ..Limits::default() });
     let connection = long_stream(running.address, None);
