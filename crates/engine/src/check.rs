@@ -2,7 +2,7 @@
 
 use crate::error::EngineError;
 use crate::request::{
-    MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP_BYTES, MAX_STOP_STRINGS, Request, Sampling,
+    MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP_BYTES, MAX_STOP_STRINGS, Preamble, Request, Sampling,
 };
 use std::ops::RangeInclusive;
 
@@ -32,6 +32,15 @@ pub(crate) fn check(request: &Request, n_vocab: usize, n_ctx: u32) -> Result<(),
     if let Some(stop) = request.stop.iter().find(|s| s.is_empty() || s.len() > MAX_STOP_BYTES) {
         let value = format!("a string of {} bytes", stop.len());
         return Err(invalid("stop", value, format!("strings of 1 to {MAX_STOP_BYTES} bytes")));
+    }
+    if request.constraint.is_some() && request.ignore_eos {
+        return Err(invalid("ignore_eos", true, "false beside a constraint".to_string()));
+    }
+    if let Some(Preamble { begin, end }) = request.constraint_after
+        && begin.unwrap_or(end).max(end) as usize >= n_vocab
+    {
+        let expected = format!("ids below {n_vocab}");
+        return Err(invalid("constraint_after", format!("{begin:?}, {end}"), expected));
     }
     check_sampling(&request.sampling, n_vocab)
 }

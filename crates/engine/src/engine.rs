@@ -10,12 +10,12 @@ use crate::request::{Event, Request};
 use crate::worker::Worker;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
-use text::{ChatTemplate, Tokenizer};
+use text::{ChatTemplate, Constraint, Constraints, Grammar, Tokenizer};
 
 /// A loaded model and the thread that runs it. Cheap to clone; dropping the last clone (and the
 /// last [`Generation`]) stops it and fails what still runs.
@@ -27,6 +27,7 @@ pub struct Engine {
 struct Inner {
     queue: Arc<Queue>,
     tokenizer: Arc<Tokenizer>,
+    constraints: OnceLock<Constraints>,
     template: Template,
     info: ModelInfo,
     next_id: AtomicU64,
@@ -52,6 +53,7 @@ impl Engine {
         let inner = Inner {
             queue,
             tokenizer,
+            constraints: OnceLock::new(),
             template: loaded.template,
             info: loaded.info,
             next_id: AtomicU64::new(1),
@@ -104,6 +106,25 @@ impl Engine {
     /// where the model wants one and the text does not begin with it.
     pub fn text_prompt(&self, text: &str) -> Vec<u32> {
         load::with_bos(self.tokenizer(), text)
+    }
+
+    /// Compiles what an answer must look like, for [`Request::constraint`], on the caller's thread:
+    /// milliseconds, and the first time of an engine tens of them. The latest are kept.
+    ///
+    /// # Errors
+    /// [`EngineError::Constraint`] for a grammar that is malformed, too large or asks for what
+    /// cannot be enforced.
+    pub fn constraint(&self, grammar: &Grammar) -> Result<Constraint, EngineError> {
+        let Inner { constraints, tokenizer, .. } = &*self.inner;
+        let constraints = match constraints.get() {
+            Some(constraints) => constraints,
+            None => {
+                // Built twice where two callers come at once; one of them is kept.
+                let built = Constraints::new(Arc::clone(tokenizer))?;
+                constraints.get_or_init(|| built)
+            }
+        };
+        Ok(constraints.compile(grammar)?)
     }
 
     /// Takes a request; its events go to `on_event`, on the engine thread.

@@ -49,6 +49,9 @@ pub enum EngineError {
         /// What it may hold.
         expected: String,
     },
+    /// The constraint cannot be compiled.
+    #[error(transparent)]
+    Constraint(#[from] text::ConstraintError),
     /// Too much waits already; try again later.
     #[error(
         "{n_waiting} requests of {n_tokens_waiting} tokens are waiting and this one has \

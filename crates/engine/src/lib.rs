@@ -23,6 +23,7 @@
 
 mod answer;
 mod check;
+mod constrain;
 mod draft;
 mod engine;
 mod error;
@@ -54,7 +55,8 @@ pub use options::{
 pub use queue::MAX_WAITING;
 pub use request::{
     CacheScope, Done, Event, FinishReason, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP_BYTES,
-    MAX_STOP_STRINGS, Priority, Request, Sampling, TokenInfo,
+    MAX_STOP_STRINGS, Preamble, Priority, Request, Sampling, TokenInfo,
 };
 pub use scheduler::PREFILL_CHUNK;
+pub use text::{Constraint, ConstraintError, Grammar};
 pub use weights::greedy;

@@ -3,6 +3,7 @@
 //! Plain data. Token ids in, text and token ids out; wire formats are the server's business.
 
 use std::time::{Duration, Instant};
+use text::Constraint;
 
 /// One generation to run: a prompt in token ids and how to continue it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -34,6 +35,14 @@ pub struct Request {
     pub client: u64,
     /// When it ends, done or not, with [`FinishReason::Expired`].
     pub deadline: Option<Instant>,
+    /// What the answer must look like; [`Engine::constraint`] compiles it. Then no token comes that
+    /// it does not allow, and none is left over when it is complete; only `max_tokens`, the context
+    /// or a stop string may cut it short. Not beside `ignore_eos`.
+    ///
+    /// [`Engine::constraint`]: crate::Engine::constraint
+    pub constraint: Option<Constraint>,
+    /// What may come before the part of the answer that `constraint` is about.
+    pub constraint_after: Option<Preamble>,
 }
 
 /// With whom a request shares the keys and values of its tokens.
@@ -60,6 +69,17 @@ pub enum Priority {
     /// Runs in what the others leave, and at least one in nine where they leave nothing. May be
     /// interrupted and go on later, with the same tokens.
     Batch,
+}
+
+/// A part of an answer that no constraint holds for, such as a train of thought. It cannot end the
+/// answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Preamble {
+    /// The token that begins it, where the answer may also do without: then it is the answer's
+    /// first. `None`: the prompt has begun it already.
+    pub begin: Option<u32>,
+    /// The token that ends it; behind it the constraint begins.
+    pub end: u32,
 }
 
 /// Most stop strings of one request: four are OpenAI's, the rest is room for tools.

@@ -5,9 +5,11 @@
 //! f64 in an order that is part of the definition (by token id; in a nucleus, likeliest first),
 //! and every order by probability breaks ties by lowest id.
 
+use crate::constrain::Constrained;
 use crate::philox;
-use crate::request::Sampling;
+use crate::request::{Preamble, Sampling};
 use crate::weights::{Candidate, Weights, likelier, scan, top_k, weight};
+use text::Constraint;
 
 /// Why no token could be chosen. The request fails, the process does not.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -19,8 +21,11 @@ pub(crate) enum SampleError {
     #[error("bias and penalties make the logit of token {id} {value}, expected less")]
     Adjusted { id: u32, value: f32 },
     /// The bias is minus infinity everywhere.
-    #[error("logit bias forbids every token, expected at least one that is allowed")]
+    #[error("bias and constraint forbid every token, expected at least one that is allowed")]
     AllForbidden,
+    /// The answer cannot be followed any further.
+    #[error("{0}")]
+    Constraint(String),
 }
 
 /// Chooses the tokens of one sequence.
@@ -29,6 +34,7 @@ pub(crate) struct Sampler {
     settings: Sampling,
     seed: u64,
     seen: Option<Seen>,
+    constrained: Option<Constrained>,
 }
 
 /// What the penalties need to know about the sequence; exists only where one is on.
@@ -77,7 +83,22 @@ impl Sampler {
             prompt.iter().for_each(|&id| seen.add(id, 0));
             seen
         });
-        Self { settings, seed, seen }
+        Self { settings, seed, seen, constrained: None }
+    }
+
+    /// The same under a constraint, which begins behind the preamble.
+    pub(crate) fn under(
+        mut self,
+        constraint: Option<Constraint>,
+        preamble: Option<Preamble>,
+    ) -> Self {
+        self.constrained = constraint.map(|constraint| Constrained::new(constraint, preamble));
+        self
+    }
+
+    /// Whether the constraint leaves nothing that may follow.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.constrained.as_ref().is_some_and(Constrained::is_complete)
     }
 
     /// Tells the sampler that `id` is now part of the answer.
@@ -85,11 +106,14 @@ impl Sampler {
         if let Some(seen) = &mut self.seen {
             seen.add(id, 1);
         }
+        if let Some(constrained) = &mut self.constrained {
+            constrained.accept(id);
+        }
     }
 
     /// The token at position `pos` of the sequence, given its logits `[n_vocab]`.
     pub(crate) fn choose(
-        &self,
+        &mut self,
         logits: &[f32],
         pos: u64,
         scratch: &mut SamplerScratch,
@@ -101,10 +125,16 @@ impl Sampler {
             return Err(SampleError::NotFinite { id, value });
         }
         let SamplerScratch { adjusted, weights, candidates } = scratch;
-        let is_adjusted = self.seen.is_some() || !self.settings.logit_bias.is_empty();
+        let is_adjusted = self.seen.is_some()
+            || self.constrained.is_some()
+            || !self.settings.logit_bias.is_empty();
         let (logits, best) = if is_adjusted {
             adjusted.clear();
             adjusted.extend_from_slice(logits);
+            if let Some(constrained) = &mut self.constrained {
+                let forbidden = constrained.forbid(adjusted);
+                forbidden.map_err(|error| SampleError::Constraint(error.to_string()))?;
+            }
             self.adjust(adjusted)?;
             (&**adjusted, scan(adjusted).best)
         } else {

@@ -92,7 +92,7 @@ fn warm() -> Sampling {
 #[test]
 fn greedy_takes_the_largest_and_of_ties_the_lowest_id() {
     check(&Sampling::default());
-    let sampler = Sampler::new(Sampling::default(), 0, &[], 4);
+    let mut sampler = Sampler::new(Sampling::default(), 0, &[], 4);
     let choice = sampler.choose(&[1.0, 3.0, 3.0, 2.0], 0, &mut SamplerScratch::default());
     assert_eq!(choice, Ok(1));
 }
@@ -152,7 +152,7 @@ fn penalties_apply_without_temperature_too() {
 fn draws_follow_the_distribution() {
     // Probabilities 1/2, 1/4, 1/8, 1/8; 16,000 draws.
     let logits = [4f32, 2.0, 1.0, 1.0].map(f32::ln);
-    let sampler = Sampler::new(warm(), 5, &[], 4);
+    let mut sampler = Sampler::new(warm(), 5, &[], 4);
     let mut scratch = SamplerScratch::default();
     let mut counts = [0i32; 4];
     for pos in 0..16_000 {
@@ -168,7 +168,7 @@ fn draws_follow_the_distribution() {
 fn logits_that_are_no_numbers_fail_the_request() {
     let mut scratch = SamplerScratch::default();
     for settings in [Sampling::default(), warm()] {
-        let sampler = Sampler::new(settings, 0, &[], 3);
+        let mut sampler = Sampler::new(settings, 0, &[], 3);
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             match sampler.choose(&[0.0, value, 1.0], 0, &mut scratch) {
                 Err(SampleError::NotFinite { id: 1, .. }) => {}

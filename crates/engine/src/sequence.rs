@@ -90,8 +90,13 @@ impl Sequence {
         let n_max = n_positions(&submission.request, limits.n_ctx);
         let Request { prompt, sampling, stop, ignore_eos, logprobs, cache, deadline, .. } =
             submission.request;
-        let sampler = Sampler::new(sampling, submission.seed, &prompt, limits.n_vocab);
-        let decoder = StreamDecoder::after(tokenizer, &prompt);
+        let Request { constraint, constraint_after, .. } = submission.request;
+        let decoder = match constraint {
+            Some(_) => StreamDecoder::verbatim(),
+            None => StreamDecoder::after(tokenizer, &prompt),
+        };
+        let sampler = Sampler::new(sampling, submission.seed, &prompt, limits.n_vocab)
+            .under(constraint, constraint_after);
         let n_prompt = prompt.len();
         let mut tokens = prompt;
         tokens.reserve_exact(n_max - n_prompt);
@@ -347,11 +352,12 @@ impl Sequence {
 
     /// Chooses the next token.
     fn sample(
-        &self,
+        &mut self,
         logits: &[f32],
         scratch: &mut SamplerScratch,
     ) -> Result<TokenInfo, SampleError> {
-        let id = self.sampler.choose(logits, self.n_known() as u64, scratch)?;
+        let pos = self.n_known() as u64;
+        let id = self.sampler.choose(logits, pos, scratch)?;
         Ok(match self.logprobs {
             None => TokenInfo { id, logprob: None, top: Vec::new() },
             Some(n_top) => {
@@ -393,6 +399,9 @@ impl Sequence {
         }
         if let Some(stop) = self.answer.push(tokenizer, token) {
             return Some(FinishReason::StopString(stop));
+        }
+        if self.sampler.is_complete() {
+            return Some(FinishReason::Stop);
         }
         if self.n_known() == self.n_max {
             return Some(FinishReason::Length);

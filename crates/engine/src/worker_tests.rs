@@ -12,8 +12,9 @@ use gguf::{Gguf, write::Writer};
 use kernels::Isa;
 use model::LogitsFor;
 use std::collections::HashSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
+use text::{Constraint, Constraints, Grammar};
 
 const N_VOCAB: usize = 257;
 /// A row is longer than the vocabulary, as padded embeddings make it.
@@ -191,6 +192,34 @@ fn random_request(seed: u64) -> Request {
         stop: [vec![], vec!["e".to_string(), "\u{fffd}\u{fffd}".to_string()]][number(7, 2)].clone(),
         ignore_eos: number(8, 4) == 0,
         logprobs: [None, Some(2)][number(9, 2)],
+        constraint: (number(8, 4) == 3).then(some_letters),
+        constraint_after: None,
+    }
+}
+
+/// Few letters, some of those to which the simulated pass is pulled.
+fn some_letters() -> Constraint {
+    static CONSTRAINT: OnceLock<Constraint> = OnceLock::new();
+    let compile = || {
+        let constraints = Constraints::new(tokenizer()).unwrap();
+        constraints.compile(&Grammar::Regex("[abceg]{3,40}".to_owned())).unwrap()
+    };
+    CONSTRAINT.get_or_init(compile).clone()
+}
+
+#[test]
+fn answers_stay_within_their_constraint() {
+    for case in 0..60 {
+        let request = Request { constraint: Some(some_letters()), ..random_request(case) };
+        let (text, _, done) = run_alone(&Request { ignore_eos: false, stop: vec![], ..request });
+        let n_letters = text.chars().filter(|letter| "abceg".contains(*letter)).count();
+        assert_eq!(n_letters, text.len(), "{text:?}");
+        match done.reason {
+            FinishReason::Stop => assert!((3..=40).contains(&n_letters), "{text:?}"),
+            FinishReason::Length => assert!(n_letters <= 40, "{text:?}"),
+            FinishReason::Failed(_) => {}
+            other => panic!("{other:?}"),
+        }
     }
 }
 

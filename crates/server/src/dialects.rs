@@ -9,7 +9,7 @@ pub mod openai;
 
 use crate::errors::{BadRequest, ServerError};
 use crate::limits::Limits;
-use engine::{FinishReason, Priority, Sampling, TokenInfo};
+use engine::{FinishReason, Grammar, Priority, Sampling, TokenInfo};
 use serde_json::{Map, Value};
 
 /// One route's parse and render.
@@ -51,12 +51,23 @@ pub struct Call {
     pub ignore_eos: bool,
     /// Report log-probabilities, with so many likeliest alternatives.
     pub logprobs: Option<u32>,
+    /// What the answer must look like.
+    pub constraint: Option<ConstraintAsk>,
     /// In one piece or as it comes.
     pub delivery: Delivery,
     /// Whether the prompt may be found in the prefix cache and is left there.
     pub cache_prompt: bool,
     /// Who goes first.
     pub priority: Priority,
+}
+
+/// A constraint that a request states.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConstraintAsk {
+    /// The grammar as the request has it.
+    pub grammar: Grammar,
+    /// Path of the field that states it, for what is wrong with it.
+    pub param: String,
 }
 
 /// What a call wants continued.

@@ -17,6 +17,7 @@ use crate::listen::told;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use body::Outlet;
+use engine::{CacheScope, Request};
 use flight::{Flight, Step};
 use prepare::Prepared;
 use record::{Outcome, Record};
@@ -78,7 +79,8 @@ async fn answer<D: Dialect>(
     // Before the body is read, so that at most `n_requests` bodies are in memory.
     let seat = app.admit()?;
     let body = body::read(headers, body, &app.limits).await?;
-    let Prepared { request, served, prompts, unused } = prepare::<D>(&app, body).await?;
+    let Prepared { request, served, prompts, constraint, constraint_after, unused } =
+        prepare::<D>(&app, body).await?;
     record.model(&served.name);
     record.prompts(&prompts);
     let answer = Answer {
@@ -90,8 +92,23 @@ async fn answer<D: Dialect>(
     };
     let call = D::call(&request);
     let delivery = call.delivery;
-    let sampling = call.sampling.over(&app.default_sampling);
-    let mut flight = Flight::submit(&served.engine, call, &sampling, &prompts, arrival.principal)?;
+    let like = Request {
+        max_tokens: call.max_tokens,
+        sampling: call.sampling.over(&app.default_sampling),
+        stop: call.stop.clone(),
+        ignore_eos: call.ignore_eos,
+        logprobs: call.logprobs,
+        constraint,
+        constraint_after,
+        cache: match call.cache_prompt {
+            true => CacheScope::Key(arrival.principal),
+            false => CacheScope::Off,
+        },
+        priority: call.priority,
+        client: arrival.principal,
+        ..Request::default()
+    };
+    let mut flight = Flight::submit(&served.engine, call, &like, &prompts)?;
     let mut reply = D::reply(request, answer, &prompts);
     match delivery {
         Delivery::Stream => {

@@ -27,6 +27,11 @@ impl StreamDecoder {
         Self { pending: Vec::new(), is_start }
     }
 
+    /// A decoder for a text that is exactly its tokens' bytes, as a constraint sees it.
+    pub fn verbatim() -> Self {
+        Self { pending: Vec::new(), is_start: false }
+    }
+
     /// Appends the characters that are complete with this token. Control tokens and ids outside
     /// of the vocabulary have no text; bytes that are not UTF-8 become U+FFFD.
     pub fn push(&mut self, tokenizer: &Tokenizer, id: u32, out: &mut String) {

@@ -1,12 +1,15 @@
-//! Tokenizers from GGUF metadata, streaming detokenizer, chat templates.
+//! Tokenizers from GGUF metadata, streaming detokenizer, chat templates, output constraints.
 //!
-//! Knows what a text is to a model: its token ids, its template. Knows no weights and no HTTP.
+//! Knows what a text is to a model: its token ids, its template, which tokens may come next.
+//! Knows no weights and no HTTP.
 #![forbid(unsafe_code)]
 
+mod constraint;
 mod decoder;
 mod template;
 mod tokenizer;
 
+pub use constraint::{Constraint, ConstraintError, Constraints, Grammar, Mask, Matcher};
 pub use decoder::StreamDecoder;
 pub use template::{ChatInput, ChatTemplate, TemplateError, render_case};
 pub use tokenizer::{Special, Tokenizer, TokenizerError};

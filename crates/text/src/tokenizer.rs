@@ -63,6 +63,17 @@ pub struct Tokenizer {
     adds_eos: bool,
 }
 
+/// What a token stands for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TokenText<'a> {
+    /// These bytes of a text.
+    Own(&'a [u8]),
+    /// No text; the model is steered by it, under this name.
+    Name(&'a [u8]),
+    /// Nothing that a model would write.
+    None,
+}
+
 /// How text between special tokens is encoded.
 enum Algorithm {
     Bpe(Bpe),
@@ -220,15 +231,38 @@ impl Tokenizer {
         self.vocab.bytes(id)
     }
 
+    /// The tokens for which [`Tokenizer::is_end_of_generation`] holds, in order.
+    pub fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
+    /// Whether a space is put before a text, and taken off again.
+    pub(crate) fn adds_space(&self) -> bool {
+        match &self.algorithm {
+            Algorithm::Bpe(_) => false,
+            Algorithm::Spm(spm) => spm.adds_space_prefix,
+            Algorithm::WordPiece(_) => true,
+        }
+    }
+
+    /// What the token is in the middle of a text.
+    pub(crate) fn text_of(&self, id: u32) -> TokenText<'_> {
+        let bytes = self.vocab.bytes(id);
+        match self.vocab.kind(id) {
+            Some(Kind::Normal | Kind::Byte) => TokenText::Own(bytes),
+            // Behind one of these such a tokenizer takes off a space.
+            Some(Kind::UserDefined) if self.adds_space() => TokenText::Name(bytes),
+            Some(Kind::UserDefined) if !self.vocab.is_filler(id) => TokenText::Own(bytes),
+            Some(Kind::Control) => TokenText::Name(bytes),
+            Some(Kind::UserDefined | Kind::Unknown | Kind::Unused) | None => TokenText::None,
+        }
+    }
+
     /// The bytes that the token adds to a text, and whether the text behind it starts anew.
     /// At such a start one space is the tokenizer's, not the text's.
     pub(crate) fn piece(&self, id: u32, is_start: bool) -> (&[u8], bool) {
         let bytes = self.vocab.bytes(id);
-        let adds_space = match &self.algorithm {
-            Algorithm::Bpe(_) => false,
-            Algorithm::Spm(spm) => spm.adds_space_prefix,
-            Algorithm::WordPiece(_) => true,
-        };
+        let adds_space = self.adds_space();
         match self.vocab.kind(id) {
             Some(Kind::UserDefined) => (bytes, true),
             Some(Kind::Control | Kind::Unknown) => (&[], true),

@@ -5,6 +5,7 @@
 
 pub mod chat;
 pub mod completions;
+mod constraint;
 mod errors;
 #[cfg(test)]
 mod golden;

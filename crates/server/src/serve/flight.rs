@@ -2,9 +2,7 @@
 
 use crate::dialects::{Call, Choice, Usage};
 use crate::errors::{BadRequest, ServerError};
-use engine::{
-    CacheScope, Engine, EngineError, Event, FinishReason, Handle, Request, Sampling, TokenInfo,
-};
+use engine::{Engine, EngineError, Event, FinishReason, Handle, Request, TokenInfo};
 use tokio::sync::mpsc;
 
 /// Most events taken at once; what is ready together is written together.
@@ -44,13 +42,13 @@ pub(super) enum Step {
 
 impl Flight {
     /// Hands all of the call's generations to the engine, or none: when one is refused, those
-    /// before it are cancelled. Alternatives differ by their seed, which counts up.
+    /// before it are cancelled. Each is like `like` but for its prompt; alternatives differ by
+    /// their seed, which counts up.
     pub(super) fn submit(
         engine: &Engine,
         call: &Call,
-        sampling: &Sampling,
+        like: &Request,
         prompts: &[Vec<u32>],
-        principal: u64,
     ) -> Result<Self, ServerError> {
         let (sender, events) = mpsc::unbounded_channel();
         let n_choices = prompts.len() * call.n_per_prompt;
@@ -67,23 +65,10 @@ impl Flight {
         };
         for choice_idx in 0..n_choices {
             let alternative = (choice_idx % call.n_per_prompt) as u64;
-            let mut sampling = sampling.clone();
-            sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(alternative));
-            let request = Request {
-                prompt: prompts[choice_idx / call.n_per_prompt].clone(),
-                max_tokens: call.max_tokens,
-                sampling,
-                stop: call.stop.clone(),
-                ignore_eos: call.ignore_eos,
-                logprobs: call.logprobs,
-                cache: match call.cache_prompt {
-                    true => CacheScope::Key(principal),
-                    false => CacheScope::Off,
-                },
-                priority: call.priority,
-                client: principal,
-                deadline: None,
-            };
+            let prompt = prompts[choice_idx / call.n_per_prompt].clone();
+            let mut request = Request { prompt, ..like.clone() };
+            let seed = &mut request.sampling.seed;
+            *seed = seed.map(|seed| seed.wrapping_add(alternative));
             let sender = sender.clone();
             // An error means that the flight is gone, and then its generations are cancelled.
             let handle =

@@ -3,12 +3,12 @@
 use super::unused::{self, Unused};
 use crate::app::{App, Served};
 use crate::dialects::fields::short;
-use crate::dialects::{Dialect, PlainPrompt, Prompts, Vocabulary};
+use crate::dialects::{ConstraintAsk, Dialect, PlainPrompt, Prompts, Vocabulary};
 use crate::errors::{BadRequest, ServerError};
-use engine::{Engine, EngineError};
+use engine::{Constraint, ConstraintError, Engine, EngineError, Preamble};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use text::{ChatTemplate, Special};
+use text::{ChatTemplate, Special, Tokenizer};
 
 /// A request that is ready for the engine.
 pub(super) struct Prepared<R> {
@@ -16,6 +16,10 @@ pub(super) struct Prepared<R> {
     pub(super) served: Arc<Served>,
     /// Token ids of each prompt.
     pub(super) prompts: Vec<Vec<u32>>,
+    /// What the answers must look like, compiled.
+    pub(super) constraint: Option<Constraint>,
+    /// What may come before that.
+    pub(super) constraint_after: Option<Preamble>,
     /// What of the conversation the model's template left out.
     pub(super) unused: Unused,
 }
@@ -49,7 +53,45 @@ pub(super) fn prepare<D: Dialect>(
         let problem = format!("key \"{id}\": expected a token id below {n_vocab}");
         return Err(BadRequest::field("logit_bias", &problem).into());
     }
-    Ok(Prepared { request, served, prompts, unused })
+    let constraint = match &call.constraint {
+        None => None,
+        Some(ask) => Some(compile(&served.engine, ask)?),
+    };
+    let constraint_after = match (&call.prompts, &prompts[..]) {
+        (Prompts::Chat { .. }, [prompt]) => preamble(served.engine.tokenizer(), prompt),
+        _ => None,
+    };
+    Ok(Prepared { request, served, prompts, constraint, constraint_after, unused })
+}
+
+/// What is wrong with a grammar is said at its field.
+fn compile(engine: &Engine, ask: &ConstraintAsk) -> Result<Constraint, ServerError> {
+    engine.constraint(&ask.grammar).map_err(|error| match error {
+        EngineError::Constraint(failure @ ConstraintError::Thread(_)) => {
+            ServerError::Failed(failure.to_string())
+        }
+        EngineError::Constraint(refusal) => {
+            BadRequest::field(&ask.param, &refusal.to_string()).into()
+        }
+        other => other.into(),
+    })
+}
+
+/// The train of thought that comes, or may come, before the answer proper: of models whose
+/// vocabulary marks it, and unless the template has ended it already.
+fn preamble(tokenizer: &Tokenizer, prompt: &[u32]) -> Option<Preamble> {
+    let token = |text: &str| match tokenizer.encode(text, Special::Parse)[..] {
+        [id] => Some(id),
+        _ => None,
+    };
+    let (begin, end) = (token("<think>")?, token("</think>")?);
+    let is_end_of_turn = |&id: &u32| tokenizer.is_end_of_generation(id);
+    let turn = prompt.iter().rposition(is_end_of_turn).map_or(prompt, |at| &prompt[at..]);
+    match turn.iter().rev().find(|&&id| id == begin || id == end) {
+        Some(&id) if id == end => None,
+        Some(_) => Some(Preamble { begin: None, end }),
+        None => Some(Preamble { begin: Some(begin), end }),
+    }
 }
 
 /// Renders a conversation. Some templates take a system message only in first place, and only one:

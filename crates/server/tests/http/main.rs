@@ -221,6 +221,39 @@ fn stop_strings_end_the_answer_and_are_left_out() {
 }
 
 #[test]
+fn answers_keep_to_their_schema() {
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "city": {"type": "string", "maxLength": 20},
+            "size": {"enum": ["small", "large"]},
+        },
+        "required": ["city", "size"],
+        "additionalProperties": false,
+    });
+    let format = |schema: &Value| {
+        let named = json!({"name": "city", "schema": schema, "strict": true});
+        json!({
+            "response_format": {"type": "json_schema", "json_schema": named},
+            "max_tokens": 100,
+        })
+    };
+    let response = chat(format(&schema));
+    let value: Value = serde_json::from_str(&content(&response, 0)).unwrap();
+    assert!(["small", "large"].contains(&value["size"].as_str().unwrap()), "{value}");
+    assert!(value["city"].is_string() && value.as_object().unwrap().len() == 2, "{value}");
+
+    let response = chat(json!({"guided_choice": ["never", "always"]}));
+    assert!(["never", "always"].contains(&content(&response, 0).as_str()));
+
+    let response = chat(format(&json!({"properties": {"a": {"not": {}}}})));
+    let param = "response_format.json_schema.schema";
+    check_error(&response, 400, Some(param), Some("invalid_value"));
+    let message = response.json()["error"]["message"].to_string();
+    assert!(message.contains("#/properties/a") && message.contains("not"), "{message}");
+}
+
+#[test]
 fn seeds_repeat_and_alternatives_count_up() {
     let settings = |seed: u64, n: u32| json!({"temperature": 1.5, "seed": seed, "n": n});
     let first = chat(settings(7, 1));

@@ -80,6 +80,7 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadRequ
             stop: settings.stop,
             ignore_eos: settings.ignore_eos,
             logprobs,
+            constraint: settings.constraint,
             delivery: settings.delivery,
             cache_prompt: settings.cache_prompt,
             priority: settings.priority,
@@ -142,19 +143,8 @@ fn refuse_tools(fields: &mut Fields) -> Result<(), BadRequest> {
     Ok(())
 }
 
-/// Answers are plain text: other formats and modalities are refused.
+/// Answers are text: other modalities are refused.
 fn refuse_other_outputs(fields: &mut Fields) -> Result<(), BadRequest> {
-    if let Some(mut format) = fields.object("response_format")? {
-        let path = format.path("type");
-        match format.take("type") {
-            Some(kind) if kind == "text" => format.refuse_rest()?,
-            Some(kind) => {
-                let why = format!("{}: this server answers in \"text\" only", shown(&kind));
-                return Err(BadRequest::unsupported(&path, &why));
-            }
-            None => return Err(BadRequest::field(&path, "absent: expected \"text\"")),
-        }
-    }
     for modality in fields.list("modalities")?.unwrap_or_default() {
         if modality != "text" {
             let why = format!("{}: this server answers in \"text\" only", shown(&modality));

@@ -125,6 +125,7 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<CompletionRequest, B
             stop: settings.stop,
             ignore_eos: settings.ignore_eos,
             logprobs,
+            constraint: settings.constraint,
             delivery: settings.delivery,
             cache_prompt: settings.cache_prompt,
             priority: settings.priority,

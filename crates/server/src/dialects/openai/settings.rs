@@ -1,7 +1,8 @@
 //! The parameters that chat completions and completions share.
 
+use super::constraint;
 use crate::dialects::fields::{Fields, as_integer, shown, wrong};
-use crate::dialects::{Delivery, SamplingAsk};
+use crate::dialects::{ConstraintAsk, Delivery, SamplingAsk};
 use crate::errors::BadRequest;
 use crate::limits::Limits;
 use engine::{MAX_LOGIT_BIAS, MAX_STOP_BYTES, MAX_STOP_STRINGS, Priority};
@@ -26,6 +27,7 @@ pub(super) struct Settings {
     pub(super) sampling: SamplingAsk,
     pub(super) stop: Vec<String>,
     pub(super) ignore_eos: bool,
+    pub(super) constraint: Option<ConstraintAsk>,
     pub(super) delivery: Delivery,
     /// Whether a stream ends with a chunk that holds the usage.
     pub(super) include_usage: bool,
@@ -48,6 +50,7 @@ pub(super) fn take(fields: &mut Fields, limits: &Limits) -> Result<Settings, Bad
         sampling: take_sampling(fields)?,
         stop: take_stop(fields)?,
         ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
+        constraint: constraint::take(fields)?,
         delivery,
         include_usage,
         cache_prompt: fields.flag("cache_prompt")?.unwrap_or(true),

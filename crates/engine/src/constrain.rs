@@ -1,0 +1,177 @@
+//! One answer under a constraint: which tokens its next one may be.
+//!
+//! The tokens that are forbidden count as minus infinity before everything else that sampling
+//! does, so that the choice stays a function of the logits and of what came before. The matcher
+//! follows the tokens that were chosen, never guesses: a guess that the grammar forbids is one
+//! that is wrong.
+
+use crate::request::Preamble;
+use text::{Constraint, ConstraintError, Mask, Matcher};
+
+/// Follows one answer.
+#[derive(Debug)]
+pub(crate) struct Constrained {
+    matcher: Matcher,
+    /// Tokens that end an answer.
+    constraint: Constraint,
+    preamble: Option<Preamble>,
+    phase: Phase,
+    /// The matcher's refusal of a token that it had allowed: its bounds.
+    failure: Option<ConstraintError>,
+}
+
+/// Where the answer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// At its first token, which may begin a preamble.
+    Start,
+    /// Before the token that ends the preamble: everything but the end of the answer.
+    Preamble,
+    /// Under the grammar.
+    Grammar,
+}
+
+impl Constrained {
+    /// At the beginning of an answer.
+    pub(crate) fn new(constraint: Constraint, preamble: Option<Preamble>) -> Self {
+        let phase = match preamble {
+            None => Phase::Grammar,
+            Some(Preamble { begin: Some(_), .. }) => Phase::Start,
+            Some(Preamble { begin: None, .. }) => Phase::Preamble,
+        };
+        let matcher = constraint.matcher();
+        Self { matcher, constraint, preamble, phase, failure: None }
+    }
+
+    /// Sets the logits of forbidden tokens to minus infinity.
+    pub(crate) fn forbid(&mut self, logits: &mut [f32]) -> Result<(), ConstraintError> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        if self.phase == Phase::Preamble {
+            for &id in self.constraint.ends() {
+                if let Some(logit) = logits.get_mut(id as usize) {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+            return Ok(());
+        }
+        let mut mask = self.matcher.mask()?;
+        if let (Phase::Start, Some(Preamble { begin: Some(begin), .. })) =
+            (self.phase, self.preamble)
+        {
+            mask.allow(begin);
+        }
+        apply(&mask, logits);
+        Ok(())
+    }
+
+    /// Tells that `id` is now part of the answer.
+    pub(crate) fn accept(&mut self, id: u32) {
+        match (self.phase, self.preamble) {
+            (Phase::Start, Some(Preamble { begin: Some(begin), .. })) if id == begin => {
+                self.phase = Phase::Preamble;
+            }
+            (Phase::Preamble, Some(Preamble { end, .. })) => {
+                if id == end {
+                    self.phase = Phase::Grammar;
+                }
+            }
+            _ => {
+                self.phase = Phase::Grammar;
+                self.failure = self.matcher.accept(id).err();
+            }
+        }
+    }
+
+    /// Whether the answer is complete and nothing may follow.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.phase == Phase::Grammar && self.failure.is_none() && self.matcher.is_complete()
+    }
+}
+
+/// Sets the logits outside of the mask to minus infinity.
+fn apply(mask: &Mask, logits: &mut [f32]) {
+    const WORD: usize = u32::BITS as usize;
+    let mut words = mask.words().iter();
+    for chunk in logits.chunks_mut(WORD) {
+        let word = words.next().copied().unwrap_or(0);
+        if word == 0 {
+            chunk.fill(f32::NEG_INFINITY);
+        } else if word != u32::MAX {
+            for (bit, logit) in chunk.iter_mut().enumerate() {
+                let is_allowed = word >> bit & 1 == 1;
+                *logit = if is_allowed { *logit } else { f32::NEG_INFINITY };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use text::{Constraints, Grammar, Special, Tokenizer};
+
+    fn tokenizer() -> Arc<Tokenizer> {
+        let file = gguf::Gguf::open(&testkit::smollm2()).unwrap();
+        Arc::new(Tokenizer::from_gguf(file.metadata()).unwrap())
+    }
+
+    fn allowed(constrained: &mut Constrained, n_vocab: usize) -> Vec<u32> {
+        let mut logits = vec![1.0; n_vocab];
+        constrained.forbid(&mut logits).unwrap();
+        (0..).zip(logits).filter(|&(_, logit)| logit == 1.0).map(|(id, _)| id).collect()
+    }
+
+    #[test]
+    fn forbidden_are_all_but_the_mask() {
+        let tokenizer = tokenizer();
+        let constraints = Constraints::new(Arc::clone(&tokenizer)).unwrap();
+        for pattern in ["[a-z ]+", "(yes|no)", ".*", "\\d{3}"] {
+            let constraint = constraints.compile(&Grammar::Regex(pattern.into())).unwrap();
+            let mask = constraint.matcher().mask().unwrap();
+            // A row may be shorter or longer than the vocabulary, and end within a word.
+            for n_vocab in [1, 31, 32, 1000, tokenizer.n_vocab(), tokenizer.n_vocab() + 50] {
+                let mut constrained = Constrained::new(constraint.clone(), None);
+                let expected = (0..n_vocab as u32).filter(|&id| mask.allows(id));
+                assert_eq!(allowed(&mut constrained, n_vocab), expected.collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn the_constraint_begins_behind_the_preamble() {
+        let tokenizer = tokenizer();
+        let n_vocab = tokenizer.n_vocab();
+        let constraints = Constraints::new(Arc::clone(&tokenizer)).unwrap();
+        let constraint = constraints.compile(&Grammar::Choice(vec!["7".into()])).unwrap();
+        let [seven, open, end, other] =
+            ["7", "<", ">", "x"].map(|text| tokenizer.encode(text, Special::Plain)[0]);
+        let all_but_ends = n_vocab - constraint.ends().len();
+        for begin in [None, Some(open)] {
+            let preamble = Some(Preamble { begin, end });
+            let mut constrained = Constrained::new(constraint.clone(), preamble);
+            if begin.is_some() {
+                let mut expected = vec![open, seven];
+                expected.sort_unstable();
+                assert_eq!(allowed(&mut constrained, n_vocab), expected);
+                constrained.accept(open);
+            }
+            for id in [other, open, seven] {
+                assert_eq!(allowed(&mut constrained, n_vocab).len(), all_but_ends);
+                constrained.accept(id);
+            }
+            constrained.accept(end);
+            assert_eq!(allowed(&mut constrained, n_vocab), [seven]);
+            assert!(!constrained.is_complete());
+            constrained.accept(seven);
+            assert!(constrained.is_complete());
+        }
+        // Without one.
+        let preamble = Some(Preamble { begin: Some(open), end });
+        let mut constrained = Constrained::new(constraint, preamble);
+        constrained.accept(seven);
+        assert!(constrained.is_complete());
+    }
+}

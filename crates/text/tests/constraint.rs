@@ -1,0 +1,288 @@
+//! Constraints on whole answers: whatever a model would like to say, what comes out is valid.
+//!
+//! A random walk through the masks is a model without any sense, so it meets what a good model
+//! never tries. Each schema in `schemas/` is walked on a small vocabulary and on a real one, and
+//! another library judges the result.
+#![allow(clippy::unwrap_used)] // What fails here fails the test.
+
+use freehold_text::{Constraint, ConstraintError, Constraints, Grammar, Tokenizer};
+use gguf::write::Writer;
+use gguf::{Array, Gguf, Value as Meta};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// All bytes, and pieces of JSON and of words across the borders of its parts.
+fn small() -> Arc<Tokenizer> {
+    let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>", "<think>"].map(String::from).to_vec();
+    tokens.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
+    let pieces = [
+        "{\"", "\":", "\",", "\"}", "\"]", "}]", "]}", "},", "],", "[{", "[\"", "[]", "{}", "▁\"",
+        "\":▁\"", "\",▁\"", ",▁\"", "true", "false", "null", "12", "00", "2024", "-0", ".5", "e1",
+        "the", "▁the", "name", "id", "type", "ab", "aa", "AB", "\\n", "\\u", "\\\"", "▁▁", "\n",
+        "é", "日本", "😀", "@a", ".com", "://", "T12:", ":00Z", "kind", "\"a", "a\"", "x_", "1.2",
+    ];
+    tokens.extend(pieces.map(String::from));
+    let n_pieces = pieces.len();
+    let mut types = vec![2, 3, 3, 3];
+    types.extend([6; 256]);
+    types.extend(vec![1; n_pieces]);
+    let scores = vec![0.0; tokens.len()];
+    let mut writer = Writer::new();
+    for (key, value) in [
+        ("tokenizer.ggml.model", Meta::String("llama".into())),
+        ("tokenizer.ggml.tokens", Meta::Array(Array::Strings(tokens.into_iter().collect()))),
+        ("tokenizer.ggml.token_type", Meta::Array(Array::I32(types))),
+        ("tokenizer.ggml.scores", Meta::Array(Array::F32(scores))),
+        ("tokenizer.ggml.add_space_prefix", Meta::Bool(false)),
+        ("tokenizer.ggml.eos_token_id", Meta::U32(2)),
+    ] {
+        writer.metadata(key, value);
+    }
+    let file = Gguf::from_bytes(writer.finish().unwrap()).unwrap();
+    Arc::new(Tokenizer::from_gguf(file.metadata()).unwrap())
+}
+
+fn real() -> Arc<Tokenizer> {
+    let file = Gguf::open(&testkit::smollm2()).unwrap();
+    Arc::new(Tokenizer::from_gguf(file.metadata()).unwrap())
+}
+
+/// Numbers without end (xorshift, Marsaglia 2003).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        ((self.0 >> 11) % n as u64) as usize
+    }
+}
+
+/// A random answer under the constraint. Behind the first tokens it looks for the end.
+fn walk(constraint: &Constraint, tokenizer: &Tokenizer, seed: u64) -> String {
+    const N_FREE: usize = 60;
+    const N_MOST: usize = 4000;
+    let mut random = Random(seed * 2 + 1);
+    random.below(1);
+    let mut matcher = constraint.matcher();
+    let mut bytes = Vec::new();
+    for n_tokens in 0..N_MOST {
+        if matcher.is_complete() {
+            break;
+        }
+        let mask = matcher.mask().unwrap();
+        let ends = constraint.ends().iter().all(|&end| mask.allows(end));
+        assert_eq!(ends, matcher.may_end(), "an end is allowed exactly where it may be");
+        let ids = (0..tokenizer.n_vocab() as u32).filter(|&id| mask.allows(id));
+        let ids: Vec<u32> = ids.filter(|id| !constraint.ends().contains(id)).collect();
+        if ends && (ids.is_empty() || n_tokens > N_FREE || random.below(3) == 0) {
+            break;
+        }
+        let closing = |id: &u32| matches!(tokenizer.token_bytes(*id), b"\"" | b"}" | b"]");
+        let short = |id: &u32| tokenizer.token_bytes(*id).len() == 1;
+        let find = |which: &dyn Fn(&u32) -> bool| -> Vec<u32> {
+            ids.iter().copied().filter(which).collect()
+        };
+        let found = match n_tokens > N_FREE || random.below(4) == 0 {
+            true if random.below(2) == 0 => [find(&short), ids.clone(), Vec::new()],
+            true => [find(&closing), find(&short), ids.clone()],
+            false => [ids.clone(), Vec::new(), Vec::new()],
+        };
+        let among = found.iter().find(|ids| !ids.is_empty()).expect("a mask is never empty");
+        let id = among[random.below(among.len())];
+        let forced = matcher.forced();
+        assert!(forced.first().is_none_or(|&forced| forced == id), "{forced:?}, mask has {id}");
+        matcher.accept(id).unwrap();
+        bytes.extend_from_slice(tokenizer.token_bytes(id));
+        assert!(n_tokens + 1 < N_MOST, "no end: {:?}", String::from_utf8_lossy(&bytes));
+    }
+    String::from_utf8(bytes).expect("an answer under a constraint is text")
+}
+
+/// The schemas by name.
+fn schemas() -> Vec<(String, Value)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/schemas");
+    let mut schemas: Vec<(String, Value)> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let schema = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            (path.file_stem().unwrap().to_string_lossy().into_owned(), schema)
+        })
+        .collect();
+    schemas.sort_by(|a, b| a.0.cmp(&b.0));
+    assert!(schemas.len() >= 60);
+    schemas
+}
+
+fn check_schemas(tokenizer: &Arc<Tokenizer>, n_walks: u64) {
+    let constraints = Constraints::new(Arc::clone(tokenizer)).unwrap();
+    for (name, schema) in schemas() {
+        let grammar = Grammar::JsonSchema(schema.clone());
+        let constraint = constraints.compile(&grammar).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let judge = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
+        for seed in 0..n_walks {
+            let text = walk(&constraint, tokenizer, seed);
+            let value: Value = match serde_json::from_str(&text) {
+                Ok(value) => value,
+                // JSON has numbers that are too large for the judge.
+                Err(error) if error.to_string().contains("number out of range") => continue,
+                Err(error) => panic!("{name}: {error}: {text}"),
+            };
+            if let Err(error) = judge.validate(&value) {
+                panic!("{name} {seed}: {error}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn random_walks_are_valid_on_a_small_vocabulary() {
+    check_schemas(&small(), 20);
+}
+
+#[test]
+fn random_walks_are_valid_on_a_real_vocabulary() {
+    check_schemas(&real(), 2);
+}
+
+#[test]
+fn other_grammars_hold_too() {
+    let tokenizer = small();
+    let constraints = Constraints::new(Arc::clone(&tokenizer)).unwrap();
+    let check = |grammar: Grammar, is_good: &dyn Fn(&str) -> bool| {
+        let constraint = constraints.compile(&grammar).unwrap();
+        for seed in 0..30 {
+            let text = walk(&constraint, &tokenizer, seed);
+            assert!(is_good(&text), "{grammar:?}: {text:?}");
+        }
+    };
+    check(Grammar::JsonObject, &|text| serde_json::from_str::<Value>(text).unwrap().is_object());
+    check(Grammar::Regex("a+(b|é)[0-9]{2}/".into()), &|text| {
+        let rest = text.trim_start_matches('a');
+        let digits = rest.strip_prefix('b').or(rest.strip_prefix('é')).unwrap();
+        rest != text
+            && digits.len() == 3
+            && digits.ends_with('/')
+            && digits[..2].parse::<u8>().is_ok()
+    });
+    let choices = ["yes", "no", "yes, but\n\"later\"", "日本"];
+    let choice = Grammar::Choice(choices.map(String::from).to_vec());
+    check(choice, &|text| choices.contains(&text));
+    let lark = "start: \"(\" inner* \")\"\ninner: \"a\" | start".to_owned();
+    check(Grammar::Lark(lark), &|text| {
+        text.matches('(').count() == text.matches(')').count() && !text.contains("()a)b")
+    });
+}
+
+#[test]
+fn one_grammar_is_compiled_once() {
+    let constraints = Constraints::new(small()).unwrap();
+    let regex = |n: usize| Grammar::Regex(format!("a{{{n}}}"));
+    let first = constraints.compile(&regex(1)).unwrap();
+    assert!(first == constraints.compile(&regex(1)).unwrap());
+    assert!(first != constraints.compile(&regex(2)).unwrap());
+    for n in 0..40 {
+        constraints.compile(&regex(100 + n)).unwrap();
+    }
+    assert!(first != constraints.compile(&regex(1)).unwrap(), "the oldest made room");
+}
+
+/// The schema is refused with this message.
+#[track_caller]
+fn check_refused(constraints: &Constraints, schema: Value, expected: &str) {
+    let error = constraints.compile(&Grammar::JsonSchema(schema.clone()));
+    let message = error.expect_err(&schema.to_string()).to_string();
+    assert!(message.contains(expected), "{schema}: {message:?} lacks {expected:?}");
+}
+
+#[test]
+fn what_cannot_be_enforced_is_refused_by_place_and_name() {
+    use serde_json::json;
+    let constraints = Constraints::new(small()).unwrap();
+    let check = |schema: Value, expected: &str| check_refused(&constraints, schema, expected);
+    for keyword in [
+        "not",
+        "if",
+        "then",
+        "else",
+        "contains",
+        "minContains",
+        "maxContains",
+        "propertyNames",
+        "dependentRequired",
+        "dependentSchemas",
+        "dependencies",
+        "unevaluatedProperties",
+        "unevaluatedItems",
+        "$dynamicRef",
+        "$recursiveRef",
+        "nullable",
+        "minLenght",
+        "x-guidance",
+    ] {
+        let schema = json!({"type": "object", "properties": {"a/b": {keyword: {}}}});
+        check(schema, &format!("#/properties/a~1b: keyword {keyword:?}"));
+    }
+    check(json!({"items": {"uniqueItems": true}}), "#/items: keyword \"uniqueItems\"");
+    check(json!({"anyOf": [{}, {"format": "regex"}]}), "#/anyOf/1: keyword \"format\": \"regex\"");
+    check(json!({"$defs": {"a": {"not": {}}}, "$ref": "#/$defs/a"}), "#/$defs/a: keyword \"not\"");
+    for pointer in ["#/$defs/b", "https://example.org/a.json", "a.json", "#anchor", ""] {
+        check(json!({"$defs": {"a": {}}, "$ref": pointer}), "#: keyword \"$ref\"");
+    }
+    check(json!({"oneOf": [{"type": "integer"}, {"type": "number"}]}), "#: keyword \"oneOf\"");
+    check(json!({"oneOf": [{"type": "object"}, {"type": "object"}]}), "branch 0 and branch 1");
+    check(
+        json!({"properties": {"a": {}}, "maxProperties": 2}),
+        "#: keyword \"maxProperties\": not supported where a property (\"a\") is optional",
+    );
+    check(json!({"properties": []}), "#: keyword \"properties\"");
+    check(json!({"items": 3}), "#/items: expected a schema");
+    check(json!("string"), "#: expected a schema");
+    check(json!(false), "false");
+    check(json!({"type": "string", "pattern": "(?=a)b"}), "look");
+    check(json!({"type": "integer", "minimum": 5, "maximum": 4}), "5");
+    check(json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}), "");
+}
+
+#[test]
+fn hostile_grammars_are_refused() {
+    use serde_json::json;
+    let constraints = Constraints::new(small()).unwrap();
+    // Definitions in a chain, as deep as the parser recurses along them, and deeper.
+    let chain = |n: usize| {
+        let definition = |i: usize| {
+            let next = format!("#/$defs/d{}", i + 1);
+            (format!("d{i}"), json!({"type": "array", "items": {"$ref": next}}))
+        };
+        let mut definitions: serde_json::Map<String, Value> = (0..n).map(definition).collect();
+        definitions.insert(format!("d{n}"), json!({"type": "null"}));
+        json!({"$ref": "#/$defs/d0", "$defs": definitions})
+    };
+    constraints.compile(&Grammar::JsonSchema(chain(900))).unwrap();
+    check_refused(&constraints, chain(2000), "definitions of the schema");
+    let deep = (0..500).fold(json!({}), |inner, _| json!({"items": inner}));
+    check_refused(&constraints, deep, "nested too deep");
+    let refused = |grammar: Grammar, expected: &str| {
+        let start: String = format!("{grammar:?}").chars().take(40).collect();
+        let message = constraints.compile(&grammar).expect_err(&start).to_string();
+        assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+    };
+    refused(Grammar::Regex("(".repeat(1000)), "");
+    refused(Grammar::Regex("a".repeat(2 << 20)), "bytes of the grammar");
+    refused(Grammar::Choice(Vec::new()), "a choice of nothing");
+    refused(Grammar::Choice(vec!["a".into(); 1025]), "alternatives of the choice");
+    refused(Grammar::Choice(vec![String::new()]), "an alternative is empty");
+    refused(Grammar::Lark("start: missing".into()), "missing");
+    refused(Grammar::Lark(String::new()), "");
+}
+
+#[test]
+fn tokens_that_are_not_allowed_are_refused() {
+    let constraints = Constraints::new(small()).unwrap();
+    let constraint = constraints.compile(&Grammar::Regex("ab".into())).unwrap();
+    let mut matcher = constraint.matcher();
+    assert!(matches!(matcher.accept(u32::MAX), Err(ConstraintError::Step(_))));
+}
