@@ -2,7 +2,8 @@
 
 use crate::error::EngineError;
 use crate::request::{
-    MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP_BYTES, MAX_STOP_STRINGS, Preamble, Request, Sampling,
+    MAX_DRY_BREAKERS, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP_BYTES, MAX_STOP_STRINGS,
+    MAX_STOP_TOKENS, Preamble, Request, Sampling,
 };
 use std::ops::RangeInclusive;
 
@@ -42,6 +43,13 @@ pub(crate) fn check(request: &Request, n_vocab: usize, n_ctx: u32) -> Result<(),
         let expected = format!("ids below {n_vocab}");
         return Err(invalid("constraint_after", format!("{begin:?}, {end}"), expected));
     }
+    if request.stop_tokens.len() > MAX_STOP_TOKENS {
+        let value = format!("{} tokens", request.stop_tokens.len());
+        return Err(invalid("stop_tokens", value, format!("at most {MAX_STOP_TOKENS}")));
+    }
+    if let Some(id) = request.stop_tokens.iter().find(|&&id| id as usize >= n_vocab) {
+        return Err(invalid("stop_tokens", format!("token {id}"), format!("ids below {n_vocab}")));
+    }
     check_sampling(&request.sampling, n_vocab)
 }
 
@@ -50,6 +58,24 @@ fn check_sampling(sampling: &Sampling, n_vocab: usize) -> Result<(), EngineError
     within("min_p", sampling.min_p, 0.0..=1.0)?;
     within("presence_penalty", sampling.presence_penalty, -100.0..=100.0)?;
     within("frequency_penalty", sampling.frequency_penalty, -100.0..=100.0)?;
+    above_zero("typical_p", sampling.typical_p, 1.0)?;
+    within("xtc_probability", sampling.xtc_probability, 0.0..=1.0)?;
+    above_zero("xtc_threshold", sampling.xtc_threshold, 1.0)?;
+    if let Some(mirostat) = &sampling.mirostat {
+        within("mirostat_tau", mirostat.tau, 0.0..=100.0)?;
+        within("mirostat_eta", mirostat.eta, 0.0..=1.0)?;
+    }
+    if let Some(dry) = &sampling.dry {
+        above_zero("dry_multiplier", dry.multiplier, 100.0)?;
+        within("dry_base", dry.base, 1.0..=8.0)?;
+        if dry.allowed_length == 0 {
+            return Err(invalid("dry_allowed_length", 0, "at least 1".to_string()));
+        }
+        if dry.breakers.len() > MAX_DRY_BREAKERS {
+            let value = format!("{} tokens", dry.breakers.len());
+            return Err(invalid("dry_breakers", value, format!("at most {MAX_DRY_BREAKERS}")));
+        }
+    }
     above_zero("top_p", sampling.top_p, 1.0)?;
     above_zero("repetition_penalty", sampling.repetition_penalty, 100.0)?;
 
@@ -97,6 +123,7 @@ pub(crate) fn invalid(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::Mirostat;
 
     fn good() -> Request {
         Request { prompt: vec![0, 9], ..Request::default() }
@@ -145,6 +172,13 @@ mod tests {
         check_refused(|r| r.sampling.temperature = f32::NAN, "temperature: NaN, expected 0 to 100");
         check_refused(|r| r.sampling.temperature = -1.0, "temperature: -1, expected 0 to 100");
         check_refused(|r| r.sampling.top_p = 0.0, "top_p: 0, expected above 0, at most 1");
+        check_refused(|r| r.sampling.typical_p = 0.0, "typical_p: 0, expected above 0, at most 1");
+        check_refused(|r| r.sampling.xtc_probability = 2.0, "xtc_probability: 2, expected 0 to 1");
+        check_refused(
+            |r| r.sampling.mirostat = Some(Mirostat { tau: f32::NAN, eta: 0.1 }),
+            "mirostat_tau: NaN, expected 0 to 100",
+        );
+        check_refused(|r| r.stop_tokens = vec![10], "stop_tokens: token 10, expected ids below 10");
         check_refused(|r| r.sampling.min_p = 1.5, "min_p: 1.5, expected 0 to 1");
         check_refused(
             |r| r.sampling.repetition_penalty = f32::INFINITY,

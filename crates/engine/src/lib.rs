@@ -25,6 +25,7 @@ mod answer;
 mod check;
 mod constrain;
 mod draft;
+mod dry;
 mod engine;
 mod error;
 mod host;
@@ -54,8 +55,9 @@ pub use options::{
 };
 pub use queue::MAX_WAITING;
 pub use request::{
-    CacheScope, Done, Event, FinishReason, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP_BYTES,
-    MAX_STOP_STRINGS, Preamble, Priority, Request, Sampling, TokenInfo,
+    CacheScope, Done, Dry, Event, FinishReason, MAX_DRY_BREAKERS, MAX_LOGIT_BIAS, MAX_LOGPROBS,
+    MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_STOP_TOKENS, Mirostat, Preamble, Priority, Request,
+    Sampling, TokenInfo,
 };
 pub use scheduler::PREFILL_CHUNK;
 pub use text::{Constraint, ConstraintError, Grammar};

@@ -27,8 +27,13 @@ fn mul_wide(a: u32, b: u32) -> (u32, u32) {
 
 /// A number in [0, 1) with 53 random bits, for position `pos` under `seed`.
 pub(crate) fn uniform(seed: u64, pos: u64) -> f64 {
+    nth_uniform(seed, pos, 0)
+}
+
+/// As [`uniform`]: the `n`-th number of the position, for what needs more than one.
+pub(crate) fn nth_uniform(seed: u64, pos: u64, n: u32) -> f64 {
     let words =
-        philox4x32_10([pos as u32, (pos >> 32) as u32, 0, 0], [seed as u32, (seed >> 32) as u32]);
+        philox4x32_10([pos as u32, (pos >> 32) as u32, n, 0], [seed as u32, (seed >> 32) as u32]);
     let bits = (u64::from(words[1]) << 32 | u64::from(words[0])) >> 11;
     bits as f64 / (1u64 << 53) as f64
 }

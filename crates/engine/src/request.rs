@@ -35,6 +35,11 @@ pub struct Request {
     pub client: u64,
     /// When it ends, done or not, with [`FinishReason::Expired`].
     pub deadline: Option<Instant>,
+    /// Tokens that the answer has at least: before, none that ends it is chosen, and no stop token.
+    pub min_tokens: u32,
+    /// Tokens that end the answer beside the model's own, and like those have no part in it; at
+    /// most [`MAX_STOP_TOKENS`].
+    pub stop_tokens: Vec<u32>,
     /// What the answer must look like; [`Engine::constraint`] compiles it. Then no token comes that
     /// it does not allow, and none is left over when it is complete; only `max_tokens`, the context
     /// or a stop string may cut it short. Not beside `ignore_eos`.
@@ -86,6 +91,10 @@ pub struct Preamble {
 pub const MAX_STOP_STRINGS: usize = 16;
 /// Longest stop string in bytes; it bounds the text held back and the cost of each token.
 pub const MAX_STOP_BYTES: usize = 1024;
+/// Most stop tokens of one request: each token is compared with them.
+pub const MAX_STOP_TOKENS: usize = 64;
+/// Most entries of [`Dry::breakers`].
+pub const MAX_DRY_BREAKERS: usize = 64;
 /// Most alternatives reported beside each token (OpenAI's limit).
 pub const MAX_LOGPROBS: u32 = 20;
 /// Most entries of [`Sampling::logit_bias`]: they are walked for each token.
@@ -93,8 +102,9 @@ pub const MAX_LOGIT_BIAS: usize = 1024;
 
 /// How the next token is chosen from the logits. The default is greedy: temperature 0.
 ///
-/// Order of work: logit bias, penalties, temperature, top-k, top-p, min-p, one draw. Each cut
-/// sees the distribution that the steps before it left, renormalised.
+/// Order of work: constraint and minimum length, logit bias, penalties, DRY, temperature, top-k,
+/// top-p, min-p, typical-p, XTC, one draw. Each cut sees the distribution that the steps before it
+/// left, renormalised. Mirostat takes the place of all cuts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
     /// Divides the logits; 0 takes the largest logit (greedy). 0 to 100.
@@ -107,6 +117,19 @@ pub struct Sampling {
     /// Keep tokens at least `min_p` times as likely as the likeliest (Nguyen et al. 2024);
     /// 0 = off. 0 to 1.
     pub min_p: f32,
+    /// Keep the tokens whose information is nearest to the expected one until their probabilities
+    /// reach `p` (locally typical sampling, Meister et al. 2022); 1 = off. Above 0, at most 1.
+    pub typical_p: f32,
+    /// How often the likeliest tokens are excluded ("exclude top choices", P. E. Weidmann,
+    /// text-generation-webui pull request 6335): all tokens of at least `xtc_threshold` but the
+    /// least likely of them. 0 = off. 0 to 1.
+    pub xtc_probability: f32,
+    /// Probability from which a token counts as a top choice. Above 0, at most 1.
+    pub xtc_threshold: f32,
+    /// A penalty for going on with a repetition.
+    pub dry: Option<Dry>,
+    /// Holds the surprise of the answer at a level.
+    pub mirostat: Option<Mirostat>,
     /// Divides positive and multiplies negative logits of every token seen in prompt or answer
     /// (CTRL, Keskar et al. 2019); 1 = off. Above 0, at most 100.
     pub repetition_penalty: f32,
@@ -131,6 +154,11 @@ impl Default for Sampling {
             top_k: 0,
             top_p: 1.0,
             min_p: 0.0,
+            typical_p: 1.0,
+            xtc_probability: 0.0,
+            xtc_threshold: 0.1,
+            dry: None,
+            mirostat: None,
             repetition_penalty: 1.0,
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
@@ -138,6 +166,35 @@ impl Default for Sampling {
             seed: None,
         }
     }
+}
+
+/// "Don't repeat yourself" (P. E. Weidmann, text-generation-webui pull request 5677): a token that
+/// would make a repetition of `n` tokens one longer loses `multiplier * base^(n - allowed_length)`
+/// from its logit, where `n` is at least `allowed_length`. The longest repetition counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dry {
+    /// Strength; above 0, at most 100.
+    pub multiplier: f32,
+    /// Growth; 1 to 8.
+    pub base: f32,
+    /// Repetitions shorter than this cost nothing; at least 1.
+    pub allowed_length: u32,
+    /// How many of the last tokens of prompt and answer are looked at; `None`: all.
+    pub range: Option<u32>,
+    /// Tokens that no repetition reaches across, and that are never penalised; at most
+    /// [`MAX_DRY_BREAKERS`].
+    pub breakers: Vec<u32>,
+}
+
+/// Mirostat, version 2 (Basu et al. 2021, "Mirostat: a neural text decoding algorithm that directly
+/// controls perplexity", without the estimate of Zipf's exponent, as in llama.cpp): tokens whose
+/// surprise is above a bound are cut, and the bound follows the surprise of what was chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mirostat {
+    /// Wanted surprise in bits; 0 to 100.
+    pub tau: f32,
+    /// How fast the bound follows; 0 to 1.
+    pub eta: f32,
 }
 
 /// What happens to a request, in order: any number of `Text`, then one `Done`.

@@ -6,8 +6,9 @@
 //! and every order by probability breaks ties by lowest id.
 
 use crate::constrain::Constrained;
+use crate::dry::Repetitions;
 use crate::philox;
-use crate::request::{Preamble, Sampling};
+use crate::request::{Mirostat, Preamble, Sampling};
 use crate::weights::{Candidate, Weights, likelier, scan, top_k, weight};
 use text::Constraint;
 
@@ -35,6 +36,12 @@ pub(crate) struct Sampler {
     seed: u64,
     seen: Option<Seen>,
     constrained: Option<Constrained>,
+    repetitions: Option<Repetitions>,
+    /// Mirostat's bound on the surprise, in bits.
+    surprise_max: f64,
+    /// Tokens of the answer that must come before one of `ends` may.
+    n_before_end: u32,
+    ends: Vec<u32>,
 }
 
 /// What the penalties need to know about the sequence; exists only where one is on.
@@ -74,7 +81,7 @@ pub(crate) struct SamplerScratch {
 
 impl Sampler {
     /// A sampler for an answer to `prompt`. The settings and ids were validated.
-    pub(crate) fn new(settings: Sampling, seed: u64, prompt: &[u32], n_vocab: usize) -> Self {
+    pub(crate) fn new(mut settings: Sampling, seed: u64, prompt: &[u32], n_vocab: usize) -> Self {
         let has_penalty = settings.repetition_penalty != 1.0
             || settings.presence_penalty != 0.0
             || settings.frequency_penalty != 0.0;
@@ -83,7 +90,27 @@ impl Sampler {
             prompt.iter().for_each(|&id| seen.add(id, 0));
             seen
         });
-        Self { settings, seed, seen, constrained: None }
+        let dry = settings.dry.take();
+        let repetitions = dry.map(|dry| Repetitions::new(dry, prompt, n_vocab));
+        let surprise_max = settings.mirostat.map_or(0.0, |mirostat| 2.0 * f64::from(mirostat.tau));
+        Self {
+            settings,
+            seed,
+            seen,
+            constrained: None,
+            repetitions,
+            surprise_max,
+            n_before_end: 0,
+            ends: Vec::new(),
+        }
+    }
+
+    /// The same, with none of `ends` among the first `n` tokens.
+    pub(crate) fn at_least(mut self, n: u32, ends: impl Iterator<Item = u32>) -> Self {
+        if n > 0 {
+            (self.n_before_end, self.ends) = (n, ends.collect());
+        }
+        self
     }
 
     /// The same under a constraint, which begins behind the preamble.
@@ -109,6 +136,10 @@ impl Sampler {
         if let Some(constrained) = &mut self.constrained {
             constrained.accept(id);
         }
+        if let Some(repetitions) = &mut self.repetitions {
+            repetitions.accept(id);
+        }
+        self.n_before_end = self.n_before_end.saturating_sub(1);
     }
 
     /// The token at position `pos` of the sequence, given its logits `[n_vocab]`.
@@ -127,6 +158,8 @@ impl Sampler {
         let SamplerScratch { adjusted, weights, candidates } = scratch;
         let is_adjusted = self.seen.is_some()
             || self.constrained.is_some()
+            || self.repetitions.is_some()
+            || self.n_before_end > 0
             || !self.settings.logit_bias.is_empty();
         let (logits, best) = if is_adjusted {
             adjusted.clear();
@@ -134,6 +167,11 @@ impl Sampler {
             if let Some(constrained) = &mut self.constrained {
                 let forbidden = constrained.forbid(adjusted);
                 forbidden.map_err(|error| SampleError::Constraint(error.to_string()))?;
+            }
+            if self.n_before_end > 0 {
+                for &id in self.ends.iter().filter(|&&id| (id as usize) < logits.len()) {
+                    adjusted[id as usize] = f32::NEG_INFINITY;
+                }
             }
             self.adjust(adjusted)?;
             (&**adjusted, scan(adjusted).best)
@@ -147,7 +185,13 @@ impl Sampler {
             return Ok(best);
         }
         let uniform = philox::uniform(self.seed, pos);
-        let id = match self.cut(logits, logits[best as usize], weights, candidates) {
+        let max = logits[best as usize];
+        if let Some(mirostat) = self.settings.mirostat {
+            weights.fill(logits, max, self.settings.temperature);
+            let id = self.choose_by_surprise(mirostat, logits, weights, candidates, uniform);
+            return Ok(id.unwrap_or(best));
+        }
+        let id = match self.cut(logits, max, pos, weights, candidates) {
             Cut::All => weights.draw(uniform),
             Cut::Some => draw(uniform, candidates.iter().map(|c| (c.id, c.weight))),
         };
@@ -155,14 +199,34 @@ impl Sampler {
         Ok(id.unwrap_or(best))
     }
 
+    /// Mirostat's choice, by which its bound moves on.
+    fn choose_by_surprise(
+        &mut self,
+        Mirostat { tau, eta }: Mirostat,
+        logits: &[f32],
+        weights: &Weights,
+        candidates: &mut Vec<Candidate>,
+        uniform: f64,
+    ) -> Option<u32> {
+        let floor = weights.sum() * libm::exp2(-self.surprise_max);
+        // The likeliest weighs 1 and always stays.
+        collect(logits, weights.all(), floor.min(1.0) as f32, candidates);
+        let id = draw(uniform, candidates.iter().map(|c| (c.id, c.weight)))?;
+        let probability =
+            f64::from(weights.all()[id as usize]) / sum(candidates.iter().map(|c| c.weight));
+        let error = -libm::log2(probability) - f64::from(tau);
+        self.surprise_max -= f64::from(eta) * error;
+        Some(id)
+    }
+
     /// Applies logit bias, then the penalties.
-    fn adjust(&self, logits: &mut [f32]) -> Result<(), SampleError> {
+    fn adjust(&mut self, logits: &mut [f32]) -> Result<(), SampleError> {
         for &(id, bias) in &self.settings.logit_bias {
             logits[id as usize] += bias;
             check_adjusted(logits, id)?;
         }
-        let Some(seen) = &self.seen else { return Ok(()) };
-        for &id in &seen.ids {
+        for &id in self.seen.as_ref().map_or(&[][..], |seen| &seen.ids) {
+            let Some(seen) = &self.seen else { break };
             let logit = &mut logits[id as usize];
             let n_in_answer = seen.counts[id as usize] & !Seen::IN_TEXT;
             if *logit > 0.0 {
@@ -176,19 +240,24 @@ impl Sampler {
             }
             check_adjusted(logits, id)?;
         }
-        Ok(())
+        match &mut self.repetitions {
+            Some(repetitions) => repetitions.penalise(logits, check_adjusted),
+            None => Ok(()),
+        }
     }
 
-    /// Applies temperature, top-k, top-p and min-p. What is left stands in `weights`, or in
-    /// `candidates` in order of id.
+    /// Applies temperature, top-k, top-p, min-p, typical-p and XTC. What is left stands in
+    /// `weights`, or in `candidates` in order of id.
     fn cut(
         &self,
         logits: &[f32],
         max: f32,
+        pos: u64,
         weights: &mut Weights,
         candidates: &mut Vec<Candidate>,
     ) -> Cut {
-        let Sampling { temperature, top_p, min_p, .. } = self.settings;
+        let Sampling { temperature, top_p, min_p, typical_p, .. } = self.settings;
+        let is_rare = typical_p < 1.0 || self.settings.xtc_probability > 0.0;
         let k = self.settings.top_k as usize;
         if (1..logits.len()).contains(&k) {
             top_k(logits, k, candidates);
@@ -203,13 +272,22 @@ impl Sampler {
             if top_p < 1.0 {
                 let target = f64::from(top_p) * weights.sum();
                 find_nucleus(logits, weights.all(), target, candidates);
-            } else if min_p > 0.0 {
+            } else if min_p > 0.0 || is_rare {
                 collect(logits, weights.all(), min_p, candidates);
             } else {
                 return Cut::All;
             }
         }
         candidates.retain(|candidate| candidate.weight >= min_p);
+        if typical_p < 1.0 {
+            keep_typical(candidates, typical_p);
+        }
+        let Sampling { xtc_probability, xtc_threshold, .. } = self.settings;
+        if xtc_probability > 0.0
+            && philox::nth_uniform(self.seed, pos, 1) < f64::from(xtc_probability)
+        {
+            exclude_top_choices(candidates, xtc_threshold);
+        }
         candidates.sort_unstable_by_key(|candidate| candidate.id);
         Cut::Some
     }
@@ -271,6 +349,35 @@ fn keep_nucleus(candidates: &mut Vec<Candidate>, target: f64) -> bool {
         n_front *= GROWTH;
     }
     false
+}
+
+/// Keeps the candidates whose information is nearest to the expected one until their weights reach
+/// `typical_p` of all. Of equals the lower id.
+fn keep_typical(candidates: &mut Vec<Candidate>, typical_p: f32) {
+    candidates.sort_unstable_by_key(|candidate| candidate.id);
+    let all = sum(candidates.iter().map(|c| c.weight));
+    let information = |weight: f32| -libm::log(f64::from(weight) / all);
+    let expected = candidates
+        .iter()
+        .filter(|c| c.weight > 0.0)
+        .fold(0.0, |expected, c| expected + f64::from(c.weight) / all * information(c.weight));
+    for candidate in &mut *candidates {
+        // Nothing asks for the logit any more, and the nearest are to come first. What has no
+        // probability is infinitely far.
+        candidate.logit = -((information(candidate.weight) - expected).abs() as f32);
+    }
+    keep_nucleus(candidates, f64::from(typical_p) * all);
+}
+
+/// Where several candidates have at least this probability, keeps the least likely of them and all
+/// that have less. Of equals the highest id.
+fn exclude_top_choices(candidates: &mut Vec<Candidate>, threshold: f32) {
+    candidates.sort_unstable_by_key(|candidate| candidate.id);
+    let floor = f64::from(threshold) * sum(candidates.iter().map(|c| c.weight));
+    let top = candidates.iter().filter(|c| f64::from(c.weight) >= floor);
+    let rank = |a: &&Candidate, b: &&Candidate| b.weight.total_cmp(&a.weight).then(a.id.cmp(&b.id));
+    let Some(&last) = top.max_by(rank) else { return };
+    candidates.retain(|c| f64::from(c.weight) < floor || c.id == last.id);
 }
 
 /// Walks the weights in order of id to where `uniform` (in [0, 1)) falls.

@@ -1,6 +1,8 @@
 //! The sampler held against its plain form, and each setting against its definition.
 
 use super::*;
+use crate::dry::{MAX_REPEAT, power};
+use crate::request::Dry;
 
 /// The definition in its plainest form: every list sorted in full, every step on its own.
 fn reference(
@@ -8,7 +10,7 @@ fn reference(
     settings: &Sampling,
     prompt: &[u32],
     answer: &[u32],
-    uniform: f64,
+    [uniform, second_uniform]: [f64; 2],
 ) -> u32 {
     let mut logits = logits.to_vec();
     for (id, bias) in &settings.logit_bias {
@@ -24,6 +26,11 @@ fn reference(
         if n_in_answer > 0 {
             *logit -= settings.presence_penalty + settings.frequency_penalty * n_in_answer as f32;
         }
+    }
+    if let Some(dry) = &settings.dry {
+        let tokens = [prompt, answer].concat();
+        let tokens = &tokens[tokens.len() - dry.range.map_or(tokens.len(), |n| n as usize)..];
+        penalise_repetitions(&mut logits, dry, tokens);
     }
     let mut ranked: Vec<(u32, f32)> = (0..).zip(logits).collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
@@ -51,10 +58,57 @@ fn reference(
         ranked.truncate(n_kept);
     }
     ranked.retain(|entry| weight_of(entry) >= f64::from(settings.min_p));
+    if settings.typical_p < 1.0 {
+        let all = sum_by_id(&ranked);
+        let probability = |entry: &(u32, f32)| weight_of(entry) / all;
+        let mut by_id = ranked.clone();
+        by_id.sort_by_key(|&(id, _)| id);
+        let entropy: f64 = by_id
+            .iter()
+            .map(probability)
+            .filter(|&p| p > 0.0)
+            .fold(0.0, |sum, p| sum + p * -libm::log(p));
+        let distance = |entry: &(u32, f32)| (-libm::log(probability(entry)) - entropy).abs() as f32;
+        ranked.sort_by(|a, b| distance(a).total_cmp(&distance(b)).then(a.0.cmp(&b.0)));
+        let mut sum = 0.0;
+        let target = f64::from(settings.typical_p) * all;
+        let n_before = ranked.iter().take_while(|entry| (sum += weight_of(entry), sum < target).1);
+        let n_kept = n_before.count() + 1;
+        ranked.truncate(n_kept);
+    }
+    if second_uniform < f64::from(settings.xtc_probability) {
+        let floor = f64::from(settings.xtc_threshold) * sum_by_id(&ranked);
+        ranked.sort_by(|a, b| weight_of(b).total_cmp(&weight_of(a)).then(a.0.cmp(&b.0)));
+        let n_top = ranked.iter().filter(|entry| weight_of(entry) >= floor).count();
+        ranked.drain(..n_top.saturating_sub(1));
+    }
     let target = uniform * sum_by_id(&ranked);
     ranked.sort_by_key(|&(id, _)| id);
     let mut sum = 0.0;
     ranked.iter().find(|entry| (sum += weight_of(entry), sum > target).1).unwrap().0
+}
+
+/// DRY from its definition: for each token the longest repetition that it goes on with.
+fn penalise_repetitions(logits: &mut [f32], dry: &Dry, tokens: &[u32]) {
+    for id in 0..logits.len() as u32 {
+        let longest = (0..tokens.len())
+            .filter(|&at| tokens[at] == id && !dry.breakers.contains(&id))
+            .map(|at| {
+                let (before, end) = (&tokens[..at], tokens);
+                (0..at.min(MAX_REPEAT))
+                    .take_while(|i| {
+                        let (a, b) = (before[at - 1 - i], end[end.len() - 1 - i]);
+                        a == b && !dry.breakers.contains(&a)
+                    })
+                    .count()
+            })
+            .max()
+            .unwrap_or(0);
+        if longest > 0 && longest >= dry.allowed_length as usize {
+            let excess = longest as i32 - dry.allowed_length as i32;
+            logits[id as usize] -= dry.multiplier * power(dry.base, excess);
+        }
+    }
 }
 
 /// Random logits with many ties: multiples of a quarter between -8 and 8.
@@ -75,7 +129,7 @@ fn check(settings: &Sampling) {
         let mut sampler = Sampler::new(settings.clone(), 42, &prompt, n_vocab);
         answer.iter().for_each(|&id| sampler.accept(id));
         for pos in 0..50 {
-            let uniform = philox::uniform(42, pos);
+            let uniform = [0, 1].map(|n| philox::nth_uniform(42, pos, n));
             assert_eq!(
                 sampler.choose(&logits, pos, &mut scratch).unwrap(),
                 reference(&logits, &settings, &prompt, &answer, uniform),
@@ -135,9 +189,102 @@ fn all_settings_together_agree_with_their_plain_form() {
             presence_penalty: 0.3,
             frequency_penalty: 0.2,
             logit_bias: vec![(0, 1.5), (3, -2.0)],
-            seed: None,
+            ..Sampling::default()
         });
     }
+}
+
+#[test]
+fn rare_cuts_agree_with_their_plain_forms() {
+    for typical_p in [1e-9, 0.2, 0.7, 0.95, 0.999] {
+        check(&Sampling { typical_p, ..warm() });
+        check(&Sampling { typical_p, top_k: 40, top_p: 0.95, min_p: 0.01, ..warm() });
+    }
+    for xtc_threshold in [1e-4, 0.01, 0.1, 0.5, 1.0] {
+        let xtc = Sampling { xtc_probability: 0.5, xtc_threshold, ..warm() };
+        check(&xtc);
+        check(&Sampling { xtc_probability: 1.0, top_k: 20, ..xtc.clone() });
+        check(&Sampling { typical_p: 0.9, temperature: 0.6, ..xtc });
+    }
+}
+
+#[test]
+fn repetitions_are_penalised_by_their_definition() {
+    let answers: [&[u32]; 6] = [
+        &[],
+        &[1],
+        &[1, 1, 1, 1, 1],
+        &[0, 1, 2, 0, 1, 2, 0, 1],
+        &[2, 0, 1, 2, 9, 0, 1, 2, 1, 2, 9, 0, 1, 2],
+        &[1, 2, 3, 1, 2, 4, 1, 2],
+    ];
+    let long = [3u32, 4].repeat(120);
+    for answer in answers.into_iter().chain([&long[..]]) {
+        for range in [None, Some(0), Some(3), Some(6)] {
+            for (allowed_length, breakers) in
+                [(1, vec![]), (2, vec![]), (2, vec![2]), (300, vec![])]
+            {
+                let range = range.filter(|&range| range as usize <= answer.len());
+                let dry = Dry { multiplier: 0.8, base: 1.75, allowed_length, range, breakers };
+                let logits = random_logits(17, 5);
+                let mut expected = logits.clone();
+                let n = range.map_or(answer.len(), |range| range as usize);
+                penalise_repetitions(&mut expected, &dry, &answer[answer.len() - n..]);
+                let (prompt, answer) = answer.split_at(answer.len() / 2);
+                let mut repetitions = Repetitions::new(dry, prompt, 17);
+                answer.iter().for_each(|&id| repetitions.accept(id));
+                for _ in 0..2 {
+                    let mut found = logits.clone();
+                    repetitions.penalise(&mut found, check_adjusted).unwrap();
+                    assert_eq!(found, expected, "{answer:?}");
+                }
+            }
+        }
+    }
+    let dry = Dry { multiplier: 2.0, base: 1.5, allowed_length: 1, range: None, breakers: vec![3] };
+    check(&Sampling { dry: Some(dry.clone()), ..Sampling::default() });
+    check(&Sampling { dry: Some(dry), top_p: 0.9, ..warm() });
+}
+
+#[test]
+fn mirostat_agrees_with_its_plain_form() {
+    let (tau, eta) = (2.0f32, 0.3f32);
+    let settings = Sampling { mirostat: Some(Mirostat { tau, eta }), ..warm() };
+    let mut sampler = Sampler::new(settings, 9, &[], 300);
+    let mut scratch = SamplerScratch::default();
+    let mut bound = 2.0 * f64::from(tau);
+    let mut surprises = 0.0;
+    for pos in 0..400u64 {
+        let logits = random_logits(300, pos);
+        let max = logits.iter().copied().fold(f32::MIN, f32::max);
+        let weights: Vec<f64> =
+            logits.iter().map(|&logit| f64::from(weight(logit, max, 1.0))).collect();
+        let all = weights.iter().sum::<f64>();
+        let floor = ((all * libm::exp2(-bound)).min(1.0)) as f32;
+        let kept = |id: &usize| weights[*id] as f32 >= floor;
+        let kept: Vec<usize> = (0..300).filter(kept).collect();
+        let rest: f64 = kept.iter().map(|&id| weights[id]).sum();
+        let (target, mut sum) = (philox::uniform(9, pos) * rest, 0.0);
+        let expected = kept.iter().find(|&&id| (sum += weights[id], sum > target).1).unwrap();
+        let surprise = -libm::log2(weights[*expected] / rest);
+        bound -= f64::from(eta) * (surprise - f64::from(tau));
+        assert_eq!(sampler.choose(&logits, pos, &mut scratch), Ok(*expected as u32));
+        surprises += surprise;
+    }
+    assert!((surprises / 400.0 - f64::from(tau)).abs() < 0.2, "{surprises}");
+}
+
+#[test]
+fn no_end_comes_before_its_time() {
+    let mut sampler = Sampler::new(Sampling::default(), 0, &[], 3).at_least(2, [2, 7].into_iter());
+    let mut scratch = SamplerScratch::default();
+    let mut chosen = Vec::new();
+    for pos in 0..4 {
+        let id = sampler.choose(&[0.0, 1.0, 5.0], pos, &mut scratch).unwrap();
+        sampler.accept(id);
+        chosen.push(id);
+    }
+    assert_eq!(chosen, [1, 1, 2, 2]);
 }
 
 #[test]

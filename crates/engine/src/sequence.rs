@@ -60,6 +60,7 @@ pub(crate) struct Sequence {
     seed: u64,
     logprobs: Option<u32>,
     ignore_eos: bool,
+    stop_tokens: Vec<u32>,
     /// Why it ends, once it does.
     end: Option<FinishReason>,
     answer: Answer,
@@ -90,12 +91,14 @@ impl Sequence {
         let n_max = n_positions(&submission.request, limits.n_ctx);
         let Request { prompt, sampling, stop, ignore_eos, logprobs, cache, deadline, .. } =
             submission.request;
-        let Request { constraint, constraint_after, .. } = submission.request;
+        let Request { constraint, constraint_after, min_tokens, stop_tokens, .. } =
+            submission.request;
         let decoder = match constraint {
             Some(_) => StreamDecoder::verbatim(),
             None => StreamDecoder::after(tokenizer, &prompt),
         };
         let sampler = Sampler::new(sampling, submission.seed, &prompt, limits.n_vocab)
+            .at_least(min_tokens, tokenizer.ends().iter().chain(&stop_tokens).copied())
             .under(constraint, constraint_after);
         let n_prompt = prompt.len();
         let mut tokens = prompt;
@@ -126,6 +129,7 @@ impl Sequence {
             seed: submission.seed,
             logprobs,
             ignore_eos,
+            stop_tokens,
             end: None,
             answer: Answer::new(decoder, stop, submission.on_event),
             cancelled: submission.cancelled,
@@ -394,7 +398,9 @@ impl Sequence {
     /// Sends what the newest token releases. Returns why the sequence ends, if it does.
     fn emit(&mut self, tokenizer: &Tokenizer, token: TokenInfo) -> Option<FinishReason> {
         self.first_token_at.get_or_insert_with(Instant::now);
-        if !self.ignore_eos && tokenizer.is_end_of_generation(token.id) {
+        if (!self.ignore_eos && tokenizer.is_end_of_generation(token.id))
+            || self.stop_tokens.contains(&token.id)
+        {
             return Some(FinishReason::Stop);
         }
         if let Some(stop) = self.answer.push(tokenizer, token) {

@@ -7,7 +7,9 @@
 use super::*;
 use crate::philox::uniform;
 use crate::queue::Submission;
-use crate::request::{CacheScope, Done, Event, Priority, Request, Sampling, TokenInfo};
+use crate::request::{
+    CacheScope, Done, Dry, Event, Mirostat, Priority, Request, Sampling, TokenInfo,
+};
 use gguf::{Gguf, write::Writer};
 use kernels::Isa;
 use model::LogitsFor;
@@ -186,6 +188,9 @@ fn random_request(seed: u64) -> Request {
             temperature: number(4, 2) as f32 * 0.8,
             top_p: [1.0, 0.9][number(5, 2)],
             frequency_penalty: [0.0, 0.5][number(6, 2)],
+            mirostat: (number(11, 5) == 0).then_some(Mirostat { tau: 3.0, eta: 0.1 }),
+            dry: (number(12, 4) == 0).then(some_dry),
+            xtc_probability: [0.0, 0.5][number(13, 2)],
             seed: Some(seed),
             ..Sampling::default()
         },
@@ -193,8 +198,13 @@ fn random_request(seed: u64) -> Request {
         ignore_eos: number(8, 4) == 0,
         logprobs: [None, Some(2)][number(9, 2)],
         constraint: (number(8, 4) == 3).then(some_letters),
-        constraint_after: None,
+        min_tokens: [0, 20][number(10, 2)],
+        ..Request::default()
     }
+}
+
+fn some_dry() -> Dry {
+    Dry { multiplier: 0.8, base: 1.75, allowed_length: 2, range: None, breakers: vec![98] }
 }
 
 /// Few letters, some of those to which the simulated pass is pulled.

@@ -9,7 +9,7 @@ pub mod openai;
 
 use crate::errors::{BadRequest, ServerError};
 use crate::limits::Limits;
-use engine::{FinishReason, Grammar, Priority, Sampling, TokenInfo};
+use engine::{Dry, FinishReason, Grammar, Mirostat, Priority, Sampling, TokenInfo};
 use serde_json::{Map, Value};
 
 /// One route's parse and render.
@@ -49,6 +49,10 @@ pub struct Call {
     pub stop: Vec<String>,
     /// Go on past the model's end tokens.
     pub ignore_eos: bool,
+    /// Tokens that an answer has at least.
+    pub min_tokens: u32,
+    /// Tokens that end an answer beside the model's own.
+    pub stop_tokens: Vec<u32>,
     /// Report log-probabilities, with so many likeliest alternatives.
     pub logprobs: Option<u32>,
     /// What the answer must look like.
@@ -111,6 +115,14 @@ pub struct SamplingAsk {
     pub top_k: Option<u32>,
     pub top_p: Option<f32>,
     pub min_p: Option<f32>,
+    pub typical_p: Option<f32>,
+    pub xtc_probability: Option<f32>,
+    pub xtc_threshold: Option<f32>,
+    /// Its breakers are in `dry_breakers`, since they are known only with a model.
+    pub dry: Option<Dry>,
+    /// Texts that no repetition reaches across; `None`: the usual ones.
+    pub dry_breakers: Option<Vec<String>>,
+    pub mirostat: Option<Mirostat>,
     pub repetition_penalty: Option<f32>,
     pub presence_penalty: Option<f32>,
     pub frequency_penalty: Option<f32>,
@@ -126,6 +138,11 @@ impl SamplingAsk {
             top_k: self.top_k.unwrap_or(defaults.top_k),
             top_p: self.top_p.unwrap_or(defaults.top_p),
             min_p: self.min_p.unwrap_or(defaults.min_p),
+            typical_p: self.typical_p.unwrap_or(defaults.typical_p),
+            xtc_probability: self.xtc_probability.unwrap_or(defaults.xtc_probability),
+            xtc_threshold: self.xtc_threshold.unwrap_or(defaults.xtc_threshold),
+            dry: self.dry.clone().or_else(|| defaults.dry.clone()),
+            mirostat: self.mirostat.or(defaults.mirostat),
             repetition_penalty: self.repetition_penalty.unwrap_or(defaults.repetition_penalty),
             presence_penalty: self.presence_penalty.unwrap_or(defaults.presence_penalty),
             frequency_penalty: self.frequency_penalty.unwrap_or(defaults.frequency_penalty),

@@ -92,9 +92,16 @@ async fn answer<D: Dialect>(
     };
     let call = D::call(&request);
     let delivery = call.delivery;
+    let mut sampling = call.sampling.over(&app.default_sampling);
+    if let (Some(dry), Some(_)) = (&mut sampling.dry, &call.sampling.dry) {
+        let texts = call.sampling.dry_breakers.as_deref();
+        dry.breakers = prepare::dry_breakers(served.engine.tokenizer(), texts);
+    }
     let like = Request {
         max_tokens: call.max_tokens,
-        sampling: call.sampling.over(&app.default_sampling),
+        sampling,
+        min_tokens: call.min_tokens,
+        stop_tokens: call.stop_tokens.clone(),
         stop: call.stop.clone(),
         ignore_eos: call.ignore_eos,
         logprobs: call.logprobs,

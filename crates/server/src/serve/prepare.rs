@@ -53,6 +53,10 @@ pub(super) fn prepare<D: Dialect>(
         let problem = format!("key \"{id}\": expected a token id below {n_vocab}");
         return Err(BadRequest::field("logit_bias", &problem).into());
     }
+    if let Some(id) = call.stop_tokens.iter().find(|&&id| id as usize >= n_vocab) {
+        let problem = format!("{id}: expected token ids below {n_vocab}");
+        return Err(BadRequest::field("stop_token_ids", &problem).into());
+    }
     let constraint = match &call.constraint {
         None => None,
         Some(ask) => Some(compile(&served.engine, ask)?),
@@ -62,6 +66,17 @@ pub(super) fn prepare<D: Dialect>(
         _ => None,
     };
     Ok(Prepared { request, served, prompts, constraint, constraint_after, unused })
+}
+
+/// The token that a text ends with in the middle of a line: where DRY's repetitions break off (as
+/// its author finds them).
+pub(super) fn dry_breakers(tokenizer: &Tokenizer, texts: Option<&[String]>) -> Vec<u32> {
+    const USUAL: [&str; 4] = ["\n", ":", "\"", "*"];
+    let last = |text: &str| tokenizer.encode(&format!("a{text}"), Special::Plain).last().copied();
+    match texts {
+        None => USUAL.iter().filter_map(|text| last(text)).collect(),
+        Some(texts) => texts.iter().filter_map(|text| last(text)).collect(),
+    }
 }
 
 /// What is wrong with a grammar is said at its field.

@@ -254,6 +254,25 @@ fn answers_keep_to_their_schema() {
 }
 
 #[test]
+fn rare_samplers_are_reproducible() {
+    let settings = [
+        json!({"typical_p": 0.8}),
+        json!({"xtc_probability": 1.0, "xtc_threshold": 0.05}),
+        json!({"mirostat": 2, "mirostat_tau": 3}),
+        json!({"dry_multiplier": 2, "dry_sequence_breakers": ["\n"]}),
+        json!({"min_tokens": 12}),
+    ];
+    for mut setting in settings {
+        setting["temperature"] = json!(1);
+        setting["seed"] = json!(5);
+        let once = content(&chat(setting.clone()), 0);
+        assert_eq!(once, content(&chat(setting.clone()), 0), "{setting}");
+    }
+    let response = chat(json!({"stop_token_ids": [10_000_000]}));
+    check_error(&response, 400, Some("stop_token_ids"), Some("invalid_value"));
+}
+
+#[test]
 fn seeds_repeat_and_alternatives_count_up() {
     let settings = |seed: u64, n: u32| json!({"temperature": 1.5, "seed": seed, "n": n});
     let first = chat(settings(7, 1));

@@ -79,6 +79,8 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadRequ
             sampling: settings.sampling,
             stop: settings.stop,
             ignore_eos: settings.ignore_eos,
+            min_tokens: settings.min_tokens,
+            stop_tokens: settings.stop_tokens,
             logprobs,
             constraint: settings.constraint,
             delivery: settings.delivery,

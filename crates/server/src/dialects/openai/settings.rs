@@ -5,7 +5,10 @@ use crate::dialects::fields::{Fields, as_integer, shown, wrong};
 use crate::dialects::{ConstraintAsk, Delivery, SamplingAsk};
 use crate::errors::BadRequest;
 use crate::limits::Limits;
-use engine::{MAX_LOGIT_BIAS, MAX_STOP_BYTES, MAX_STOP_STRINGS, Priority};
+use engine::{
+    Dry, MAX_DRY_BREAKERS, MAX_LOGIT_BIAS, MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_STOP_TOKENS,
+    Mirostat, Priority,
+};
 use serde_json::Value;
 
 /// Taken without effect: labels for the vendor's own books and caches, which ask for nothing that
@@ -27,6 +30,8 @@ pub(super) struct Settings {
     pub(super) sampling: SamplingAsk,
     pub(super) stop: Vec<String>,
     pub(super) ignore_eos: bool,
+    pub(super) min_tokens: u32,
+    pub(super) stop_tokens: Vec<u32>,
     pub(super) constraint: Option<ConstraintAsk>,
     pub(super) delivery: Delivery,
     /// Whether a stream ends with a chunk that holds the usage.
@@ -50,6 +55,8 @@ pub(super) fn take(fields: &mut Fields, limits: &Limits) -> Result<Settings, Bad
         sampling: take_sampling(fields)?,
         stop: take_stop(fields)?,
         ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
+        min_tokens: fields.count("min_tokens", 0)?.unwrap_or(0),
+        stop_tokens: take_stop_tokens(fields)?,
         constraint: constraint::take(fields)?,
         delivery,
         include_usage,
@@ -97,6 +104,7 @@ fn take_sampling(fields: &mut Fields) -> Result<SamplingAsk, BadRequest> {
         }
         repetition_penalty = Some(other);
     }
+    let (dry, dry_breakers) = take_dry(fields)?;
     Ok(SamplingAsk {
         temperature: fields.number("temperature", 0.0..=2.0)?,
         // 0 means "off" at llama-server, -1 does at vLLM.
@@ -104,12 +112,73 @@ fn take_sampling(fields: &mut Fields) -> Result<SamplingAsk, BadRequest> {
         // 0 keeps the likeliest token only, as the smallest positive number does.
         top_p: fields.number("top_p", 0.0..=1.0)?.map(|p| p.max(f32::MIN_POSITIVE)),
         min_p: fields.number("min_p", 0.0..=1.0)?,
+        // The names of the following are llama-server's; vLLM has none.
+        typical_p: fields.number("typical_p", f64::from(f32::MIN_POSITIVE)..=1.0)?,
+        xtc_probability: fields.number("xtc_probability", 0.0..=1.0)?,
+        xtc_threshold: fields.number("xtc_threshold", f64::from(f32::MIN_POSITIVE)..=1.0)?,
+        dry,
+        dry_breakers,
+        mirostat: take_mirostat(fields)?,
         repetition_penalty,
         presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?,
         frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?,
         logit_bias: take_logit_bias(fields)?,
         seed: take_seed(fields)?,
     })
+}
+
+/// Off unless its multiplier is above 0; what is not said has llama-server's value.
+fn take_dry(fields: &mut Fields) -> Result<(Option<Dry>, Option<Vec<String>>), BadRequest> {
+    let multiplier = fields.number("dry_multiplier", 0.0..=100.0)?.unwrap_or(0.0);
+    let base = fields.number("dry_base", 1.0..=8.0)?.unwrap_or(1.75);
+    let allowed_length = fields.count("dry_allowed_length", 1)?.unwrap_or(2);
+    // -1 is the whole context.
+    let range = fields.integer("dry_penalty_last_n", -1..=i64::from(u32::MAX))?.unwrap_or(-1);
+    let breakers = match fields.list("dry_sequence_breakers")? {
+        None => None,
+        Some(list) if list.len() > MAX_DRY_BREAKERS => {
+            let problem = format!("{} texts: expected at most {MAX_DRY_BREAKERS}", list.len());
+            return Err(BadRequest::field("dry_sequence_breakers", &problem));
+        }
+        Some(list) => {
+            let text = |(idx, value): (usize, Value)| match value {
+                Value::String(text) if (1..=MAX_STOP_BYTES).contains(&text.len()) => Ok(text),
+                other => {
+                    let expected = format!("a string of 1 to {MAX_STOP_BYTES} bytes");
+                    Err(wrong(&format!("dry_sequence_breakers[{idx}]"), &other, &expected))
+                }
+            };
+            Some(list.into_iter().enumerate().map(text).collect::<Result<_, _>>()?)
+        }
+    };
+    let range = u32::try_from(range).ok();
+    let dry = Dry { multiplier, base, allowed_length, range, breakers: Vec::new() };
+    Ok(((multiplier > 0.0).then_some(dry), breakers))
+}
+
+/// 0 is off and 2 the version that there is.
+fn take_mirostat(fields: &mut Fields) -> Result<Option<Mirostat>, BadRequest> {
+    let version = fields.integer("mirostat", 0..=2)?.unwrap_or(0);
+    let tau = fields.number("mirostat_tau", 0.0..=100.0)?.unwrap_or(5.0);
+    let eta = fields.number("mirostat_eta", 0.0..=1.0)?.unwrap_or(0.1);
+    match version {
+        0 => Ok(None),
+        2 => Ok(Some(Mirostat { tau, eta })),
+        _ => Err(BadRequest::unsupported("mirostat", "1: expected 0 (off) or 2, the version")),
+    }
+}
+
+fn take_stop_tokens(fields: &mut Fields) -> Result<Vec<u32>, BadRequest> {
+    let list = fields.list("stop_token_ids")?.unwrap_or_default();
+    if list.len() > MAX_STOP_TOKENS {
+        let problem = format!("{} tokens: expected at most {MAX_STOP_TOKENS}", list.len());
+        return Err(BadRequest::field("stop_token_ids", &problem));
+    }
+    let id = |(idx, value): (usize, Value)| {
+        let id = as_integer(&value).and_then(|id| u32::try_from(id).ok());
+        id.ok_or_else(|| wrong(&format!("stop_token_ids[{idx}]"), &value, "a token id"))
+    };
+    list.into_iter().enumerate().map(id).collect()
 }
 
 /// Any 64-bit integer, of either sign: negative ones stand for their bits.
