@@ -4,8 +4,11 @@
 //! prefill takes `c` more, averaged over the steps with it. Both are of the recent past, so that
 //! they follow the load of the machine and the depth of the contexts. A step with `k` rows of
 //! prefill then takes `a + b n + c k`, and `k` is chosen so that this is at most
-//! [`MOST_STRETCH`] of what the streams have undisturbed. Now and then a step goes without prefill,
-//! so that what "undisturbed" means is not forgotten. Times choose when a token comes, never which.
+//! [`MOST_STRETCH`] of what the streams have undisturbed. Where one prompt waits for its first
+//! token and more others do than streams run, what is beyond 1 grows with their ratio: a burst of
+//! questions shall not wait for the one that was answered first. Now and then a step goes without
+//! prefill, so that what "undisturbed" means is not forgotten. Times choose when a token comes,
+//! never which.
 
 /// Most that a step may take, in steps without prefill: the bound kept is 2.5 for the 95th
 /// percentile of the time between tokens, and estimates err.
@@ -38,8 +41,9 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Rows of prefill for the next step beside `n_decode` decoding sequences; at most `n_most`.
-    pub(crate) fn n_prefill(&self, n_decode: usize, n_most: usize) -> usize {
+    /// Rows of prefill for the next step, in which `n_decode` sequences decode and `n_prompts`
+    /// wait for their first token; at most `n_most`.
+    pub(crate) fn n_prefill(&self, n_decode: usize, n_prompts: usize, n_most: usize) -> usize {
         if n_decode == 0 {
             return n_most;
         }
@@ -51,7 +55,9 @@ impl Pace {
         let (Some(step), Some(row)) = (self.decode_seconds(n_decode), row_seconds) else {
             return FIRST_ROWS.min(n_most);
         };
-        let n_rows = (MOST_STRETCH - 1.0) * step / row.max(1e-9);
+        let n_others = n_prompts.saturating_sub(1);
+        let ratio = (n_others as f64 / n_decode as f64).max(1.0);
+        let n_rows = (MOST_STRETCH - 1.0) * ratio * step / row.max(1e-9);
         (n_rows as usize).clamp(MIN_ROWS, n_most.max(MIN_ROWS))
     }
 
@@ -121,12 +127,12 @@ mod tests {
     use super::*;
 
     /// Runs a machine whose steps take `time(n_decode, n_prefill)`; returns the last budgets.
-    fn settle(time: impl Fn(usize, usize) -> f64, n_decode: usize) -> Vec<usize> {
+    fn settle(time: impl Fn(usize, usize) -> f64, n_decode: usize, n_prompts: usize) -> Vec<usize> {
         let mut pace = Pace::default();
         pace.observe(0, 256, time(0, 256));
         (0..20).for_each(|i| pace.observe(1 + i % 4, 0, time(1 + i % 4, 0)));
         let budgets = (0..300).map(|_| {
-            let n_prefill = pace.n_prefill(n_decode, 256);
+            let n_prefill = pace.n_prefill(n_decode, n_prompts, 256);
             pace.observe(n_decode, n_prefill, time(n_decode, n_prefill));
             n_prefill
         });
@@ -142,7 +148,7 @@ mod tests {
                     let row = c * (1.0 + 4.0 / (k as f64 + 1.0));
                     if n == 0 { c * k as f64 } else { a + b * n as f64 + row * k as f64 }
                 };
-                let budgets = settle(time, n_decode);
+                let budgets = settle(time, n_decode, 1);
                 for &k in budgets.iter().filter(|&&k| k > MIN_ROWS) {
                     let stretch = time(n_decode, k) / time(n_decode, 0);
                     assert!((1.3..2.3).contains(&stretch), "{a} {b} {c} {n_decode}: {stretch}");
@@ -154,9 +160,17 @@ mod tests {
     }
 
     #[test]
+    fn many_prompts_outweigh_few_streams() {
+        let time = |n: usize, k: usize| 4e-3 + 1e-3 * n as f64 + 0.7e-3 * k as f64;
+        let widest = |n_decode, n_prompts| settle(time, n_decode, n_prompts).into_iter().max();
+        assert!(widest(1, 1) < Some(10) && widest(8, 8) < Some(24));
+        assert!(widest(1, 31) > Some(200) && widest(8, 24) > Some(48));
+    }
+
+    #[test]
     fn with_nothing_to_disturb_prompts_take_all() {
-        assert_eq!(Pace::default().n_prefill(0, 512), 512);
-        assert_eq!(Pace::default().n_prefill(3, 512), FIRST_ROWS);
+        assert_eq!(Pace::default().n_prefill(0, 1, 512), 512);
+        assert_eq!(Pace::default().n_prefill(3, 1, 512), FIRST_ROWS);
     }
 
     #[test]

@@ -186,7 +186,8 @@ impl<F: Forward> Worker<F> {
             let Self { running, shares, limits, pace, .. } = self;
             let progress = running.iter().map(Sequence::progress);
             let n_decoding = progress.clone().filter(|progress| progress.is_decoding()).count();
-            let n_prefill = pace.n_prefill(n_decoding, PREFILL_CHUNK);
+            let n_prompts = running.len() - n_decoding;
+            let n_prefill = pace.n_prefill(n_decoding, n_prompts, PREFILL_CHUNK);
             schedule(progress, n_prefill, shares);
             let n_wanted =
                 |seq_idx: usize, n_rows| running[seq_idx].n_draft_wanted(n_rows, &limits.cost);
