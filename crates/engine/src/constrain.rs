@@ -4,20 +4,63 @@
 //! does, so that the choice stays a function of the logits and of what came before. The matcher
 //! follows the tokens that were chosen, never guesses: a guess that the grammar forbids is one
 //! that is wrong.
+//!
+//! A set of tokens takes a tenth of a millisecond and needs no logits. So as soon as a token is
+//! chosen, the matcher goes to a thread of the answer's own, which computes the next set while the
+//! forward pass runs.
 
 use crate::request::Preamble;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use text::{Constraint, ConstraintError, Mask, Matcher};
 
 /// Follows one answer.
 #[derive(Debug)]
 pub(crate) struct Constrained {
-    matcher: Matcher,
-    /// Tokens that end an answer.
+    matcher: Place,
+    /// Knows the tokens that end an answer.
     constraint: Constraint,
     preamble: Option<Preamble>,
     phase: Phase,
+    /// Whether nothing may follow.
+    is_complete: bool,
     /// The matcher's refusal of a token that it had allowed: its bounds.
     failure: Option<ConstraintError>,
+    /// `None` where the system gave no thread: then sets are computed when they are needed.
+    thread: Option<MaskThread>,
+}
+
+/// Where the matcher is.
+#[derive(Debug)]
+enum Place {
+    Here(Box<Matcher>),
+    /// On the thread, for its next set.
+    Away,
+}
+
+type Masked = (Box<Matcher>, Result<Mask, ConstraintError>);
+
+/// A thread that computes sets of tokens. It ends when its answer does.
+#[derive(Debug)]
+struct MaskThread {
+    matchers: Sender<Box<Matcher>>,
+    masked: Receiver<Masked>,
+}
+
+impl MaskThread {
+    fn start() -> Option<Self> {
+        let (matchers, to_mask) = channel::<Box<Matcher>>();
+        let (done, masked) = channel();
+        let work = move || {
+            for mut matcher in to_mask {
+                let mask = matcher.mask();
+                if done.send((matcher, mask)).is_err() {
+                    break;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("constraint".to_owned()).spawn(work);
+        thread.ok().map(|_| Self { matchers, masked })
+    }
 }
 
 /// Where the answer stands.
@@ -39,8 +82,37 @@ impl Constrained {
             Some(Preamble { begin: Some(_), .. }) => Phase::Start,
             Some(Preamble { begin: None, .. }) => Phase::Preamble,
         };
-        let matcher = constraint.matcher();
-        Self { matcher, constraint, preamble, phase, failure: None }
+        let matcher = Place::Here(Box::new(constraint.matcher()));
+        let thread = MaskThread::start();
+        let (is_complete, failure) = (false, None);
+        let mut new = Self { matcher, constraint, preamble, phase, is_complete, failure, thread };
+        new.send_ahead();
+        new
+    }
+
+    /// Has the next set computed elsewhere.
+    fn send_ahead(&mut self) {
+        let Some(thread) = &self.thread else { return };
+        if let Place::Here(matcher) = std::mem::replace(&mut self.matcher, Place::Away)
+            && let Err(unsent) = thread.matchers.send(matcher)
+        {
+            self.matcher = Place::Here(unsent.0);
+            self.thread = None;
+        }
+    }
+
+    /// The tokens that may come next.
+    fn mask(&mut self) -> Result<Mask, ConstraintError> {
+        let lost = || ConstraintError::Step("its thread has ended".to_owned());
+        match (&mut self.matcher, &self.thread) {
+            (Place::Here(matcher), _) => matcher.mask(),
+            (Place::Away, None) => Err(lost()),
+            (Place::Away, Some(thread)) => {
+                let (matcher, mask) = thread.masked.recv().map_err(|_| lost())?;
+                self.matcher = Place::Here(matcher);
+                mask
+            }
+        }
     }
 
     /// Sets the logits of forbidden tokens to minus infinity.
@@ -56,7 +128,7 @@ impl Constrained {
             }
             return Ok(());
         }
-        let mut mask = self.matcher.mask()?;
+        let mut mask = self.mask()?;
         if let (Phase::Start, Some(Preamble { begin: Some(begin), .. })) =
             (self.phase, self.preamble)
         {
@@ -79,14 +151,24 @@ impl Constrained {
             }
             _ => {
                 self.phase = Phase::Grammar;
-                self.failure = self.matcher.accept(id).err();
+                if let Place::Away = self.matcher {
+                    // Nobody asked for the set that it is gone for.
+                    self.failure = self.mask().err();
+                }
+                if let Place::Here(matcher) = &mut self.matcher {
+                    self.failure = matcher.accept(id).err();
+                    self.is_complete = matcher.is_complete();
+                    if self.failure.is_none() && !self.is_complete {
+                        self.send_ahead();
+                    }
+                }
             }
         }
     }
 
     /// Whether the answer is complete and nothing may follow.
     pub(crate) fn is_complete(&self) -> bool {
-        self.phase == Phase::Grammar && self.failure.is_none() && self.matcher.is_complete()
+        self.is_complete && self.failure.is_none()
     }
 }
 
