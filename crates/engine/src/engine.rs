@@ -1,6 +1,6 @@
 //! The handle that callers hold: open a model, hand it requests, ask about it.
 
-use crate::check::check;
+use crate::check::{check, invalid};
 use crate::error::EngineError;
 use crate::host;
 use crate::load::{self, Template};
@@ -15,7 +15,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
-use text::{ChatTemplate, Constraint, Constraints, Grammar, Tokenizer};
+use text::{
+    Banned, ChatTemplate, Constraint, Constraints, Grammar, MAX_BANNED, MAX_BANNED_BYTES, Tokenizer,
+};
 
 /// A loaded model and the thread that runs it. Cheap to clone; dropping the last clone (and the
 /// last [`Generation`]) stops it and fails what still runs.
@@ -125,6 +127,18 @@ impl Engine {
             }
         };
         Ok(constraints.compile(grammar)?)
+    }
+
+    /// Looks texts up in the vocabulary, for [`Request::banned`], on the caller's thread.
+    ///
+    /// # Errors
+    /// [`EngineError::Invalid`] for too many, empty or too long ones.
+    pub fn banned(&self, texts: &[String]) -> Result<Banned, EngineError> {
+        Banned::new(self.tokenizer(), texts).ok_or_else(|| {
+            let value = format!("{} texts", texts.len());
+            let expected = format!("at most {MAX_BANNED}, each of 1 to {MAX_BANNED_BYTES} bytes");
+            invalid("banned", value, expected)
+        })
     }
 
     /// Takes a request; its events go to `on_event`, on the engine thread.

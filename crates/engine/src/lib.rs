@@ -60,5 +60,5 @@ pub use request::{
     Sampling, TokenInfo,
 };
 pub use scheduler::PREFILL_CHUNK;
-pub use text::{Constraint, ConstraintError, Grammar};
+pub use text::{Banned, Constraint, ConstraintError, Grammar};
 pub use weights::greedy;

@@ -3,7 +3,7 @@
 //! Plain data. Token ids in, text and token ids out; wire formats are the server's business.
 
 use std::time::{Duration, Instant};
-use text::Constraint;
+use text::{Banned, Constraint};
 
 /// One generation to run: a prompt in token ids and how to continue it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -40,6 +40,9 @@ pub struct Request {
     /// Tokens that end the answer beside the model's own, and like those have no part in it; at
     /// most [`MAX_STOP_TOKENS`].
     pub stop_tokens: Vec<u32>,
+    /// Texts that the answer does not contain: the token that would complete one is never chosen.
+    /// [`Engine::banned`](crate::Engine::banned) looks them up.
+    pub banned: Option<Banned>,
     /// What the answer must look like; [`Engine::constraint`] compiles it. Then no token comes that
     /// it does not allow, and none is left over when it is complete; only `max_tokens`, the context
     /// or a stop string may cut it short. Not beside `ignore_eos`.

@@ -10,7 +10,7 @@ use crate::dry::Repetitions;
 use crate::philox;
 use crate::request::{Mirostat, Preamble, Sampling};
 use crate::weights::{Candidate, Weights, likelier, scan, top_k, weight};
-use text::Constraint;
+use text::{Banned, Constraint, Tokenizer};
 
 /// Why no token could be chosen. The request fails, the process does not.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -42,6 +42,9 @@ pub(crate) struct Sampler {
     /// Tokens of the answer that must come before one of `ends` may.
     n_before_end: u32,
     ends: Vec<u32>,
+    banned: Option<Banned>,
+    /// The last bytes of the answer, as far as `banned` goes.
+    tail: Vec<u8>,
 }
 
 /// What the penalties need to know about the sequence; exists only where one is on.
@@ -102,7 +105,15 @@ impl Sampler {
             surprise_max,
             n_before_end: 0,
             ends: Vec::new(),
+            banned: None,
+            tail: Vec::new(),
         }
+    }
+
+    /// The same, with none of these texts in the answer.
+    pub(crate) fn without(mut self, banned: Option<Banned>) -> Self {
+        self.banned = banned;
+        self
     }
 
     /// The same, with none of `ends` among the first `n` tokens.
@@ -129,7 +140,19 @@ impl Sampler {
     }
 
     /// Tells the sampler that `id` is now part of the answer.
-    pub(crate) fn accept(&mut self, id: u32) {
+    pub(crate) fn accept(&mut self, id: u32, tokenizer: &Tokenizer) {
+        if let Some(banned) = &self.banned {
+            let n_most = banned.n_bytes_max();
+            let bytes = if tokenizer.is_control(id) { &[] } else { tokenizer.token_bytes(id) };
+            self.tail.extend_from_slice(bytes);
+            let n_old = self.tail.len().saturating_sub(n_most);
+            self.tail.drain(..n_old);
+        }
+        self.note(id);
+    }
+
+    /// As [`Sampler::accept`], for what goes by the id alone.
+    fn note(&mut self, id: u32) {
         if let Some(seen) = &mut self.seen {
             seen.add(id, 1);
         }
@@ -160,6 +183,7 @@ impl Sampler {
             || self.constrained.is_some()
             || self.repetitions.is_some()
             || self.n_before_end > 0
+            || self.banned.is_some()
             || !self.settings.logit_bias.is_empty();
         let (logits, best) = if is_adjusted {
             adjusted.clear();
@@ -167,6 +191,13 @@ impl Sampler {
             if let Some(constrained) = &mut self.constrained {
                 let forbidden = constrained.forbid(adjusted);
                 forbidden.map_err(|error| SampleError::Constraint(error.to_string()))?;
+            }
+            if let Some(banned) = &self.banned {
+                banned.forbid(&self.tail, |id| {
+                    if let Some(logit) = adjusted.get_mut(id as usize) {
+                        *logit = f32::NEG_INFINITY;
+                    }
+                });
             }
             if self.n_before_end > 0 {
                 for &id in self.ends.iter().filter(|&&id| (id as usize) < logits.len()) {

@@ -127,7 +127,7 @@ fn check(settings: &Sampling) {
         let mut settings = settings.clone();
         settings.logit_bias.retain(|&(id, _)| (id as usize) < n_vocab);
         let mut sampler = Sampler::new(settings.clone(), 42, &prompt, n_vocab);
-        answer.iter().for_each(|&id| sampler.accept(id));
+        answer.iter().for_each(|&id| sampler.note(id));
         for pos in 0..50 {
             let uniform = [0, 1].map(|n| philox::nth_uniform(42, pos, n));
             assert_eq!(
@@ -281,7 +281,7 @@ fn no_end_comes_before_its_time() {
     let mut chosen = Vec::new();
     for pos in 0..4 {
         let id = sampler.choose(&[0.0, 1.0, 5.0], pos, &mut scratch).unwrap();
-        sampler.accept(id);
+        sampler.note(id);
         chosen.push(id);
     }
     assert_eq!(chosen, [1, 1, 2, 2]);
@@ -354,7 +354,7 @@ fn forbidden_tokens_seen_before_stay_forbidden() {
         ..warm()
     };
     let mut sampler = Sampler::new(settings, 0, &[0, 1], 2);
-    sampler.accept(0);
+    sampler.note(0);
     assert_eq!(sampler.choose(&[5.0, 0.0], 0, &mut SamplerScratch::default()), Ok(1));
 }
 

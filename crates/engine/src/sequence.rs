@@ -91,7 +91,7 @@ impl Sequence {
         let n_max = n_positions(&submission.request, limits.n_ctx);
         let Request { prompt, sampling, stop, ignore_eos, logprobs, cache, deadline, .. } =
             submission.request;
-        let Request { constraint, constraint_after, min_tokens, stop_tokens, .. } =
+        let Request { constraint, constraint_after, min_tokens, stop_tokens, banned, .. } =
             submission.request;
         let decoder = match constraint {
             Some(_) => StreamDecoder::verbatim(),
@@ -99,6 +99,7 @@ impl Sequence {
         };
         let sampler = Sampler::new(sampling, submission.seed, &prompt, limits.n_vocab)
             .at_least(min_tokens, tokenizer.ends().iter().chain(&stop_tokens).copied())
+            .without(banned)
             .under(constraint, constraint_after);
         let n_prompt = prompt.len();
         let mut tokens = prompt;
@@ -342,7 +343,7 @@ impl Sequence {
         match self.sample(logits, scratch) {
             Err(error) => self.end = Some(FinishReason::Failed(error.to_string())),
             Ok(token) => {
-                let is_guessed = self.push(token.id);
+                let is_guessed = self.push(token.id, tokenizer);
                 self.end = self.emit(tokenizer, token);
                 if is_guessed && self.end.is_none() {
                     return true;
@@ -373,7 +374,7 @@ impl Sequence {
 
     /// Makes `id` the next known token. Returns whether it was guessed, so that the cache has it;
     /// if not, the guesses are gone.
-    fn push(&mut self, id: u32) -> bool {
+    fn push(&mut self, id: u32, tokenizer: &Tokenizer) -> bool {
         let n_known = self.n_known();
         let is_guessed = self.tokens.get(n_known) == Some(&id);
         if is_guessed {
@@ -385,7 +386,7 @@ impl Sequence {
             self.n_draft = 0;
             self.tokens.push(id);
         }
-        self.sampler.accept(id);
+        self.sampler.accept(id, tokenizer);
         if let Some(drafter) = &mut self.drafter {
             let tokens = &self.tokens[..=n_known];
             drafter.read(&tokens[..n_known]);

@@ -54,7 +54,8 @@ fn schemas() -> Vec<(String, Value)> {
 }
 
 #[test]
-fn every_schema_gets_a_valid_answer() {
+#[ignore = "takes minutes for its 66 answers: run with --ignored"]
+fn slow_every_schema_gets_a_valid_answer() {
     let engine = engine(Speculation::PromptLookup);
     let running: Vec<_> = schemas()
         .into_iter()
@@ -68,10 +69,12 @@ fn every_schema_gets_a_valid_answer() {
     for (name, schema, generation) in running {
         let (mut text, mut done) = collect(generation);
         // So small a model may go round in circles where a schema has no bounds.
-        for seed in 2..5 {
+        for seed in 2..12 {
             if done.reason == FinishReason::Length {
                 let grammar = Grammar::JsonSchema(schema.clone());
-                let again = request(&engine, &grammar, &name, seed);
+                let mut again = request(&engine, &grammar, &name, seed);
+                again.max_tokens = Some(300);
+                again.sampling.temperature = 1.0 + 0.1 * seed as f32;
                 (text, done) = collect(engine.generate(again).unwrap());
             }
         }

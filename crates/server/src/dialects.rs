@@ -49,6 +49,8 @@ pub struct Call {
     pub stop: Vec<String>,
     /// Go on past the model's end tokens.
     pub ignore_eos: bool,
+    /// Texts that an answer does not contain.
+    pub banned: Vec<String>,
     /// Tokens that an answer has at least.
     pub min_tokens: u32,
     /// Tokens that end an answer beside the model's own.

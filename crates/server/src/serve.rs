@@ -79,7 +79,7 @@ async fn answer<D: Dialect>(
     // Before the body is read, so that at most `n_requests` bodies are in memory.
     let seat = app.admit()?;
     let body = body::read(headers, body, &app.limits).await?;
-    let Prepared { request, served, prompts, constraint, constraint_after, unused } =
+    let Prepared { request, served, prompts, constraint, banned, constraint_after, unused } =
         prepare::<D>(&app, body).await?;
     record.model(&served.name);
     record.prompts(&prompts);
@@ -105,6 +105,7 @@ async fn answer<D: Dialect>(
         stop: call.stop.clone(),
         ignore_eos: call.ignore_eos,
         logprobs: call.logprobs,
+        banned,
         constraint,
         constraint_after,
         cache: match call.cache_prompt {

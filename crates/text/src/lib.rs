@@ -4,11 +4,13 @@
 //! Knows no weights and no HTTP.
 #![forbid(unsafe_code)]
 
+mod banned;
 mod constraint;
 mod decoder;
 mod template;
 mod tokenizer;
 
+pub use banned::{Banned, MAX_BANNED, MAX_BANNED_BYTES};
 pub use constraint::{Constraint, ConstraintError, Constraints, Grammar, Mask, Matcher};
 pub use decoder::StreamDecoder;
 pub use template::{ChatInput, ChatTemplate, TemplateError, render_case};

@@ -5,7 +5,7 @@ use crate::app::{App, Served};
 use crate::dialects::fields::short;
 use crate::dialects::{ConstraintAsk, Dialect, PlainPrompt, Prompts, Vocabulary};
 use crate::errors::{BadRequest, ServerError};
-use engine::{Constraint, ConstraintError, Engine, EngineError, Preamble};
+use engine::{Banned, Constraint, ConstraintError, Engine, EngineError, Preamble};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use text::{ChatTemplate, Special, Tokenizer};
@@ -18,7 +18,9 @@ pub(super) struct Prepared<R> {
     pub(super) prompts: Vec<Vec<u32>>,
     /// What the answers must look like, compiled.
     pub(super) constraint: Option<Constraint>,
-    /// What may come before that.
+    /// What they must not contain.
+    pub(super) banned: Option<Banned>,
+    /// What may come before `constraint`.
     pub(super) constraint_after: Option<Preamble>,
     /// What of the conversation the model's template left out.
     pub(super) unused: Unused,
@@ -61,11 +63,15 @@ pub(super) fn prepare<D: Dialect>(
         None => None,
         Some(ask) => Some(compile(&served.engine, ask)?),
     };
+    let banned = match &call.banned[..] {
+        [] => None,
+        texts => Some(served.engine.banned(texts)?),
+    };
     let constraint_after = match (&call.prompts, &prompts[..]) {
         (Prompts::Chat { .. }, [prompt]) => preamble(served.engine.tokenizer(), prompt),
         _ => None,
     };
-    Ok(Prepared { request, served, prompts, constraint, constraint_after, unused })
+    Ok(Prepared { request, served, prompts, constraint, banned, constraint_after, unused })
 }
 
 /// The token that a text ends with in the middle of a line: where DRY's repetitions break off (as

@@ -268,6 +268,10 @@ fn rare_samplers_are_reproducible() {
         let once = content(&chat(setting.clone()), 0);
         assert_eq!(once, content(&chat(setting.clone()), 0), "{setting}");
     }
+    let plain = content(&chat(json!({})), 0);
+    let word: String = plain.split(' ').next_back().unwrap().to_owned();
+    let without = content(&chat(json!({"bad_words": [word]})), 0);
+    assert!(plain.contains(&word) && !without.contains(&word), "{plain:?} {without:?}");
     let response = chat(json!({"stop_token_ids": [10_000_000]}));
     check_error(&response, 400, Some("stop_token_ids"), Some("invalid_value"));
 }

@@ -79,6 +79,7 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadRequ
             sampling: settings.sampling,
             stop: settings.stop,
             ignore_eos: settings.ignore_eos,
+            banned: settings.banned,
             min_tokens: settings.min_tokens,
             stop_tokens: settings.stop_tokens,
             logprobs,

@@ -10,6 +10,7 @@ use engine::{
     Mirostat, Priority,
 };
 use serde_json::Value;
+use text::{MAX_BANNED, MAX_BANNED_BYTES};
 
 /// Taken without effect: labels for the vendor's own books and caches, which ask for nothing that
 /// a server on the owner's machine could fail to do.
@@ -30,6 +31,7 @@ pub(super) struct Settings {
     pub(super) sampling: SamplingAsk,
     pub(super) stop: Vec<String>,
     pub(super) ignore_eos: bool,
+    pub(super) banned: Vec<String>,
     pub(super) min_tokens: u32,
     pub(super) stop_tokens: Vec<u32>,
     pub(super) constraint: Option<ConstraintAsk>,
@@ -55,6 +57,7 @@ pub(super) fn take(fields: &mut Fields, limits: &Limits) -> Result<Settings, Bad
         sampling: take_sampling(fields)?,
         stop: take_stop(fields)?,
         ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
+        banned: take_banned(fields)?,
         min_tokens: fields.count("min_tokens", 0)?.unwrap_or(0),
         stop_tokens: take_stop_tokens(fields)?,
         constraint: constraint::take(fields)?,
@@ -166,6 +169,29 @@ fn take_mirostat(fields: &mut Fields) -> Result<Option<Mirostat>, BadRequest> {
         2 => Ok(Some(Mirostat { tau, eta })),
         _ => Err(BadRequest::unsupported("mirostat", "1: expected 0 (off) or 2, the version")),
     }
+}
+
+/// "bad_words" is vLLM's name, "banned_strings" that of others.
+fn take_banned(fields: &mut Fields) -> Result<Vec<String>, BadRequest> {
+    let mut banned = Vec::new();
+    for name in ["bad_words", "banned_strings"] {
+        for (idx, value) in fields.list(name)?.unwrap_or_default().into_iter().enumerate() {
+            match value {
+                Value::String(text) if (1..=MAX_BANNED_BYTES).contains(&text.len()) => {
+                    banned.push(text);
+                }
+                other => {
+                    let expected = format!("a string of 1 to {MAX_BANNED_BYTES} bytes");
+                    return Err(wrong(&format!("{name}[{idx}]"), &other, &expected));
+                }
+            }
+            if banned.len() > MAX_BANNED {
+                let problem = format!("more than {MAX_BANNED} strings: expected fewer");
+                return Err(BadRequest::field(name, &problem));
+            }
+        }
+    }
+    Ok(banned)
 }
 
 fn take_stop_tokens(fields: &mut Fields) -> Result<Vec<u32>, BadRequest> {
