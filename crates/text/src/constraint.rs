@@ -24,15 +24,20 @@ use vocabulary::Vocabulary;
 /// below 200 KiB.
 const GRAMMAR_BYTES_MAX: usize = 1 << 20;
 
+/// Longest grammar in Lark's notation in bytes, and most rules of it: the parser recurses along
+/// rules.
+const LARK_BYTES_MAX: usize = 64 << 10;
+const LARK_RULES_MAX: usize = 1000;
+
 /// Most alternatives of a choice.
 const CHOICES_MAX: usize = 1024;
 
 /// Compiled grammars that are kept. A service mostly has a handful, each sent with every request.
 const COMPILED_MAX: usize = 32;
 
-/// States that one answer's lexer may have: 1 to 2 kB each, so some 50 MB of one hostile grammar.
+/// States that one answer's lexer may have: 1 to 2 kB each, so some 12 MB of one hostile grammar.
 /// Real schemas stay below a thousand.
-const LEXER_STATES_MAX: usize = 32_000;
+const LEXER_STATES_MAX: usize = 8000;
 
 /// Stack of the thread that compiles, which recurses as deep as a schema's references.
 const COMPILE_STACK_BYTES: usize = 64 << 20;
@@ -292,9 +297,31 @@ fn lower(grammar: &Grammar) -> Result<GrammarWithLexer, ConstraintError> {
         Grammar::JsonSchema(schema) => json_grammar(schema::normalise(schema)?),
         Grammar::JsonObject => json_grammar(json!({"type": "object"})),
         Grammar::Regex(regex) => GrammarWithLexer::from_regex(regex),
-        Grammar::Lark(lark) => GrammarWithLexer::from_lark(lark.clone()),
+        Grammar::Lark(lark) => {
+            check_lark(lark)?;
+            GrammarWithLexer::from_lark(lark.clone())
+        }
         Grammar::Choice(choices) => GrammarWithLexer::from_lark(choice(choices)?),
     })
+}
+
+/// Refuses what the parser would recurse into without bound, and schemas that nobody looked at.
+fn check_lark(lark: &str) -> Result<(), ConstraintError> {
+    // Each rule has a colon; there may be others.
+    let sizes = [
+        ("bytes of the grammar", lark.len(), LARK_BYTES_MAX),
+        ("rules of the grammar (colons)", lark.matches(':').count(), LARK_RULES_MAX),
+    ];
+    for (what, found, max) in sizes {
+        if found > max {
+            return Err(ConstraintError::TooLarge { what, found, max });
+        }
+    }
+    if lark.contains("%json") {
+        let problem = "%json in a grammar is not supported, use a JSON schema as the constraint";
+        return Err(ConstraintError::Grammar(problem.to_owned()));
+    }
+    Ok(())
 }
 
 fn json_grammar(schema: Value) -> GrammarWithLexer {

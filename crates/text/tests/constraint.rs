@@ -275,8 +275,66 @@ fn hostile_grammars_are_refused() {
     refused(Grammar::Choice(Vec::new()), "a choice of nothing");
     refused(Grammar::Choice(vec!["a".into(); 1025]), "alternatives of the choice");
     refused(Grammar::Choice(vec![String::new()]), "an alternative is empty");
+    // Rules in a chain, each a step of the parser's recursion.
+    let rules = |n: usize| {
+        let rule = |i: usize| format!("r{i}: r{}\n", i + 1);
+        let all: String = (0..n).map(rule).collect();
+        Grammar::Lark(format!("start: r0\n{all}r{n}: \"a\"\n"))
+    };
+    constraints.compile(&rules(990)).unwrap();
+    refused(rules(1000), "rules of the grammar");
+    refused(Grammar::Lark("start: \"a\"".repeat(10_000)), "bytes of the grammar");
+    refused(Grammar::Lark("start: %json {}".into()), "%json");
     refused(Grammar::Lark("start: missing".into()), "missing");
     refused(Grammar::Lark(String::new()), "");
+}
+
+#[test]
+fn small_schemas_that_ask_for_much_work_are_refused() {
+    use serde_json::json;
+    let constraints = Constraints::new(small()).unwrap();
+    // Two definitions that are alike, and refer to themselves by each of several properties.
+    let like = |name: &str| {
+        let names: Vec<String> = (0..10).map(|i| format!("p{i}")).collect();
+        let itself = json!({"$ref": format!("#/$defs/{name}")});
+        let properties: serde_json::Map<String, Value> =
+            names.iter().map(|name| (name.clone(), itself.clone())).collect();
+        json!({"type": "object", "required": names, "properties": properties})
+    };
+    let branches = json!([{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/b"}]);
+    let schema = json!({"oneOf": branches, "$defs": {"a": like("a"), "b": like("b")}});
+    check_refused(&constraints, schema, "comparisons between the branches of oneOf");
+    let many: Vec<Value> = (0..1000).map(|i| json!({"const": i})).collect();
+    check_refused(
+        &constraints,
+        json!({"oneOf": many}),
+        "comparisons between the branches of oneOf",
+    );
+    // One definition under many spellings of its pointer is written once.
+    let spelling = |bits: usize| {
+        let letter = |(i, c): (usize, char)| match bits >> i & 1 {
+            0 => c.to_string(),
+            _ => format!("%{:02X}", c as u32),
+        };
+        let name: String = "abcdefghijk".chars().enumerate().map(letter).collect();
+        json!({"$ref": format!("#/$defs/{name}")})
+    };
+    let spellings: Vec<Value> = (0..1500).map(spelling).collect();
+    let schema = json!({"prefixItems": spellings, "$defs": {"abcdefghijk": {"type": "null"}}});
+    constraints.compile(&Grammar::JsonSchema(schema)).unwrap();
+    // Deep definitions in a chain: as deep as the parser may recurse, and deeper.
+    let chain = |n: usize| {
+        let definition = |i: usize| {
+            let next = json!({"$ref": format!("#/$defs/d{}", i + 1)});
+            let deep = (0..120).fold(next, |inner, _| json!({"type": "array", "items": inner}));
+            (format!("d{i}"), deep)
+        };
+        let mut definitions: serde_json::Map<String, Value> = (0..n).map(definition).collect();
+        definitions.insert(format!("d{n}"), json!({"type": "null"}));
+        json!({"$ref": "#/$defs/d0", "$defs": definitions})
+    };
+    constraints.compile(&Grammar::JsonSchema(chain(30))).unwrap();
+    check_refused(&constraints, chain(40), "levels of the schema");
 }
 
 #[test]

@@ -8,13 +8,21 @@
 
 use super::ConstraintError;
 use serde_json::{Map, Value, json};
+use std::cell::Cell;
 
 /// Deepest nesting of schemas. JSON's own parser stops at 128 levels of values.
 const DEPTH_MAX: usize = 128;
 /// Most definitions that are referred to: the parser recurses along them.
 const REFERENCES_MAX: usize = 1000;
+/// Most schemas that are written, those of definitions included.
+const SCHEMAS_MAX: usize = 20_000;
+/// Most levels of nesting of all definitions together: the parser recurses along references too.
+const LEVELS_MAX: usize = 4000;
 /// Longest way from a reference to what is no reference itself.
 const HOPS_MAX: usize = 16;
+/// Most comparisons to find out whether branches of `oneOf` exclude each other: unions, references
+/// and properties multiply.
+const COMPARISONS_MAX: usize = 100_000;
 
 macro_rules! date {
     () => {
@@ -102,13 +110,20 @@ const FORMATS: &[(&str, Option<&str>)] = &[
 
 /// Checks `schema` and writes it anew.
 pub(super) fn normalise(schema: &Value) -> Result<Value, ConstraintError> {
-    let mut walk = Walk { root: schema, references: Vec::new() };
+    let mut walk = Walk {
+        root: schema,
+        references: Vec::new(),
+        n_schemas: 0,
+        depth: 0,
+        n_comparisons: Cell::new(0),
+    };
     let mut root = walk.schema(schema, "#", 0)?;
     let mut definitions = Map::new();
     // Definitions refer to further ones.
-    let mut n_done = 0;
-    while let Some(pointer) = walk.references.get(n_done).cloned() {
-        let target = walk.target(&pointer, &pointer)?;
+    let (mut n_done, mut n_levels) = (0, 0);
+    while let Some((pointer, target)) = walk.references.get(n_done).cloned() {
+        n_levels += std::mem::take(&mut walk.depth) + 1;
+        check_bound("levels of the schema", n_levels, LEVELS_MAX)?;
         definitions.insert(n_done.to_string(), walk.schema(target, &pointer, 0)?);
         n_done += 1;
     }
@@ -125,8 +140,19 @@ pub(super) fn normalise(schema: &Value) -> Result<Value, ConstraintError> {
 
 struct Walk<'a> {
     root: &'a Value,
-    /// Pointers that were referred to; the place of one is its name in the result.
-    references: Vec<String>,
+    /// What was referred to, and the first pointer to it; the place of one is its name in the
+    /// result.
+    references: Vec<(String, &'a Value)>,
+    /// Schemas written.
+    n_schemas: usize,
+    /// Deepest nesting since it was last taken.
+    depth: usize,
+    n_comparisons: Cell<usize>,
+}
+
+/// Refuses what is more than `max`.
+fn check_bound(what: &'static str, found: usize, max: usize) -> Result<(), ConstraintError> {
+    if found > max { Err(ConstraintError::TooLarge { what, found, max }) } else { Ok(()) }
 }
 
 impl<'a> Walk<'a> {
@@ -144,6 +170,9 @@ impl<'a> Walk<'a> {
         if depth > DEPTH_MAX {
             return Err(grammar(path, "nested too deep"));
         }
+        self.depth = self.depth.max(depth);
+        self.n_schemas += 1;
+        check_bound("schemas, those of definitions included", self.n_schemas, SCHEMAS_MAX)?;
         check_counts(map, path)?;
         let mut out = Map::new();
         for (keyword, value) in map {
@@ -206,16 +235,14 @@ impl<'a> Walk<'a> {
         if pointer == "#" {
             return Ok(value.clone());
         }
-        self.target(pointer, path)?;
-        let known = self.references.iter().position(|other| other == pointer);
+        let target = self.target(pointer, path)?;
+        // By place, not by spelling: a pointer can be written in many ways.
+        let known = self.references.iter().position(|(_, other)| std::ptr::eq(*other, target));
         let idx = known.unwrap_or_else(|| {
-            self.references.push(pointer.to_owned());
+            self.references.push((pointer.to_owned(), target));
             self.references.len() - 1
         });
-        if self.references.len() > REFERENCES_MAX {
-            let (what, found) = ("definitions of the schema", self.references.len());
-            return Err(ConstraintError::TooLarge { what, found, max: REFERENCES_MAX });
-        }
+        check_bound("definitions of the schema", self.references.len(), REFERENCES_MAX)?;
         Ok(format!("#/$defs/{idx}").into())
     }
 
@@ -242,6 +269,8 @@ impl<'a> Walk<'a> {
         for (i, a) in branches.iter().enumerate() {
             for (j, b) in branches.iter().enumerate().skip(i + 1) {
                 if !self.are_disjoint(a, b, 0) {
+                    let what = "comparisons between the branches of oneOf (anyOf needs none)";
+                    check_bound(what, self.n_comparisons.get(), COMPARISONS_MAX)?;
                     let why = format!(
                         "a value may match both branch {i} and branch {j}; use anyOf, or give \
                          them a required property with different constants"
@@ -257,7 +286,7 @@ impl<'a> Walk<'a> {
 
     /// Whether it is plain that no value matches both.
     fn are_disjoint<'b>(&'b self, a: &'b Value, b: &'b Value, depth: usize) -> bool {
-        if depth > HOPS_MAX {
+        if depth > HOPS_MAX || !self.may_compare(1) {
             return false;
         }
         let (a, b) = (self.resolved(a), self.resolved(b));
@@ -270,13 +299,20 @@ impl<'a> Walk<'a> {
             }
         }
         if let (Some(a), Some(b)) = (constants(a), constants(b)) {
-            return !a.iter().any(|a| b.iter().any(|b| is_same(a, b)));
+            return self.may_compare(a.len() * b.len())
+                && !a.iter().any(|a| b.iter().any(|b| is_same(a, b)));
         }
         match types(a) & types(b) {
             0 => true,
             OBJECT => self.have_disjoint_property(a, b, depth),
             _ => false,
         }
+    }
+
+    /// Counts comparisons, and says whether that many are still within bounds.
+    fn may_compare(&self, n: usize) -> bool {
+        self.n_comparisons.set(self.n_comparisons.get().saturating_add(n));
+        self.n_comparisons.get() <= COMPARISONS_MAX
     }
 
     /// Whether a property that values of both must have cannot be the same in them.
