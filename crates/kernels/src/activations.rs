@@ -223,7 +223,7 @@ impl Out {
 }
 
 impl OutToken {
-    /// The places of a block below `n_blocks`; the low plane twice where there is no high one.
+    /// The places of a block below `n_blocks`; no high plane with 8 bits.
     #[inline(always)]
     fn block(&mut self, block: usize) -> (&mut Codes, Option<&mut Codes>, &mut Scales) {
         let Out { planes: [low, high], scales, n_tokens, precision } = self.out;
