@@ -17,7 +17,7 @@ use crate::sequence::Sequence;
 const PATIENCE: u32 = 8;
 /// What an answer's token counts beside a prompt's: it takes a pass of its own.
 pub(crate) const ANSWER_WEIGHT: u64 = 2;
-/// Accounts beyond which those without influence are dropped.
+/// Accounts beyond which idle ones are dropped.
 const N_ACCOUNTS_KEPT: usize = 64;
 
 /// One that waits.
@@ -186,25 +186,10 @@ struct Account {
 impl Ledger {
     /// Opens a request of `client` and returns the place of its account.
     fn enter(&mut self, client: u64) -> usize {
+        let found = self.accounts.iter().position(|account| account.client == client);
+        let account_idx = found.unwrap_or_else(|| self.open(client));
         let least = self.accounts.iter().filter(|a| a.n_waiting > 0).map(|a| a.n_served).min();
         let floor = least.unwrap_or(self.floor);
-        let found = self.accounts.iter().position(|account| account.client == client);
-        let account_idx = found.unwrap_or_else(|| {
-            let new = Account { client, n_served: 0, n_waiting: 0, n_open: 0 };
-            let is_idle = |a: &Account| a.n_open == 0 && a.n_served <= floor;
-            let is_full = self.accounts.len() >= N_ACCOUNTS_KEPT;
-            // Whoever has such an account would begin anew with the same.
-            match self.accounts.iter().position(is_idle).filter(|_| is_full) {
-                Some(idle_idx) => {
-                    self.accounts[idle_idx] = new;
-                    idle_idx
-                }
-                None => {
-                    self.accounts.push(new);
-                    self.accounts.len() - 1
-                }
-            }
-        });
         let account = &mut self.accounts[account_idx];
         if account.n_waiting == 0 {
             account.n_served = account.n_served.max(floor);
@@ -212,6 +197,23 @@ impl Ledger {
         account.n_waiting += 1;
         account.n_open += 1;
         account_idx
+    }
+
+    /// Finds a place for the account of a new client. Where there are many, it is that of the idle
+    /// one that was served least, and nobody begins below that from then on: so whoever had it
+    /// gains nothing by coming back.
+    fn open(&mut self, client: u64) -> usize {
+        let new = Account { client, n_served: 0, n_waiting: 0, n_open: 0 };
+        if self.accounts.len() >= N_ACCOUNTS_KEPT {
+            let idle = self.accounts.iter_mut().enumerate().filter(|(_, a)| a.n_open == 0);
+            if let Some((account_idx, account)) = idle.min_by_key(|(_, a)| a.n_served) {
+                self.floor = self.floor.max(account.n_served);
+                *account = new;
+                return account_idx;
+            }
+        }
+        self.accounts.push(new);
+        self.accounts.len() - 1
     }
 
     fn seat(&mut self, account_idx: usize) {

@@ -153,3 +153,20 @@ fn accounts_without_influence_make_room() {
     }
     assert!(waiting.ledger.accounts.len() <= N_ACCOUNTS_KEPT);
 }
+
+#[test]
+fn clients_that_come_once_leave_no_accounts_behind() {
+    let mut waiting = Waiting::default();
+    waiting.arrive(submission(u64::MAX, Priority::Interactive, 1));
+    let stream = waiting.pop().unwrap();
+    for client in 0..10_000 {
+        waiting.arrive(submission(client, Priority::Interactive, 100));
+        let entry = waiting.pop().unwrap();
+        waiting.charge(entry.account, 100);
+        waiting.charge(stream.account, ANSWER_WEIGHT);
+        waiting.leave(entry.account);
+        assert_eq!(waiting.ledger.accounts[stream.account].client, u64::MAX);
+    }
+    assert!(waiting.ledger.accounts.len() <= N_ACCOUNTS_KEPT);
+    assert!(waiting.ledger.floor > 0);
+}
