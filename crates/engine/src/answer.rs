@@ -1,18 +1,70 @@
 //! One answer on its way out: tokens become text, text becomes events.
 
-use crate::request::{Event, TokenInfo};
+use crate::request::{Done, Event, FinishReason, TokenInfo};
 use crate::stop::StopScanner;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 use text::{StreamDecoder, Tokenizer};
+
+/// Where the events of a request go. Once it is armed there is an end to them, whatever becomes of
+/// the request: dropped before, it says that the request failed.
+pub(crate) struct Listener {
+    on_event: Box<dyn FnMut(Event) + Send>,
+    /// Whether `on_event` panicked; then nobody listens any more.
+    is_deaf: bool,
+    owes_end: bool,
+}
+
+impl Listener {
+    /// A listener to which nothing is owed yet.
+    pub(crate) fn new(on_event: impl FnMut(Event) + Send + 'static) -> Self {
+        Self { on_event: Box::new(on_event), is_deaf: false, owes_end: false }
+    }
+
+    /// Notes that its request was taken.
+    pub(crate) fn arm(&mut self) {
+        self.owes_end = true;
+    }
+
+    /// Hands an event over. It is the caller's code: its panic must not be ours.
+    fn send(&mut self, event: Event) {
+        self.owes_end = self.owes_end && !matches!(event, Event::Done(_));
+        if !self.is_deaf {
+            let on_event = &mut self.on_event;
+            self.is_deaf = catch_unwind(AssertUnwindSafe(|| on_event(event))).is_err();
+        }
+    }
+}
+
+impl Drop for Listener {
+    /// Only a panic on the engine thread loses a request; what is known of it is gone by then.
+    fn drop(&mut self) {
+        if self.owes_end {
+            let reason = FinishReason::Failed("internal error: the request was lost".to_string());
+            self.send(Event::Done(Done {
+                reason,
+                n_prompt: 0,
+                n_reused: 0,
+                n_matched: 0,
+                n_preempted: 0,
+                n_generated: 0,
+                n_drafted: 0,
+                n_accepted: 0,
+                seed: 0,
+                prefill: Duration::ZERO,
+                decode: Duration::ZERO,
+                time_to_first_token: Duration::ZERO,
+            }));
+        }
+    }
+}
 
 /// The decoder, the stop scanner and the receiver of one sequence.
 pub(crate) struct Answer {
     decoder: StreamDecoder,
     scanner: StopScanner,
-    on_event: Box<dyn FnMut(Event) + Send>,
-    /// Whether `on_event` panicked; then nobody listens any more.
-    is_deaf: bool,
+    listener: Listener,
     /// Tokens not reported yet, each with the place in the answer (bytes) where its text begins.
     pending: VecDeque<(usize, TokenInfo)>,
     /// Bytes of text decoded, and of those the bytes sent.
@@ -24,16 +76,11 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// An answer that continues with what `decoder` decodes and ends at one of `stop`.
-    pub(crate) fn new(
-        decoder: StreamDecoder,
-        stop: Vec<String>,
-        on_event: Box<dyn FnMut(Event) + Send>,
-    ) -> Self {
+    pub(crate) fn new(decoder: StreamDecoder, stop: Vec<String>, listener: Listener) -> Self {
         Self {
             decoder,
             scanner: StopScanner::new(stop),
-            on_event,
-            is_deaf: false,
+            listener,
             pending: VecDeque::new(),
             n_decoded: 0,
             n_sent: 0,
@@ -71,17 +118,14 @@ impl Answer {
         }
     }
 
-    /// Hands an event to the receiver. It is the caller's code: its panic must not be ours.
+    /// Hands an event to the listener.
     pub(crate) fn send(&mut self, event: Event) {
-        if !self.is_deaf {
-            let on_event = &mut self.on_event;
-            self.is_deaf = catch_unwind(AssertUnwindSafe(|| on_event(event))).is_err();
-        }
+        self.listener.send(event);
     }
 
-    /// Whether the receiver panicked.
+    /// Whether the listener panicked.
     pub(crate) fn is_deaf(&self) -> bool {
-        self.is_deaf
+        self.listener.is_deaf
     }
 
     /// Sends `text` with the tokens that began before its end.

@@ -1,5 +1,6 @@
 //! The handle that callers hold: open a model, hand it requests, ask about it.
 
+use crate::answer::Listener;
 use crate::check::{check, invalid};
 use crate::error::EngineError;
 use crate::host;
@@ -163,7 +164,7 @@ impl Engine {
         self.inner.queue.push(Submission {
             seed: request.sampling.seed.unwrap_or_else(host::random_seed),
             request,
-            on_event: Box::new(on_event),
+            listener: Listener::new(on_event),
             cancelled: Arc::clone(&handle.cancelled),
             submitted_at: Instant::now(),
         })?;

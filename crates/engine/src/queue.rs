@@ -3,8 +3,9 @@
 //! The bound is on work, in tokens: a hundred short questions are a shorter queue than three books.
 //! Who comes next is decided on the engine thread, in [`waiting`](crate::waiting).
 
+use crate::answer::Listener;
 use crate::error::EngineError;
-use crate::request::{Event, Request};
+use crate::request::Request;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ const FIRST_TOKENS_PER_SECOND: f32 = 100.0;
 pub(crate) struct Submission {
     pub(crate) request: Request,
     pub(crate) seed: u64,
-    pub(crate) on_event: Box<dyn FnMut(Event) + Send>,
+    pub(crate) listener: Listener,
     pub(crate) cancelled: Arc<AtomicBool>,
     pub(crate) submitted_at: Instant,
 }
@@ -77,7 +78,7 @@ impl Queue {
     }
 
     /// Puts a request at the end of the queue and wakes the engine.
-    pub(crate) fn push(&self, submission: Submission) -> Result<(), EngineError> {
+    pub(crate) fn push(&self, mut submission: Submission) -> Result<(), EngineError> {
         let mut state = self.lock();
         if let Some(reason) = &state.stopped {
             return Err(EngineError::Stopped { reason: reason.clone() });
@@ -90,6 +91,7 @@ impl Queue {
         }
         state.n_waiting += 1;
         state.n_tokens = n_tokens_after;
+        submission.listener.arm();
         state.arrived.push(submission);
         self.publish(&state);
         self.wake.notify_one();

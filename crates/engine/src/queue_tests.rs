@@ -6,7 +6,7 @@ fn submission(n_prompt: usize, max_tokens: Option<u32>) -> Submission {
     Submission {
         request: Request { prompt: vec![1; n_prompt], max_tokens, ..Request::default() },
         seed: 0,
-        on_event: Box::new(|_| {}),
+        listener: Listener::new(|_| {}),
         cancelled: Arc::default(),
         submitted_at: Instant::now(),
     }

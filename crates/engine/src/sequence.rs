@@ -132,7 +132,7 @@ impl Sequence {
             ignore_eos,
             stop_tokens,
             end: None,
-            answer: Answer::new(decoder, stop, submission.on_event),
+            answer: Answer::new(decoder, stop, submission.listener),
             cancelled: submission.cancelled,
             deadline,
             submitted_at: submission.submitted_at,
@@ -490,7 +490,7 @@ impl Entry {
 /// Ends a request that never got a seat.
 pub(crate) fn finish_unseated(submission: Submission, reason: FinishReason) {
     let n_prompt = submission.request.prompt.len() as u32;
-    let mut answer = Answer::new(StreamDecoder::new(), Vec::new(), submission.on_event);
+    let mut answer = Answer::new(StreamDecoder::new(), Vec::new(), submission.listener);
     answer.send(Event::Done(Done {
         reason,
         n_prompt,

@@ -154,6 +154,23 @@ impl Waiting {
         self.ledger.leave(account);
     }
 
+    /// Counts anew after a panic, which may have lost a request, when nothing has a seat.
+    pub(crate) fn recount(&mut self) {
+        self.ledger.accounts.iter_mut().for_each(|a| (a.n_waiting, a.n_open) = (0, 0));
+        for entry in &self.entries {
+            let account = &mut self.ledger.accounts[entry.account];
+            account.n_waiting += 1;
+            account.n_open += 1;
+        }
+        self.ledger.clear_if_idle();
+    }
+
+    /// Clients that are known.
+    #[cfg(test)]
+    pub(crate) fn n_accounts(&self) -> usize {
+        self.ledger.accounts.len()
+    }
+
     fn next_idx(&self) -> Option<usize> {
         let turn = |priority| (priority == Priority::Batch) != (self.n_passed >= PATIENCE);
         let key = |entry: &Entry| {
@@ -222,9 +239,13 @@ impl Ledger {
         self.floor = self.floor.max(account.n_served);
     }
 
-    /// With nobody left, nothing is owed to anybody.
     fn leave(&mut self, account_idx: usize) {
         self.accounts[account_idx].n_open -= 1;
+        self.clear_if_idle();
+    }
+
+    /// With nobody left, nothing is owed to anybody.
+    fn clear_if_idle(&mut self) {
         if self.accounts.iter().all(|account| account.n_open == 0) {
             self.accounts.clear();
             self.floor = 0;

@@ -1,6 +1,7 @@
 //! Fair shares, simulated: clients with requests of any size, and what each is given.
 
 use super::*;
+use crate::answer::Listener;
 use crate::philox::uniform;
 use crate::request::Request;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ fn submission(client: u64, priority: Priority, n_prompt: usize) -> Submission {
     Submission {
         request: Request { prompt: vec![1; n_prompt], client, priority, ..Request::default() },
         seed: 0,
-        on_event: Box::new(|_| {}),
+        listener: Listener::new(|_| {}),
         cancelled: Arc::default(),
         submitted_at: Instant::now(),
     }

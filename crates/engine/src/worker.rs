@@ -254,6 +254,7 @@ impl<F: Forward> Worker<F> {
     /// Fails what ran in a step that panicked, and begins with fresh state.
     fn recover(&mut self, message: &str) {
         self.fail_running(&FinishReason::Failed(format!("internal error: {message}")));
+        self.waiting.recount();
         self.pages = PagePool::new(self.limits.n_pages);
         self.scratch = SamplerScratch::default();
         self.forward.reset();

@@ -5,6 +5,7 @@
 //! out, a guess taken for a token or a row given to the wrong sequence changes what comes out.
 
 use super::*;
+use crate::answer::Listener;
 use crate::philox::uniform;
 use crate::queue::Submission;
 use crate::request::{
@@ -160,7 +161,7 @@ fn submit(queue: &Queue, request: &Request) -> Client {
     let pushed = queue.push(Submission {
         request: request.clone(),
         seed: request.sampling.seed.unwrap(),
-        on_event: Box::new(move |event| sink.lock().unwrap().push(event)),
+        listener: Listener::new(move |event| sink.lock().unwrap().push(event)),
         cancelled: Arc::clone(&cancelled),
         submitted_at: Instant::now(),
     });
@@ -580,7 +581,7 @@ fn a_receiver_that_panics_ends_its_own_request_only() {
     let pushed = worker.queue.push(Submission {
         request: Request { ignore_eos: true, ..request(&[3]) },
         seed: 0,
-        on_event: Box::new(move |_| {
+        listener: Listener::new(move |_| {
             *counter.lock().unwrap() += 1;
             panic!("a receiver of the tests");
         }),
@@ -640,7 +641,7 @@ fn a_pass_that_only_panics_stops_the_engine() {
     let refused = queue.push(Submission {
         request: request(&[1]),
         seed: 0,
-        on_event: Box::new(|_| {}),
+        listener: Listener::new(|_| {}),
         cancelled: Arc::default(),
         submitted_at: Instant::now(),
     });
@@ -660,4 +661,22 @@ fn closing_fails_what_runs_and_what_waits() {
         let closed = FinishReason::Failed("the engine has stopped: it was closed".to_string());
         assert_eq!(wait_for_done(client), closed);
     }
+}
+
+#[test]
+fn a_panic_while_seating_fails_the_request_and_closes_its_account() {
+    let mut worker = new_worker(LIMITS);
+    let mut bad = request(&[9999]);
+    bad.sampling.repetition_penalty = 1.5;
+    let clients = [submit(&worker.queue, &request(&[1, 2])), submit(&worker.queue, &bad)];
+    let panic = catch_unwind(AssertUnwindSafe(|| worker.step())).expect_err("no such token");
+    worker.recover(&panic_message(&*panic));
+    for client in &clients {
+        let reason = outcome(&client.events).2.expect("it has ended").reason;
+        assert!(matches!(reason, FinishReason::Failed(_)), "{reason:?}");
+    }
+    assert_eq!(worker.waiting.n_accounts(), 0);
+    let good = submit(&worker.queue, &request(&[1, 2]));
+    run_all(&mut worker, std::slice::from_ref(&good));
+    check_against_alone(&request(&[1, 2]), &good);
 }
