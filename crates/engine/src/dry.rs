@@ -11,6 +11,12 @@ pub(crate) struct Repetitions {
     settings: Dry,
     /// Prompt and answer.
     history: Vec<u32>,
+    /// How many of the last tokens equal those that stand one, two and more tokens before them,
+    /// breakers apart and at most [`MAX_REPEAT`]. Carried on from token to token, so that each
+    /// costs one look at the history, however much of it repeats.
+    n_equal: Vec<u8>,
+    /// By id.
+    is_breaker: Vec<bool>,
     /// By id: the longest repetition that it would go on with. All zero between choices.
     longest: Vec<u8>,
     /// The ids that have one.
@@ -20,12 +26,32 @@ pub(crate) struct Repetitions {
 impl Repetitions {
     /// Of a sequence that is its prompt so far.
     pub(crate) fn new(settings: Dry, prompt: &[u32], n_vocab: usize) -> Self {
-        let longest = vec![0; n_vocab];
-        Self { settings, history: prompt.to_vec(), longest, found: Vec::new() }
+        let mut is_breaker = vec![false; n_vocab];
+        for &id in settings.breakers.iter().filter(|&&id| (id as usize) < n_vocab) {
+            is_breaker[id as usize] = true;
+        }
+        // Nothing of what is before these matters to them.
+        let (before, last) = prompt.split_at(prompt.len().saturating_sub(MAX_REPEAT));
+        let mut repetitions = Self {
+            settings,
+            history: before.to_vec(),
+            n_equal: vec![0; before.len()],
+            is_breaker,
+            longest: vec![0; n_vocab],
+            found: Vec::new(),
+        };
+        last.iter().for_each(|&id| repetitions.accept(id));
+        repetitions
     }
 
     /// Tells that `id` is now part of the answer.
     pub(crate) fn accept(&mut self, id: u32) {
+        let is_breaker = self.is_breaker[id as usize];
+        self.n_equal.resize(self.history.len(), 0);
+        for (n_equal, &earlier) in self.n_equal.iter_mut().zip(self.history.iter().rev()) {
+            let is_equal = earlier == id && !is_breaker;
+            *n_equal = if is_equal { (*n_equal + 1).min(MAX_REPEAT as u8) } else { 0 };
+        }
         self.history.push(id);
     }
 
@@ -54,18 +80,13 @@ impl Repetitions {
     fn find(&mut self) {
         let range = self.settings.range.map_or(usize::MAX, |range| range as usize);
         let tokens = &self.history[self.history.len().saturating_sub(range)..];
-        let is_breaker = |id: &u32| self.settings.breakers.contains(id);
-        let Some((last, before)) = tokens.split_last() else { return };
-        if is_breaker(last) {
-            return;
-        }
-        for end in (0..before.len()).filter(|&end| before[end] == *last) {
-            let next = tokens[end + 1];
-            if is_breaker(&next) {
+        for distance in 1..tokens.len() {
+            // A repetition begins within the range.
+            let n = usize::from(self.n_equal[distance - 1]).min(tokens.len() - distance);
+            let next = tokens[tokens.len() - distance];
+            if n == 0 || self.is_breaker[next as usize] {
                 continue;
             }
-            let pairs = tokens[..=end].iter().rev().zip(tokens.iter().rev());
-            let n = pairs.take(MAX_REPEAT).take_while(|(a, b)| a == b && !is_breaker(a)).count();
             let longest = &mut self.longest[next as usize];
             if *longest == 0 {
                 self.found.push(next);

@@ -219,7 +219,10 @@ fn repetitions_are_penalised_by_their_definition() {
         &[1, 2, 3, 1, 2, 4, 1, 2],
     ];
     let long = [3u32, 4].repeat(120);
-    for answer in answers.into_iter().chain([&long[..]]) {
+    // Long repetitions that end in a breaker, within a prompt and across its end.
+    let mixed: Vec<u32> = (0..300).map(|i| i % 67 * 5 % 17 % (2 + i / 100)).collect();
+    let twice = [&mixed[..], &mixed[..]].concat();
+    for answer in answers.into_iter().chain([&long[..], &mixed, &mixed[..233], &twice]) {
         for range in [None, Some(0), Some(3), Some(6)] {
             for (allowed_length, breakers) in
                 [(1, vec![]), (2, vec![]), (2, vec![2]), (300, vec![])]
