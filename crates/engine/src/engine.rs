@@ -156,19 +156,45 @@ impl Engine {
         request: Request,
         on_event: impl FnMut(Event) + Send + 'static,
     ) -> Result<Handle, EngineError> {
+        let (submission, handle) = self.prepare(request, on_event)?;
+        self.inner.queue.push_all(vec![submission])?;
+        Ok(handle)
+    }
+
+    /// As [`Engine::submit`], for several requests of one caller that are of use together only:
+    /// all of them are taken, or none. Where nobody else waits they are not too many tokens.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`], for the first that cannot be taken.
+    pub fn submit_all<F: FnMut(Event) + Send + 'static>(
+        &self,
+        requests: impl IntoIterator<Item = (Request, F)>,
+    ) -> Result<Vec<Handle>, EngineError> {
+        let prepared = requests.into_iter().map(|(request, f)| self.prepare(request, f));
+        let (submissions, handles) =
+            prepared.collect::<Result<(Vec<Submission>, Vec<Handle>), _>>()?;
+        self.inner.queue.push_all(submissions)?;
+        Ok(handles)
+    }
+
+    fn prepare(
+        &self,
+        request: Request,
+        on_event: impl FnMut(Event) + Send + 'static,
+    ) -> Result<(Submission, Handle), EngineError> {
         check(&request, self.info().n_vocab, self.info().n_ctx)?;
         let handle = Handle {
             id: self.inner.next_id.fetch_add(1, Ordering::Relaxed),
             cancelled: Arc::new(AtomicBool::new(false)),
         };
-        self.inner.queue.push(Submission {
+        let submission = Submission {
             seed: request.sampling.seed.unwrap_or_else(host::random_seed),
             request,
             listener: Listener::new(on_event),
             cancelled: Arc::clone(&handle.cancelled),
             submitted_at: Instant::now(),
-        })?;
-        Ok(handle)
+        };
+        Ok((submission, handle))
     }
 
     /// As [`Engine::submit`], with the events as an iterator that ends after `Done`.

@@ -64,7 +64,7 @@ struct State {
 }
 
 impl Queue {
-    /// An empty queue in which at most `max_tokens` tokens may wait, or one request.
+    /// An empty queue in which at most `max_tokens` tokens may wait, or what came together.
     pub(crate) fn new(max_tokens: usize) -> Self {
         Self {
             state: Mutex::default(),
@@ -78,21 +78,30 @@ impl Queue {
     }
 
     /// Puts a request at the end of the queue and wakes the engine.
-    pub(crate) fn push(&self, mut submission: Submission) -> Result<(), EngineError> {
+    #[cfg(test)]
+    pub(crate) fn push(&self, submission: Submission) -> Result<(), EngineError> {
+        self.push_all(vec![submission])
+    }
+
+    /// Puts requests at the end of the queue, all or none, and wakes the engine. Where nobody
+    /// else waits there is room for them whatever their size, as there is for one.
+    pub(crate) fn push_all(&self, submissions: Vec<Submission>) -> Result<(), EngineError> {
         let mut state = self.lock();
         if let Some(reason) = &state.stopped {
             return Err(EngineError::Stopped { reason: reason.clone() });
         }
-        let n_tokens = submission.n_tokens();
+        let n_tokens = submissions.iter().map(Submission::n_tokens).sum();
         let n_tokens_after = state.n_tokens.saturating_add(n_tokens);
         let is_full = state.n_waiting > 0 && n_tokens_after > self.max_tokens;
-        if is_full || state.n_waiting >= MAX_WAITING {
+        if is_full || state.n_waiting + submissions.len() > MAX_WAITING {
             return Err(self.refusal(&state, n_tokens));
         }
-        state.n_waiting += 1;
+        state.n_waiting += submissions.len();
         state.n_tokens = n_tokens_after;
-        submission.listener.arm();
-        state.arrived.push(submission);
+        for mut submission in submissions {
+            submission.listener.arm();
+            state.arrived.push(submission);
+        }
         self.publish(&state);
         self.wake.notify_one();
         Ok(())

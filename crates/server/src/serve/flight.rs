@@ -41,9 +41,8 @@ pub(super) enum Step {
 }
 
 impl Flight {
-    /// Hands all of the call's generations to the engine, or none: when one is refused, those
-    /// before it are cancelled. Each is like `like` but for its prompt; alternatives differ by
-    /// their seed, which counts up.
+    /// Hands all of the call's generations to the engine, or none. Each is like `like` but for its
+    /// prompt; alternatives differ by their seed, which counts up.
     pub(super) fn submit(
         engine: &Engine,
         call: &Call,
@@ -53,17 +52,7 @@ impl Flight {
         let (sender, events) = mpsc::unbounded_channel();
         let n_choices = prompts.len() * call.n_per_prompt;
         let n_prompt = prompts.iter().map(|prompt| prompt.len() as u64).sum();
-        let mut flight = Self {
-            events,
-            taken: Vec::new(),
-            handles: Vec::with_capacity(n_choices),
-            n_delivered: vec![0; n_choices],
-            n_done: 0,
-            n_per_prompt: call.n_per_prompt,
-            cached: vec![None; prompts.len()],
-            usage: Usage { n_prompt, ..Usage::default() },
-        };
-        for choice_idx in 0..n_choices {
+        let requests = (0..n_choices).map(|choice_idx| {
             let alternative = (choice_idx % call.n_per_prompt) as u64;
             let prompt = prompts[choice_idx / call.n_per_prompt].clone();
             let mut request = Request { prompt, ..like.clone() };
@@ -71,11 +60,19 @@ impl Flight {
             *seed = seed.map(|seed| seed.wrapping_add(alternative));
             let sender = sender.clone();
             // An error means that the flight is gone, and then its generations are cancelled.
-            let handle =
-                engine.submit(request, move |event| drop(sender.send((choice_idx, event))));
-            flight.handles.push(handle.map_err(|error| refusal(error, call))?);
-        }
-        Ok(flight)
+            (request, move |event| drop(sender.send((choice_idx, event))))
+        });
+        let handles = engine.submit_all(requests).map_err(|error| refusal(error, call))?;
+        Ok(Self {
+            events,
+            taken: Vec::new(),
+            handles,
+            n_delivered: vec![0; n_choices],
+            n_done: 0,
+            n_per_prompt: call.n_per_prompt,
+            cached: vec![None; prompts.len()],
+            usage: Usage { n_prompt, ..Usage::default() },
+        })
     }
 
     /// A place for each choice's text.
