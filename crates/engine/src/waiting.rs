@@ -135,6 +135,10 @@ impl Waiting {
                 idx += 1;
             }
         }
+        if !self.entries.iter().any(|entry| entry.priority == Priority::Batch) {
+            // The next batch request has let nobody pass.
+            self.n_passed = 0;
+        }
         over
     }
 

@@ -171,3 +171,14 @@ fn clients_that_come_once_leave_no_accounts_behind() {
     assert!(waiting.ledger.accounts.len() <= N_ACCOUNTS_KEPT);
     assert!(waiting.ledger.floor > 0);
 }
+
+#[test]
+fn a_cancelled_batch_request_leaves_its_turn_to_nobody() {
+    let mut waiting = Waiting::default();
+    waiting.arrive(submission(0, Priority::Batch, 1));
+    (0..10).for_each(|_| waiting.arrive(submission(0, Priority::Interactive, 1)));
+    (0..PATIENCE).for_each(|_| drop(waiting.pop()));
+    assert_eq!(waiting.take_over(|entry| entry.ticket == 0).len(), 1);
+    waiting.arrive(submission(0, Priority::Batch, 1));
+    assert_eq!(waiting.pop().map(|entry| entry.ticket), Some(9));
+}
