@@ -181,8 +181,9 @@ impl<F: Forward> Worker<F> {
     /// Fills `shares`, and lets the sequences make their drafts. Where pages are short, a sequence
     /// loses its seat and the others are scheduled anew.
     fn schedule(&mut self) {
-        self.release_followers();
         loop {
+            // A leader may have lost its seat just now.
+            self.release_followers();
             let Self { running, shares, limits, pace, .. } = self;
             let progress = running.iter().map(Sequence::progress);
             let n_decoding = progress.clone().filter(|progress| progress.is_decoding()).count();

@@ -322,6 +322,7 @@ fn any_load_gives_each_request_what_it_gets_alone() {
 /// What holds after each step.
 fn check_step(worker: &Worker<Simulated>, clients: &[(Request, Client)]) {
     assert!(worker.running.len() <= LIMITS.max_sequences);
+    assert!(worker.running.is_empty() || !worker.shares.is_empty(), "a step without work");
     worker.pages.check();
     let n_held: usize = worker.running.iter().map(Sequence::n_pages).sum();
     assert_eq!(worker.pages.n_uses(), n_held, "uses that no sequence has");
