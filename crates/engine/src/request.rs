@@ -36,6 +36,7 @@ pub struct Request {
     /// When it ends, done or not, with [`FinishReason::Expired`].
     pub deadline: Option<Instant>,
     /// Tokens that the answer has at least: before, none that ends it is chosen, and no stop token.
+    /// A constraint that is complete ends it before.
     pub min_tokens: u32,
     /// Tokens that end the answer beside the model's own, and like those have no part in it; at
     /// most [`MAX_STOP_TOKENS`].
@@ -44,8 +45,8 @@ pub struct Request {
     /// [`Engine::banned`](crate::Engine::banned) looks them up.
     pub banned: Option<Banned>,
     /// What the answer must look like; [`Engine::constraint`] compiles it. Then no token comes that
-    /// it does not allow, and none is left over when it is complete; only `max_tokens`, the context
-    /// or a stop string may cut it short. Not beside `ignore_eos`.
+    /// it does not allow, and none is left over when it is complete; only `max_tokens`, the
+    /// context, `stop`, `stop_tokens` or `deadline` may cut it short. Not beside `ignore_eos`.
     ///
     /// [`Engine::constraint`]: crate::Engine::constraint
     pub constraint: Option<Constraint>,
@@ -105,8 +106,8 @@ pub const MAX_LOGIT_BIAS: usize = 1024;
 
 /// How the next token is chosen from the logits. The default is greedy: temperature 0.
 ///
-/// Order of work: constraint and minimum length, logit bias, penalties, DRY, temperature, top-k,
-/// top-p, min-p, typical-p, XTC, one draw. Each cut sees the distribution that the steps before it
+/// Order of work: constraint, banned texts, minimum length, logit bias, penalties, DRY,
+/// temperature, top-k, top-p, min-p, typical-p, XTC, one draw. Each cut sees the distribution that the steps before it
 /// left, renormalised. Mirostat takes the place of all cuts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
@@ -142,7 +143,8 @@ pub struct Sampling {
     /// Subtracted for each time that the token is already in the answer (OpenAI); 0 = off.
     /// -100 to 100.
     pub frequency_penalty: f32,
-    /// Added to the logits of the tokens named, before all else. Minus infinity forbids a token;
+    /// Added to the logits of the tokens named, before the penalties. What constraint, banned texts
+    /// or minimum length forbid stays forbidden. Minus infinity forbids a token;
     /// at most [`MAX_LOGIT_BIAS`] entries.
     pub logit_bias: Vec<(u32, f32)>,
     /// Same seed, same request: same tokens, whatever else runs. `None`: the engine draws one

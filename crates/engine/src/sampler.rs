@@ -21,8 +21,11 @@ pub(crate) enum SampleError {
     /// Bias or penalties took a logit out of the numbers.
     #[error("bias and penalties make the logit of token {id} {value}, expected less")]
     Adjusted { id: u32, value: f32 },
-    /// The bias is minus infinity everywhere.
-    #[error("bias and constraint forbid every token, expected at least one that is allowed")]
+    /// What may forbid tokens leaves none.
+    #[error(
+        "constraint, banned texts, minimum length (min_tokens) and bias forbid every token, \
+         expected at least one that is allowed"
+    )]
     AllForbidden,
     /// The answer cannot be followed any further.
     #[error("{0}")]

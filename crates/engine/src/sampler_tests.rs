@@ -375,3 +375,11 @@ fn log_probabilities_are_a_log_softmax() {
     assert_eq!(log_probabilities(&logits, 0, 0, &mut scratch).1, []);
     assert_eq!(log_probabilities(&logits, 0, 20, &mut scratch).1.len(), 4);
 }
+
+#[test]
+fn who_has_no_token_left_is_told_what_forbids() {
+    let message = SampleError::AllForbidden.to_string();
+    for cause in ["constraint", "banned texts", "min_tokens", "bias"] {
+        assert!(message.contains(cause), "{message}");
+    }
+}
