@@ -5,8 +5,8 @@
 # outside the folder, and what is already built stays. Takes about half an hour on two cores.
 #
 # What lies in the folder afterwards:
-#   bin/llama.cpp/        llama-bench, llama-batched-bench, llama-completion
-#   bin/llama.cpp-noamx/  the same, without AMX: only where the CPU has AMX
+#   bin/llama.cpp/        llama-bench, llama-batched-bench, llama-completion, llama-server
+#   bin/llama.cpp-noamx/  all but the server, without AMX: only where the CPU has AMX
 #   bin/ik_llama.cpp/     llama-bench, llama-batched-bench
 set -euo pipefail
 CACHE=${FREEHOLD_BENCH:-${XDG_CACHE_HOME:-$HOME/.cache}/freehold-bench}
@@ -38,7 +38,8 @@ fetch() {
 build() {
   local package=$1 source=$2 build=$CACHE/build/$3 bin=$CACHE/bin/$4 targets=$5
   shift 5
-  [ -e "$bin/done" ] && return
+  # shellcheck disable=SC2086 # a list of names
+  (cd "$bin" 2>/dev/null && ls done $targets >/dev/null 2>&1) && return
   cmake -S "$source" -B "$build" -Wno-dev -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF \
     -DLLAMA_BUILD_TESTS=OFF -DLLAMA_CURL=OFF "$@"
   # shellcheck disable=SC2086 # a list of names
@@ -56,9 +57,9 @@ tiles=$llama/ggml/src/ggml-cpu/amx/mmq.cpp
 grep -q 'asm volatile' "$tiles" ||
   sed -i 's/^    _tile_loadconfig(&tc);/    asm volatile("" : : "r"(\&tc) : "memory");\n&/' "$tiles"
 tools="llama-bench llama-batched-bench llama-completion"
-options=(-DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF
+options=(-DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=ON
   -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_BUILD_APP=OFF)
-build $LLAMA "$llama" llama.cpp llama.cpp "$tools" "${options[@]}" -DGGML_NATIVE=ON
+build $LLAMA "$llama" llama.cpp llama.cpp "$tools llama-server" "${options[@]}" -DGGML_NATIVE=ON
 if grep -qw amx_int8 /proc/cpuinfo; then
   # In the same build folder: only the CPU backend's flags differ, so only it is compiled again.
   on=()

@@ -19,11 +19,9 @@ modes; a mode that is far behind in the first round is not measured again.
 import argparse
 import contextlib
 import dataclasses
-import datetime
 import json
 import os
 import pathlib
-import platform
 import re
 import signal
 import statistics
@@ -32,9 +30,9 @@ import sys
 import time
 import urllib.request
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-CACHE = os.environ.get("XDG_CACHE_HOME", "~/.cache") + "/freehold-bench"
-FOLDER = pathlib.Path(os.environ.get("FREEHOLD_BENCH", CACHE)).expanduser().absolute()
+import common
+from common import FOLDER, Record, cells_of, models, peer_folder
+
 # Runs of one mode differ by less, unless the machine is disturbed.
 FAR_BEHIND = 0.75
 # Far above the slowest cell: a peer that hangs must not stop the rest.
@@ -76,14 +74,10 @@ class Programs:
             "llama.cpp-noamx": ("repack", "no repack"),
             "ik_llama.cpp": ("as is", "-rtr"),
         }
-        missing = [name for name in peers if not self.folder(name).exists()]
+        missing = [name for name in peers if not peer_folder(name).exists()]
         self.modes = {"freehold": ("",)}
         wanted = args.peer or peers.keys() - missing
         self.modes |= {name: modes for name, modes in peers.items() if name in wanted}
-
-    @staticmethod
-    def folder(peer):
-        return FOLDER / "bin" / peer
 
     def measure(self, name, mode, model, cell):
         """Tokens per second."""
@@ -106,7 +100,7 @@ class Programs:
         return figures["prefill_tok_s" if cell.prefill else "decode_tok_s"]
 
     def single(self, peer, flags, model, cell):
-        command = [self.folder(peer) / "llama-bench", "-m", model, "-t", self.threads, "-r", "1"]
+        command = [peer_folder(peer) / "llama-bench", "-m", model, "-t", self.threads, "-r", "1"]
         command += ["-o", "json", *flags]
         # A short test first instead of the program's own warm-up, which reads the prompt twice.
         if peer != "ik_llama.cpp":
@@ -123,7 +117,7 @@ class Programs:
         return json.loads(out[out.index("[\n") :])[-1]["avg_ts"]
 
     def batched(self, peer, flags, model, cell):
-        command = [self.folder(peer) / "llama-batched-bench", "-m", model, "-t", self.threads]
+        command = [peer_folder(peer) / "llama-batched-bench", "-m", model, "-t", self.threads]
         command += ["-tb", self.threads, "-c", str(256 * cell.batch), "-b", "2048", "-ub", "512"]
         command += ["-npp", str(cell.depth), "-ntg", str(cell.decode), "-npl", str(cell.batch)]
         out = self.run(peer, command + flags)
@@ -131,15 +125,9 @@ class Programs:
         row = re.findall(rf"^\| *{cell.depth} \| *{cell.decode} \|.*", out, re.MULTILINE)[-1]
         return float(row.split("|")[8])
 
-    def note(self, name, command):
-        """For the record; files by their names."""
-        parts = map(str, command)
-        shown = (pathlib.Path(part).name if part.startswith("/") else part for part in parts)
-        self.commands[f"{name}: {' '.join(shown)}"] = None
-
     def run(self, name, command):
         command = [str(part) for part in command]
-        self.note(name, command)
+        common.note(self.commands, name, command)
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
@@ -177,13 +165,6 @@ class Figures:
         return statistics.median(known) >= FAR_BEHIND * statistics.median(best[0])
 
 
-def cells_of(args):
-    unknown = set(args.only) - CELLS.keys()
-    if unknown:
-        raise SystemExit(f"unknown cell {', '.join(unknown)}; known: {', '.join(CELLS)}")
-    return args.only or list(CELLS)
-
-
 def measure(programs, model, cells, rounds, figures, label=""):
     """One round more or several; a figure that cannot be had is reported and left out."""
     for _ in range(rounds):
@@ -203,14 +184,14 @@ def measure(programs, model, cells, rounds, figures, label=""):
 
 
 def speed(args, programs, record):
-    cells = cells_of(args)
+    cells = cells_of(args, CELLS)
     peers = [name for name in programs.modes if name != "freehold"]
     rows = [["model", "", "Freehold", *(f"{p} | ratio" for p in peers)]]
     for model in models(args):
         figures = Figures()
         measure(programs, model, cells, args.rounds, figures)
-        record.figures(model, figures)
-        record.limits(model, programs)
+        record.add(listed(model, figures))
+        record.add(limits(model, programs))
         for cell in cells:
             ours = figures.best(cell, "freehold")
             row = [model.stem, cell, rounded(ours)]
@@ -234,7 +215,7 @@ def neighbour(args, programs, record):
             measure(programs, model, cells, 1, figures)
             with busy_process():
                 measure(programs, model, cells, 1, figures, ", neighbour")
-        record.figures(model, figures)
+        record.add(listed(model, figures))
         for cell in cells:
             for name in programs.modes:
                 alone = figures.best(cell, name)
@@ -267,14 +248,14 @@ def first_token(args, programs, record):
         ours += ["--temperature", "0", "--max-tokens", "1", PROMPT]
         commands = {"freehold": ours}
         for peer in ("llama.cpp", "llama.cpp-noamx"):
-            program = programs.folder(peer) / "llama-completion"
+            program = peer_folder(peer) / "llama-completion"
             if peer in programs.modes and program.exists():
                 theirs = [program, "-m", model, "-t", threads, "-p", PROMPT, "-n", "1", "-c", "512"]
                 theirs += ["-no-cnv", "--no-warmup", "--no-display-prompt", "--simple-io"]
                 commands[peer] = theirs
         figures = {name: [] for name in commands}
         for name, command in commands.items():
-            programs.note(name, command)
+            common.note(programs.commands, name, command)
         for _ in range(args.rounds):
             for name, command in commands.items():
                 figures[name].append(seconds_to_output(command))
@@ -332,101 +313,28 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-class Record:
-    """What is kept: where and how it was measured, each figure, and the table."""
-
-    def __init__(self, args, programs):
-        self.args = args
-        self.programs = programs
-        self.parts = []
-        self.path = args.record
-        if self.path is None:
-            name = f"{datetime.date.today()}-{args.what}.txt"
-            self.path = ROOT / "bench" / "record" / name
-
-    def figures(self, model, figures):
-        lines = [f"\n{model.name}"]
-        for (cell, name, mode), values in figures.of.items():
-            median = statistics.median(values)
-            spread = f"({min(values):.1f} to {max(values):.1f}, n = {len(values)})"
-            lines.append(f"  {cell:24} {name:16} {mode:10} {median:8.1f} {spread}")
-        self.parts.append("\n".join(lines))
-
-    def limits(self, model, programs):
-        """Freehold beside what it measures of the machine, once for a model."""
-        command = [self.args.freehold, "bench", model, "--threads", programs.threads, "--json"]
-        figures = json.loads(programs.run("freehold", command + ["--repeat", "1"]))
-        keys = ("isa", "numerics", "load_s", "peak_rss_bytes", "read_gb_s", "int8_gmac_s")
-        keys += ("prefill_share", "decode_share")
-        share = ", ".join(f"{key} {figures.get(key)}" for key in keys)
-        self.parts.append(f"  limits: {share}, file {model.stat().st_size} bytes")
-
-    def table(self, rows):
-        n_columns = " | ".join(rows[0]).count("|") + 1
-        lines = ["| " + " | ".join(row) + " |" for row in rows]
-        lines.insert(1, "|" + " --- |" * n_columns)
-        table = "\n".join(lines)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        text = "\n".join([self.head(), *self.parts, "", table, ""])
-        with self.path.open("a") as file:
-            file.write(text + "\n")
-        print(table)
-        print(f"added to {self.path}", file=sys.stderr)
-
-    def head(self):
-        freehold = output([self.args.freehold, "--version"])
-        commit = output(["git", "-C", ROOT, "describe", "--always", "--dirty"])
-        isa = os.environ.get("FREEHOLD_ISA", "the best")
-        lines = [
-            f"date       {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC",
-            f"machine    {machine()}",
-            f"freehold   {freehold}, commit {commit}, {output(['rustc', '--version'])}, ISA: {isa}",
-        ]
-        for name in self.programs.modes:
-            note = self.programs.folder(name) / "done"
-            if note.exists():
-                lines.append(f"{name}: {'; '.join(note.read_text().splitlines())}")
-        argv = [pathlib.Path(a).name if a.startswith("/") else a for a in sys.argv[1:]]
-        lines.append(f"command    bench/side_by_side.py {' '.join(argv)}")
-        lines.append(f"rounds     {self.args.rounds}, threads {self.args.threads}")
-        lines += [f"           {command}" for command in self.programs.commands]
-        return "\n".join(lines)
+def listed(model, figures):
+    """Each figure of one model."""
+    lines = [f"\n{model.name}"]
+    for (cell, name, mode), values in figures.of.items():
+        median = statistics.median(values)
+        spread = f"({min(values):.1f} to {max(values):.1f}, n = {len(values)})"
+        lines.append(f"  {cell:24} {name:16} {mode:10} {median:8.1f} {spread}")
+    return "\n".join(lines)
 
 
-def machine():
-    info = pathlib.Path("/proc/cpuinfo").read_text()
-    name, family, number = (
-        re.search(rf"^{key}\s*: (.*)", info, re.MULTILINE).group(1)
-        for key in ("model name", "cpu family", "model")
-    )
-    amx = ", AMX" if " amx_int8" in info else ""
-    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    system = platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
-    cpu = f"{name} (family {family}, model {number}{amx})"
-    return f"{cpu}, {os.cpu_count()} virtual cores, {gib:.0f} GiB, {system}"
-
-
-def output(command):
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
+def limits(model, programs):
+    """Freehold beside what it measures of the machine, once for a model."""
+    command = [programs.freehold, "bench", model, "--threads", programs.threads, "--json"]
+    figures = json.loads(programs.run("freehold", command + ["--repeat", "1"]))
+    keys = ("isa", "numerics", "load_s", "peak_rss_bytes", "read_gb_s", "int8_gmac_s")
+    keys += ("prefill_share", "decode_share")
+    share = ", ".join(f"{key} {figures.get(key)}" for key in keys)
+    return f"  limits: {share}, file {model.stat().st_size} bytes"
 
 
 def rounded(best):
     return "–" if best is None else f"{statistics.median(best[0]):.1f}"
-
-
-def models(args):
-    """The files; without a choice all that lie in the folder."""
-    folder = FOLDER / "models"
-    chosen = [
-        path if (path := pathlib.Path(name)).suffix == ".gguf" else folder / f"{name}.gguf"
-        for name in args.model
-    ]
-    chosen = chosen or sorted(folder.glob("*.gguf"))
-    missing = [str(path) for path in chosen if not path.exists()]
-    if missing or not chosen:
-        raise SystemExit(f"no model {' '.join(missing) or folder}")
-    return [path.absolute() for path in chosen]
 
 
 def main():
@@ -435,17 +343,12 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=whats)
-    parser.add_argument("--model", action="append", default=[], help="name or file; repeatable")
-    parser.add_argument("--only", action="append", default=[], metavar="CELL", help="repeatable")
     parser.add_argument("--peer", action="append", default=[], help="repeatable; default: all")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--freehold", type=pathlib.Path, default=ROOT / "target/release/freehold")
-    parser.add_argument("--record", type=pathlib.Path, help="default: a file in bench/record")
-    args = parser.parse_args()
-    args.freehold = args.freehold.absolute()
+    common.add_arguments(parser)
+    args = common.parse(parser)
     programs = Programs(args)
-    whats[args.what](args, programs, Record(args, programs))
+    whats[args.what](args, programs, Record(args, args.what, programs))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,409 @@
+#!/usr/bin/env python3
+"""Freehold's server and llama.cpp's under load, in turn, on the same file, prompts and threads.
+
+    bench/served.py [--model NAME]... [--only CELL]... [--server NAME]... [--rounds 1]
+
+For each cell each server is started with its best flags for that many clients, asked once to warm
+up, loaded and stopped. Prints a table and keeps a record. llama-server comes from `bench/peers.sh`,
+models lie where `bench/side_by_side.py` says. Run it on an otherwise idle machine.
+
+Every client sends its next request when its last one has ended. Prompts are random words from a
+seed, the same for each server and different in each request. Answers are streamed, greedy and all
+of the same length: one that fails or has another number of tokens is counted as failed and named.
+Times between tokens are times between pieces of text: a server that guesses several tokens at once
+sends them as one piece or close together. Models without a chat template are asked to complete.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import http.client
+import json
+import queue
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import common
+from common import Record, cells_of, models, peer_folder
+
+WORDS = (
+    "apple bridge candle desert engine forest garden harbour island jacket kitchen ladder market "
+    "needle ocean pencil quarter river silver table umbrella village window yellow anchor basket "
+    "castle dragon eagle feather glass hammer iron journey king lemon mirror north orange paper "
+    "queen road stone tower under valley winter young arrow bread cloud drum earth field green "
+    "horse ink jump key light moon"
+).split()
+# Far above the slowest request: a server that hangs must not stop the rest.
+SECONDS_MAX = 300
+# How long streams run undisturbed before a prompt is read beside them, and on after it.
+SECONDS_ALONE, SECONDS_AFTER = 3, 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A load: clients with requests, or streams beside which one long prompt is read."""
+
+    clients: int = 0
+    requests: int = 0
+    streams: int = 0
+    shared: int = 0  # tokens of a system prompt that all have in common
+    prompt: int = 128  # tokens of each prompt, without the shared ones
+    generated: int = 128
+
+    def slots(self):
+        return self.clients or self.streams + 1
+
+    def context(self):
+        """Positions that one sequence needs, with room for the template and rounding."""
+        return (self.shared + self.prompt + self.generated) * 9 // 8 + 64
+
+
+CELLS = {
+    "1 client": Cell(clients=1, requests=8),
+    "4 clients": Cell(clients=4, requests=16),
+    "16 clients": Cell(clients=16, requests=32),
+    "shared prompt": Cell(clients=4, requests=16, shared=1000, prompt=32, generated=64),
+    "1 stream, long prompt": Cell(streams=1, prompt=4000, generated=3000),
+    "4 streams, long prompt": Cell(streams=4, prompt=4000, generated=3000),
+}
+# Name: program and its flags beside the usual ones. The first is what the others are compared with.
+SERVERS = {
+    "freehold": ("freehold", []),
+    "freehold, no speculation": ("freehold", ["--no-speculation"]),
+    "llama.cpp": ("llama.cpp", []),
+    "llama.cpp, speculating": ("llama.cpp", ["--spec-default"]),
+}
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, args, name, model, cell, commands):
+        program, flags = SERVERS[name]
+        self.model = model.stem
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        if program == "freehold":
+            command = [args.freehold, "serve", "--model", model, "--threads", args.threads]
+            flags = flags + ["--listen", f"127.0.0.1:{self.port}"]
+        else:
+            slots = cell.slots()
+            command = [peer_folder(program) / "llama-server", "-m", model, "-t", args.threads]
+            command += ["-np", slots, "-c", slots * cell.context(), "-fa", "on"]
+            flags = flags + ["--host", "127.0.0.1", "--port", self.port]
+        shown = [str(part).replace(str(self.port), "PORT") for part in command + flags]
+        common.note(commands, name, shown)
+        self.log = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            list(map(str, command + flags)),
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def wait_until_ready(self):
+        deadline = time.monotonic() + SECONDS_MAX
+        while self.process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError), contextlib.closing(self.connect()) as connection:
+                connection.request("GET", "/health")
+                if connection.getresponse().status == 200:
+                    return
+            time.sleep(0.05)
+        self.log.seek(0)
+        log = self.log.read().decode(errors="replace")
+        raise SystemExit(f"{self.process.args} does not get ready\n{log[-2000:]}")
+
+    def connect(self):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS_MAX)
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+
+
+class Answer:
+    """A request's stream: what came when. Taken apart after the load, not to disturb it."""
+
+    def __init__(self, server, text, generated, chats, until=None):
+        self.generated = generated
+        self.sent = time.monotonic()
+        self.reads = []
+        self.failure = None
+        try:
+            self.read(server, text, chats, until)
+        except (OSError, http.client.HTTPException) as error:
+            self.failure = repr(error)
+        self.ended = time.monotonic()
+
+    def read(self, server, text, chats, until):
+        body = {
+            "model": server.model,
+            "max_tokens": self.generated,
+            "temperature": 0,
+            "ignore_eos": True,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if chats:
+            roles = ("system", "user")[-len(text) :]
+            body["messages"] = [{"role": r, "content": c} for r, c in zip(roles, text)]
+        else:
+            body["prompt"] = " ".join(text)
+        path = "/v1/chat/completions" if chats else "/v1/completions"
+        headers = {"Content-Type": "application/json"}
+        with contextlib.closing(server.connect()) as connection:
+            connection.request("POST", path, json.dumps(body).encode(), headers)
+            response = connection.getresponse()
+            if response.status != 200:
+                self.failure = f"status {response.status}: {response.read(500).decode()}"
+                return
+            while piece := response.read1():
+                self.reads.append((time.monotonic(), piece))
+                if until is not None and until.is_set():
+                    return
+
+    def take_apart(self):
+        """Sets the times of the pieces of text and the usage."""
+        self.times, self.usage, rest = [], {}, b""
+        for when, piece in self.reads:
+            *events, rest = (rest + piece).split(b"\n\n")
+            for event in events:
+                if event.startswith(b"data: {"):
+                    self.take_event(when, json.loads(event[len("data: ") :]))
+        return self
+
+    def take_event(self, when, event):
+        if "error" in event:
+            self.failure = str(event["error"])
+        self.usage = event.get("usage") or self.usage
+        for choice in event.get("choices", ()):
+            delta = choice.get("delta", choice)
+            if delta.get("content") or delta.get("text"):
+                self.times.append(when)
+
+    def check(self):
+        """The failure of an answer that had to come whole."""
+        n_tokens = self.usage.get("completion_tokens")
+        if self.failure is None and n_tokens != self.generated:
+            self.failure = f"{n_tokens} tokens instead of {self.generated}"
+        if self.failure is None and not self.times:
+            self.failure = "no text"
+        return self.failure
+
+    def gaps(self):
+        """Starts and ends of the times between pieces."""
+        return list(zip(self.times, self.times[1:]))
+
+
+class Texts:
+    """Prompts of a wanted number of tokens, for one model."""
+
+    def __init__(self, server):
+        # Template and words count linearly; two lengths tell how.
+        self.chats, self.per_word, self.fixed = True, 1, 0
+        few, many = 40, 240
+        if self.count(server, few) is None:
+            self.chats = False
+        n_few, n_many = self.count(server, few), self.count(server, many)
+        if not n_few or not n_many:
+            raise SystemExit(f"{server.process.args}: no answer to a first prompt")
+        self.per_word = (n_many - n_few) / (many - few)
+        self.fixed = n_few - few * self.per_word
+
+    def count(self, server, n_words):
+        text = [words(random.Random(n_words), n_words)]
+        answer = Answer(server, text, 1, self.chats).take_apart()
+        return answer.usage.get("prompt_tokens")
+
+    def make(self, seed, n_tokens, shared=0):
+        """One prompt; with a system prompt in front that depends on the number of tokens only."""
+        rng = random.Random(seed)
+        own = words(rng, round((n_tokens - self.fixed) / self.per_word))
+        if not shared:
+            return [own]
+        own = words(rng, round(n_tokens / self.per_word))
+        return [words(random.Random(shared), round((shared - self.fixed) / self.per_word)), own]
+
+
+def words(rng, n):
+    return " ".join(rng.choices(WORDS, k=max(n, 1)))
+
+
+def load(server, texts, cell, seed):
+    """All requests by the clients; figures by what they are."""
+    todo = queue.SimpleQueue()
+    for i in range(cell.requests):
+        todo.put(texts.make(f"{seed} {i}", cell.prompt, cell.shared))
+    answers = []
+
+    def client():
+        with contextlib.suppress(queue.Empty):
+            while True:
+                text = todo.get_nowait()
+                answers.append(Answer(server, text, cell.generated, texts.chats))
+
+    in_threads(client for _ in range(cell.clients))
+    good = kept([answer.take_apart() for answer in answers], len(answers))
+    seconds = max(a.ended for a in answers) - min(a.sent for a in answers)
+    first = [1e3 * (a.times[0] - a.sent) for a in good]
+    gaps = [1e3 * (end - start) for a in good for start, end in a.gaps()]
+    n_prompt = sum(a.usage["prompt_tokens"] for a in good)
+    n_pieces = sum(len(a.times) for a in good)
+    cached = (a.usage.get("prompt_tokens_details") or {} for a in good)
+    return {
+        "tokens/s": len(good) * cell.generated / seconds,
+        "first token p50, ms": percentile(first, 50),
+        "first token p95, ms": percentile(first, 95),
+        "between tokens p95, ms": percentile(gaps, 95),
+        "failed": cell.requests - len(good),
+        "prompt tokens": n_prompt / max(len(good), 1),
+        "of them reused": sum(c.get("cached_tokens", 0) for c in cached) / max(len(good), 1),
+        "tokens a piece": len(good) * cell.generated / max(n_pieces, 1),
+    }
+
+
+def disturb(server, texts, cell, seed):
+    """Streams alone, then beside a long prompt that is read."""
+    until, streams, prompts, starts = threading.Event(), [], [], []
+
+    def stream(i):
+        text = texts.make(f"{seed} {i}", 128)
+        streams.append(Answer(server, text, cell.generated, texts.chats, until))
+
+    def prompt():
+        # Warmed up, a first token is there by then.
+        time.sleep(SECONDS_ALONE + 1)
+        starts.append(time.monotonic() - SECONDS_ALONE)
+        text = texts.make(f"{seed} long", cell.prompt)
+        prompts.append(Answer(server, text, 1, texts.chats).take_apart())
+        time.sleep(SECONDS_AFTER)
+        until.set()
+
+    in_threads([prompt, *(lambda i=i: stream(i) for i in range(cell.streams))])
+    read = prompts[0]
+    n_failed = len(prompts) - len(kept(prompts, 1))
+    for answer in streams:
+        answer.take_apart()
+        if answer.failure or not answer.times or answer.ended < read.ended:
+            print(f"stream: {answer.failure or 'ended before the prompt'}", file=sys.stderr)
+            n_failed += 1
+    gaps = [gap for answer in streams for gap in answer.gaps()]
+    alone = [1e3 * (b - a) for a, b in gaps if a >= starts[0] and b <= read.sent]
+    beside = [1e3 * (b - a) for a, b in gaps if a < read.ended and b > read.sent]
+    before, during = percentile(alone, 95), percentile(beside, 95)
+    return {
+        "between tokens p95 alone, ms": before,
+        "between tokens p95 beside the prompt, ms": during,
+        "times as long": during / before,
+        "longest, ms": max(beside, default=float("nan")),
+        "the prompt's first token, ms": 1e3 * (read.ended - read.sent),
+        "failed": n_failed,
+    }
+
+
+def in_threads(functions):
+    threads = [threading.Thread(target=function) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def kept(answers, n_wanted):
+    """The answers that came whole; says what was wrong with the others."""
+    failures = [failure for answer in answers if (failure := answer.check())]
+    for failure in sorted(set(failures)):
+        print(f"{failures.count(failure)} of {n_wanted} failed: {failure}", file=sys.stderr)
+    return [answer for answer in answers if answer.failure is None]
+
+
+def percentile(values, percent):
+    """The least value that at least so many percent do not exceed."""
+    values = sorted(values)
+    return values[-(-len(values) * percent // 100) - 1] if values else float("nan")
+
+
+class Bench:
+    """The servers that are measured, what each was started with, and the prompts by model."""
+
+    def __init__(self, args):
+        self.args = args
+        self.servers = args.server or list(SERVERS)
+        self.modes = {SERVERS[name][0]: () for name in self.servers}
+        self.commands = {}
+        self.texts = {}
+
+    def measure(self, name, model, cell, seed):
+        server = Server(self.args, name, model, cell, self.commands)
+        try:
+            server.wait_until_ready()
+            if model not in self.texts:
+                self.texts[model] = Texts(server)
+            texts = self.texts[model]
+            # As many at once as later, with prompts that nothing later shares.
+            warm = dataclasses.replace(
+                cell, clients=cell.slots(), requests=cell.slots(), shared=0, prompt=64, generated=16
+            )
+            load(server, texts, warm, "warm-up")
+            return (disturb if cell.streams else load)(server, texts, cell, seed)
+        finally:
+            server.stop()
+
+
+def table(model, cells, bench, figures):
+    """A row for each measure of each cell."""
+    first, *others = bench.servers
+    for cell in cells:
+        for what in figures[cell, first][0]:
+            median = {
+                name: statistics.median(run[what] for run in figures[cell, name])
+                for name in bench.servers
+            }
+            row = [model.stem, cell, what, f"{median[first]:.4g}"]
+            for name in others:
+                ratio = f"{median[first] / median[name]:.2f}" if median[name] else "–"
+                row.append(f"{median[name]:.4g} | {ratio}")
+            yield row
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--server", action="append", default=[], choices=SERVERS)
+    parser.add_argument("--rounds", type=int, default=1)
+    common.add_arguments(parser)
+    args = common.parse(parser)
+    bench = Bench(args)
+    record = Record(args, "served", bench)
+    rows = [["model", "load", "", bench.servers[0], *(f"{s} | ratio" for s in bench.servers[1:])]]
+    cells = cells_of(args, CELLS)
+    for model in models(args):
+        figures = {}
+        for i in range(args.rounds):
+            for cell in cells:
+                for name in bench.servers:
+                    run = bench.measure(name, model, CELLS[cell], f"{model.stem} {cell} {i}")
+                    figures.setdefault((cell, name), []).append(run)
+                    shown = ", ".join(f"{what} {value:.4g}" for what, value in run.items())
+                    line = f"{model.stem}, {cell}, {name}: {shown}"
+                    record.add(line)
+                    print(line, file=sys.stderr, flush=True)
+        rows += table(model, cells, bench, figures)
+    record.table(rows)
+
+
+if __name__ == "__main__":
+    main()
