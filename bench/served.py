@@ -72,6 +72,8 @@ CELLS = {
     "1 stream, long prompt": Cell(streams=1, prompt=4000, generated=3000),
     "4 streams, long prompt": Cell(streams=4, prompt=4000, generated=3000),
 }
+# Kept in the record only: they say what was measured, not how well.
+NOT_IN_TABLE = ("prompt tokens", "of them reused", "tokens a piece")
 # Name: program and its flags beside the usual ones. The first is what the others are compared with.
 SERVERS = {
     "freehold": ("freehold", []),
@@ -367,6 +369,8 @@ def table(model, cells, bench, figures):
     first, *others = bench.servers
     for cell in cells:
         for what in figures[cell, first][0]:
+            if what in NOT_IN_TABLE:
+                continue
             median = {
                 name: statistics.median(run[what] for run in figures[cell, name])
                 for name in bench.servers
