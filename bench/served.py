@@ -200,7 +200,8 @@ class Answer:
         n_tokens = self.usage.get("completion_tokens")
         if self.failure is None and n_tokens != self.generated:
             self.failure = f"{n_tokens} tokens instead of {self.generated}"
-        if self.failure is None and not self.times:
+        # A single token may be half a character.
+        if self.failure is None and not self.times and self.generated > 1:
             self.failure = "no text"
         return self.failure
 
