@@ -107,8 +107,8 @@ pub const MAX_LOGIT_BIAS: usize = 1024;
 /// How the next token is chosen from the logits. The default is greedy: temperature 0.
 ///
 /// Order of work: constraint, banned texts, minimum length, logit bias, penalties, DRY,
-/// temperature, top-k, top-p, min-p, typical-p, XTC, one draw. Each cut sees the distribution that the steps before it
-/// left, renormalised. Mirostat takes the place of all cuts.
+/// temperature, top-k, top-p, min-p, typical-p, XTC, one draw. Each cut sees the distribution that
+/// the steps before it left, renormalised. Mirostat takes the place of all cuts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
     /// Divides the logits; 0 takes the largest logit (greedy). 0 to 100.

@@ -40,7 +40,8 @@ type F = [__m256; 2];
 type I = [__m256i; 2];
 
 // SAFETY of every block in this file: the token `self` proves AVX2, FMA and F16C (and AVX-VNNI
-// where `VNNI`), and loads and stores go through references to arrays of exactly the bytes they touch.
+// where `VNNI`), and loads and stores go through references to arrays of exactly the bytes they
+// touch.
 macro_rules! op {
     ($e:expr) => {
         // SAFETY: see above: the token proves the features, the references prove the bytes.
