@@ -19,6 +19,8 @@ const MIN_ROWS: usize = 1;
 const FIRST_ROWS: usize = 32;
 /// Steps with prefill after which one goes without.
 const PROBE_INTERVAL: u32 = 64;
+/// Steps from one in which a prompt is read whole to the next: fewer than one in twenty.
+const WHOLE_INTERVAL: u32 = 24;
 /// What remains of an observation's weight after the next.
 const MEMORY: f64 = 0.95;
 /// Weight of the newest observation of prefill.
@@ -36,17 +38,35 @@ pub(crate) struct Pace {
     alone_seconds: Option<f64>,
     /// Steps with prefill since the last without.
     n_mixed: u32,
+    /// Steps with streams that must pass before a prompt may be read whole beside them.
+    n_until_whole: u32,
+    /// Whether the next step reads one.
+    is_whole: bool,
     /// Tokens worked on in a second of step time.
     tokens_per_second: f64,
 }
 
 impl Pace {
     /// Rows of prefill for the next step, in which `n_decode` sequences decode and `n_prompts`
-    /// wait for their first token; at most `n_most`.
-    pub(crate) fn n_prefill(&self, n_decode: usize, n_prompts: usize, n_most: usize) -> usize {
+    /// wait for their first token; at most `n_most`. With `n_whole` rows one of them would have it.
+    pub(crate) fn n_prefill(
+        &mut self,
+        n_decode: usize,
+        n_prompts: usize,
+        n_whole: Option<usize>,
+        n_most: usize,
+    ) -> usize {
         if n_decode == 0 {
             return n_most;
         }
+        let n_fitting = self.n_fitting(n_decode, n_prompts, n_most);
+        let n_whole = n_whole.filter(|_| self.n_until_whole == 0).unwrap_or(0).min(n_most);
+        self.is_whole = n_whole > n_fitting;
+        n_fitting.max(n_whole)
+    }
+
+    /// Rows of prefill that keep the rhythm.
+    fn n_fitting(&self, n_decode: usize, n_prompts: usize, n_most: usize) -> usize {
         if self.n_mixed >= PROBE_INTERVAL {
             return 0;
         }
@@ -70,6 +90,14 @@ impl Pace {
             0.0 => rate,
             before => before + (rate - before) / 16.0,
         };
+        if n_decode > 0 {
+            self.n_until_whole = self.n_until_whole.saturating_sub(1);
+            if std::mem::take(&mut self.is_whole) {
+                // Many rows at once are cheaper than the few that the estimate is for.
+                self.n_until_whole = WHOLE_INTERVAL - 1;
+                return;
+            }
+        }
         if n_prefill == 0 {
             self.n_mixed = 0;
             self.observe_decode(n_decode as f64, seconds);
@@ -132,7 +160,7 @@ mod tests {
         pace.observe(0, 256, time(0, 256));
         (0..20).for_each(|i| pace.observe(1 + i % 4, 0, time(1 + i % 4, 0)));
         let budgets = (0..300).map(|_| {
-            let n_prefill = pace.n_prefill(n_decode, n_prompts, 256);
+            let n_prefill = pace.n_prefill(n_decode, n_prompts, None, 256);
             pace.observe(n_decode, n_prefill, time(n_decode, n_prefill));
             n_prefill
         });
@@ -169,8 +197,30 @@ mod tests {
 
     #[test]
     fn with_nothing_to_disturb_prompts_take_all() {
-        assert_eq!(Pace::default().n_prefill(0, 1, 512), 512);
-        assert_eq!(Pace::default().n_prefill(3, 1, 512), FIRST_ROWS);
+        assert_eq!(Pace::default().n_prefill(0, 1, None, 512), 512);
+        assert_eq!(Pace::default().n_prefill(3, 1, None, 512), FIRST_ROWS);
+    }
+
+    #[test]
+    fn short_prompts_are_read_whole_in_few_steps() {
+        let time = |n: usize, k: usize| 4e-3 + 1e-3 * n as f64 + 0.7e-3 * k as f64;
+        let mut pace = Pace::default();
+        (0..50).for_each(|_| pace.observe(2, 0, time(2, 0)));
+        let budgets: Vec<usize> = (0..1000)
+            .map(|_| {
+                let n_prefill = pace.n_prefill(2, 1, Some(171), 256);
+                pace.observe(2, n_prefill, time(2, n_prefill));
+                n_prefill
+            })
+            .collect();
+        let whole: Vec<usize> = (0..budgets.len()).filter(|&i| budgets[i] == 171).collect();
+        assert_eq!(whole[0], 0);
+        assert!(whole.windows(2).all(|pair| pair[1] - pair[0] == WHOLE_INTERVAL as usize));
+        assert!(budgets.iter().all(|&k| k == 171 || k <= FIRST_ROWS));
+        // What fits the rhythm anyway does not count.
+        let mut pace = Pace::default();
+        (0..50).for_each(|_| pace.observe(2, 0, time(2, 0)));
+        assert!(pace.n_prefill(2, 1, Some(1), 256) > 1 && !pace.is_whole);
     }
 
     #[test]

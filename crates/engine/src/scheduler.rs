@@ -23,6 +23,8 @@ pub(crate) struct Progress {
     pub(crate) n_tokens: usize,
     /// Of those, how many the KV cache holds.
     pub(crate) n_cached: usize,
+    /// Of those, how many it held before the sequence began.
+    pub(crate) n_reused: usize,
     pub(crate) priority: Priority,
     /// Whether it waits for pages that another sequence computes.
     pub(crate) is_held: bool,
@@ -31,6 +33,11 @@ pub(crate) struct Progress {
 impl Progress {
     fn n_left(&self) -> usize {
         self.n_tokens - self.n_cached
+    }
+
+    /// Whether its prompt is being read.
+    pub(crate) fn is_prefilling(&self) -> bool {
+        self.n_left() > 1 && !self.is_held
     }
 
     /// Whether it is generating: its newest token is all that is to be worked on.
@@ -69,7 +76,7 @@ pub(crate) fn schedule(
     let decoding = sequences.clone().enumerate().filter(|(_, p)| p.is_decoding());
     shares.extend(decoding.map(all));
     let n_decoding = shares.len();
-    let prefilling = |(_, progress): &(usize, Progress)| progress.n_left() > 1 && !progress.is_held;
+    let prefilling = |(_, progress): &(usize, Progress)| progress.is_prefilling();
     for priority in [Priority::Interactive, Priority::Batch] {
         let n_before = shares.len();
         let of_class = sequences.clone().enumerate().filter(prefilling);
@@ -90,6 +97,22 @@ pub(crate) fn schedule(
         share.n_tokens = n_tokens;
     }
     shares.retain(|share| share.n_tokens > 0);
+}
+
+/// The slice of prefill in which all short interactive prompts would be done, or else the shortest
+/// of them; `None` where it is more than `n_most`. The end of a long prompt is none of them: it is
+/// dear, and saves little of the wait.
+pub(crate) fn whole_slice(
+    sequences: impl Iterator<Item = Progress> + Clone,
+    n_most: usize,
+) -> Option<usize> {
+    let interactive = sequences.filter(|progress| progress.priority == Priority::Interactive);
+    let short = interactive.filter(move |p| p.is_prefilling() && p.n_tokens - p.n_reused <= n_most);
+    let lengths = short.map(|progress| progress.n_left());
+    let (all, shortest) = (lengths.clone().sum(), lengths.min()?);
+    // Beside what is reserved for the one that was seated first.
+    let slice_of = |n_tokens: usize| (n_tokens * FIRST_PART).div_ceil(FIRST_PART - 1);
+    [all, shortest].into_iter().map(slice_of).find(|&n_rows| n_rows <= n_most)
 }
 
 /// Adds guesses to the shares of sequences that are generating: as many as `n_wanted(seq_idx,
@@ -117,7 +140,8 @@ mod tests {
     use super::*;
 
     fn progress(&(n_tokens, n_cached): &(usize, usize)) -> Progress {
-        Progress { n_tokens, n_cached, priority: Priority::Interactive, is_held: false }
+        let priority = Priority::Interactive;
+        Progress { n_tokens, n_cached, n_reused: 0, priority, is_held: false }
     }
 
     fn check(sequences: &[(usize, usize)], expected: &[(usize, usize, bool)]) {
@@ -143,6 +167,26 @@ mod tests {
         // A quarter is for the first, however long it is.
         check(&[(900, 0), (200, 0), (100, 0)], &[(2, 100, true), (1, 92, false), (0, 64, false)]);
         check(&[(300, 299), (2, 0)], &[(0, 1, true), (1, 2, true)]);
+    }
+
+    #[test]
+    fn a_whole_slice_gets_the_shortest_prompt_done() {
+        let slice = |sequences: &[(usize, usize)]| whole_slice(sequences.iter().map(progress), 256);
+        assert_eq!(slice(&[]), None);
+        assert_eq!(slice(&[(50, 49), (9, 8)]), None);
+        assert_eq!(slice(&[(50, 49), (4000, 0)]), None);
+        assert_eq!(slice(&[(50, 49), (90, 0), (90, 0)]), Some(240));
+        for n_tokens in 2..=192 {
+            let sequences = [(4000, 0), (50, 49), (n_tokens, 0)];
+            let mut shares = Vec::new();
+            schedule(sequences.iter().map(progress), slice(&sequences).unwrap(), &mut shares);
+            let share = shares.iter().find(|share| share.seq_idx == 2);
+            assert!(share.is_some_and(|share| share.is_last), "{n_tokens}: {shares:?}");
+        }
+        assert_eq!(slice(&[(4000, 0), (50, 49), (193, 0)]), None);
+        assert_eq!(slice(&[(4000, 3900)]), None);
+        let reused = Progress { n_reused: 3900, ..progress(&(4000, 3900)) };
+        assert_eq!(whole_slice([reused].into_iter(), 256), Some(134));
     }
 
     #[test]

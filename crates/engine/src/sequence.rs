@@ -156,6 +156,7 @@ impl Sequence {
         Progress {
             n_tokens: self.n_known(),
             n_cached: self.n_cached,
+            n_reused: self.n_reused as usize,
             priority: self.priority,
             is_held: self.leader.is_some(),
         }

@@ -9,7 +9,7 @@ use crate::pages::PagePool;
 use crate::queue::{Queue, Submission};
 use crate::request::FinishReason;
 use crate::sampler::SamplerScratch;
-use crate::scheduler::{PREFILL_CHUNK, Share, add_drafts, schedule};
+use crate::scheduler::{PREFILL_CHUNK, Share, add_drafts, schedule, whole_slice};
 use crate::sequence::{Sequence, finish_unseated};
 use crate::waiting::{ANSWER_WEIGHT, Entry, Waiting, Work};
 use kernels::{KvPool, PAGE_LEN};
@@ -188,7 +188,8 @@ impl<F: Forward> Worker<F> {
             let progress = running.iter().map(Sequence::progress);
             let n_decoding = progress.clone().filter(|progress| progress.is_decoding()).count();
             let n_prompts = running.len() - n_decoding;
-            let n_prefill = pace.n_prefill(n_decoding, n_prompts, PREFILL_CHUNK);
+            let n_whole = whole_slice(progress.clone(), PREFILL_CHUNK);
+            let n_prefill = pace.n_prefill(n_decoding, n_prompts, n_whole, PREFILL_CHUNK);
             schedule(progress, n_prefill, shares);
             let n_wanted =
                 |seq_idx: usize, n_rows| running[seq_idx].n_draft_wanted(n_rows, &limits.cost);
