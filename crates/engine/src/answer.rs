@@ -4,7 +4,6 @@ use crate::request::{Done, Event, FinishReason, TokenInfo};
 use crate::stop::StopScanner;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
 use text::{StreamDecoder, Tokenizer};
 
 /// Where the events of a request go. Once it is armed there is an end to them, whatever becomes of
@@ -42,20 +41,7 @@ impl Drop for Listener {
     fn drop(&mut self) {
         if self.owes_end {
             let reason = FinishReason::Failed("internal error: the request was lost".to_string());
-            self.send(Event::Done(Done {
-                reason,
-                n_prompt: 0,
-                n_reused: 0,
-                n_matched: 0,
-                n_preempted: 0,
-                n_generated: 0,
-                n_drafted: 0,
-                n_accepted: 0,
-                seed: 0,
-                prefill: Duration::ZERO,
-                decode: Duration::ZERO,
-                time_to_first_token: Duration::ZERO,
-            }));
+            self.send(Event::Done(Done::unbegun(reason, 0, 0)));
         }
     }
 }

@@ -265,6 +265,26 @@ pub struct Done {
     pub time_to_first_token: Duration,
 }
 
+impl Done {
+    /// The end of a request that never began.
+    pub(crate) fn unbegun(reason: FinishReason, n_prompt: u32, seed: u64) -> Self {
+        Self {
+            reason,
+            n_prompt,
+            n_reused: 0,
+            n_matched: 0,
+            n_preempted: 0,
+            n_generated: 0,
+            n_drafted: 0,
+            n_accepted: 0,
+            seed,
+            prefill: Duration::ZERO,
+            decode: Duration::ZERO,
+            time_to_first_token: Duration::ZERO,
+        }
+    }
+}
+
 /// Why a generation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

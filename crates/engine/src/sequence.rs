@@ -492,18 +492,5 @@ impl Entry {
 pub(crate) fn finish_unseated(submission: Submission, reason: FinishReason) {
     let n_prompt = submission.request.prompt.len() as u32;
     let mut answer = Answer::new(StreamDecoder::new(), Vec::new(), submission.listener);
-    answer.send(Event::Done(Done {
-        reason,
-        n_prompt,
-        n_reused: 0,
-        n_matched: 0,
-        n_preempted: 0,
-        n_generated: 0,
-        n_drafted: 0,
-        n_accepted: 0,
-        seed: submission.seed,
-        prefill: Duration::ZERO,
-        decode: Duration::ZERO,
-        time_to_first_token: Duration::ZERO,
-    }));
+    answer.send(Event::Done(Done::unbegun(reason, n_prompt, submission.seed)));
 }

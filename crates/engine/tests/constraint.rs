@@ -4,7 +4,6 @@
 use freehold_engine::{Done, Engine, EngineError, EngineOptions, Event, FinishReason, Grammar};
 use freehold_engine::{Request, Sampling, Speculation};
 use serde_json::{Map, Value, json};
-use std::path::PathBuf;
 
 fn engine(speculation: Speculation) -> Engine {
     let options = EngineOptions {
@@ -40,17 +39,8 @@ fn request(engine: &Engine, grammar: &Grammar, about: &str, seed: u64) -> Reques
 }
 
 fn schemas() -> Vec<(String, Value)> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../text/tests/schemas");
-    let mut schemas: Vec<(String, Value)> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| {
-            let path = entry.unwrap().path();
-            let schema = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-            (path.file_stem().unwrap().to_string_lossy().into_owned(), schema)
-        })
-        .collect();
-    schemas.sort_by(|a, b| a.0.cmp(&b.0));
-    schemas
+    let parse = |(name, text): (String, String)| (name, serde_json::from_str(&text).unwrap());
+    testkit::schemas().into_iter().map(parse).collect()
 }
 
 #[test]

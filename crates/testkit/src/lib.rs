@@ -1,4 +1,4 @@
-//! For tests only: where the real models and the conformance kit are.
+//! For tests only: where the real models, the conformance kit and the test schemas are.
 //!
 //! `cargo test` uses the real default model. It is looked for in the folder that
 //! `FREEHOLD_TEST_MODELS` names, else in `target/test-models` of this workspace; where it is
@@ -12,6 +12,21 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// The JSON schemas that constraints are tested with, by name: at least 60, as the world writes them.
+pub fn schemas() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../text/tests/schemas");
+    let files = fs::read_dir(folder).expect("the folder of schemas");
+    let read = |file: io::Result<fs::DirEntry>| {
+        let path = file.expect("a file of the folder").path();
+        let name = path.file_stem().expect("a schema has a name").to_string_lossy().into_owned();
+        (name, fs::read_to_string(&path).expect("a schema is text"))
+    };
+    let mut schemas: Vec<_> = files.map(read).collect();
+    schemas.sort();
+    assert!(schemas.len() >= 60, "{} schemas", schemas.len());
+    schemas
+}
 
 /// A model file inside pip packages: its parts joined in order are the file.
 struct TestModel {

@@ -255,11 +255,6 @@ impl Matcher {
     pub fn is_complete(&self) -> bool {
         self.inner.is_stopped() && self.inner.stop_reason().is_ok()
     }
-
-    /// The tokens that must come next, as far as there is no choice; mostly none.
-    pub fn forced(&mut self) -> Vec<u32> {
-        if self.inner.is_stopped() { Vec::new() } else { self.inner.compute_ff_tokens() }
-    }
 }
 
 impl fmt::Debug for Matcher {
