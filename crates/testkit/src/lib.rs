@@ -13,7 +13,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The JSON schemas that constraints are tested with, by name: at least 60, as the world writes them.
+/// The JSON schemas that constraints are tested with, by name: at least 60, as others write them.
 pub fn schemas() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../text/tests/schemas");
     let files = fs::read_dir(folder).expect("the folder of schemas");

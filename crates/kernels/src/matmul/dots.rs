@@ -90,8 +90,8 @@ pub(super) struct Tokens<'a, const M: usize, const P: usize> {
     planes: [&'a [activations::Codes; M]; 2],
     n_planes: usize,
     scales: &'a [Scales; M],
-    /// What integer sums begin with: minus zero point times the sum of activations. Of the first and
-    /// the second half where scales differ; else the first is of both.
+    /// What integer sums begin with: minus zero point times the sum of activations. Of the first
+    /// and the second half where scales differ; else the first is of both.
     starts: [[[i32; BLOCK_SUBS]; 2]; M],
     /// What offsets are multiplied with, likewise.
     sums: [[[f32; BLOCK_SUBS]; 2]; M],
