@@ -22,6 +22,7 @@ pub(crate) enum Verbosity {
 }
 
 /// The global flags of this run.
+#[derive(Clone)]
 pub(crate) struct Context {
     verbosity: Verbosity,
 }

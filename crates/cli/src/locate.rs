@@ -35,7 +35,8 @@ pub(crate) struct Chosen {
 }
 
 impl Chosen {
-    fn installed(model: Installed) -> Self {
+    /// A model of the store.
+    pub(crate) fn installed(model: Installed) -> Self {
         let path = model.path().to_owned();
         Self { name: model.name.clone(), path, installed: Some(model) }
     }

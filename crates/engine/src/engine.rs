@@ -216,6 +216,11 @@ impl Engine {
         self.inner.queue.is_stopped()
     }
 
+    /// Whether somebody else holds this engine too.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.inner) > 1
+    }
+
     /// Requests that wait for their first seat now.
     pub fn n_waiting(&self) -> usize {
         self.inner.queue.n_waiting()

@@ -82,6 +82,9 @@ pub enum EngineError {
         /// Why it ended.
         reason: String,
     },
+    /// Whoever opens the models of a [`Fleet`](crate::Fleet) would not open this one.
+    #[error("{0}")]
+    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The system would not give the engine its thread.
     #[error("cannot start the engine thread: {0}")]
     Thread(#[source] std::io::Error),

@@ -67,6 +67,15 @@ pub fn peak_rss_bytes() -> Option<u64> {
     return None;
 }
 
+/// Memory of this process that no file stands behind and that is in use, in bytes; `None` where the
+/// system does not say.
+pub(crate) fn anonymous_bytes() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return linux::anonymous_bytes();
+    #[cfg(not(target_os = "linux"))]
+    return None;
+}
+
 /// A seed from the system's random source, below 2^53, so that it survives a JSON number.
 pub(crate) fn random_seed() -> u64 {
     // The standard library keys its hash maps from that source; this is its way in without a
@@ -91,6 +100,12 @@ mod linux {
     pub(super) fn peak_rss_bytes() -> Option<u64> {
         let status = fs::read_to_string("/proc/self/status").ok()?;
         field(&status, "VmHWM:").map(|kib| kib.saturating_mul(1024))
+    }
+
+    /// `RssAnon` of proc_pid_status(5).
+    pub(super) fn anonymous_bytes() -> Option<u64> {
+        let status = fs::read_to_string("/proc/self/status").ok()?;
+        field(&status, "RssAnon:").map(|kib| kib.saturating_mul(1024))
     }
 
     pub(super) fn machine_under(root: &Path) -> Machine {

@@ -28,6 +28,7 @@ mod draft;
 mod dry;
 mod engine;
 mod error;
+mod fleet;
 mod host;
 mod load;
 mod memory;
@@ -48,6 +49,7 @@ mod worker;
 
 pub use engine::{Engine, Generation, Handle};
 pub use error::{EngineError, MemoryNeed, MemoryShortage};
+pub use fleet::{Fleet, FleetError, FleetModel, FleetState, FleetStatus, Keep, Opener};
 pub use host::{AvailableMemory, Machine, n_cores, peak_rss_bytes};
 pub use kernels::NUMERICS_VERSION;
 pub use options::{

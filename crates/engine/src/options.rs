@@ -170,6 +170,11 @@ pub struct ModelInfo {
 }
 
 impl ModelInfo {
+    /// Bytes that the model takes once everything is touched: weights, KV cache and scratch.
+    pub fn planned_bytes(&self) -> u64 {
+        self.weight_bytes.saturating_add(self.promised_bytes())
+    }
+
     /// Bytes planned for and only taken as requests come: the system counts them as available
     /// until then. What the next engine beside this one wants to know.
     pub fn promised_bytes(&self) -> u64 {

@@ -6,16 +6,16 @@ use crate::dialects::{Dialect, openai};
 use crate::errors::ServerError;
 use crate::gate::{Gate, Passed};
 use crate::limits::Limits;
+use crate::models::Models;
 use crate::serve::{error_response, json_response, serve};
-use crate::{Config, Model, VERSION};
+use crate::{Config, VERSION};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::routing::{get, post};
-use engine::{Engine, NUMERICS_VERSION, Sampling};
-use std::collections::HashSet;
+use engine::Sampling;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ const N_ID_CHARS: usize = 128;
 
 /// What all requests share.
 pub(crate) struct App {
-    models: Vec<Arc<Served>>,
+    pub(crate) models: Models,
     pub(crate) limits: Limits,
     pub(crate) default_sampling: Sampling,
     seats: Arc<Semaphore>,
@@ -41,34 +41,10 @@ pub(crate) struct App {
     principals: RandomState,
 }
 
-/// One served model.
-pub(crate) struct Served {
-    pub(crate) name: String,
-    pub(crate) engine: Engine,
-    pub(crate) fingerprint: String,
-    card: openai::ModelCard,
-}
-
 impl App {
     pub(crate) fn new(config: Config, over: watch::Receiver<bool>) -> Result<Self, ServerError> {
-        if config.models.is_empty() {
-            return Err(ServerError::Config("models: none given, expected at least one".into()));
-        }
-        let mut names = HashSet::new();
-        if let Some(twice) = config.models.iter().find(|model| !names.insert(model.name.as_str())) {
-            let name = &twice.name;
-            let problem = format!("models: {name:?} given twice, expected each name once");
-            return Err(ServerError::Config(problem));
-        }
-        let created = unix_seconds();
-        let served = |Model { name, engine, digest }: Model| {
-            let info = engine.info();
-            let card = openai::ModelCard::new(name.clone(), created, info, engine.template());
-            let fingerprint = fingerprint(info, digest.as_deref());
-            Arc::new(Served { name, fingerprint, card, engine })
-        };
         Ok(Self {
-            models: config.models.into_iter().map(served).collect(),
+            models: Models::new(config.fleet, config.models, unix_seconds())?,
             seats: Arc::new(Semaphore::new(config.limits.n_requests)),
             preparing: Arc::new(Semaphore::new(config.limits.n_preparing)),
             default_sampling: config.default_sampling,
@@ -86,40 +62,6 @@ impl App {
             retry_after: Duration::from_secs(1),
         })
     }
-
-    /// The model of this name, or the first where none is named.
-    pub(crate) fn model(&self, name: Option<&str>) -> Result<Arc<Served>, ServerError> {
-        let found = match name {
-            None => self.models.first(),
-            Some(name) => self.models.iter().find(|served| served.name == name),
-        };
-        found.cloned().ok_or_else(|| ServerError::ModelNotFound {
-            asked: crate::dialects::fields::short(name.unwrap_or_default()),
-            served: self.models.iter().map(|served| served.name.clone()).collect(),
-        })
-    }
-}
-
-/// One word for what answers: it changes with the program's version, with that of its arithmetic,
-/// and with the model's file where its digest is known; else only with the model's name and shape,
-/// so that two files of one shape look the same. The instruction set and the threads are not in
-/// it, since they change no result.
-fn fingerprint(info: &engine::ModelInfo, digest: Option<&str>) -> String {
-    let parts = format!(
-        "{VERSION} {NUMERICS_VERSION} {} {} {} {} {} {} {}",
-        digest.unwrap_or_default(),
-        info.architecture,
-        info.name.as_deref().unwrap_or_default(),
-        info.n_layers,
-        info.n_vocab,
-        info.n_ctx_train,
-        info.weight_bytes
-    );
-    // FNV-1a, 64 bits: no secret, only a short name that stays the same from start to start.
-    let hash = parts.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("fp_{hash:016x}")
 }
 
 /// One request's name and when it came.
@@ -254,13 +196,12 @@ async fn generate<D: Dialect + 'static>(
 }
 
 async fn models(State(app): State<Arc<App>>) -> Response<Body> {
-    let cards = app.models.iter().map(|served| &served.card);
-    json_response(StatusCode::OK, openai::list_body(cards))
+    json_response(StatusCode::OK, openai::list_body(&app.models.cards()))
 }
 
 async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response<Body> {
-    match app.model(Some(&id)) {
-        Ok(served) => json_response(StatusCode::OK, openai::model_body(&served.card)),
+    match app.models.card(&id) {
+        Ok(card) => json_response(StatusCode::OK, openai::model_body(&card)),
         Err(error) => refuse(&error),
     }
 }
@@ -269,11 +210,10 @@ async fn root() -> String {
     format!("freehold {VERSION} is running\n")
 }
 
-/// Models are loaded before the server listens; what can happen to one later is that its engine
-/// stops for good.
+/// A model that is not open is well: it opens when it is asked for. What is not well is one whose
+/// engine has stopped; the next request to it opens it anew.
 async fn health(State(app): State<Arc<App>>) -> Response<Body> {
-    let is_stopped = |served: &&Arc<Served>| served.engine.is_stopped();
-    health_response(app.models.iter().find(is_stopped).map(|served| served.name.as_str()))
+    health_response(app.models.stopped().as_deref())
 }
 
 fn health_response(stopped: Option<&str>) -> Response<Body> {
@@ -312,6 +252,7 @@ fn refuse(error: &ServerError) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     #[test]
     fn superfluous_slashes_are_taken_out() {

@@ -43,6 +43,14 @@ pub enum ServerError {
         /// The names that are served.
         served: Vec<String>,
     },
+    /// The model is served, and cannot be opened now.
+    #[error("the model cannot be opened: {what}")]
+    ModelUnavailable {
+        /// Why; where memory is short, the arithmetic.
+        what: String,
+        /// When there may be room; `None` where it is not a matter of time.
+        retry_after: Option<Duration>,
+    },
     /// The body is larger than the server takes.
     #[error("body: more than {limit} bytes, expected at most {limit}")]
     BodyTooLarge {
@@ -124,7 +132,7 @@ impl ServerError {
     pub(crate) fn param(&self) -> Option<&str> {
         match self {
             Self::BadRequest(bad) => bad.param.as_deref(),
-            Self::ModelNotFound { .. } => Some("model"),
+            Self::ModelNotFound { .. } | Self::ModelUnavailable { .. } => Some("model"),
             _ => None,
         }
     }
@@ -143,7 +151,7 @@ impl ServerError {
             Self::BodyEncoded(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Expired => StatusCode::GATEWAY_TIMEOUT,
-            Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ModelUnavailable { .. } | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             Self::Config(_) | Self::Io(_) | Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -152,6 +160,7 @@ impl ServerError {
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Overloaded { retry_after, .. } => Some(*retry_after),
+            Self::ModelUnavailable { retry_after, .. } => *retry_after,
             Self::ShuttingDown => Some(Duration::from_secs(1)),
             _ => None,
         }

@@ -1,6 +1,6 @@
 //! The HTTP service: dialects and the one request path.
 //!
-//! [`run`] takes a bound listener and the loaded engines and serves them until it is told to stop.
+//! [`run`] takes a bound listener and a fleet of models and serves them until it is told to stop.
 //! This is the only crate that knows HTTP, JSON on the wire and async; the engine below it is plain
 //! threads and token ids. How a request goes is written in `serve`, and nowhere else.
 #![forbid(unsafe_code)]
@@ -11,6 +11,7 @@ mod errors;
 mod gate;
 mod limits;
 mod listen;
+mod models;
 mod serve;
 
 pub use errors::{BadRequest, ServerError};
@@ -25,10 +26,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// A model to serve.
 #[derive(Debug, Clone)]
 pub struct Model {
-    /// The name that clients ask for.
+    /// The name that clients ask for, and that the fleet knows it by.
     pub name: String,
-    /// The engine that runs it.
-    pub engine: engine::Engine,
     /// What tells its file from every other, such as its SHA-256, where that is known; it goes
     /// into `system_fingerprint`.
     pub digest: Option<String>,
@@ -36,6 +35,8 @@ pub struct Model {
 
 /// What a server serves, and within which bounds.
 pub struct Config {
+    /// What opens the models and holds them.
+    pub fleet: engine::Fleet,
     /// The models in the order in which they are listed. A request that names no model gets the
     /// first one.
     pub models: Vec<Model>,
@@ -52,9 +53,10 @@ pub struct Config {
 }
 
 impl Config {
-    /// Serves `models` with the default limits, to no web page of another origin.
-    pub fn new(models: Vec<Model>) -> Self {
+    /// Serves `models` of `fleet` with the default limits, to no web page of another origin.
+    pub fn new(fleet: engine::Fleet, models: Vec<Model>) -> Self {
         Self {
+            fleet,
             models,
             limits: Limits::default(),
             default_sampling: default_sampling(),

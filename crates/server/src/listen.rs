@@ -22,6 +22,8 @@ use tokio::task::JoinSet;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Pause after a failed accept, most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Pause between two looks for models that nobody uses.
+const CLOSE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves until `shutdown`; see [`crate::run`].
 pub(crate) async fn run(
@@ -32,14 +34,17 @@ pub(crate) async fn run(
     let (over, over_seen) = watch::channel(false);
     let (draining, draining_seen) = watch::channel(false);
     let limits = config.limits.clone();
-    let router = app::router(Arc::new(App::new(config, over_seen)?));
+    let app = Arc::new(App::new(config, over_seen)?);
+    let router = app::router(app.clone());
     let mut connections = JoinSet::new();
     {
+        let closing = close_idle(&app);
         let accepting = accept(&listener, &router, &limits, &draining_seen, &mut connections);
         let shutdown = pin!(shutdown);
         tokio::select! {
             () = shutdown => {}
             () = accepting => {}
+            () = closing => {}
         }
     }
     // From here on new connections are refused by the system.
@@ -57,6 +62,18 @@ pub(crate) async fn run(
     }
     connections.shutdown().await;
     Ok(())
+}
+
+/// Closes idle models, for ever. Giving memory back takes a while, and may have to wait for a model
+/// that is being opened.
+async fn close_idle(app: &Arc<App>) {
+    loop {
+        tokio::time::sleep(CLOSE_PAUSE).await;
+        let app = app.clone();
+        if tokio::task::spawn_blocking(move || app.models.close_idle()).await.is_err() {
+            tracing::error!("closing idle models panicked");
+        }
+    }
 }
 
 async fn all_ended(connections: &mut JoinSet<()>) {

@@ -1,5 +1,6 @@
 //! The path of a request, and the only place where its order is written:
-//! admit, read, parse, find the model, render and tokenize, submit, follow the events, render.
+//! admit, read, parse, find the model (and open it), render and tokenize, submit, follow the events,
+//! render.
 //!
 //! Everything that can be wrong with a request is found before the first byte of a stream. Whoever
 //! stops listening is noticed: the flight is dropped, and dropping it cancels its generations.
@@ -19,7 +20,7 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use body::Outlet;
 use engine::{CacheScope, Request};
 use flight::{Flight, Step};
-use prepare::Prepared;
+use prepare::{Prepared, Read};
 use record::{Outcome, Record};
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
@@ -129,19 +130,42 @@ async fn answer<D: Dialect>(
     }
 }
 
+/// Parses, renders and tokenizes, and opens the model in between where it is not open: that may take
+/// minutes, in which others have their turns.
 async fn prepare<D: Dialect>(
     app: &Arc<App>,
     body: Vec<u8>,
 ) -> Result<Prepared<D::Request>, ServerError> {
+    let reading = app.clone();
+    let request = match in_turn(app, move || prepare::read::<D>(&reading, &body)).await? {
+        Read::Prepared(prepared) => return Ok(prepared),
+        Read::Closed(request) => request,
+    };
+    let name = D::call(&request).model.clone();
+    let opening = app.clone();
+    let served = blocking(move || opening.models.open(name.as_deref())).await?;
+    in_turn(app, move || prepare::prepare::<D>(request, served)).await
+}
+
+/// Runs what computes for as long as a prompt is long, a few at a time.
+async fn in_turn<T: Send + 'static>(
+    app: &App,
+    work: impl FnOnce() -> Result<T, ServerError> + Send + 'static,
+) -> Result<T, ServerError> {
     let turn = app.preparing.clone().acquire_owned().await;
-    let _turn = turn.map_err(|_| ServerError::ShuttingDown)?;
-    let app = app.clone();
-    // Parsing, rendering and tokenizing compute for as long as the prompt is long.
-    let prepared = tokio::task::spawn_blocking(move || {
-        let _turn = _turn;
-        prepare::prepare::<D>(&app, &body)
-    });
-    prepared.await.map_err(|e| ServerError::Failed(format!("the request was not read: {e}")))?
+    let turn = turn.map_err(|_| ServerError::ShuttingDown)?;
+    blocking(move || {
+        let _turn = turn;
+        work()
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ServerError> + Send + 'static,
+) -> Result<T, ServerError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| ServerError::Failed(format!("the request was not read: {e}")))?
 }
 
 /// Follows a flight to its end; the events of each choice come together as they would in a stream.

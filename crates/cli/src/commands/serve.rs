@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use engine::{Engine, EngineOptions};
+use engine::{Engine, EngineError, EngineOptions, Fleet, FleetError, FleetModel, Keep};
 use kernels::KvFormat;
 
 use crate::commands::Subcommand;
@@ -13,27 +15,40 @@ use crate::context::{Context, Verbosity};
 use crate::exit::{Exit, Failure};
 use crate::interrupt;
 use crate::kv_format;
-use crate::locate::{self, Missing};
+use crate::locate::{self, Chosen, Missing};
 use crate::numbers;
 use crate::terminal::{self, Colour, paint};
 
-/// Most models of one server: each holds its weights in memory.
+/// Most models that one command line names.
 const MAX_MODELS: usize = 32;
 
 /// Serve models to OpenAI clients
 ///
 /// Listens on this machine only unless --listen says otherwise. Ctrl-C or SIGTERM lets running
 /// answers finish; a second Ctrl-C ends at once.
+///
+/// Models named with --model are opened at once and stay. Without it the default model is, and every
+/// other installed model is opened when a request asks for it and closed when nobody uses it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   freehold serve
   freehold serve --model smollm2-135m --model ./my.gguf --listen 127.0.0.1:8000
+  freehold serve --model big --model small --on-demand --keep-alive 10m --memory 16GiB
   freehold serve --listen 127.0.0.1:0        any free port; the address is printed")]
 pub(crate) struct Serve {
     /// Installed or catalogue name, or a GGUF file; may be repeated (default: the default model)
     #[arg(long, short, value_name = "NAME|FILE")]
     model: Vec<String>,
+    /// Open the models of --model only when requests ask for them, and close them when idle
+    #[arg(long, requires = "model")]
+    on_demand: bool,
+    /// How long a model that was opened on demand stays unused, such as 30s, 5m, 2h, or "forever"
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = keep_alive)]
+    keep_alive: Keep,
+    /// Most memory of all models together, such as 16GiB (default: what the system has)
+    #[arg(long, value_name = "SIZE", value_parser = numbers::parse_bytes)]
+    memory: Option<u64>,
     /// Address to listen on
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:11500")]
     listen: String,
@@ -76,12 +91,13 @@ impl Subcommand for Serve {
             ));
         }
         warn_of_threads(context, self.threads);
-        let models = self.open_models(context)?;
-        models.iter().for_each(|model| say_served(context, &model.name, &model.engine));
-        let first = &models[0];
-        let chats = first.engine.template().is_some();
-        let advice = advice(&base_url(address), &first.name, chats);
-        let mut config = server::Config::new(models);
+        let fleet = Fleet::new(self.memory);
+        let models = self.models(context, &fleet)?;
+        let name = models[0].name.clone();
+        // One that is opened on demand says what it is when it is there.
+        let chats = fleet.get_open(&name).is_none_or(|engine| engine.template().is_some());
+        let advice = advice(&base_url(address), &name, chats);
+        let mut config = server::Config::new(fleet, models);
         config.allowed_origins.extend(self.allow_origin);
         config.allowed_hosts.extend(self.allow_host);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -95,8 +111,11 @@ impl Subcommand for Serve {
             announce(context, address, &advice)?;
             server::run(listener, config, shutdown).await?;
             context.note("stopped");
-            Ok(())
-        })
+            anyhow::Ok(())
+        })?;
+        // A model that is just being opened is for nobody any more.
+        runtime.shutdown_background();
+        Ok(())
     }
 }
 
@@ -124,21 +143,14 @@ impl Serve {
         })
     }
 
-    fn open_models(&self, context: &Context) -> anyhow::Result<Vec<server::Model>> {
+    /// The models to serve, those opened that are not on demand.
+    fn models(&self, context: &Context, fleet: &Fleet) -> anyhow::Result<Vec<server::Model>> {
         let default = [locate::default_model().to_owned()];
         let asked: &[String] = if self.model.is_empty() { &default } else { &self.model };
         if asked.len() > MAX_MODELS {
             let message = format!("--model: {} given, expected at most {MAX_MODELS}", asked.len());
             return Err(Failure::new(Exit::Usage, message).into());
         }
-        let mut options = EngineOptions {
-            n_threads: self.threads.map(usize::from),
-            n_ctx: self.ctx,
-            max_sequences: usize::from(self.max_sequences),
-            speculation: speculation(self.no_speculation),
-            kv_format: self.kv,
-            ..EngineOptions::default()
-        };
         let mut models: Vec<server::Model> = Vec::new();
         for text in asked {
             let chosen = locate::find(context, text, Missing::Fetch)?;
@@ -147,19 +159,108 @@ impl Serve {
                     format!("--model {text}: a model named {} is served already", chosen.name);
                 return Err(Failure::new(Exit::Usage, message).into());
             }
-            let engine = chosen.open(context, &options)?;
-            // The system counts a cache as free until it is used; the next model must not.
-            options.promised_bytes =
-                options.promised_bytes.saturating_add(engine.info().promised_bytes());
-            say_info(context, &chosen.name, &engine);
-            // A split model is all of its files.
-            let digest = chosen.installed.map(|installed| {
-                installed.files.iter().map(|file| file.sha256.to_string()).collect()
-            });
-            models.push(server::Model { name: chosen.name, engine, digest });
+            let keep = if self.on_demand { self.keep_alive } else { Keep::Pinned };
+            models.push(self.add(context, fleet, chosen, keep));
+        }
+        if self.model.is_empty() {
+            models.extend(self.others(context, fleet, &models[0].name)?);
+        }
+        for text in asked.iter().filter(|_| self.on_demand) {
+            context.note(&format!("{text}: opened when it is asked for"));
+        }
+        if !self.on_demand {
+            for model in &models[..asked.len()] {
+                let engine = fleet.get(&model.name).map_err(opening_failed)?;
+                say_served(context, &model.name, &engine);
+            }
         }
         Ok(models)
     }
+
+    /// What is installed beside the default model, on demand.
+    fn others(
+        &self,
+        context: &Context,
+        fleet: &Fleet,
+        default: &str,
+    ) -> anyhow::Result<Vec<server::Model>> {
+        let mut models = Vec::new();
+        for installed in context.store()?.list()? {
+            match installed {
+                Ok(installed) if installed.name != default => {
+                    let chosen = Chosen::installed(installed);
+                    models.push(self.add(context, fleet, chosen, self.keep_alive));
+                }
+                Ok(_) => {}
+                // One that is damaged keeps nobody from the others.
+                Err(error) => context.note(&format!("not served: {error}")),
+            }
+        }
+        if !models.is_empty() {
+            let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+            context.note(&format!("opened when they are asked for: {}", names.join(", ")));
+        }
+        Ok(models)
+    }
+
+    /// Tells the fleet how to open a model.
+    fn add(&self, context: &Context, fleet: &Fleet, chosen: Chosen, keep: Keep) -> server::Model {
+        let options = EngineOptions {
+            n_threads: self.threads.map(usize::from),
+            n_ctx: self.ctx,
+            max_sequences: usize::from(self.max_sequences),
+            speculation: speculation(self.no_speculation),
+            kv_format: self.kv,
+            ..EngineOptions::default()
+        };
+        let name = chosen.name.clone();
+        // A split model is all of its files.
+        let digest = chosen
+            .installed
+            .as_ref()
+            .map(|installed| installed.files.iter().map(|file| file.sha256.to_string()).collect());
+        let context = context.clone();
+        let open = move |options: &EngineOptions| {
+            let engine = chosen.open(&context, options).map_err(as_engine_error)?;
+            say_info(&context, &chosen.name, &engine);
+            Ok(engine)
+        };
+        fleet.set(&name, FleetModel { open: Arc::new(open), options, keep });
+        server::Model { name, digest }
+    }
+}
+
+/// The fleet frees memory for a model where it is that which lacks; everything else it passes on.
+fn as_engine_error(error: anyhow::Error) -> EngineError {
+    match error.downcast::<EngineError>() {
+        Ok(error) => error,
+        Err(error) => EngineError::Refused(error.into()),
+    }
+}
+
+/// What the opener said, with its kind: it decides the exit status.
+fn opening_failed(error: FleetError) -> anyhow::Error {
+    match error {
+        FleetError::NotOpened { name, error } => match Arc::try_unwrap(error) {
+            Ok(EngineError::Refused(error)) => anyhow::Error::from_boxed(error),
+            Ok(error) => anyhow::Error::new(error),
+            Err(shared) => anyhow::anyhow!("{name}: {shared}"),
+        },
+        error => error.into(),
+    }
+}
+
+/// Reads `30s`, `5m`, `2h`, plain seconds, or `forever`.
+fn keep_alive(text: &str) -> Result<Keep, String> {
+    const UNITS: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 3600)];
+    if text == "forever" {
+        return Ok(Keep::Idle(Duration::MAX));
+    }
+    let unit = UNITS.iter().find_map(|(unit, n)| Some((text.strip_suffix(unit)?, *n)));
+    let (digits, n_seconds) = unit.unwrap_or((text, 1));
+    let seconds = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(n_seconds));
+    let seconds = seconds.ok_or("expected a time such as 30s, 5m or 2h, or \"forever\"")?;
+    Ok(Keep::Idle(Duration::from_secs(seconds)))
 }
 
 /// One line for each model that is served.
@@ -279,5 +380,23 @@ mod tests {
         check("0.0.0.0:80", "http://127.0.0.1:80");
         check("[::]:80", "http://[::1]:80");
         check("192.168.1.2:80", "http://192.168.1.2:80");
+    }
+
+    #[test]
+    fn times_are_read() {
+        let idle = |seconds| Ok(Keep::Idle(Duration::from_secs(seconds)));
+        for (text, expected) in [
+            ("0", idle(0)),
+            ("90", idle(90)),
+            ("30s", idle(30)),
+            ("5m", idle(300)),
+            ("2h", idle(7200)),
+        ] {
+            assert_eq!(keep_alive(text), expected, "{text}");
+        }
+        assert_eq!(keep_alive("forever"), Ok(Keep::Idle(Duration::MAX)));
+        for text in ["", "m", "5d", "-1", "1.5h", "99999999999999999h"] {
+            assert!(keep_alive(text).is_err(), "{text}");
+        }
     }
 }

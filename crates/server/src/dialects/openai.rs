@@ -17,7 +17,7 @@ mod settings;
 pub use chat::ChatRequest;
 pub use completions::CompletionRequest;
 pub(crate) use errors::error_body;
-pub(crate) use models::{ModelCard, list_body, model_body};
+pub(crate) use models::{ModelCard, ModelMeta, ModelStatus, list_body, model_body};
 
 use crate::errors::{BadRequest, ServerError};
 use crate::limits::Limits;

@@ -16,6 +16,8 @@ pub(super) struct Flight {
     /// What was taken out of `events`; kept to keep its room.
     taken: Vec<(usize, Event)>,
     handles: Vec<Handle>,
+    /// Keeps the model open.
+    _engine: Engine,
     /// Tokens that each choice has delivered; the engine's own count replaces them at its end.
     n_delivered: Vec<u64>,
     n_done: usize,
@@ -67,6 +69,7 @@ impl Flight {
             events,
             taken: Vec::new(),
             handles,
+            _engine: engine.clone(),
             n_delivered: vec![0; n_choices],
             n_done: 0,
             n_per_prompt: call.n_per_prompt,

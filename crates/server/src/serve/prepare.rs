@@ -1,19 +1,19 @@
 //! From a body to token ids: parse, find the model, render, tokenize. Computes and never waits.
 
 use super::unused::{self, Unused};
-use crate::app::{App, Served};
+use crate::app::App;
 use crate::dialects::fields::short;
 use crate::dialects::{ConstraintAsk, Dialect, PlainPrompt, Prompts, Vocabulary};
 use crate::errors::{BadRequest, ServerError};
+use crate::models::Served;
 use engine::{Banned, Constraint, ConstraintError, Engine, EngineError, Preamble};
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
 use text::{ChatTemplate, Special, Tokenizer};
 
 /// A request that is ready for the engine.
 pub(super) struct Prepared<R> {
     pub(super) request: R,
-    pub(super) served: Arc<Served>,
+    pub(super) served: Served,
     /// Token ids of each prompt.
     pub(super) prompts: Vec<Vec<u32>>,
     /// What the answers must look like, compiled.
@@ -26,14 +26,29 @@ pub(super) struct Prepared<R> {
     pub(super) unused: Unused,
 }
 
-/// Reads and prepares one request.
-pub(super) fn prepare<D: Dialect>(
-    app: &App,
-    body: &[u8],
-) -> Result<Prepared<D::Request>, ServerError> {
+/// A request that was read.
+pub(super) enum Read<R> {
+    /// And is ready.
+    Prepared(Prepared<R>),
+    /// And whose model must be opened first.
+    Closed(R),
+}
+
+/// Reads one request, and prepares it where its model is open.
+pub(super) fn read<D: Dialect>(app: &App, body: &[u8]) -> Result<Read<D::Request>, ServerError> {
     let request = D::parse(body, &app.limits)?;
+    match app.models.get_open(D::call(&request).model.as_deref())? {
+        Some(served) => Ok(Read::Prepared(prepare::<D>(request, served)?)),
+        None => Ok(Read::Closed(request)),
+    }
+}
+
+/// Prepares one request for its model.
+pub(super) fn prepare<D: Dialect>(
+    request: D::Request,
+    served: Served,
+) -> Result<Prepared<D::Request>, ServerError> {
     let call = D::call(&request);
-    let served = app.model(call.model.as_deref())?;
     let mut unused = Unused::default();
     let prompts = match &call.prompts {
         Prompts::Chat { messages, kwargs } => {

@@ -4,11 +4,11 @@
 mod client;
 
 use client::{Connection, Response, post, post_head, request};
-use engine::{Engine, EngineOptions};
+use engine::{Engine, EngineOptions, Fleet, FleetModel, Keep};
 use freehold_server::{Config, Limits, Model};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -24,6 +24,16 @@ fn engine() -> Engine {
     ENGINE.get_or_init(open).clone()
 }
 
+/// The model that most servers of these tests share.
+fn only_model(digest: &str) -> (Fleet, Model) {
+    let fleet = Fleet::new(None);
+    let open = Arc::new(|_: &EngineOptions| Ok(engine()));
+    let keep = Keep::Pinned;
+    fleet.set(MODEL, FleetModel { open, options: EngineOptions::default(), keep });
+    fleet.get(MODEL).unwrap();
+    (fleet, Model { name: MODEL.to_owned(), digest: Some(digest.to_owned()) })
+}
+
 /// A running server, which stops when it is told to.
 struct Running {
     address: SocketAddr,
@@ -36,10 +46,14 @@ fn start(limits: Limits) -> Running {
 }
 
 fn start_with_digest(limits: Limits, digest: &str) -> Running {
-    let model = Model { name: MODEL.to_owned(), engine: engine(), digest: Some(digest.to_owned()) };
-    let mut config = Config::new(vec![model]);
+    let (fleet, model) = only_model(digest);
+    let mut config = Config::new(fleet, vec![model]);
     config.limits = limits;
     config.allowed_origins = vec!["https://chat.example".to_owned()];
+    run(config)
+}
+
+fn run(config: Config) -> Running {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
@@ -486,4 +500,44 @@ fn a_body_that_does_not_come_is_not_waited_for() {
     let mut answer = [0; 12];
     std::io::Read::read_exact(&mut stream, &mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 408");
+}
+
+#[test]
+fn models_open_when_they_are_asked_for_and_close_when_nobody_uses_them() {
+    let fleet = Fleet::new(None);
+    let options = EngineOptions { n_ctx: Some(128), ..EngineOptions::default() };
+    let keep = Keep::Idle(Duration::ZERO);
+    fleet.set("later", FleetModel::file(testkit::smollm2(), options.clone(), keep));
+    // A machine without the memory for it.
+    let small = EngineOptions { memory_limit_bytes: Some(1 << 20), ..options.clone() };
+    fleet.set("large", FleetModel::file(testkit::smollm2(), small, keep));
+    fleet.set("gone", FleetModel::file("no/such/file.gguf".into(), options, keep));
+    let model = |name: &str| Model { name: name.to_owned(), digest: None };
+    let models = ["later", "large", "gone"].map(model).to_vec();
+    let running = run(Config::new(fleet.clone(), models));
+    let status = |name: &str| {
+        let card = request(running.address, &format!("GET /v1/models/{name}"), b"").json();
+        card["status"]["value"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(status("later"), "unloaded");
+    let ask = |name: &str| {
+        let body = json!({"model": name, "prompt": "Once", "max_tokens": 4, "temperature": 0});
+        post(running.address, "/v1/completions", &body)
+    };
+    let first = ask("later");
+    assert_eq!(first.status, 200, "{}", first.body);
+    let closed_by = std::time::Instant::now() + Duration::from_secs(30);
+    while status("later") != "unloaded" {
+        assert!(std::time::Instant::now() < closed_by, "it stays open");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Opened anew, it answers the same.
+    assert_eq!(ask("later").json()["choices"], first.json()["choices"]);
+    let large = ask("large");
+    check_error(&large, 503, Some("model"), Some("model_unavailable"));
+    assert!(large.body.contains("not enough memory"), "{}", large.body);
+    let gone = ask("gone");
+    check_error(&gone, 503, Some("model"), Some("model_unavailable"));
+    assert!(gone.body.contains("no/such/file.gguf"), "{}", gone.body);
+    check_error(&ask("none"), 404, Some("model"), Some("model_not_found"));
 }

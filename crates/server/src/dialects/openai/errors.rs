@@ -30,6 +30,7 @@ pub(crate) fn error_body(error: &ServerError) -> String {
     let (param, code) = match error {
         ServerError::BadRequest(bad) => (bad.param.as_deref(), bad.code),
         ServerError::ModelNotFound { .. } => (Some("model"), Some("model_not_found")),
+        ServerError::ModelUnavailable { .. } => (Some("model"), Some("model_unavailable")),
         ServerError::ContextOverflow { .. } => (None, Some("context_length_exceeded")),
         ServerError::BodyTooLarge { .. } => (None, Some("request_too_large")),
         ServerError::Overloaded { .. } => (None, Some("rate_limit_exceeded")),

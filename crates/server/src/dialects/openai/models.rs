@@ -11,9 +11,20 @@ pub(crate) struct ModelCard {
     /// Unix seconds at which this server took the model up.
     pub(crate) created: u64,
     pub(crate) owned_by: &'static str,
-    pub(crate) context_length: u32,
-    pub(crate) max_model_len: u32,
-    pub(crate) meta: ModelMeta,
+    pub(crate) status: ModelStatus,
+    /// This and what follows only of a model that is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) context_length: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_model_len: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) meta: Option<ModelMeta>,
+}
+
+/// llama-server's `status`: "loaded", "loading" or "unloaded".
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct ModelStatus {
+    pub(crate) value: &'static str,
 }
 
 /// llama-server's `meta`.
@@ -29,42 +40,16 @@ pub(crate) struct ModelMeta {
 }
 
 /// The body of the list.
-pub(crate) fn list_body<'a>(cards: impl Iterator<Item = &'a ModelCard>) -> String {
+pub(crate) fn list_body(cards: &[ModelCard]) -> String {
     #[derive(Serialize)]
     struct List<'a> {
         object: &'static str,
-        data: Vec<&'a ModelCard>,
+        data: &'a [ModelCard],
     }
-    super::to_json(&List { object: "list", data: cards.collect() })
+    super::to_json(&List { object: "list", data: cards })
 }
 
 /// The body of one model.
 pub(crate) fn model_body(card: &ModelCard) -> String {
     super::to_json(card)
-}
-
-impl ModelCard {
-    /// What `info` says of the model served as `id`.
-    pub(crate) fn new(
-        id: String,
-        created: u64,
-        info: &engine::ModelInfo,
-        template: Option<&text::ChatTemplate>,
-    ) -> Self {
-        Self {
-            id,
-            object: "model",
-            created,
-            owned_by: "freehold",
-            context_length: info.n_ctx,
-            max_model_len: info.n_ctx,
-            meta: ModelMeta {
-                architecture: info.architecture.clone(),
-                n_vocab: info.n_vocab,
-                n_ctx_train: info.n_ctx_train,
-                size: info.weight_bytes,
-                chat: template.is_some(),
-            },
-        }
-    }
 }

@@ -1,0 +1,441 @@
+//! Several models under one budget of memory: opened when they are first asked for, closed when
+//! nobody uses them.
+//!
+//! A [`Fleet`] holds names and how to open what they stand for. [`Fleet::get`] gives an engine,
+//! and opens it first where need be; a request to a model that is open never waits for the opening
+//! of another. Where memory is short, the model that was used least recently makes room; one that
+//! answers, or is pinned, never does. What still does not fit is refused with the arithmetic.
+//!
+//! The fleet has no thread of its own: [`Fleet::close_idle`] is to be called now and then.
+
+use crate::engine::Engine;
+use crate::error::{EngineError, MemoryShortage};
+use crate::host;
+use crate::options::EngineOptions;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Opens a model within the memory that the options allow.
+pub type Opener = Arc<dyn Fn(&EngineOptions) -> Result<Engine, EngineError> + Send + Sync>;
+
+/// How a model is opened, and how long it stays.
+#[derive(Clone)]
+pub struct FleetModel {
+    /// Opens it, on the thread of whoever asks first.
+    pub open: Opener,
+    /// What it is opened with. The fleet adds to `promised_bytes`, and lowers `memory_limit_bytes`
+    /// to what is left of its own budget.
+    pub options: EngineOptions,
+    /// When it is closed.
+    pub keep: Keep,
+}
+
+/// How long an open model stays open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Until it is removed or replaced.
+    Pinned,
+    /// Until it was not used for so long, or others need its memory.
+    Idle(Duration),
+}
+
+impl FleetModel {
+    /// The GGUF file at `path`.
+    pub fn file(path: PathBuf, options: EngineOptions, keep: Keep) -> Self {
+        let open = Arc::new(move |options: &EngineOptions| Engine::open(&path, options));
+        Self { open, options, keep }
+    }
+}
+
+/// Why a model of a fleet is not to be had.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum FleetError {
+    /// No model has this name.
+    #[error("no model is named {name:?}")]
+    UnknownName {
+        /// The name asked for.
+        name: String,
+    },
+    /// It does not fit beside those that stay.
+    #[error("{name}: {shortage}{}", say_kept(kept))]
+    NoRoom {
+        /// The model asked for.
+        name: String,
+        /// What it needs, and what there is.
+        shortage: MemoryShortage,
+        /// The open models that cannot make room, and why.
+        kept: Vec<(String, &'static str)>,
+    },
+    /// It could not be opened. Shared by all who waited for it.
+    #[error("{name}: {error}")]
+    NotOpened {
+        /// The model asked for.
+        name: String,
+        /// What went wrong.
+        error: Arc<EngineError>,
+    },
+}
+
+fn say_kept(kept: &[(String, &'static str)]) -> String {
+    let say = |(name, why): &(String, &str)| format!("; {name} stays: {why}");
+    kept.iter().map(say).collect()
+}
+
+/// What a fleet says of one model.
+#[derive(Debug, Clone)]
+pub struct FleetStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether it is here.
+    pub state: FleetState,
+    /// When it is closed.
+    pub keep: Keep,
+}
+
+/// Whether a model is in memory.
+#[derive(Debug, Clone)]
+pub enum FleetState {
+    /// It is not.
+    Closed,
+    /// Somebody asked for it, and it will be.
+    Opening,
+    /// It is.
+    Open {
+        /// The model as it was opened.
+        engine: Engine,
+        /// How long nobody has used it; zero while somebody does.
+        idle: Duration,
+    },
+}
+
+/// Models by name, in the order in which they were added. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Fleet {
+    inner: Arc<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    entries: Mutex<Vec<Entry>>,
+    /// Woken when an opening has ended.
+    opened: Condvar,
+    /// Held while memory is counted, taken or given back: one model after the other, since each is
+    /// measured against what those before have left.
+    loading: Mutex<()>,
+    budget_bytes: Option<u64>,
+}
+
+struct Entry {
+    name: String,
+    model: FleetModel,
+    state: State,
+    /// Counts openings and replacements: whoever opened a model that was replaced meanwhile leaves
+    /// the entry alone.
+    turn: u64,
+    /// How the opening of the turn before this one failed, for those who waited for it.
+    failure: Option<(u64, FleetError)>,
+}
+
+enum State {
+    Closed,
+    Opening,
+    Open { engine: Engine, used_at: Instant },
+}
+
+impl Fleet {
+    /// A fleet without models. Together they take at most `budget_bytes` (weights, KV caches and
+    /// scratch as planned); `None`: what the system and the cgroup have available.
+    pub fn new(budget_bytes: Option<u64>) -> Self {
+        Self { inner: Arc::new(Inner { budget_bytes, ..Inner::default() }) }
+    }
+
+    /// Adds a model, or replaces the one of this name: who asks from now on gets the new one,
+    /// while answers that run go on with the old one, which closes behind the last of them.
+    pub fn set(&self, name: &str, model: FleetModel) {
+        let mut entries = self.entries();
+        match entries.iter_mut().find(|entry| entry.name == name) {
+            None => entries.push(Entry {
+                name: name.to_owned(),
+                model,
+                state: State::Closed,
+                turn: 0,
+                failure: None,
+            }),
+            Some(entry) => {
+                entry.model = model;
+                entry.turn += 1;
+                let old = std::mem::replace(&mut entry.state, State::Closed);
+                drop(entries);
+                self.inner.opened.notify_all();
+                self.give_back([old]);
+            }
+        }
+    }
+
+    /// Takes a model out; as with [`Fleet::set`], answers that run go on. `false` where there was
+    /// none.
+    pub fn remove(&self, name: &str) -> bool {
+        let mut entries = self.entries();
+        let Some(entry_idx) = entries.iter().position(|entry| entry.name == name) else {
+            return false;
+        };
+        let entry = entries.remove(entry_idx);
+        drop(entries);
+        self.inner.opened.notify_all();
+        self.give_back([entry.state]);
+        true
+    }
+
+    /// The engine of a model that is open; `None` where [`Fleet::get`] would have to open it.
+    pub fn get_open(&self, name: &str) -> Option<Engine> {
+        self.entries().iter_mut().find(|entry| entry.name == name)?.take_open()
+    }
+
+    /// The engine of a model. Opens it first where it is not open, on this thread; where another
+    /// thread is opening it, waits for that.
+    ///
+    /// The model stays open as long as the engine, or a clone of it, is held.
+    ///
+    /// # Errors
+    /// No such name, no room for it, or whatever its opening answered. A model whose opening
+    /// failed is tried anew when it is next asked for.
+    pub fn get(&self, name: &str) -> Result<Engine, FleetError> {
+        let mut entries = self.entries();
+        let mut waited_for = None;
+        loop {
+            let unknown = || FleetError::UnknownName { name: name.to_owned() };
+            let entry = find(&mut entries, name).ok_or_else(unknown)?;
+            if let Some(engine) = entry.take_open() {
+                return Ok(engine);
+            }
+            if let State::Opening = entry.state {
+                waited_for = Some(entry.turn);
+                entries = unpoisoned(self.inner.opened.wait(entries));
+                continue;
+            }
+            if let (Some(turn), Some((failed, error))) = (waited_for, &entry.failure)
+                && turn == *failed
+            {
+                return Err(error.clone());
+            }
+            entry.state = State::Opening;
+            entry.turn += 1;
+            let opening = Opening { fleet: self, name, turn: entry.turn };
+            let model = entry.model.clone();
+            drop(entries);
+            return opening.end(self.open(name, &model));
+        }
+    }
+
+    /// Closes what was not used for as long as it is kept, and returns the names. To be called
+    /// about once a second; between two calls a use is noticed only where it lasts.
+    pub fn close_idle(&self) -> Vec<String> {
+        let now = Instant::now();
+        let mut names = Vec::new();
+        let mut closed = Vec::new();
+        for entry in &mut *self.entries() {
+            let Some(idle) = entry.idle(now) else { continue };
+            if entry.is_unused() && matches!(entry.model.keep, Keep::Idle(kept) if idle >= kept) {
+                names.push(entry.name.clone());
+                closed.push(std::mem::replace(&mut entry.state, State::Closed));
+            }
+        }
+        self.give_back(closed);
+        names
+    }
+
+    /// Closes a model that nobody uses, whatever it is kept for. `false` where it is in use or not
+    /// open.
+    pub fn close(&self, name: &str) -> bool {
+        let mut entries = self.entries();
+        let entry = find(&mut entries, name);
+        let Some(entry) = entry.filter(|entry| entry.is_unused()) else { return false };
+        let old = std::mem::replace(&mut entry.state, State::Closed);
+        drop(entries);
+        self.give_back([old]);
+        true
+    }
+
+    /// What there is, in the order in which it was added.
+    pub fn status(&self) -> Vec<FleetStatus> {
+        let now = Instant::now();
+        let status = |entry: &mut Entry| {
+            let idle = entry.idle(now).unwrap_or_default();
+            let state = match &entry.state {
+                State::Closed => FleetState::Closed,
+                State::Opening => FleetState::Opening,
+                State::Open { engine, .. } => FleetState::Open { engine: engine.clone(), idle },
+            };
+            FleetStatus { name: entry.name.clone(), state, keep: entry.model.keep }
+        };
+        self.entries().iter_mut().map(status).collect()
+    }
+
+    /// Opens a model within what is left of the memory; closes unused ones until it fits.
+    fn open(&self, name: &str, model: &FleetModel) -> Result<Engine, FleetError> {
+        let _turn = unpoisoned(self.inner.loading.lock());
+        loop {
+            let error = match (model.open)(&self.bounded(&model.options)) {
+                Ok(engine) => return Ok(engine),
+                Err(EngineError::NotEnoughMemory(shortage)) => shortage,
+                Err(error) => {
+                    let (name, error) = (name.to_owned(), Arc::new(error));
+                    return Err(FleetError::NotOpened { name, error });
+                }
+            };
+            match self.take_least_used() {
+                Some(unused) => drop(unused),
+                None => {
+                    let (name, kept) = (name.to_owned(), self.kept());
+                    return Err(FleetError::NoRoom { name, shortage: *error, kept });
+                }
+            }
+        }
+    }
+
+    /// `options` with what the open models take counted in.
+    fn bounded(&self, options: &EngineOptions) -> EngineOptions {
+        let planned = |entry: &Entry| match &entry.state {
+            State::Open { engine, .. } => engine.info().planned_bytes(),
+            State::Closed | State::Opening => 0,
+        };
+        let planned_bytes = self.entries().iter().map(planned).fold(0, u64::saturating_add);
+        // The system knows what is touched already.
+        let untouched = planned_bytes.saturating_sub(host::anonymous_bytes().unwrap_or(0));
+        let promised_bytes = options.promised_bytes.saturating_add(untouched);
+        let system = host::available_memory().map_or(u64::MAX, |memory| memory.n_bytes);
+        let left = self.inner.budget_bytes.map(|budget| budget.saturating_sub(planned_bytes));
+        // A budget is a promise to take no more, not that so much is there.
+        let left = left.filter(|left| *left <= system.saturating_sub(promised_bytes));
+        let memory_limit_bytes = [options.memory_limit_bytes, left].into_iter().flatten().min();
+        EngineOptions { promised_bytes, memory_limit_bytes, ..options.clone() }
+    }
+
+    /// The open model that was used least recently and may be closed.
+    fn take_least_used(&self) -> Option<State> {
+        let now = Instant::now();
+        let mut entries = self.entries();
+        let candidates = entries.iter_mut().filter_map(|entry| {
+            let may_go = entry.model.keep != Keep::Pinned && entry.is_unused();
+            may_go.then_some((entry.idle(now), entry))
+        });
+        let (_, entry) = candidates.max_by_key(|(idle, _)| *idle)?;
+        Some(std::mem::replace(&mut entry.state, State::Closed))
+    }
+
+    /// The open models that cannot make room.
+    fn kept(&self) -> Vec<(String, &'static str)> {
+        let kept = |entry: &Entry| match (&entry.state, entry.model.keep) {
+            (State::Open { .. }, Keep::Pinned) => Some((entry.name.clone(), "it is pinned")),
+            (State::Open { .. }, Keep::Idle(_)) => Some((entry.name.clone(), "it is in use")),
+            _ => None,
+        };
+        self.entries().iter().filter_map(kept).collect()
+    }
+
+    /// Drops what was closed while nobody counts memory. Where nobody else holds an engine, its
+    /// memory is free when this returns.
+    fn give_back(&self, closed: impl IntoIterator<Item = State>) {
+        let mut closed = closed.into_iter().filter(|s| matches!(s, State::Open { .. })).peekable();
+        if closed.peek().is_some() {
+            let _turn = unpoisoned(self.inner.loading.lock());
+            closed.for_each(drop);
+        }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
+        unpoisoned(self.inner.entries.lock())
+    }
+}
+
+impl fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.entries().iter().map(|entry| &entry.name)).finish()
+    }
+}
+
+impl Entry {
+    /// The engine, if it is open and runs. One that has stopped is forgotten: it is opened anew
+    /// when it is next asked for.
+    fn take_open(&mut self) -> Option<Engine> {
+        let State::Open { engine, used_at } = &mut self.state else { return None };
+        if engine.is_stopped() {
+            self.state = State::Closed;
+            return None;
+        }
+        *used_at = Instant::now();
+        Some(engine.clone())
+    }
+
+    /// Whether it is open and nobody holds its engine. Nobody can begin to but through the fleet,
+    /// whose lock the caller holds.
+    fn is_unused(&self) -> bool {
+        matches!(&self.state, State::Open { engine, .. } if !engine.is_shared())
+    }
+
+    /// How long it has not been used, where it is open; zero, and noted, where it is in use.
+    fn idle(&mut self, now: Instant) -> Option<Duration> {
+        let is_unused = self.is_unused();
+        let State::Open { used_at, .. } = &mut self.state else { return None };
+        if !is_unused {
+            *used_at = now;
+        }
+        Some(now.saturating_duration_since(*used_at))
+    }
+}
+
+/// An opening that has begun; whatever happens to it, those who wait for it are told.
+struct Opening<'a> {
+    fleet: &'a Fleet,
+    name: &'a str,
+    turn: u64,
+}
+
+impl Opening<'_> {
+    fn end(self, result: Result<Engine, FleetError>) -> Result<Engine, FleetError> {
+        if let Some(entry) = self.entry(&mut self.fleet.entries()) {
+            match &result {
+                Ok(engine) => {
+                    let (engine, used_at) = (engine.clone(), Instant::now());
+                    entry.state = State::Open { engine, used_at };
+                    entry.failure = None;
+                }
+                Err(error) => entry.failure = Some((self.turn, error.clone())),
+            }
+        }
+        result
+    }
+
+    /// The entry, unless it was replaced or removed meanwhile.
+    fn entry<'a>(&self, entries: &'a mut [Entry]) -> Option<&'a mut Entry> {
+        find(entries, self.name).filter(|entry| entry.turn == self.turn)
+    }
+}
+
+impl Drop for Opening<'_> {
+    /// After a failure, or a panic of the opener.
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry(&mut self.fleet.entries())
+            && let State::Opening = entry.state
+        {
+            entry.state = State::Closed;
+        }
+        self.fleet.inner.opened.notify_all();
+    }
+}
+
+fn find<'a>(entries: &'a mut [Entry], name: &str) -> Option<&'a mut Entry> {
+    entries.iter_mut().find(|entry| entry.name == name)
+}
+
+/// No invariant is broken half-way under these locks, so a panic elsewhere does not matter.
+fn unpoisoned<T>(locked: Result<T, PoisonError<T>>) -> T {
+    locked.unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[path = "fleet_tests.rs"]
+mod tests;
