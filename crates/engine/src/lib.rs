@@ -3,7 +3,9 @@
 //! [`Engine::open`] loads a GGUF file and starts one thread; [`Engine::submit`] hands it a
 //! [`Request`] and a callback for its [`Event`]s, [`Engine::generate`] gives them as an iterator.
 //! Token ids and text go through here, never HTTP, and nothing is async. Several requests run at
-//! once, each with the very tokens that it would get alone.
+//! once, each with the very tokens that it would get alone. A [`Fleet`] holds several models under
+//! one budget of memory. `examples/` has small programs: completion and cancelling, chat, JSON of a
+//! fixed shape, several models.
 //!
 //! ```no_run
 //! use freehold_engine::{Engine, EngineOptions, Event, Request};
