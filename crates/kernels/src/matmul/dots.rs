@@ -10,6 +10,9 @@ use crate::planes::{Planes, chain_len};
 /// K-groups of a sub-block.
 pub(super) const N_GROUPS: usize = 8;
 
+/// Dots of a chain from which on a loop over them pays.
+const LONG_CHAIN: usize = 4;
+
 /// What the arithmetic must know of a format, its codes and scales being unpacked.
 pub(super) trait Scheme {
     /// Whether scales change every 16 columns.
@@ -45,6 +48,9 @@ pub(super) trait Codes<S: Simd> {
     /// How many halves to go through, where a loop over them is to stay one: with codes in
     /// registers it is unrolled, with codes in memory two bodies in one would crowd each other.
     fn n_halves() -> usize;
+    /// `n`, how often a loop over dots turns. With 16 registers it is to stay one: unrolled, its
+    /// loads would crowd the sums out of them.
+    fn n_turns(simd: S, n: usize) -> usize;
     /// What is read next. Where codes are in memory, hides where it is from: read long before its
     /// use, or kept for another pass, it would crowd the sums out of the registers.
     fn next<T>(value: &T) -> &T;
@@ -58,6 +64,10 @@ impl<S: Simd> Codes<S> for [S::B; N_GROUPS] {
     #[inline(always)]
     fn n_halves() -> usize {
         2
+    }
+    #[inline(always)]
+    fn n_turns(_simd: S, n: usize) -> usize {
+        n
     }
     #[inline(always)]
     fn next<T>(value: &T) -> &T {
@@ -78,6 +88,10 @@ impl<S: Simd> Codes<S> for Unpacked {
     #[inline(always)]
     fn n_halves() -> usize {
         std::hint::black_box(2)
+    }
+    #[inline(always)]
+    fn n_turns(_simd: S, n: usize) -> usize {
+        if S::WIDE { n } else { std::hint::black_box(n) }
     }
     #[inline(always)]
     fn next<T>(value: &T) -> &T {
@@ -204,36 +218,38 @@ impl<C, const N: usize, const M: usize, const P: usize> SubBlock<'_, C, N, M, P>
             *codes = C::next(*codes);
         }
         let x = C::next(self.x.planes[plane]);
-        let mut chains = [[simd.start(d[0][0]); M]; N];
         let n_groups = if K::HALVES { N_GROUPS / 2 } else { N_GROUPS };
-        for idx in 0..n_groups {
-            if idx.is_multiple_of(chain) {
-                for n in 0..N {
-                    for m in 0..M {
-                        chains[n][m] = simd.start(d[n][m]);
+        let chain = chain.min(n_groups);
+        // Long chains are a loop over their dots, short ones a loop over chains.
+        let is_long = chain >= LONG_CHAIN;
+        let n_chains = n_groups / chain;
+        for first in 0..if is_long { n_chains } else { C::n_turns(simd, n_chains) } {
+            let mut chains = [[simd.start(d[0][0]); M]; N];
+            for n in 0..N {
+                for m in 0..M {
+                    chains[n][m] = simd.start(d[n][m]);
+                }
+            }
+            for idx in 0..if is_long { C::n_turns(simd, chain) } else { chain } {
+                let group = half * n_groups + first * chain + idx;
+                let mut w = [codes[0].group(simd, group); N];
+                for n in 1..N {
+                    w[n] = codes[n].group(simd, group);
+                }
+                for m in 0..M {
+                    let a = x[m].group(self.sub, group);
+                    for n in 0..N {
+                        chains[n][m] = if K::SIGNED {
+                            simd.dot_signed(chains[n][m], w[n], a)
+                        } else {
+                            simd.dot(chains[n][m], w[n], a)
+                        };
                     }
                 }
             }
-            let group = half * n_groups + idx;
-            let mut w = [codes[0].group(simd, group); N];
-            for n in 1..N {
-                w[n] = codes[n].group(simd, group);
-            }
-            for m in 0..M {
-                let a = x[m].group(self.sub, group);
-                for n in 0..N {
-                    chains[n][m] = if K::SIGNED {
-                        simd.dot_signed(chains[n][m], w[n], a)
-                    } else {
-                        simd.dot(chains[n][m], w[n], a)
-                    };
-                }
-            }
-            if (idx + 1).is_multiple_of(chain) || idx + 1 == n_groups {
-                for n in 0..N {
-                    for m in 0..M {
-                        d[n][m] = simd.finish(d[n][m], chains[n][m]);
-                    }
+            for n in 0..N {
+                for m in 0..M {
+                    d[n][m] = simd.finish(d[n][m], chains[n][m]);
                 }
             }
         }

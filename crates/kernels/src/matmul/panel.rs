@@ -206,7 +206,12 @@ impl<K: Scheme, const P: usize> Kernel for Tiles<'_, K, P> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         // Tiles of nearly equal size: their number is what costs.
-        let n_max = if S::WIDE { 6 } else { 3 };
+        let n_max = match (S::WIDE, S::NARROW && K::SIGNED) {
+            (true, _) => 6,
+            // Their chains are of one dot: fewer registers are sums under way.
+            (false, true) => 4,
+            (false, false) => 3,
+        };
         let mut done = 0;
         let n_tokens = self.operands.tokens.len();
         let mut n_tiles = n_tokens.div_ceil(n_max);
@@ -217,6 +222,7 @@ impl<K: Scheme, const P: usize> Kernel for Tiles<'_, K, P> {
                 (true, 5) => self.strips::<S, 5>(simd, done),
                 (true, 4) => self.strips::<S, 4>(simd, done),
                 (true, 3) => self.strips::<S, 3>(simd, done),
+                (false, 4) => self.strips::<S, 4>(simd, done),
                 (false, 3) => self.strips::<S, 3>(simd, done),
                 (false, 2) => self.strips::<S, 2>(simd, done),
                 _ => unreachable!("{N_TOKENS_MIN} tokens or more make no smaller tile"),
