@@ -47,7 +47,7 @@ clients:
     target/venv/bin/pip install --quiet --requirement tests/clients/requirements.txt
     target/venv/bin/python tests/clients/test_openai.py target/release/freehold
 
-# Fuzzes one target (gguf, tokenizer, template, constraint, openai_request) for some seconds
+# Fuzzes one target (gguf, tokenizer, template, constraint, answer_parts, openai_request) for some seconds
 fuzz TARGET SECONDS="60":
     mkdir -p fuzz/corpus/{{TARGET}}
     RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} fuzz/corpus/{{TARGET}} \

@@ -10,6 +10,7 @@ mod schema;
 mod vocabulary;
 
 use crate::Tokenizer;
+use crate::tools::{self, CallGrammar};
 use llguidance::api::{GrammarWithLexer, ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::{InferenceCapabilities, SimpleVob, TokEnv};
@@ -19,6 +20,8 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use vocabulary::Vocabulary;
+
+pub(crate) use schema::normalise;
 
 /// Longest grammar in bytes of its text (of a schema: as JSON). Real schemas of whole APIs stay
 /// below 200 KiB.
@@ -63,6 +66,8 @@ pub enum Grammar {
     Choice(Vec<String>),
     /// A text of this context-free grammar, in llguidance's variant of Lark's notation.
     Lark(String),
+    /// A text with calls of tools.
+    Calls(Box<CallGrammar>),
 }
 
 /// Why a grammar cannot be used, or why an answer under it could not go on.
@@ -78,6 +83,14 @@ pub enum ConstraintError {
         keyword: String,
         /// What is wrong with it.
         why: String,
+    },
+    /// The schema of a tool's arguments cannot be used.
+    #[error("tool {name}: {error}")]
+    Tool {
+        /// The tool.
+        name: String,
+        /// What is wrong with its schema.
+        error: Box<ConstraintError>,
     },
     /// The grammar is malformed, or beyond what is supported.
     #[error("{0}")]
@@ -152,9 +165,7 @@ impl Constraints {
         }
         let grammar = lower(grammar)?;
         let prototype = on_own_stack(|| {
-            let mut matcher = llguidance::Matcher::new(
-                self.factory.create_parser(TopLevelGrammar::from_grammar(grammar)),
-            );
+            let mut matcher = llguidance::Matcher::new(self.factory.create_parser(grammar));
             // The first set is the same for all answers, and the most expensive.
             let _ = matcher.compute_mask_or_eos();
             matcher
@@ -287,9 +298,17 @@ impl Mask {
 }
 
 /// The grammar in the parser's terms.
-fn lower(grammar: &Grammar) -> Result<GrammarWithLexer, ConstraintError> {
+fn lower(grammar: &Grammar) -> Result<TopLevelGrammar, ConstraintError> {
+    match grammar {
+        Grammar::Calls(calls) => tools::lower(calls),
+        plain => lower_plain(plain).map(TopLevelGrammar::from_grammar),
+    }
+}
+
+/// As [`lower`], of a grammar that has no others beside it.
+pub(crate) fn lower_plain(grammar: &Grammar) -> Result<GrammarWithLexer, ConstraintError> {
     Ok(match grammar {
-        Grammar::JsonSchema(schema) => json_grammar(schema::normalise(schema)?),
+        Grammar::JsonSchema(schema) => json_grammar(normalise(schema)?),
         Grammar::JsonObject => json_grammar(json!({"type": "object"})),
         Grammar::Regex(regex) => GrammarWithLexer::from_regex(regex),
         Grammar::Lark(lark) => {
@@ -297,6 +316,10 @@ fn lower(grammar: &Grammar) -> Result<GrammarWithLexer, ConstraintError> {
             GrammarWithLexer::from_lark(lark.clone())
         }
         Grammar::Choice(choices) => GrammarWithLexer::from_lark(choice(choices)?),
+        Grammar::Calls(_) => {
+            let problem = "calls of tools within another grammar are not supported";
+            return Err(ConstraintError::Grammar(problem.to_owned()));
+        }
     })
 }
 
@@ -319,7 +342,7 @@ fn check_lark(lark: &str) -> Result<(), ConstraintError> {
     Ok(())
 }
 
-fn json_grammar(schema: Value) -> GrammarWithLexer {
+pub(crate) fn json_grammar(schema: Value) -> GrammarWithLexer {
     let mut schema = match schema {
         Value::Bool(true) => json!({}),
         // Nothing satisfies it, and the parser says so.

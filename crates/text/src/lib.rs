@@ -1,4 +1,5 @@
-//! Tokenizers from GGUF metadata, streaming detokenizer, chat templates, output constraints.
+//! Tokenizers from GGUF metadata, streaming detokenizer, chat templates, output constraints, tool
+//! calls.
 //!
 //! Knows what a text is to a model: its token ids, its template, which tokens may come next.
 //! Knows no weights and no HTTP.
@@ -9,9 +10,13 @@ mod constraint;
 mod decoder;
 mod template;
 mod tokenizer;
+mod tools;
 
 pub use banned::{Banned, MAX_BANNED, MAX_BANNED_BYTES};
 pub use constraint::{Constraint, ConstraintError, Constraints, Grammar, Mask, Matcher};
 pub use decoder::StreamDecoder;
 pub use template::{ChatInput, ChatTemplate, TemplateError, render_case};
 pub use tokenizer::{Special, Tokenizer, TokenizerError};
+pub use tools::{
+    CallGrammar, Calls, Part, Preamble, Splitter, Tool, ToolChoice, ToolFormat, reasoning,
+};

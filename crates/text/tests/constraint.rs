@@ -5,104 +5,12 @@
 //! another library judges the result.
 #![allow(clippy::unwrap_used)] // What fails here fails the test.
 
-use freehold_text::{Constraint, ConstraintError, Constraints, Grammar, Tokenizer};
-use gguf::write::Writer;
-use gguf::{Array, Gguf, Value as Meta};
+mod support;
+
+use freehold_text::{ConstraintError, Constraints, Grammar, Tokenizer};
 use serde_json::Value;
 use std::sync::Arc;
-
-/// All bytes, and pieces of JSON and of words across the borders of its parts.
-fn small() -> Arc<Tokenizer> {
-    let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>", "<think>"].map(String::from).to_vec();
-    tokens.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
-    let pieces = [
-        "{\"", "\":", "\",", "\"}", "\"]", "}]", "]}", "},", "],", "[{", "[\"", "[]", "{}", "▁\"",
-        "\":▁\"", "\",▁\"", ",▁\"", "true", "false", "null", "12", "00", "2024", "-0", ".5", "e1",
-        "the", "▁the", "name", "id", "type", "ab", "aa", "AB", "\\n", "\\u", "\\\"", "▁▁", "\n",
-        "é", "日本", "😀", "@a", ".com", "://", "T12:", ":00Z", "kind", "\"a", "a\"", "x_", "1.2",
-    ];
-    tokens.extend(pieces.map(String::from));
-    let n_pieces = pieces.len();
-    let mut types = vec![2, 3, 3, 3];
-    types.extend([6; 256]);
-    types.extend(vec![1; n_pieces]);
-    let scores = vec![0.0; tokens.len()];
-    let mut writer = Writer::new();
-    for (key, value) in [
-        ("tokenizer.ggml.model", Meta::String("llama".into())),
-        ("tokenizer.ggml.tokens", Meta::Array(Array::Strings(tokens.into_iter().collect()))),
-        ("tokenizer.ggml.token_type", Meta::Array(Array::I32(types))),
-        ("tokenizer.ggml.scores", Meta::Array(Array::F32(scores))),
-        ("tokenizer.ggml.add_space_prefix", Meta::Bool(false)),
-        ("tokenizer.ggml.eos_token_id", Meta::U32(2)),
-    ] {
-        writer.metadata(key, value);
-    }
-    let file = Gguf::from_bytes(writer.finish().unwrap()).unwrap();
-    Arc::new(Tokenizer::from_gguf(file.metadata()).unwrap())
-}
-
-fn real() -> Arc<Tokenizer> {
-    let file = Gguf::open(&testkit::smollm2()).unwrap();
-    Arc::new(Tokenizer::from_gguf(file.metadata()).unwrap())
-}
-
-/// Numbers without end (xorshift, Marsaglia 2003).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        ((self.0 >> 11) % n as u64) as usize
-    }
-}
-
-/// A random answer under the constraint. Behind the first tokens it looks for the end.
-fn walk(constraint: &Constraint, tokenizer: &Tokenizer, seed: u64) -> String {
-    const N_FREE: usize = 60;
-    const N_MOST: usize = 4000;
-    let mut random = Random(seed * 2 + 1);
-    random.below(1);
-    let mut matcher = constraint.matcher();
-    let mut bytes = Vec::new();
-    for n_tokens in 0..N_MOST {
-        if matcher.is_complete() {
-            break;
-        }
-        let mask = matcher.mask().unwrap();
-        let ends = constraint.ends().iter().all(|&end| mask.allows(end));
-        assert_eq!(ends, matcher.may_end(), "an end is allowed exactly where it may be");
-        let ids = (0..tokenizer.n_vocab() as u32).filter(|&id| mask.allows(id));
-        let ids: Vec<u32> = ids.filter(|id| !constraint.ends().contains(id)).collect();
-        if ends && (ids.is_empty() || n_tokens > N_FREE || random.below(3) == 0) {
-            break;
-        }
-        let closing = |id: &u32| matches!(tokenizer.token_bytes(*id), b"\"" | b"}" | b"]");
-        let short = |id: &u32| tokenizer.token_bytes(*id).len() == 1;
-        let find = |which: &dyn Fn(&u32) -> bool| -> Vec<u32> {
-            ids.iter().copied().filter(which).collect()
-        };
-        let found = match n_tokens > N_FREE || random.below(4) == 0 {
-            true if random.below(2) == 0 => [find(&short), ids.clone(), Vec::new()],
-            true => [find(&closing), find(&short), ids.clone()],
-            false => [ids.clone(), Vec::new(), Vec::new()],
-        };
-        let among = found.iter().find(|ids| !ids.is_empty()).expect("a mask is never empty");
-        let id = among[random.below(among.len())];
-        matcher.accept(id).unwrap();
-        bytes.extend_from_slice(tokenizer.token_bytes(id));
-        assert!(n_tokens + 1 < N_MOST, "no end: {:?}", String::from_utf8_lossy(&bytes));
-    }
-    String::from_utf8(bytes).expect("an answer under a constraint is text")
-}
-
-/// The schemas by name.
-fn schemas() -> Vec<(String, Value)> {
-    let parse = |(name, text): (String, String)| (name, serde_json::from_str(&text).unwrap());
-    testkit::schemas().into_iter().map(parse).collect()
-}
+use support::{real, schemas, small, walk};
 
 fn check_schemas(tokenizer: &Arc<Tokenizer>, n_walks: u64) {
     let constraints = Constraints::new(Arc::clone(tokenizer)).unwrap();
@@ -146,7 +54,11 @@ fn other_grammars_hold_too() {
             assert!(is_good(&text), "{grammar:?}: {text:?}");
         }
     };
-    check(Grammar::JsonObject, &|text| serde_json::from_str::<Value>(text).unwrap().is_object());
+    check(Grammar::JsonObject, &|text| match serde_json::from_str::<Value>(text) {
+        Ok(value) => value.is_object(),
+        // JSON has numbers that are too large for the judge.
+        Err(error) => error.to_string().contains("number out of range"),
+    });
     check(Grammar::Regex("a+(b|é)[0-9]{2}/".into()), &|text| {
         let rest = text.trim_start_matches('a');
         let digits = rest.strip_prefix('b').or(rest.strip_prefix('é')).unwrap();

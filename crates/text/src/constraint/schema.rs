@@ -109,7 +109,7 @@ const FORMATS: &[(&str, Option<&str>)] = &[
 ];
 
 /// Checks `schema` and writes it anew.
-pub(super) fn normalise(schema: &Value) -> Result<Value, ConstraintError> {
+pub(crate) fn normalise(schema: &Value) -> Result<Value, ConstraintError> {
     let mut walk = Walk {
         root: schema,
         references: Vec::new(),

@@ -1,0 +1,196 @@
+//! How models write tool calls: a table of formats, found from a chat template's source.
+//!
+//! A format is data ([`ToolFormat`]): the texts around a call's name and arguments. The grammar of
+//! an answer ([`grammar`]) and the splitter that takes it apart again ([`parts`]) both go by it, so
+//! what one lets through the other understands. A model writes calls with little variation, so the
+//! grammar asks for one spelling, the one that the model's own template writes. One more format is
+//! one more file with a constant and its line in [`FORMATS`].
+
+mod deepseek;
+mod generic;
+mod grammar;
+mod granite;
+mod hermes;
+mod llama;
+mod mistral;
+mod parts;
+mod smollm;
+
+pub(crate) use grammar::lower;
+pub use grammar::{CallGrammar, Tool, ToolChoice};
+pub use parts::{Part, Preamble, Splitter};
+
+use crate::tokenizer::TokenText;
+use crate::{ChatTemplate, Special, Tokenizer};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// All formats; the first whose signs a template has is its own.
+const FORMATS: &[&ToolFormat] = &[
+    &deepseek::R1,
+    &deepseek::V3_1,
+    &mistral::NAMED,
+    &mistral::LIST,
+    &smollm::LIST,
+    &hermes::HERMES,
+    &granite::LIST,
+    &llama::JSON,
+];
+
+/// Marks of a train of thought, as tokens of a vocabulary: begin and end.
+const REASONING: &[(&str, &str)] = &[
+    ("<think>", "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+];
+
+/// How calls are written: `mark`, `open`, then for each call `before_name`, its name,
+/// `before_arguments`, the arguments as a JSON object, `after_arguments`, with `between` between
+/// two calls, and `close` behind the last.
+#[derive(Debug)]
+pub struct ToolFormat {
+    /// The name of the format.
+    pub name: &'static str,
+    /// Texts that the source of a template has, all of them, and texts that it does not have.
+    signs: &'static [&'static str],
+    unlike: &'static [&'static str],
+    /// What begins calls, wherever it stands; its first character is in it once.
+    pub mark: &'static str,
+    /// Whether calls may also begin without the mark, as the first thing of an answer. Then no
+    /// other answer begins with the first character of a call.
+    is_bare: bool,
+    open: &'static str,
+    before_name: &'static str,
+    before_arguments: &'static str,
+    after_arguments: &'static str,
+    /// `None`: there is one call at most.
+    between: Option<&'static str>,
+    close: &'static str,
+    /// Texts in the above that are tokens of their own where the vocabulary has them.
+    tokens: &'static [&'static str],
+}
+
+impl ToolFormat {
+    /// The format in which a model with this template calls tools; `None` where the template shows
+    /// the model no tools, or asks for a format that is not known.
+    pub fn of(template: &ChatTemplate) -> Option<&'static Self> {
+        let source = template.source();
+        let fits = |format: &&Self| {
+            format.signs.iter().all(|sign| source.contains(sign))
+                && !format.unlike.iter().any(|sign| source.contains(sign))
+        };
+        FORMATS.iter().copied().find(fits).filter(|_| template.reads("tools"))
+    }
+
+    /// All formats that a template can ask for.
+    pub fn all() -> &'static [&'static Self] {
+        FORMATS
+    }
+
+    /// The format for every other model, which is told of it by [`ToolFormat::prompt`].
+    pub fn generic() -> &'static Self {
+        &generic::GENERIC
+    }
+
+    /// The generic format's words about `tools` (an array as the OpenAI API writes it).
+    pub fn prompt(tools: &Value) -> String {
+        generic::prompt(tools)
+    }
+
+    /// What a tool returned, as the generic format shows it to a model.
+    pub fn response(content: &str) -> String {
+        generic::response(content)
+    }
+
+    /// `calls` (name and arguments) as a model writes them.
+    pub fn write<'a>(&self, calls: impl IntoIterator<Item = (&'a str, &'a Value)>) -> String {
+        let mut text = [if self.is_bare { "" } else { self.mark }, self.open].concat();
+        for (call_idx, (name, arguments)) in calls.into_iter().enumerate() {
+            if call_idx > 0 {
+                // A format of single calls has no text for it; then they stand line by line.
+                text.push_str(self.between.unwrap_or("\n"));
+            }
+            let arguments = match arguments {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            for piece in
+                [self.before_name, name, self.before_arguments, &arguments, self.after_arguments]
+            {
+                text.push_str(piece);
+            }
+        }
+        text + self.close
+    }
+}
+
+impl PartialEq for ToolFormat {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+/// Calls as they may stand in one model's answers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Calls {
+    format: &'static ToolFormat,
+    /// Those of the format's tokens that have no text of their own in this vocabulary: id and
+    /// spelling, by which they stand in the text all the same.
+    marks: Arc<[(u32, &'static str)]>,
+    /// Whether calls are the whole answer or have no part in it.
+    is_first: bool,
+}
+
+impl Calls {
+    /// Calls in `format` for this vocabulary.
+    pub fn new(format: &'static ToolFormat, tokenizer: &Tokenizer) -> Self {
+        let mark = |text: &&'static str| match tokenizer.encode(text, Special::Parse)[..] {
+            [id] if matches!(tokenizer.text_of(id), TokenText::Name(_)) => Some((id, *text)),
+            _ => None,
+        };
+        Self { format, marks: format.tokens.iter().filter_map(mark).collect(), is_first: false }
+    }
+
+    /// The same, where nothing but calls may stand in the answer, or no call at all: behind the
+    /// beginning the mark is text.
+    #[must_use]
+    pub fn only_first(self) -> Self {
+        Self { is_first: true, ..self }
+    }
+
+    /// The format.
+    pub fn format(&self) -> &'static ToolFormat {
+        self.format
+    }
+
+    /// Whether calls and other answers can be told apart where those are JSON.
+    pub fn is_marked(&self) -> bool {
+        !self.format.is_bare || self.marks.iter().any(|(_, text)| *text == self.format.mark)
+    }
+
+    /// How a token that has no text stands in a text with calls.
+    fn spelling(&self, id: u32) -> Option<&'static str> {
+        self.marks.iter().find(|(mark, _)| *mark == id).map(|(_, text)| *text)
+    }
+}
+
+/// The tokens that begin and end a train of thought, where the vocabulary marks it. `prompt` is
+/// what the answer continues: it may have begun or ended one already, and then the begin, or both,
+/// are not there.
+pub fn reasoning(tokenizer: &Tokenizer, prompt: &[u32]) -> Option<Preamble> {
+    let token = |text: &str| match tokenizer.encode(text, Special::Parse)[..] {
+        [id] => Some(id),
+        _ => None,
+    };
+    let marks = |(begin, end): &(&str, &str)| Some((token(begin)?, token(end)?));
+    let (begin, end) = REASONING.iter().find_map(marks)?;
+    let is_end_of_turn = |&id: &u32| tokenizer.is_end_of_generation(id);
+    let turn = prompt.iter().rposition(is_end_of_turn).map_or(prompt, |at| &prompt[at..]);
+    let preamble = Preamble { begin: Some(begin), end, n_max: None };
+    match turn.iter().rev().find(|&&id| id == begin || id == end) {
+        Some(&id) if id == end => None,
+        Some(_) => Some(Preamble { begin: None, ..preamble }),
+        None => Some(preamble),
+    }
+}
