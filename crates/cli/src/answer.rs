@@ -61,6 +61,8 @@ pub(crate) fn stream(
                     return Err(error);
                 }
             }
+            // Nobody asked for other parts.
+            Event::Part { .. } => {}
             Event::Done(Done { reason: FinishReason::Failed(why), .. }) => {
                 bail!("the answer broke off: {why}")
             }

@@ -1,10 +1,10 @@
-//! One answer on its way out: tokens become text, text becomes events.
+//! One answer on its way out: tokens become text and other parts, these become events.
 
 use crate::request::{Done, Event, FinishReason, TokenInfo};
 use crate::stop::StopScanner;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use text::{StreamDecoder, Tokenizer};
+use text::{Part, Splitter, StreamDecoder, Tokenizer};
 
 /// Where the events of a request go. Once it is armed there is an end to them, whatever becomes of
 /// the request: dropped before, it says that the request failed.
@@ -46,31 +46,42 @@ impl Drop for Listener {
     }
 }
 
-/// The decoder, the stop scanner and the receiver of one sequence.
+/// The decoder, the splitter, the stop scanner and the receiver of one sequence.
 pub(crate) struct Answer {
     decoder: StreamDecoder,
+    /// `None` where an answer is text and nothing else.
+    splitter: Option<Splitter>,
     scanner: StopScanner,
     listener: Listener,
-    /// Tokens not reported yet, each with the place in the answer (bytes) where its text begins.
+    /// Tokens not reported yet, each with the place in the text (bytes) where its own begins.
     pending: VecDeque<(usize, TokenInfo)>,
-    /// Bytes of text decoded, and of those the bytes sent.
-    n_decoded: usize,
+    /// Bytes of text that were scanned, and of those the bytes sent.
+    n_scanned: usize,
     n_sent: usize,
     /// What the current token decodes to.
     decoded: String,
+    /// The parts of which that is more.
+    parts: Vec<Part>,
 }
 
 impl Answer {
     /// An answer that continues with what `decoder` decodes and ends at one of `stop`.
-    pub(crate) fn new(decoder: StreamDecoder, stop: Vec<String>, listener: Listener) -> Self {
+    pub(crate) fn new(
+        decoder: StreamDecoder,
+        splitter: Option<Splitter>,
+        stop: Vec<String>,
+        listener: Listener,
+    ) -> Self {
         Self {
             decoder,
+            splitter,
             scanner: StopScanner::new(stop),
             listener,
             pending: VecDeque::new(),
-            n_decoded: 0,
+            n_scanned: 0,
             n_sent: 0,
             decoded: String::new(),
+            parts: Vec::new(),
         }
     }
 
@@ -78,11 +89,20 @@ impl Answer {
     pub(crate) fn push(&mut self, tokenizer: &Tokenizer, token: TokenInfo) -> Option<String> {
         self.decoded.clear();
         self.decoder.push(tokenizer, token.id, &mut self.decoded);
-        self.pending.push_back((self.n_decoded, token));
-        self.n_decoded += self.decoded.len();
-        let mut text = String::new();
-        let found = self.scanner.push(&self.decoded, &mut text).map(str::to_string);
-        self.release(text);
+        let id = token.id;
+        self.pending.push_back((self.n_scanned, token));
+        let found = match &mut self.splitter {
+            None => {
+                let decoded = std::mem::take(&mut self.decoded);
+                let found = self.push_text(&decoded);
+                self.decoded = decoded;
+                found
+            }
+            Some(splitter) => {
+                splitter.push_token(id, &self.decoded, &mut self.parts);
+                self.push_parts()
+            }
+        };
         if found.is_some() {
             // Their text, if any, is the stop string's.
             self.pending.clear();
@@ -92,10 +112,18 @@ impl Answer {
 
     /// The end without a stop string: sends what was held back, and every token left.
     pub(crate) fn finish(&mut self) {
-        self.decoded.clear();
-        self.decoder.finish(&mut self.decoded);
+        let mut decoded = String::new();
+        self.decoder.finish(&mut decoded);
+        let found = match &mut self.splitter {
+            None => self.push_text(&decoded),
+            Some(splitter) => {
+                splitter.push(&decoded, &mut self.parts);
+                splitter.finish(&mut self.parts);
+                self.push_parts()
+            }
+        };
         let mut text = String::new();
-        if self.scanner.push(&self.decoded, &mut text).is_none() {
+        if found.is_none() {
             self.scanner.finish(&mut text);
         }
         let tokens: Vec<TokenInfo> = self.pending.drain(..).map(|(_, token)| token).collect();
@@ -112,6 +140,37 @@ impl Answer {
     /// Whether the listener panicked.
     pub(crate) fn is_deaf(&self) -> bool {
         self.listener.is_deaf
+    }
+
+    /// Sends the parts at hand, up to a stop string.
+    fn push_parts(&mut self) -> Option<String> {
+        let mut found = None;
+        let mut parts = std::mem::take(&mut self.parts);
+        for part in parts.drain(..) {
+            match part {
+                _ if found.is_some() => break,
+                Part::Text(text) => found = self.push_text(&text),
+                other => {
+                    // A stop string does not reach into what is no text.
+                    let mut text = String::new();
+                    self.scanner.finish(&mut text);
+                    self.release(text);
+                    let tokens = self.pending.drain(..).map(|(_, token)| token).collect();
+                    self.send(Event::Part { part: other, tokens });
+                }
+            }
+        }
+        self.parts = parts;
+        found
+    }
+
+    /// Looks for stop strings in more text and sends what cannot be part of one.
+    fn push_text(&mut self, more: &str) -> Option<String> {
+        self.n_scanned += more.len();
+        let mut text = String::new();
+        let found = self.scanner.push(more, &mut text).map(str::to_string);
+        self.release(text);
+        found
     }
 
     /// Sends `text` with the tokens that began before its end.

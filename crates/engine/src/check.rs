@@ -3,9 +3,10 @@
 use crate::error::EngineError;
 use crate::request::{
     MAX_DRY_BREAKERS, MAX_LOGIT_BIAS, MAX_LOGPROBS, MAX_STOP_BYTES, MAX_STOP_STRINGS,
-    MAX_STOP_TOKENS, Preamble, Request, Sampling,
+    MAX_STOP_TOKENS, Request, Sampling,
 };
 use std::ops::RangeInclusive;
+use text::Preamble;
 
 /// Checks every field of `request` against a model of `n_vocab` ids and `n_ctx` positions.
 pub(crate) fn check(request: &Request, n_vocab: usize, n_ctx: u32) -> Result<(), EngineError> {
@@ -37,11 +38,11 @@ pub(crate) fn check(request: &Request, n_vocab: usize, n_ctx: u32) -> Result<(),
     if request.constraint.is_some() && request.ignore_eos {
         return Err(invalid("ignore_eos", true, "false beside a constraint".to_string()));
     }
-    if let Some(Preamble { begin, end }) = request.constraint_after
+    if let Some(Preamble { begin, end, .. }) = request.preamble
         && begin.unwrap_or(end).max(end) as usize >= n_vocab
     {
         let expected = format!("ids below {n_vocab}");
-        return Err(invalid("constraint_after", format!("{begin:?}, {end}"), expected));
+        return Err(invalid("preamble", format!("{begin:?}, {end}"), expected));
     }
     if request.stop_tokens.len() > MAX_STOP_TOKENS {
         let value = format!("{} tokens", request.stop_tokens.len());

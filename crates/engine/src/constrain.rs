@@ -9,7 +9,6 @@
 //! chosen, the matcher goes to a thread of the answer's own, which computes the next set while the
 //! forward pass runs.
 
-use crate::request::Preamble;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use text::{Constraint, ConstraintError, Mask, Matcher};
 
@@ -19,8 +18,6 @@ pub(crate) struct Constrained {
     matcher: Place,
     /// Knows the tokens that end an answer.
     constraint: Constraint,
-    preamble: Option<Preamble>,
-    phase: Phase,
     /// Whether nothing may follow.
     is_complete: bool,
     /// The matcher's refusal of a token that it had allowed: its bounds.
@@ -63,29 +60,13 @@ impl MaskThread {
     }
 }
 
-/// Where the answer stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// At its first token, which may begin a preamble.
-    Start,
-    /// Before the token that ends the preamble: everything but the end of the answer.
-    Preamble,
-    /// Under the grammar.
-    Grammar,
-}
-
 impl Constrained {
-    /// At the beginning of an answer.
-    pub(crate) fn new(constraint: Constraint, preamble: Option<Preamble>) -> Self {
-        let phase = match preamble {
-            None => Phase::Grammar,
-            Some(Preamble { begin: Some(_), .. }) => Phase::Start,
-            Some(Preamble { begin: None, .. }) => Phase::Preamble,
-        };
+    /// At the beginning of the part of an answer that the constraint is about.
+    pub(crate) fn new(constraint: Constraint) -> Self {
         let matcher = Place::Here(Box::new(constraint.matcher()));
         let thread = MaskThread::start();
         let (is_complete, failure) = (false, None);
-        let mut new = Self { matcher, constraint, preamble, phase, is_complete, failure, thread };
+        let mut new = Self { matcher, constraint, is_complete, failure, thread };
         new.send_ahead();
         new
     }
@@ -115,53 +96,41 @@ impl Constrained {
         }
     }
 
-    /// Sets the logits of forbidden tokens to minus infinity.
-    pub(crate) fn forbid(&mut self, logits: &mut [f32]) -> Result<(), ConstraintError> {
+    /// Sets the logits of forbidden tokens to minus infinity; `also` is allowed beside the others.
+    pub(crate) fn forbid(
+        &mut self,
+        logits: &mut [f32],
+        also: Option<u32>,
+    ) -> Result<(), ConstraintError> {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
-        if self.phase == Phase::Preamble {
-            for &id in self.constraint.ends() {
-                if let Some(logit) = logits.get_mut(id as usize) {
-                    *logit = f32::NEG_INFINITY;
-                }
-            }
-            return Ok(());
-        }
         let mut mask = self.mask()?;
-        if let (Phase::Start, Some(Preamble { begin: Some(begin), .. })) =
-            (self.phase, self.preamble)
-        {
-            mask.allow(begin);
-        }
+        also.into_iter().for_each(|id| mask.allow(id));
         apply(&mask, logits);
         Ok(())
     }
 
-    /// Tells that `id` is now part of the answer.
+    /// Sets the logits of the tokens that end an answer to minus infinity.
+    pub(crate) fn forbid_ends(&self, logits: &mut [f32]) {
+        for &id in self.constraint.ends() {
+            if let Some(logit) = logits.get_mut(id as usize) {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+    }
+
+    /// Tells that `id` is now part of what the constraint is about.
     pub(crate) fn accept(&mut self, id: u32) {
-        match (self.phase, self.preamble) {
-            (Phase::Start, Some(Preamble { begin: Some(begin), .. })) if id == begin => {
-                self.phase = Phase::Preamble;
-            }
-            (Phase::Preamble, Some(Preamble { end, .. })) => {
-                if id == end {
-                    self.phase = Phase::Grammar;
-                }
-            }
-            _ => {
-                self.phase = Phase::Grammar;
-                if let Place::Away = self.matcher {
-                    // Nobody asked for the set that it is gone for.
-                    self.failure = self.mask().err();
-                }
-                if let Place::Here(matcher) = &mut self.matcher {
-                    self.failure = matcher.accept(id).err();
-                    self.is_complete = matcher.is_complete();
-                    if self.failure.is_none() && !self.is_complete {
-                        self.send_ahead();
-                    }
-                }
+        if let Place::Away = self.matcher {
+            // Nobody asked for the set that it is gone for.
+            self.failure = self.mask().err();
+        }
+        if let Place::Here(matcher) = &mut self.matcher {
+            self.failure = matcher.accept(id).err();
+            self.is_complete = matcher.is_complete();
+            if self.failure.is_none() && !self.is_complete {
+                self.send_ahead();
             }
         }
     }
@@ -202,7 +171,7 @@ mod tests {
 
     fn allowed(constrained: &mut Constrained, n_vocab: usize) -> Vec<u32> {
         let mut logits = vec![1.0; n_vocab];
-        constrained.forbid(&mut logits).unwrap();
+        constrained.forbid(&mut logits, None).unwrap();
         (0..).zip(logits).filter(|&(_, logit)| logit == 1.0).map(|(id, _)| id).collect()
     }
 
@@ -215,7 +184,7 @@ mod tests {
             let mask = constraint.matcher().mask().unwrap();
             // A row may be shorter or longer than the vocabulary, and end within a word.
             for n_vocab in [1, 31, 32, 1000, tokenizer.n_vocab(), tokenizer.n_vocab() + 50] {
-                let mut constrained = Constrained::new(constraint.clone(), None);
+                let mut constrained = Constrained::new(constraint.clone());
                 let expected = (0..n_vocab as u32).filter(|&id| mask.allows(id));
                 assert_eq!(allowed(&mut constrained, n_vocab), expected.collect::<Vec<_>>());
             }
@@ -223,36 +192,23 @@ mod tests {
     }
 
     #[test]
-    fn the_constraint_begins_behind_the_preamble() {
+    fn a_token_may_be_allowed_beside_the_mask() {
         let tokenizer = tokenizer();
-        let n_vocab = tokenizer.n_vocab();
         let constraints = Constraints::new(Arc::clone(&tokenizer)).unwrap();
         let constraint = constraints.compile(&Grammar::Choice(vec!["7".into()])).unwrap();
-        let [seven, open, end, other] =
-            ["7", "<", ">", "x"].map(|text| tokenizer.encode(text, Special::Plain)[0]);
-        let all_but_ends = n_vocab - constraint.ends().len();
-        for begin in [None, Some(open)] {
-            let preamble = Some(Preamble { begin, end });
-            let mut constrained = Constrained::new(constraint.clone(), preamble);
-            if begin.is_some() {
-                let mut expected = vec![open, seven];
-                expected.sort_unstable();
-                assert_eq!(allowed(&mut constrained, n_vocab), expected);
-                constrained.accept(open);
-            }
-            for id in [other, open, seven] {
-                assert_eq!(allowed(&mut constrained, n_vocab).len(), all_but_ends);
-                constrained.accept(id);
-            }
-            constrained.accept(end);
-            assert_eq!(allowed(&mut constrained, n_vocab), [seven]);
-            assert!(!constrained.is_complete());
-            constrained.accept(seven);
-            assert!(constrained.is_complete());
-        }
-        // Without one.
-        let preamble = Some(Preamble { begin: Some(open), end });
-        let mut constrained = Constrained::new(constraint, preamble);
+        let [seven, other] = ["7", "x"].map(|text| tokenizer.encode(text, Special::Plain)[0]);
+        let mut constrained = Constrained::new(constraint.clone());
+        let mut logits = vec![1.0; tokenizer.n_vocab()];
+        constrained.forbid(&mut logits, Some(other)).unwrap();
+        let allowed: Vec<u32> =
+            (0..).zip(&logits).filter(|(_, logit)| **logit == 1.0).map(|(id, _)| id).collect();
+        let mut expected = vec![seven, other];
+        expected.sort_unstable();
+        assert_eq!(allowed, expected);
+        logits.fill(1.0);
+        constrained.forbid_ends(&mut logits);
+        let n_forbidden = logits.iter().filter(|logit| **logit == f32::NEG_INFINITY).count();
+        assert_eq!(n_forbidden, constraint.ends().len());
         constrained.accept(seven);
         assert!(constrained.is_complete());
     }

@@ -16,6 +16,7 @@
 //! for event in engine.generate(Request { prompt, max_tokens: Some(64), ..Request::default() })? {
 //!     match event {
 //!         Event::Text { text, .. } => print!("{text}"),
+//!         Event::Part { .. } => {} // Only where the request says that there may be others.
 //!         Event::Done(done) => println!("\n{:?}, {} tokens", done.reason, done.n_generated),
 //!     }
 //! }
@@ -38,6 +39,7 @@ mod options;
 mod pace;
 mod pages;
 mod philox;
+mod preamble;
 mod queue;
 mod request;
 mod sampler;
@@ -60,9 +62,12 @@ pub use options::{
 pub use queue::MAX_WAITING;
 pub use request::{
     CacheScope, Done, Dry, Event, FinishReason, MAX_DRY_BREAKERS, MAX_LOGIT_BIAS, MAX_LOGPROBS,
-    MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_STOP_TOKENS, Mirostat, Preamble, Priority, Request,
-    Sampling, TokenInfo,
+    MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_STOP_TOKENS, Mirostat, Priority, Request, Sampling,
+    TokenInfo,
 };
 pub use scheduler::PREFILL_CHUNK;
-pub use text::{Banned, Constraint, ConstraintError, Grammar};
+pub use text::{
+    Banned, CallGrammar, Calls, Constraint, ConstraintError, Grammar, Part, Preamble, Tool,
+    ToolChoice, ToolFormat,
+};
 pub use weights::greedy;

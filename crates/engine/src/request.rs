@@ -3,7 +3,7 @@
 //! Plain data. Token ids in, text and token ids out; wire formats are the server's business.
 
 use std::time::{Duration, Instant};
-use text::{Banned, Constraint};
+use text::{Banned, Calls, Constraint, Part, Preamble};
 
 /// One generation to run: a prompt in token ids and how to continue it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -50,8 +50,12 @@ pub struct Request {
     ///
     /// [`Engine::constraint`]: crate::Engine::constraint
     pub constraint: Option<Constraint>,
-    /// What may come before the part of the answer that `constraint` is about.
-    pub constraint_after: Option<Preamble>,
+    /// A train of thought that comes or may come first. It is told apart from the answer
+    /// ([`Event::Part`]), `stop` is not looked for in it, and `constraint` begins behind it.
+    pub preamble: Option<Preamble>,
+    /// How calls of tools stand in the answer, which are told apart too; `stop` is not looked for
+    /// in them. `constraint` should see to it that they are well-formed.
+    pub calls: Option<Calls>,
 }
 
 /// With whom a request shares the keys and values of its tokens.
@@ -78,17 +82,6 @@ pub enum Priority {
     /// Runs in what the others leave, and at least one in nine where they leave nothing. May be
     /// interrupted and go on later, with the same tokens.
     Batch,
-}
-
-/// A part of an answer that no constraint holds for, such as a train of thought. It cannot end the
-/// answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Preamble {
-    /// The token that begins it, where the answer may also do without: then it is the answer's
-    /// first. `None`: the prompt has begun it already.
-    pub begin: Option<u32>,
-    /// The token that ends it; behind it the constraint begins.
-    pub end: u32,
 }
 
 /// Most stop strings of one request: four are OpenAI's, the rest is room for tools.
@@ -202,7 +195,7 @@ pub struct Mirostat {
     pub eta: f32,
 }
 
-/// What happens to a request, in order: any number of `Text`, then one `Done`.
+/// What happens to a request, in order: any number of `Text` and `Part`, then one `Done`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// More of the answer.
@@ -213,6 +206,14 @@ pub enum Event {
         /// The tokens sampled since the last `Text`, in order. Text held back for a stop string
         /// comes with the event that releases it; tokens of which a stop string swallowed
         /// everything, and the end-of-generation token, are never here.
+        tokens: Vec<TokenInfo>,
+    },
+    /// A part of the answer that is no text; only where [`Request::preamble`] or
+    /// [`Request::calls`] say that there may be some. Never [`Part::Text`].
+    Part {
+        /// What it is.
+        part: Part,
+        /// The tokens sampled since the last event, marks included, as for `Text`.
         tokens: Vec<TokenInfo>,
     },
     /// The end: exactly once, and last.
@@ -248,6 +249,8 @@ pub struct Done {
     pub n_preempted: u32,
     /// Tokens sampled, the end-of-generation token and those of a stop string included.
     pub n_generated: u32,
+    /// Of those, tokens of the preamble, its marks included.
+    pub n_preamble: u32,
     /// Tokens guessed in advance and checked beside others; see [`Speculation`].
     ///
     /// [`Speculation`]: crate::Speculation
@@ -275,6 +278,7 @@ impl Done {
             n_matched: 0,
             n_preempted: 0,
             n_generated: 0,
+            n_preamble: 0,
             n_drafted: 0,
             n_accepted: 0,
             seed,

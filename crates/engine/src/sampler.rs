@@ -8,9 +8,10 @@
 use crate::constrain::Constrained;
 use crate::dry::Repetitions;
 use crate::philox;
-use crate::request::{Mirostat, Preamble, Sampling};
+use crate::preamble::Thought;
+use crate::request::{Mirostat, Sampling};
 use crate::weights::{Candidate, Weights, likelier, scan, top_k, weight};
-use text::{Banned, Constraint, Tokenizer};
+use text::{Banned, Constraint, Preamble, Tokenizer};
 
 /// Why no token could be chosen. The request fails, the process does not.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -39,6 +40,7 @@ pub(crate) struct Sampler {
     seed: u64,
     seen: Option<Seen>,
     constrained: Option<Constrained>,
+    thought: Option<Thought>,
     repetitions: Option<Repetitions>,
     /// Mirostat's bound on the surprise, in bits.
     surprise_max: f64,
@@ -104,6 +106,7 @@ impl Sampler {
             seed,
             seen,
             constrained: None,
+            thought: None,
             repetitions,
             surprise_max,
             n_before_end: 0,
@@ -133,8 +136,14 @@ impl Sampler {
         constraint: Option<Constraint>,
         preamble: Option<Preamble>,
     ) -> Self {
-        self.constrained = constraint.map(|constraint| Constrained::new(constraint, preamble));
+        self.constrained = constraint.map(Constrained::new);
+        self.thought = preamble.map(Thought::new);
         self
+    }
+
+    /// Tokens of the preamble so far.
+    pub(crate) fn n_preamble(&self) -> u32 {
+        self.thought.as_ref().map_or(0, Thought::n_tokens)
     }
 
     /// Whether the constraint leaves nothing that may follow.
@@ -159,7 +168,10 @@ impl Sampler {
         if let Some(seen) = &mut self.seen {
             seen.add(id, 1);
         }
-        if let Some(constrained) = &mut self.constrained {
+        let is_thought = self.thought.as_mut().is_some_and(|thought| thought.accept(id));
+        if let Some(constrained) = &mut self.constrained
+            && !is_thought
+        {
             constrained.accept(id);
         }
         if let Some(repetitions) = &mut self.repetitions {
@@ -182,8 +194,10 @@ impl Sampler {
             return Err(SampleError::NotFinite { id, value });
         }
         let SamplerScratch { adjusted, weights, candidates } = scratch;
+        let forced = self.thought.as_ref().and_then(Thought::forced);
         let is_adjusted = self.seen.is_some()
             || self.constrained.is_some()
+            || forced.is_some()
             || self.repetitions.is_some()
             || self.n_before_end > 0
             || self.banned.is_some()
@@ -191,10 +205,7 @@ impl Sampler {
         let (logits, best) = if is_adjusted {
             adjusted.clear();
             adjusted.extend_from_slice(logits);
-            if let Some(constrained) = &mut self.constrained {
-                let forbidden = constrained.forbid(adjusted);
-                forbidden.map_err(|error| SampleError::Constraint(error.to_string()))?;
-            }
+            self.forbid(adjusted, forced)?;
             if let Some(banned) = &self.banned {
                 banned.forbid(&self.tail, |id| {
                     if let Some(logit) = adjusted.get_mut(id as usize) {
@@ -231,6 +242,24 @@ impl Sampler {
         };
         // `best` only where `uniform` times the sum rounds up to the sum.
         Ok(id.unwrap_or(best))
+    }
+
+    /// Forbids what preamble and constraint do not allow; `forced` is the only token that may come.
+    fn forbid(&mut self, logits: &mut [f32], forced: Option<u32>) -> Result<(), SampleError> {
+        if let Some(id) = forced {
+            let logit = logits[id as usize];
+            logits.fill(f32::NEG_INFINITY);
+            logits[id as usize] = logit;
+            return Ok(());
+        }
+        let Some(constrained) = &mut self.constrained else { return Ok(()) };
+        if self.thought.as_ref().is_some_and(Thought::is_within) {
+            constrained.forbid_ends(logits);
+            return Ok(());
+        }
+        let also = self.thought.as_ref().and_then(Thought::may_begin_with);
+        let forbidden = constrained.forbid(logits, also);
+        forbidden.map_err(|error| SampleError::Constraint(error.to_string()))
     }
 
     /// Mirostat's choice, by which its bound moves on.

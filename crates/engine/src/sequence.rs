@@ -17,7 +17,7 @@ use model::{LogitsFor, Slice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use text::{StreamDecoder, Tokenizer};
+use text::{Splitter, StreamDecoder, Tokenizer};
 
 /// A request with a seat, or between two.
 pub(crate) struct Sequence {
@@ -91,7 +91,7 @@ impl Sequence {
         let n_max = n_positions(&submission.request, limits.n_ctx);
         let Request { prompt, sampling, stop, ignore_eos, logprobs, cache, deadline, .. } =
             submission.request;
-        let Request { constraint, constraint_after, min_tokens, stop_tokens, banned, .. } =
+        let Request { constraint, preamble, calls, min_tokens, stop_tokens, banned, .. } =
             submission.request;
         let decoder = match constraint {
             Some(_) => StreamDecoder::verbatim(),
@@ -100,7 +100,8 @@ impl Sequence {
         let sampler = Sampler::new(sampling, submission.seed, &prompt, limits.n_vocab)
             .at_least(min_tokens, tokenizer.ends().iter().chain(&stop_tokens).copied())
             .without(banned)
-            .under(constraint, constraint_after);
+            .under(constraint, preamble);
+        let splitter = Some(Splitter::new(preamble, calls)).filter(|s| !s.is_plain());
         let n_prompt = prompt.len();
         let mut tokens = prompt;
         tokens.reserve_exact(n_max - n_prompt);
@@ -132,7 +133,7 @@ impl Sequence {
             ignore_eos,
             stop_tokens,
             end: None,
-            answer: Answer::new(decoder, stop, submission.listener),
+            answer: Answer::new(decoder, splitter, stop, submission.listener),
             cancelled: submission.cancelled,
             deadline,
             submitted_at: submission.submitted_at,
@@ -440,6 +441,7 @@ impl Sequence {
             n_matched: self.n_matched,
             n_preempted: self.n_preempted,
             n_generated: self.n_generated() as u32,
+            n_preamble: self.sampler.n_preamble(),
             n_drafted: self.n_drafted,
             n_accepted: self.n_accepted,
             seed: self.seed,
@@ -491,6 +493,6 @@ impl Entry {
 /// Ends a request that never got a seat.
 pub(crate) fn finish_unseated(submission: Submission, reason: FinishReason) {
     let n_prompt = submission.request.prompt.len() as u32;
-    let mut answer = Answer::new(StreamDecoder::new(), Vec::new(), submission.listener);
+    let mut answer = Answer::new(StreamDecoder::new(), None, Vec::new(), submission.listener);
     answer.send(Event::Done(Done::unbegun(reason, n_prompt, submission.seed)));
 }

@@ -246,6 +246,7 @@ fn outcome(events: &Events) -> (String, Vec<TokenInfo>, Option<Done>) {
                 all_text.push_str(&text);
                 all_tokens.extend(tokens);
             }
+            Event::Part { part, .. } => panic!("nobody asked for {part:?}"),
             Event::Done(end) => done = Some(end),
         }
     }

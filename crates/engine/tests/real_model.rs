@@ -35,6 +35,7 @@ fn collect(events: impl Iterator<Item = Event>) -> (String, Vec<u32>, Done) {
                 all_text.push_str(&text);
                 ids.extend(tokens.into_iter().map(|token| token.id));
             }
+            Event::Part { part, .. } => panic!("nobody asked for {part:?}"),
             Event::Done(done) => assert_eq!(end.replace(done), None, "a second `Done`"),
         }
     }
@@ -98,6 +99,7 @@ fn tokens_of(events: impl Iterator<Item = Event>) -> (Vec<TokenInfo>, Done) {
     for event in events {
         match event {
             Event::Text { tokens, .. } => all.extend(tokens),
+            Event::Part { part, .. } => panic!("nobody asked for {part:?}"),
             Event::Done(done) => end = Some(done),
         }
     }
