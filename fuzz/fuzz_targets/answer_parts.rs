@@ -47,7 +47,7 @@ fn parts<'a>(calls: &Calls, pieces: impl Iterator<Item = &'a str>) -> Vec<Part> 
 }
 
 fuzz_target!(|text: &str| {
-    for format in ToolFormat::all().iter().chain([&ToolFormat::generic()]) {
+    for format in ToolFormat::all().iter().copied().chain([ToolFormat::generic()]) {
         let calls = Calls::new(format, &TOKENIZER);
         let whole = parts(&calls, std::iter::once(text));
         let chars = text.char_indices().map(|(at, c)| &text[at..at + c.len_utf8()]);

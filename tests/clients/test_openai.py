@@ -201,6 +201,91 @@ def check_stream_on_the_wire(server):
         assert event.startswith(("data: ", ": ")) and "\n" not in event, event
 
 
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "maxLength": 20},
+                "unit": {"type": "string", "enum": ["celsius", "fahrenheit"]},
+            },
+            "required": ["city", "unit"],
+            "additionalProperties": False,
+        },
+        "strict": True,
+    },
+}
+TIME = {"type": "function", "function": {"name": "get_time", "strict": True}}
+CALLING = {"tools": [WEATHER, TIME], "max_tokens": 120, "parallel_tool_calls": False}
+WHERE = [{"role": "user", "content": "What is the weather in Paris?"}]
+
+
+def call_of(message):
+    """Name and arguments of the only call, which is valid."""
+    equal(len(message.tool_calls), 1)
+    call = message.tool_calls[0]
+    equal(call.type, "function")
+    arguments = json.loads(call.function.arguments)
+    if call.function.name == "get_weather":
+        equal(set(arguments), {"city", "unit"})
+        assert isinstance(arguments["city"], str), arguments
+        assert arguments["unit"] in ("celsius", "fahrenheit"), arguments
+    else:
+        equal((call.function.name, arguments), ("get_time", {}))
+    return call.function.name, arguments
+
+
+def check_tools(server):
+    completion = chat(server, WHERE, tool_choice="required", **CALLING)
+    choice = completion.choices[0]
+    call_of(choice.message)
+    equal((choice.finish_reason, choice.message.content), ("tool_calls", None))
+    for name in ("get_weather", "get_time"):
+        named = {"type": "function", "function": {"name": name}}
+        message = chat(server, WHERE, tool_choice=named, **CALLING).choices[0].message
+        equal(call_of(message)[0], name)
+    none = chat(server, WHERE, tool_choice="none", **CALLING).choices[0]
+    assert none.message.tool_calls is None and none.message.content, none
+    with refused(openai.BadRequestError, param="tool_choice.function.name"):
+        unknown = {"type": "function", "function": {"name": "get_news"}}
+        chat(server, WHERE, tool_choice=unknown, **CALLING)
+    unique = {"type": "object", "properties": {"x": {"type": "array", "uniqueItems": True}}}
+    strange = {"type": "function", "function": {"name": "f", "parameters": unique}}
+    with refused(openai.BadRequestError, param="tools[1].function.parameters"):
+        chat(server, WHERE, tools=[TIME, strange])
+
+
+def check_tools_stream(server):
+    """What the client's own accumulation makes of the deltas is the whole answer."""
+    whole = chat(server, WHERE, tool_choice="required", **CALLING).choices[0].message
+    options = {**GREEDY, **CALLING}
+    client = server.client()
+    with client.chat.completions.stream(
+        model=server.model, messages=WHERE, tool_choice="required", **options
+    ) as stream:
+        done = [event for event in stream if event.type == "tool_calls.function.arguments.done"]
+        final = stream.get_final_completion().choices[0]
+    equal(call_of(final.message), call_of(whole))
+    equal((final.finish_reason, final.message.content), ("tool_calls", None))
+    equal([event.name for event in done], [whole.tool_calls[0].function.name])
+
+
+def check_tools_over_several_turns(server):
+    asked = chat(server, WHERE, tool_choice="required", **CALLING).choices[0].message
+    history = [
+        *WHERE,
+        asked,
+        {"role": "tool", "tool_call_id": asked.tool_calls[0].id, "content": "21 degrees, sunny"},
+    ]
+    told = chat(server, history, tool_choice="none", **CALLING)
+    assert told.choices[0].message.content, told
+    without = chat(server, WHERE, tool_choice="none", **CALLING)
+    assert told.usage.prompt_tokens > without.usage.prompt_tokens + 20, told.usage
+
+
 def check_length(server):
     for options in ({"max_tokens": 3}, {"max_tokens": openai.omit, "max_completion_tokens": 3}):
         completion = chat(server, **options)

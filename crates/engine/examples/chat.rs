@@ -21,6 +21,8 @@ pub fn run(model: &Path, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let request = Request { prompt, sampling, max_tokens: Some(64), ..Request::default() };
     for event in engine.generate(request)? {
         match event {
+            // Only where the request asks for calls or names the marks of reasoning.
+            Event::Part { .. } => {}
             Event::Text { text, .. } => write!(out, "{text}")?,
             Event::Done(done) => {
                 writeln!(out, "\n{} tokens, {:?}", done.n_generated, done.reason)?;

@@ -1,6 +1,6 @@
 //! The examples, run on the default model.
 #![allow(clippy::unwrap_used)] // The helpers of these tests are tests, which the lint cannot see.
-#![allow(dead_code)] // Their `main` functions.
+#![allow(dead_code, unreachable_pub)] // Their `main` functions, and what those of others call.
 
 #[path = "../examples/chat.rs"]
 mod chat;

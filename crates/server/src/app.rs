@@ -178,7 +178,8 @@ async fn wrap(State(app): State<Arc<App>>, mut request: Request, next: Next) -> 
     if let Ok(Passed { origin: Some(origin) }) = &passed {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(header::VARY, HeaderValue::from_static("origin"));
-        let exposed = HeaderValue::from_static("x-request-id, retry-after, x-freehold-unused");
+        let exposed = "x-request-id, retry-after, x-freehold-unused, x-freehold-adapted";
+        let exposed = HeaderValue::from_static(exposed);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
     let id = HeaderValue::from_str(&arrival.id).expect("sane ids are visible ASCII");

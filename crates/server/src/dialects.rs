@@ -9,7 +9,9 @@ pub mod openai;
 
 use crate::errors::{BadRequest, ServerError};
 use crate::limits::Limits;
-use engine::{Dry, FinishReason, Grammar, Mirostat, Priority, Sampling, TokenInfo};
+use engine::{
+    Dry, FinishReason, Grammar, Mirostat, Part, Priority, Sampling, TokenInfo, Tool, ToolChoice,
+};
 use serde_json::{Map, Value};
 
 /// One route's parse and render.
@@ -59,6 +61,10 @@ pub struct Call {
     pub logprobs: Option<u32>,
     /// What the answer must look like.
     pub constraint: Option<ConstraintAsk>,
+    /// Tools that the answer may or must call.
+    pub tools: Option<ToolsAsk>,
+    /// Most tokens of a train of thought before the answer.
+    pub reasoning_budget: Option<u32>,
     /// In one piece or as it comes.
     pub delivery: Delivery,
     /// Whether the prompt may be found in the prefix cache and is left there.
@@ -73,6 +79,28 @@ pub struct ConstraintAsk {
     /// The grammar as the request has it.
     pub grammar: Grammar,
     /// Path of the field that states it, for what is wrong with it.
+    pub param: String,
+}
+
+/// Tools that a request offers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolsAsk {
+    /// All of them as a JSON array in the form that templates read, which is OpenAI's.
+    pub definitions: Value,
+    /// Those that may be called, at least one.
+    pub callable: Vec<ToolAsk>,
+    /// Whether they are.
+    pub choice: ToolChoice,
+    /// Whether an answer may have several calls.
+    pub is_parallel: bool,
+}
+
+/// A tool that may be called.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolAsk {
+    /// What a call of it looks like.
+    pub tool: Tool,
+    /// Path of the field with its schema, for what is wrong with that.
     pub param: String,
 }
 
@@ -187,6 +215,8 @@ pub(crate) struct Usage {
     pub(crate) n_prompt: u64,
     /// Sampled, over all alternatives.
     pub(crate) n_generated: u64,
+    /// Of those, tokens of trains of thought.
+    pub(crate) n_reasoning: u64,
     /// Of the prompts, those that were in the prefix cache, and those that agreed with what is
     /// there: behind them a prompt parts ways with all that are kept.
     pub(crate) n_reused: u64,
@@ -197,17 +227,62 @@ pub(crate) struct Usage {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Choice {
     pub(crate) text: String,
+    pub(crate) reasoning: String,
+    pub(crate) calls: Vec<ToolCall>,
+    /// Of the whole answer, reasoning, calls and their marks included.
     pub(crate) tokens: Vec<TokenInfo>,
     pub(crate) reason: FinishReason,
 }
 
+/// A call of a tool, as far as it came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ToolCall {
+    pub(crate) name: String,
+    /// JSON.
+    pub(crate) arguments: String,
+    pub(crate) is_complete: bool,
+}
+
+impl Choice {
+    /// A choice of which nothing has come yet.
+    pub(crate) fn empty() -> Self {
+        Self {
+            text: String::new(),
+            reasoning: String::new(),
+            calls: Vec::new(),
+            tokens: Vec::new(),
+            reason: FinishReason::Cancelled,
+        }
+    }
+
+    /// Appends what came.
+    pub(crate) fn push(&mut self, part: Part, tokens: Vec<TokenInfo>) {
+        match part {
+            Part::Text(text) => self.text.push_str(&text),
+            Part::Reasoning(text) => self.reasoning.push_str(&text),
+            Part::CallBegin(name) => self.calls.push(ToolCall { name, ..ToolCall::default() }),
+            Part::Arguments(text) => {
+                if let Some(call) = self.calls.last_mut() {
+                    call.arguments.push_str(&text);
+                }
+            }
+            Part::CallEnd => {
+                if let Some(call) = self.calls.last_mut() {
+                    call.is_complete = true;
+                }
+            }
+        }
+        self.tokens.extend(tokens);
+    }
+}
+
 /// Turns one request's events into the family's bytes: either the stream calls, in the order
-/// `open`, any of `text` and `done`, then `close` or `fail`; or `whole`, once.
+/// `open`, any of `part` and `done`, then `close` or `fail`; or `whole`, once.
 pub(crate) trait Reply: Send + 'static {
     /// What a stream says before any text.
     fn open(&mut self, out: &mut String);
     /// More of one alternative.
-    fn text(&mut self, choice_idx: usize, text: &str, tokens: &[TokenInfo], out: &mut String);
+    fn part(&mut self, choice_idx: usize, part: &Part, tokens: &[TokenInfo], out: &mut String);
     /// The end of one alternative.
     fn done(&mut self, choice_idx: usize, reason: &FinishReason, out: &mut String);
     /// The end of a stream that went well.

@@ -5,6 +5,7 @@
 //! Everything that can be wrong with a request is found before the first byte of a stream. Whoever
 //! stops listening is noticed: the flight is dropped, and dropping it cancels its generations.
 
+mod adapt;
 mod body;
 mod flight;
 mod prepare;
@@ -20,14 +21,15 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use body::Outlet;
 use engine::{CacheScope, Request};
 use flight::{Flight, Step};
-use prepare::{Prepared, Read};
+use prepare::{Notes, Prepared, Read};
 use record::{Outcome, Record};
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
-use unused::Unused;
 
-/// The header that lists what of the conversation the model's template left out.
+/// The header that lists what of the conversation the model's template left out, and the one that
+/// lists in what the conversation was brought into another form for it.
 const UNUSED: &str = "x-freehold-unused";
+const ADAPTED: &str = "x-freehold-adapted";
 
 /// Answers one generation request in the dialect `D`.
 pub(crate) async fn serve<D: Dialect>(
@@ -38,16 +40,16 @@ pub(crate) async fn serve<D: Dialect>(
 ) -> Response<Body> {
     let mut record = Record::new(&arrival);
     match answer::<D>(app, &arrival, &headers, body, &mut record).await {
-        Ok((unused, Answered::Whole(body))) => {
+        Ok((notes, Answered::Whole(body))) => {
             record.end(Outcome::Done);
-            with_unused(json_response(StatusCode::OK, body), &unused)
+            with_notes(json_response(StatusCode::OK, body), &notes)
         }
-        Ok((unused, Answered::Stream(start))) => {
+        Ok((notes, Answered::Stream(start))) => {
             let stall_timeout = start.app.limits.stall_timeout;
             // The task outlives this call; it ends when the flight does or the client is gone.
             let (outlet, body) = body::channel(stall_timeout);
             tokio::spawn(stream(start, outlet, record));
-            with_unused(stream_response(body), &unused)
+            with_notes(stream_response(body), &notes)
         }
         Err(error) => {
             record.fail(&error);
@@ -76,11 +78,11 @@ async fn answer<D: Dialect>(
     headers: &HeaderMap,
     body: Body,
     record: &mut Record,
-) -> Result<(Unused, Answered<D::Reply>), ServerError> {
+) -> Result<(Notes, Answered<D::Reply>), ServerError> {
     // Before the body is read, so that at most `n_requests` bodies are in memory.
     let seat = app.admit()?;
     let body = body::read(headers, body, &app.limits).await?;
-    let Prepared { request, served, prompts, constraint, banned, constraint_after, unused } =
+    let Prepared { request, served, prompts, constraint, banned, preamble, calls, notes } =
         prepare::<D>(&app, body).await?;
     record.model(&served.name);
     record.prompts(&prompts);
@@ -108,7 +110,8 @@ async fn answer<D: Dialect>(
         logprobs: call.logprobs,
         banned,
         constraint,
-        constraint_after,
+        preamble,
+        calls,
         cache: match call.cache_prompt {
             true => CacheScope::Key(arrival.principal),
             false => CacheScope::Off,
@@ -121,11 +124,11 @@ async fn answer<D: Dialect>(
     let mut reply = D::reply(request, answer, &prompts);
     match delivery {
         Delivery::Stream => {
-            Ok((unused, Answered::Stream(Start { app, flight, reply, _seat: seat })))
+            Ok((notes, Answered::Stream(Start { app, flight, reply, _seat: seat })))
         }
         Delivery::Whole => {
             let choices = gather(&app, &mut flight, record).await?;
-            Ok((unused, Answered::Whole(reply.whole(&choices, flight.usage()))))
+            Ok((notes, Answered::Whole(reply.whole(&choices, flight.usage()))))
         }
     }
 }
@@ -184,10 +187,9 @@ async fn gather(
         };
         for step in steps {
             match step {
-                Step::Text { choice_idx, text, tokens } => {
+                Step::Part { choice_idx, part, tokens } => {
                     record.first_token();
-                    choices[choice_idx].text.push_str(&text);
-                    choices[choice_idx].tokens.extend(tokens);
+                    choices[choice_idx].push(part, tokens);
                 }
                 Step::Done { choice_idx, reason } => choices[choice_idx].reason = reason,
             }
@@ -249,9 +251,9 @@ async fn pump<R: Reply>(
         };
         for step in steps {
             match step {
-                Step::Text { choice_idx, text, tokens } => {
+                Step::Part { choice_idx, part, tokens } => {
                     record.first_token();
-                    reply.text(choice_idx, &text, &tokens, &mut out);
+                    reply.part(choice_idx, &part, &tokens, &mut out);
                 }
                 Step::Done { choice_idx, reason } => reply.done(choice_idx, &reason, &mut out),
             }
@@ -287,9 +289,12 @@ pub(crate) fn error_response(error: &ServerError, body: String) -> Response<Body
     response
 }
 
-fn with_unused(mut response: Response<Body>, unused: &Unused) -> Response<Body> {
-    if let Some(header) = unused.header() {
-        response.headers_mut().insert(UNUSED, header);
+fn with_notes(mut response: Response<Body>, notes: &Notes) -> Response<Body> {
+    let headers = [(UNUSED, notes.unused.header()), (ADAPTED, notes.adapted.header())];
+    for (name, header) in headers {
+        if let Some(header) = header {
+            response.headers_mut().insert(name, header);
+        }
     }
     response
 }

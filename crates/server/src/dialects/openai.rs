@@ -13,6 +13,7 @@ mod logprobs;
 mod messages;
 mod models;
 mod settings;
+mod tools;
 
 pub use chat::ChatRequest;
 pub use completions::CompletionRequest;
@@ -47,6 +48,15 @@ struct UsageBody {
     completion_tokens: u64,
     total_tokens: u64,
     prompt_tokens_details: PromptDetails,
+    /// Absent where there was no train of thought.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completion_tokens_details: Option<CompletionDetails>,
+}
+
+/// What of an answer its reader mostly does not see.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct CompletionDetails {
+    reasoning_tokens: u64,
 }
 
 /// What the prefix cache did.
@@ -68,6 +78,8 @@ impl From<super::Usage> for UsageBody {
                 cached_tokens: usage.n_reused,
                 matched_tokens: usage.n_matched,
             },
+            completion_tokens_details: (usage.n_reasoning > 0)
+                .then_some(CompletionDetails { reasoning_tokens: usage.n_reasoning }),
         }
     }
 }

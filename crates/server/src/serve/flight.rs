@@ -2,7 +2,7 @@
 
 use crate::dialects::{Call, Choice, Usage};
 use crate::errors::{BadRequest, ServerError};
-use engine::{Engine, EngineError, Event, FinishReason, Handle, Request, TokenInfo};
+use engine::{Engine, EngineError, Event, FinishReason, Handle, Part, Request, TokenInfo};
 use tokio::sync::mpsc;
 
 /// Most events taken at once; what is ready together is written together.
@@ -38,7 +38,7 @@ struct Cached {
 
 /// What happened to one choice.
 pub(super) enum Step {
-    Text { choice_idx: usize, text: String, tokens: Vec<TokenInfo> },
+    Part { choice_idx: usize, part: Part, tokens: Vec<TokenInfo> },
     Done { choice_idx: usize, reason: FinishReason },
 }
 
@@ -78,11 +78,9 @@ impl Flight {
         })
     }
 
-    /// A place for each choice's text.
+    /// A place for each choice.
     pub(super) fn empty_choices(&self) -> Vec<Choice> {
-        let choice =
-            Choice { text: String::new(), tokens: Vec::new(), reason: FinishReason::Cancelled };
-        vec![choice; self.n_delivered.len()]
+        vec![Choice::empty(); self.n_delivered.len()]
     }
 
     /// Whether every choice has ended.
@@ -116,12 +114,17 @@ impl Flight {
             match event {
                 Event::Text { text, tokens } => {
                     self.n_delivered[choice_idx] += tokens.len() as u64;
-                    steps.push(Step::Text { choice_idx, text, tokens });
+                    steps.push(Step::Part { choice_idx, part: Part::Text(text), tokens });
+                }
+                Event::Part { part, tokens } => {
+                    self.n_delivered[choice_idx] += tokens.len() as u64;
+                    steps.push(Step::Part { choice_idx, part, tokens });
                 }
                 Event::Done(done) => {
                     self.n_done += 1;
                     self.n_delivered[choice_idx] = 0;
                     self.usage.n_generated += u64::from(done.n_generated);
+                    self.usage.n_reasoning += u64::from(done.n_preamble);
                     let cached = &mut self.cached[choice_idx / self.n_per_prompt];
                     let (n_reused, n_matched) = (done.n_reused.into(), done.n_matched.into());
                     let least = cached.unwrap_or(Cached { n_reused, n_matched });

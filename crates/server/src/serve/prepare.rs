@@ -1,14 +1,23 @@
 //! From a body to token ids: parse, find the model, render, tokenize. Computes and never waits.
 
+use super::adapt::{self, Adapted, chat_prompt};
 use super::unused::{self, Unused};
 use crate::app::App;
 use crate::dialects::fields::short;
-use crate::dialects::{ConstraintAsk, Dialect, PlainPrompt, Prompts, Vocabulary};
+use crate::dialects::{Call, ConstraintAsk, Dialect, PlainPrompt, Prompts, ToolsAsk, Vocabulary};
 use crate::errors::{BadRequest, ServerError};
 use crate::models::Served;
-use engine::{Banned, Constraint, ConstraintError, Engine, EngineError, Preamble};
-use serde_json::{Map, Value, json};
+use engine::{
+    Banned, CallGrammar, Calls, Constraint, ConstraintError, Engine, EngineError, Grammar,
+    Preamble, ToolChoice, ToolFormat,
+};
+use serde_json::{Map, Value};
 use text::{ChatTemplate, Special, Tokenizer};
+
+/// The variables by which templates know how much is to be thought: the newer one, and the older
+/// switch.
+const EFFORT: &str = "reasoning_effort";
+const SWITCH: &str = "enable_thinking";
 
 /// A request that is ready for the engine.
 pub(super) struct Prepared<R> {
@@ -20,10 +29,20 @@ pub(super) struct Prepared<R> {
     pub(super) constraint: Option<Constraint>,
     /// What they must not contain.
     pub(super) banned: Option<Banned>,
-    /// What may come before `constraint`.
-    pub(super) constraint_after: Option<Preamble>,
-    /// What of the conversation the model's template left out.
+    /// The train of thought that may come first.
+    pub(super) preamble: Option<Preamble>,
+    /// How calls stand in the answers, where there can be some.
+    pub(super) calls: Option<Calls>,
+    pub(super) notes: Notes,
+}
+
+/// What the response says about how the conversation was shown to the model.
+#[derive(Default)]
+pub(super) struct Notes {
+    /// What of it the model's template left out.
     pub(super) unused: Unused,
+    /// What of it was brought into another form.
+    pub(super) adapted: Adapted,
 }
 
 /// A request that was read.
@@ -49,13 +68,21 @@ pub(super) fn prepare<D: Dialect>(
     served: Served,
 ) -> Result<Prepared<D::Request>, ServerError> {
     let call = D::call(&request);
-    let mut unused = Unused::default();
+    let mut notes = Notes::default();
+    let mut reasoning_budget = call.reasoning_budget;
     let prompts = match &call.prompts {
         Prompts::Chat { messages, kwargs } => {
-            let prompt = chat_prompt(&served.engine, messages, kwargs)?;
-            unused = unused::find(messages, &prompt, |messages| {
-                chat_prompt(&served.engine, messages, kwargs)
-            })?;
+            let tools = call.tools.as_ref().map(|tools| &tools.definitions);
+            let mut kwargs = kwargs.clone();
+            let marks = text::reasoning(served.engine.tokenizer(), &[]);
+            if is_off_by_budget(served.engine.template(), marks, &mut kwargs) {
+                reasoning_budget = Some(0);
+            }
+            let kwargs = &kwargs;
+            let render = |messages: &Value| chat_prompt(&served.engine, messages, tools, kwargs);
+            let (prompt, adapted) = render(messages)?;
+            notes.adapted = adapted;
+            notes.unused = unused::find(messages, &prompt, |messages| Ok(render(messages)?.0))?;
             vec![prompt]
         }
         Prompts::Plain(plain) => {
@@ -74,19 +101,78 @@ pub(super) fn prepare<D: Dialect>(
         let problem = format!("{id}: expected token ids below {n_vocab}");
         return Err(BadRequest::field("stop_token_ids", &problem).into());
     }
-    let constraint = match &call.constraint {
-        None => None,
-        Some(ask) => Some(compile(&served.engine, ask)?),
-    };
+    let (constraint, calls) = constraint(&served.engine, call)?;
     let banned = match &call.banned[..] {
         [] => None,
         texts => Some(served.engine.banned(texts)?),
     };
-    let constraint_after = match (&call.prompts, &prompts[..]) {
-        (Prompts::Chat { .. }, [prompt]) => preamble(served.engine.tokenizer(), prompt),
+    let preamble = match (&call.prompts, &prompts[..]) {
+        (Prompts::Chat { .. }, [prompt]) => text::reasoning(served.engine.tokenizer(), prompt),
         _ => None,
     };
-    Ok(Prepared { request, served, prompts, constraint, banned, constraint_after, unused })
+    let preamble = preamble.map(|preamble| Preamble { n_max: reasoning_budget, ..preamble });
+    Ok(Prepared { request, served, prompts, constraint, banned, preamble, calls, notes })
+}
+
+/// What the answers must look like, and how calls of tools stand in them.
+fn constraint(
+    engine: &Engine,
+    call: &Call,
+) -> Result<(Option<Constraint>, Option<Calls>), ServerError> {
+    let content = call.constraint.as_ref();
+    let Some(tools) = &call.tools else {
+        let constraint = content.map(|ask| compile(engine, ask)).transpose()?;
+        return Ok((constraint, None));
+    };
+    let format = adapt::format_of(engine).unwrap_or(ToolFormat::generic());
+    let calls = Calls::new(format, engine.tokenizer());
+    if let Some(ask) = content {
+        match tools.choice {
+            ToolChoice::None => return Ok((Some(compile(engine, ask)?), None)),
+            ToolChoice::Auto if !calls.is_marked() => {
+                let why = "beside a constraint on the answer: this model's calls are not marked, \
+                           so they cannot be told from it; use another \"tool_choice\"";
+                return Err(BadRequest::unsupported("tools", why).into());
+            }
+            ToolChoice::Auto | ToolChoice::Required => {}
+        }
+    }
+    let calls = match (tools.choice, content) {
+        (ToolChoice::Auto, Some(_)) => calls.only_first(),
+        _ => calls,
+    };
+    let grammar = Grammar::Calls(Box::new(CallGrammar {
+        calls: calls.clone(),
+        tools: tools.callable.iter().map(|ask| ask.tool.clone()).collect(),
+        choice: tools.choice,
+        is_parallel: tools.is_parallel,
+        content: content.map(|ask| ask.grammar.clone()),
+    }));
+    let constraint = engine.constraint(&grammar).map_err(|error| match error {
+        EngineError::Constraint(refusal) => refused_tools(refusal, tools, content),
+        other => other.into(),
+    })?;
+    Ok((Some(constraint), (tools.choice != ToolChoice::None).then_some(calls)))
+}
+
+/// What is wrong with a tool's schema is said at its field.
+fn refused_tools(
+    refusal: ConstraintError,
+    tools: &ToolsAsk,
+    content: Option<&ConstraintAsk>,
+) -> ServerError {
+    match refusal {
+        ConstraintError::Thread(_) => ServerError::Failed(refusal.to_string()),
+        ConstraintError::Tool { name, error } => {
+            let ask = tools.callable.iter().find(|ask| ask.tool.name == name);
+            let param = ask.map_or("tools", |ask| &ask.param);
+            BadRequest::field(param, &error.to_string()).into()
+        }
+        other => {
+            let param = content.map_or("tools", |ask| &ask.param);
+            BadRequest::field(param, &other.to_string()).into()
+        }
+    }
 }
 
 /// The token that a text ends with in the middle of a line: where DRY's repetitions break off (as
@@ -113,58 +199,30 @@ fn compile(engine: &Engine, ask: &ConstraintAsk) -> Result<Constraint, ServerErr
     })
 }
 
-/// The train of thought that comes, or may come, before the answer proper: of models whose
-/// vocabulary marks it, and unless the template has ended it already.
-fn preamble(tokenizer: &Tokenizer, prompt: &[u32]) -> Option<Preamble> {
-    let token = |text: &str| match tokenizer.encode(text, Special::Parse)[..] {
-        [id] => Some(id),
-        _ => None,
-    };
-    let (begin, end) = (token("<think>")?, token("</think>")?);
-    let is_end_of_turn = |&id: &u32| tokenizer.is_end_of_generation(id);
-    let turn = prompt.iter().rposition(is_end_of_turn).map_or(prompt, |at| &prompt[at..]);
-    match turn.iter().rev().find(|&&id| id == begin || id == end) {
-        Some(&id) if id == end => None,
-        Some(_) => Some(Preamble { begin: None, end }),
-        None => Some(Preamble { begin: Some(begin), end }),
-    }
-}
-
-/// Renders a conversation. Some templates take a system message only in first place, and only one:
-/// where a template refuses the messages, they are tried once more with all system messages
-/// joined at the front.
-fn chat_prompt(
-    engine: &Engine,
-    messages: &Value,
-    kwargs: &Map<String, Value>,
-) -> Result<Vec<u32>, ServerError> {
-    let kwargs = &match engine.template() {
-        Some(template) => known_kwargs(template, kwargs)?,
-        None => Map::new(),
-    };
-    match engine.chat_prompt(messages, None, kwargs) {
-        Err(EngineError::Template(refusal)) => {
-            let Some(joined) = with_one_system_message(messages) else {
-                return Err(EngineError::Template(refusal).into());
-            };
-            Ok(engine.chat_prompt(&joined, None, kwargs)?)
-        }
-        rendered => Ok(rendered?),
-    }
+/// Whether reasoning, which `marks` tell apart, has to be switched off by its budget: it is not
+/// wanted, and the template knows no switch. Then the wish is taken out of the variables.
+fn is_off_by_budget(
+    template: Option<&ChatTemplate>,
+    marks: Option<Preamble>,
+    kwargs: &mut Map<String, Value>,
+) -> bool {
+    let Some(template) = template.filter(|_| marks.is_some()) else { return false };
+    let is_off = kwargs.get(EFFORT).is_some_and(|effort| effort == "none")
+        && !template.reads(EFFORT)
+        && !template.reads(SWITCH);
+    is_off && kwargs.remove(EFFORT).is_some()
 }
 
 /// The variables for the template; those that it does not read are refused, since they could have
 /// no effect.
 ///
-/// `reasoning_effort` "none" is no exception, since clients do not send it unasked, and a model
-/// that always reasons would still do so. Where the template has only the older switch
-/// `enable_thinking`, it is turned off.
-fn known_kwargs(
+/// `reasoning_effort` "none" is no exception where nothing marks reasoning, since clients do not
+/// send it unasked. Where the template has only the older switch `enable_thinking`, it is turned
+/// off.
+pub(super) fn known_kwargs(
     template: &ChatTemplate,
     kwargs: &Map<String, Value>,
 ) -> Result<Map<String, Value>, BadRequest> {
-    const EFFORT: &str = "reasoning_effort";
-    const SWITCH: &str = "enable_thinking";
     let mut known = Map::new();
     for (name, value) in kwargs {
         if template.reads(name) {
@@ -182,25 +240,6 @@ fn known_kwargs(
         }
     }
     Ok(known)
-}
-
-/// The messages with their system messages joined into one at the front; `None` where they stand
-/// like that already.
-fn with_one_system_message(messages: &Value) -> Option<Value> {
-    let messages = messages.as_array()?;
-    let is_system = |message: &&Value| message["role"] == "system";
-    let in_place = messages.iter().skip(1).all(|message| !is_system(&message));
-    if in_place {
-        return None;
-    }
-    let contents: Vec<&str> = messages
-        .iter()
-        .filter(is_system)
-        .filter_map(|message| message["content"].as_str())
-        .collect();
-    let mut joined = vec![json!({"role": "system", "content": contents.join("\n\n")})];
-    joined.extend(messages.iter().filter(|message| !is_system(message)).cloned());
-    Some(joined.into())
 }
 
 fn plain_prompt(
@@ -260,18 +299,22 @@ impl Vocabulary for EngineVocabulary {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
-    fn system_messages_are_joined_at_the_front_only_where_they_are_elsewhere() {
-        let check = |messages: Value, expected: Option<Value>| {
-            assert_eq!(with_one_system_message(&messages), expected);
+    fn reasoning_is_off_by_budget_only_where_there_is_no_switch() {
+        let check = |source: &str, marks: Option<Preamble>, effort: &str, expected: bool| {
+            let template = ChatTemplate::new(source).unwrap();
+            let mut kwargs = Map::from_iter([(EFFORT.to_owned(), Value::from(effort))]);
+            let found = is_off_by_budget(Some(&template), marks, &mut kwargs);
+            assert_eq!((found, kwargs.is_empty()), (expected, expected), "{source} {effort}");
         };
-        let user = json!({"role": "user", "content": "hi"});
-        let system = |text: &str| json!({"role": "system", "content": text});
-        check(json!([system("a"), user]), None);
-        check(json!([user]), None);
-        check(json!([user, system("a")]), Some(json!([system("a"), user])));
-        check(json!([system("a"), system("b"), user]), Some(json!([system("a\n\nb"), user])));
+        let marks = Some(Preamble { begin: Some(1), end: 2, n_max: None });
+        check("<think>", marks, "none", true);
+        check("<think>", marks, "low", false);
+        check("<think>", None, "none", false);
+        check("{% if enable_thinking %}<think>{% endif %}", marks, "none", false);
+        check("{{ reasoning_effort }}", marks, "none", false);
     }
 
     #[test]

@@ -1,16 +1,14 @@
-//! `POST /v1/chat/completions`: its request, and its answers whole and streamed.
+//! `POST /v1/chat/completions`: its request. Its answers are in `reply`.
 
-use super::logprobs::{self, ChatLogprobs};
-use super::{
-    UsageBody, error_body, finish_word, messages, push_end, push_event, push_failure, settings,
-    to_json,
-};
+mod reply;
+
+use super::{error_body, messages, settings, tools};
 use crate::dialects::fields::{Fields, shown, wrong};
-use crate::dialects::{Answer, Call, Choice, Dialect, Prompts, Reply, Usage};
+use crate::dialects::{Answer, Call, Dialect, Prompts};
 use crate::errors::{BadRequest, ServerError};
 use crate::limits::Limits;
-use engine::{FinishReason, MAX_LOGPROBS, TokenInfo};
-use serde::Serialize;
+use engine::{MAX_LOGPROBS, ToolChoice};
+use reply::{ChatReply, Progress};
 use serde_json::{Map, Value};
 
 /// Template variables that are not the client's to set.
@@ -44,9 +42,11 @@ impl Dialect for Chat {
     }
 
     fn reply(request: ChatRequest, answer: Answer, _prompts: &[Vec<u32>]) -> ChatReply {
+        let tools = request.call.tools.as_ref();
         ChatReply {
             id: format!("chatcmpl-{}", answer.id),
-            n_choices: request.call.n_per_prompt,
+            choices: vec![Progress::default(); request.call.n_per_prompt],
+            may_call: tools.is_some_and(|tools| tools.choice != ToolChoice::None),
             logprobs: request.call.logprobs.is_some(),
             include_usage: request.include_usage,
             answer,
@@ -65,7 +65,8 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadRequ
     let older = fields.count("max_tokens", 1)?;
     let max_tokens = fields.count("max_completion_tokens", 1)?.or(older);
     let logprobs = take_logprobs(&mut fields)?;
-    refuse_tools(&mut fields)?;
+    let tools = tools::take(&mut fields)?;
+    let reasoning_budget = take_budget(&mut fields)?;
     refuse_other_outputs(&mut fields)?;
     let kwargs = take_kwargs(&mut fields)?;
     let messages = messages::take(&mut fields)?;
@@ -84,6 +85,8 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadRequ
             stop_tokens: settings.stop_tokens,
             logprobs,
             constraint: settings.constraint,
+            tools,
+            reasoning_budget,
             delivery: settings.delivery,
             cache_prompt: settings.cache_prompt,
             priority: settings.priority,
@@ -104,46 +107,20 @@ fn take_logprobs(fields: &mut Fields) -> Result<Option<u32>, BadRequest> {
     }
 }
 
-/// Tools are taken only where none can be called: an empty list, or a choice of "none".
-fn refuse_tools(fields: &mut Fields) -> Result<(), BadRequest> {
-    let choice = fields.take("tool_choice");
-    let none = choice.as_ref().is_some_and(|choice| choice == "none");
-    if let Some(choice) = choice
-        && choice != "none"
-        && choice != "auto"
-    {
-        let why = format!("{}: this server makes no tool calls, use \"none\"", shown(&choice));
-        return Err(BadRequest::unsupported("tool_choice", &why));
+/// Most tokens of a train of thought: "thinking_token_budget" is vLLM's name for it,
+/// "thinking_budget_tokens" llama-server's; -1 is no bound. OpenAI has none.
+fn take_budget(fields: &mut Fields) -> Result<Option<u32>, BadRequest> {
+    let names = ["thinking_token_budget", "thinking_budget_tokens"];
+    let mut budget = None;
+    for name in names {
+        let Some(n) = fields.integer(name, -1..=i64::from(u32::MAX))? else { continue };
+        if budget.is_some_and(|other| other != n) {
+            let problem = format!("{n}: expected the same as {}, or neither", names[0]);
+            return Err(BadRequest::field(name, &problem));
+        }
+        budget = Some(n);
     }
-    fields.flag("parallel_tool_calls")?;
-    if let Some(tools) = fields.list("tools")?
-        && !tools.is_empty()
-        && !none
-    {
-        let why = format!(
-            "{} given: this server makes no tool calls, leave them out or set \"tool_choice\": \
-             \"none\"",
-            tools.len()
-        );
-        return Err(BadRequest::unsupported("tools", &why));
-    }
-    let choice = fields.take("function_call");
-    let none = choice.as_ref().is_some_and(|choice| choice == "none");
-    if let Some(choice) = choice
-        && choice != "none"
-        && choice != "auto"
-    {
-        let why = format!("{}: this server makes no function calls", shown(&choice));
-        return Err(BadRequest::unsupported("function_call", &why));
-    }
-    if let Some(functions) = fields.list("functions")?
-        && !functions.is_empty()
-        && !none
-    {
-        let why = format!("{} given: this server makes no function calls", functions.len());
-        return Err(BadRequest::unsupported("functions", &why));
-    }
-    Ok(())
+    Ok(budget.and_then(|n| u32::try_from(n).ok()))
 }
 
 /// Answers are text: other modalities are refused.
@@ -184,156 +161,6 @@ fn take_kwargs(fields: &mut Fields) -> Result<Map<String, Value>, BadRequest> {
         kwargs.insert("reasoning_effort".to_owned(), effort.into());
     }
     Ok(kwargs)
-}
-
-/// Renders the answer to one chat request.
-pub(crate) struct ChatReply {
-    answer: Answer,
-    id: String,
-    n_choices: usize,
-    logprobs: bool,
-    include_usage: bool,
-}
-
-#[derive(Serialize)]
-struct Chunk<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    model: &'a str,
-    system_fingerprint: &'a str,
-    choices: &'a [ChunkChoice<'a>],
-    /// Absent unless asked for; then null in all chunks but the last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Option<UsageBody>>,
-}
-
-#[derive(Serialize)]
-struct ChunkChoice<'a> {
-    index: usize,
-    delta: Delta<'a>,
-    logprobs: Option<ChatLogprobs>,
-    finish_reason: Option<&'static str>,
-}
-
-#[derive(Default, Serialize)]
-struct Delta<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    role: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct Completion<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    model: &'a str,
-    system_fingerprint: &'a str,
-    choices: Vec<WholeChoice<'a>>,
-    usage: UsageBody,
-}
-
-#[derive(Serialize)]
-struct WholeChoice<'a> {
-    index: usize,
-    message: Message<'a>,
-    logprobs: Option<ChatLogprobs>,
-    finish_reason: &'static str,
-}
-
-#[derive(Serialize)]
-struct Message<'a> {
-    role: &'static str,
-    content: &'a str,
-    refusal: Option<&'a str>,
-}
-
-impl ChatReply {
-    fn chunk(&self, choices: &[ChunkChoice<'_>], usage: Option<UsageBody>, out: &mut String) {
-        let chunk = Chunk {
-            id: &self.id,
-            object: "chat.completion.chunk",
-            created: self.answer.created,
-            model: &self.answer.model,
-            system_fingerprint: &self.answer.fingerprint,
-            choices,
-            usage: self.include_usage.then_some(usage),
-        };
-        push_event(&chunk, out);
-    }
-
-    fn logprobs(&self, tokens: &[TokenInfo]) -> Option<ChatLogprobs> {
-        self.logprobs.then(|| logprobs::chat(tokens, self.answer.vocabulary.as_ref()))
-    }
-}
-
-impl Reply for ChatReply {
-    fn open(&mut self, out: &mut String) {
-        for index in 0..self.n_choices {
-            let delta = Delta { role: Some("assistant"), content: Some("") };
-            let choice = ChunkChoice { index, delta, logprobs: None, finish_reason: None };
-            self.chunk(&[choice], None, out);
-        }
-    }
-
-    fn text(&mut self, choice_idx: usize, text: &str, tokens: &[TokenInfo], out: &mut String) {
-        // Tokens without text say something only where log-probabilities are told.
-        if text.is_empty() && (tokens.is_empty() || !self.logprobs) {
-            return;
-        }
-        let choice = ChunkChoice {
-            index: choice_idx,
-            delta: Delta { role: None, content: Some(text) },
-            logprobs: self.logprobs(tokens),
-            finish_reason: None,
-        };
-        self.chunk(&[choice], None, out);
-    }
-
-    fn done(&mut self, choice_idx: usize, reason: &FinishReason, out: &mut String) {
-        let choice = ChunkChoice {
-            index: choice_idx,
-            delta: Delta::default(),
-            logprobs: None,
-            finish_reason: Some(finish_word(reason)),
-        };
-        self.chunk(&[choice], None, out);
-    }
-
-    fn close(&mut self, usage: Usage, out: &mut String) {
-        if self.include_usage {
-            self.chunk(&[], Some(usage.into()), out);
-        }
-        push_end(out);
-    }
-
-    fn fail(&mut self, error: &ServerError, out: &mut String) {
-        push_failure(error, out);
-    }
-
-    fn whole(&mut self, choices: &[Choice], usage: Usage) -> String {
-        let whole = |(index, choice)| whole_choice(self, index, choice);
-        to_json(&Completion {
-            id: &self.id,
-            object: "chat.completion",
-            created: self.answer.created,
-            model: &self.answer.model,
-            system_fingerprint: &self.answer.fingerprint,
-            choices: choices.iter().enumerate().map(whole).collect(),
-            usage: usage.into(),
-        })
-    }
-}
-
-fn whole_choice<'a>(reply: &ChatReply, index: usize, choice: &'a Choice) -> WholeChoice<'a> {
-    WholeChoice {
-        index,
-        message: Message { role: "assistant", content: &choice.text, refusal: None },
-        logprobs: reply.logprobs(&choice.tokens),
-        finish_reason: finish_word(&choice.reason),
-    }
 }
 
 #[cfg(test)]

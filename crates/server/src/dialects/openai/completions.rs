@@ -11,7 +11,7 @@ use crate::dialects::fields::{Fields, as_integer, wrong};
 use crate::dialects::{Answer, Call, Choice, Dialect, PlainPrompt, Prompts, Reply, Usage};
 use crate::errors::{BadRequest, ServerError};
 use crate::limits::Limits;
-use engine::{FinishReason, TokenInfo};
+use engine::{FinishReason, Part, TokenInfo};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -129,6 +129,8 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<CompletionRequest, B
             stop_tokens: settings.stop_tokens,
             logprobs,
             constraint: settings.constraint,
+            tools: None,
+            reasoning_budget: None,
             delivery: settings.delivery,
             cache_prompt: settings.cache_prompt,
             priority: settings.priority,
@@ -248,7 +250,9 @@ impl Reply for CompletionReply {
         }
     }
 
-    fn text(&mut self, choice_idx: usize, text: &str, tokens: &[TokenInfo], out: &mut String) {
+    fn part(&mut self, choice_idx: usize, part: &Part, tokens: &[TokenInfo], out: &mut String) {
+        // Other parts were not asked for.
+        let Part::Text(text) = part else { return };
         // Tokens without text say something only where log-probabilities are told.
         if text.is_empty() && (tokens.is_empty() || !self.logprobs) {
             return;

@@ -4,11 +4,12 @@
 use crate::dialects::{Answer, Choice, Delivery, Dialect, Reply, Usage, Vocabulary};
 use crate::errors::ServerError;
 use crate::limits::Limits;
-use engine::{FinishReason, TokenInfo};
+use engine::{FinishReason, Part, TokenInfo};
 
 /// One step of a transcript.
 pub(super) enum Step {
     Text(usize, &'static str, Vec<TokenInfo>),
+    Part(usize, Part, Vec<TokenInfo>),
     Done(usize, FinishReason),
     Fail(ServerError),
 }
@@ -64,7 +65,9 @@ pub(super) fn replay<D: Dialect>(request: &str, steps: Vec<Step>) -> String {
         vocabulary: Box::new(Bytes),
     };
     let prompts = vec![vec![u32::from(b'a'), u32::from(b'b'), 257]; n_prompts];
-    let usage = Usage { n_prompt: 3 * n_prompts as u64, n_generated: 5, n_reused: 2, n_matched: 3 };
+    let n_prompt = 3 * n_prompts as u64;
+    let (n_generated, n_reasoning, n_reused, n_matched) = (5, 0, 2, 3);
+    let usage = Usage { n_prompt, n_generated, n_reasoning, n_reused, n_matched };
     let mut reply = D::reply(request, answer, &prompts);
     match delivery {
         Delivery::Stream => stream(&mut reply, steps, usage),
@@ -78,7 +81,10 @@ fn stream(reply: &mut impl Reply, steps: Vec<Step>, usage: Usage) -> String {
     for step in steps {
         match step {
             Step::Text(choice_idx, text, tokens) => {
-                reply.text(choice_idx, text, &tokens, &mut out);
+                reply.part(choice_idx, &Part::Text(text.to_owned()), &tokens, &mut out);
+            }
+            Step::Part(choice_idx, part, tokens) => {
+                reply.part(choice_idx, &part, &tokens, &mut out);
             }
             Step::Done(choice_idx, reason) => reply.done(choice_idx, &reason, &mut out),
             Step::Fail(error) => {
@@ -92,14 +98,13 @@ fn stream(reply: &mut impl Reply, steps: Vec<Step>, usage: Usage) -> String {
 }
 
 fn gather(steps: Vec<Step>, n_choices: usize) -> Vec<Choice> {
-    let empty = Choice { text: String::new(), tokens: Vec::new(), reason: FinishReason::Cancelled };
-    let mut choices = vec![empty; n_choices];
+    let mut choices = vec![Choice::empty(); n_choices];
     for step in steps {
         match step {
             Step::Text(choice_idx, text, tokens) => {
-                choices[choice_idx].text.push_str(text);
-                choices[choice_idx].tokens.extend(tokens);
+                choices[choice_idx].push(Part::Text(text.to_owned()), tokens);
             }
+            Step::Part(choice_idx, part, tokens) => choices[choice_idx].push(part, tokens),
             Step::Done(choice_idx, reason) => choices[choice_idx].reason = reason,
             Step::Fail(_) => panic!("whole answers that fail are never rendered"),
         }

@@ -4,6 +4,7 @@ use super::super::golden::{Step, replay, text, token};
 use super::*;
 use crate::dialects::Delivery;
 use engine::FinishReason::{Length, Stop, StopString};
+use engine::Part;
 
 fn check(request: &str, steps: Vec<Step>, expected: &str) {
     assert_eq!(replay::<Chat>(request, steps), expected, "{request}");
@@ -146,6 +147,107 @@ fn a_stream_holds_the_same_tokens_as_a_whole_answer() {
     assert_eq!(whole["choices"][0]["logprobs"]["content"], Value::from(tokens));
 }
 
+/// Text, reasoning and two calls, with a token for each part.
+fn calling(reason: engine::FinishReason, n_parts: usize) -> Vec<Step> {
+    let parts = [
+        Part::Reasoning("Hm".to_owned()),
+        Part::Reasoning(".".to_owned()),
+        Part::Text("So:".to_owned()),
+        Part::CallBegin("f".to_owned()),
+        Part::Arguments("{\"x\":".to_owned()),
+        Part::Arguments("1}".to_owned()),
+        Part::CallEnd,
+        Part::CallBegin("g".to_owned()),
+        Part::Arguments("{}".to_owned()),
+        Part::CallEnd,
+    ];
+    let step = |(id, part): (u32, Part)| Step::Part(0, part, vec![token(id, -0.5, &[])]);
+    let steps = (97..).zip(parts).take(n_parts).map(step);
+    steps.chain([Step::Done(0, reason)]).collect()
+}
+
+/// A request whose answer may be calls.
+fn with_tools(field: &str) -> String {
+    let tool = |name: &str| format!(r#"{{"type":"function","function":{{"name":"{name}"}}}}"#);
+    with(&format!(r#""tools":[{},{}],{field}"#, tool("f"), tool("g")))
+}
+
+#[test]
+fn calls_and_reasoning_stand_beside_the_text() {
+    check(
+        &with_tools(r#""n":1"#),
+        calling(Stop, 10),
+        r#"{"id":"chatcmpl-1","object":"chat.completion","created":7,"model":"m","system_fingerprint":"fp","choices":[{"index":0,"message":{"role":"assistant","content":"So:","reasoning_content":"Hm.","refusal":null,"tool_calls":[{"id":"call_1_0_0","type":"function","function":{"name":"f","arguments":"{\"x\":1}"}},{"id":"call_1_0_1","type":"function","function":{"name":"g","arguments":"{}"}}]},"logprobs":null,"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8,"prompt_tokens_details":{"cached_tokens":2,"matched_tokens":3}}}"#,
+    );
+    let stream = replay::<Chat>(&with_tools(r#""stream":true"#), calling(Stop, 10));
+    let deltas: Vec<String> = stream
+        .split_terminator("\n\n")
+        .filter_map(|event| event.split_once(r#""delta":"#))
+        .filter_map(|(_, rest)| rest.split_once(r#","logprobs""#))
+        .map(|(delta, _)| delta.to_owned())
+        .collect();
+    let expected = [
+        r#"{"role":"assistant","content":null}"#,
+        r#"{"reasoning_content":"Hm"}"#,
+        r#"{"reasoning_content":"."}"#,
+        r#"{"content":"So:"}"#,
+        r#"{"tool_calls":[{"index":0,"id":"call_1_0_0","type":"function","function":{"name":"f","arguments":""}}]}"#,
+        r#"{"tool_calls":[{"index":0,"function":{"arguments":"{\"x\":"}}]}"#,
+        r#"{"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]}"#,
+        r#"{"tool_calls":[{"index":1,"id":"call_1_0_1","type":"function","function":{"name":"g","arguments":""}}]}"#,
+        r#"{"tool_calls":[{"index":1,"function":{"arguments":"{}"}}]}"#,
+        "{}",
+    ];
+    assert_eq!(deltas, expected);
+    assert!(stream.contains(r#""finish_reason":"tool_calls""#), "{stream}");
+}
+
+#[test]
+fn a_call_that_was_cut_off_is_never_told_as_complete() {
+    for (n_parts, reason, expected) in [
+        (10, Stop, "tool_calls"),
+        (10, Length, "length"),
+        (5, Stop, "length"),
+        (5, Length, "length"),
+        (3, Stop, "stop"),
+    ] {
+        for field in [r#""n":1"#, r#""stream":true"#] {
+            let body = replay::<Chat>(&with_tools(field), calling(reason.clone(), n_parts));
+            assert!(body.contains(&format!(r#""finish_reason":"{expected}""#)), "{body}");
+        }
+    }
+}
+
+#[test]
+fn content_is_null_only_beside_calls() {
+    let content = |steps| {
+        let body: Value =
+            serde_json::from_str(&replay::<Chat>(&with_tools(r#""n":1"#), steps)).unwrap();
+        body["choices"][0]["message"]["content"].clone()
+    };
+    let call = || Step::Part(0, Part::CallBegin("f".to_owned()), Vec::new());
+    assert_eq!(content(vec![call(), Step::Done(0, Stop)]), Value::Null);
+    assert_eq!(content(vec![text(0, "a"), call(), Step::Done(0, Stop)]), "a");
+    assert_eq!(content(vec![Step::Done(0, Stop)]), "");
+}
+
+/// Tokens of marks and of reasoning are there too, once each.
+#[test]
+fn log_probabilities_beside_calls_are_those_of_all_tokens() {
+    let fields = [r#""logprobs":true"#, r#""logprobs":true,"stream":true"#];
+    let [whole, stream] =
+        fields.map(|field| replay::<Chat>(&with_tools(field), calling(Length, 10)));
+    let whole: Value = serde_json::from_str(&whole).unwrap();
+    let mut tokens = Vec::new();
+    for event in stream.split_terminator("\n\n").filter(|event| !event.ends_with("[DONE]")) {
+        let event: Value = serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap();
+        let content = event["choices"][0]["logprobs"]["content"].as_array().cloned();
+        tokens.extend(content.unwrap_or_default());
+    }
+    assert_eq!(tokens.len(), 10);
+    assert_eq!(whole["choices"][0]["logprobs"]["content"], Value::from(tokens));
+}
+
 /// What becomes of each parameter: also the table to publish.
 #[test]
 fn every_parameter_is_honoured_or_refused_by_name() {
@@ -181,6 +283,9 @@ fn every_parameter_is_honoured_or_refused_by_name() {
         r#""tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"none""#,
         r#""tool_choice":"none""#,
         r#""parallel_tool_calls":false"#,
+        r#""tools":[{"type":"function","function":{"name":"f","strict":true}}]"#,
+        r#""thinking_token_budget":100,"thinking_budget_tokens":100"#,
+        r#""thinking_budget_tokens":-1"#,
         r#""typical_p":0.9,"xtc_probability":0.5,"xtc_threshold":0.2"#,
         r#""mirostat":2,"mirostat_tau":4,"mirostat_eta":0.2"#,
         r#""mirostat":0"#,
@@ -229,7 +334,9 @@ fn every_parameter_is_honoured_or_refused_by_name() {
         (r#""top_logprobs":2"#, "top_logprobs"),
         (r#""logprobs":true,"top_logprobs":21"#, "top_logprobs"),
         (r#""logprobs":3"#, "logprobs"),
-        (r#""tools":[{"type":"function","function":{"name":"f"}}]"#, "tools"),
+        (r#""tools":[{"type":"function","function":{"name":"f g"}}]"#, "tools[0].function.name"),
+        (r#""thinking_token_budget":-2"#, "thinking_token_budget"),
+        (r#""thinking_token_budget":1,"thinking_budget_tokens":2"#, "thinking_budget_tokens"),
         (r#""tool_choice":"required""#, "tool_choice"),
         (r#""functions":[{"name":"f"}]"#, "functions"),
         (r#""function_call":{"name":"f"}"#, "function_call"),

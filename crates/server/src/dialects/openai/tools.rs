@@ -1,0 +1,281 @@
+//! Tools of a chat request: their definitions, and whether and how they may be called.
+
+use crate::dialects::fields::{Fields, short, shown, wrong};
+use crate::dialects::{ToolAsk, ToolsAsk};
+use crate::errors::BadRequest;
+use engine::{Tool, ToolChoice};
+use serde_json::{Value, json};
+
+/// Most tools of one request (OpenAI's limit).
+const N_TOOLS: usize = 128;
+
+/// Takes the tools out of `fields`; `None` where there is none to be called or told of.
+pub(super) fn take(fields: &mut Fields) -> Result<Option<ToolsAsk>, BadRequest> {
+    refuse_functions(fields)?;
+    let is_parallel = fields.flag("parallel_tool_calls")?.unwrap_or(true);
+    let choice = take_choice(fields)?;
+    let list = fields.list("tools")?.unwrap_or_default();
+    if list.is_empty() {
+        return match choice {
+            Choice { choice: ToolChoice::Required, .. } => {
+                let problem = "expected \"tools\" beside it, of which one is to be called";
+                Err(BadRequest::field("tool_choice", problem))
+            }
+            _ => Ok(None),
+        };
+    }
+    if list.len() > N_TOOLS {
+        let problem = format!("{} tools: expected at most {N_TOOLS}", list.len());
+        return Err(BadRequest::field("tools", &problem));
+    }
+    let mut ask = ToolsAsk {
+        definitions: Value::Null,
+        callable: Vec::with_capacity(list.len()),
+        choice: choice.choice,
+        is_parallel,
+    };
+    let mut definitions = Vec::with_capacity(list.len());
+    for (tool_idx, tool) in list.into_iter().enumerate() {
+        let path = format!("tools[{tool_idx}]");
+        let (tool, definition) = read(&path, tool)?;
+        if ask.callable.iter().any(|other: &ToolAsk| other.tool.name == tool.name) {
+            let problem = format!("{:?}: given twice, expected each name once", tool.name);
+            return Err(BadRequest::field(&format!("{path}.function.name"), &problem));
+        }
+        ask.callable.push(ToolAsk { tool, param: format!("{path}.function.parameters") });
+        definitions.push(definition);
+    }
+    ask.definitions = definitions.into();
+    if let Some(only) = choice.only {
+        for (path, name) in &only {
+            if !ask.callable.iter().any(|other| other.tool.name == *name) {
+                let problem = format!("{:?}: expected the name of one of the tools", short(name));
+                return Err(BadRequest::field(path, &problem));
+            }
+        }
+        ask.callable.retain(|tool| only.iter().any(|(_, name)| tool.tool.name == *name));
+    }
+    Ok(Some(ask))
+}
+
+/// A tool, and its definition as templates read it.
+fn read(path: &str, tool: Value) -> Result<(Tool, Value), BadRequest> {
+    let mut fields = Fields::of(path, tool)?;
+    take_kind(&mut fields)?;
+    let function_path = fields.path("function");
+    let Some(mut function) = fields.object("function")? else {
+        return Err(BadRequest::field(&function_path, "absent: expected an object"));
+    };
+    let name = take_name(&mut function)?;
+    let description = function.text("description")?.unwrap_or_default();
+    let parameters_path = function.path("parameters");
+    let parameters = match function.take("parameters") {
+        // As OpenAI has it: a function without parameters.
+        None => json!({"type": "object", "properties": {}}),
+        Some(schema @ Value::Object(_)) => schema,
+        Some(other) => return Err(wrong(&parameters_path, &other, "a JSON schema")),
+    };
+    // A schema is enforced either way.
+    function.flag("strict")?;
+    function.refuse_rest()?;
+    fields.refuse_rest()?;
+    let definition = json!({
+        "type": "function",
+        "function": {"name": name, "description": description, "parameters": parameters},
+    });
+    Ok((Tool { name, parameters: Some(parameters) }, definition))
+}
+
+/// `type`, which is "function".
+fn take_kind(fields: &mut Fields) -> Result<(), BadRequest> {
+    let path = fields.path("type");
+    match fields.take("type") {
+        Some(kind) if kind == "function" => Ok(()),
+        Some(kind) => {
+            let why = format!("{}: this server knows \"function\" only", shown(&kind));
+            Err(BadRequest::unsupported(&path, &why))
+        }
+        None => Err(BadRequest::field(&path, "absent: expected \"function\"")),
+    }
+}
+
+fn take_name(function: &mut Fields) -> Result<String, BadRequest> {
+    let path = function.path("name");
+    let name = function.text("name")?;
+    let name = name.ok_or_else(|| BadRequest::field(&path, "absent: expected a string"))?;
+    if Tool::is_name(&name) {
+        return Ok(name);
+    }
+    let expected = "1 to 64 of a-z, A-Z, 0-9, _ and -";
+    Err(BadRequest::field(&path, &format!("{:?}: expected {expected}", short(&name))))
+}
+
+/// What `tool_choice` says: whether, and of which tools (each with its path).
+struct Choice {
+    choice: ToolChoice,
+    only: Option<Vec<(String, String)>>,
+}
+
+fn take_choice(fields: &mut Fields) -> Result<Choice, BadRequest> {
+    let expected = "\"none\", \"auto\", \"required\" or an object that names a function";
+    let value = match fields.take("tool_choice") {
+        None => return Ok(Choice { choice: ToolChoice::Auto, only: None }),
+        Some(Value::String(word)) => {
+            let choice = mode(&word);
+            let choice = choice.ok_or_else(|| wrong("tool_choice", &word.into(), expected))?;
+            return Ok(Choice { choice, only: None });
+        }
+        Some(value @ Value::Object(_)) => value,
+        Some(other) => return Err(wrong("tool_choice", &other, expected)),
+    };
+    let mut named = Fields::of("tool_choice", value)?;
+    let kind = named.take("type").unwrap_or_else(|| "function".into());
+    if kind == "function" {
+        let name = take_function_name(&mut named)?;
+        named.refuse_rest()?;
+        return Ok(Choice { choice: ToolChoice::Required, only: Some(vec![name]) });
+    }
+    if kind != "allowed_tools" {
+        let expected = "\"function\" or \"allowed_tools\"";
+        return Err(wrong("tool_choice.type", &kind, expected));
+    }
+    let path = named.path("allowed_tools");
+    let Some(mut allowed) = named.object("allowed_tools")? else {
+        return Err(BadRequest::field(&path, "absent: expected an object"));
+    };
+    named.refuse_rest()?;
+    let mode_path = allowed.path("mode");
+    let word = allowed.text("mode")?.unwrap_or_else(|| "auto".to_owned());
+    let choice = mode(&word).filter(|choice| *choice != ToolChoice::None);
+    let choice =
+        choice.ok_or_else(|| wrong(&mode_path, &word.into(), "\"auto\" or \"required\""))?;
+    let tools_path = allowed.path("tools");
+    let mut only = Vec::new();
+    for (tool_idx, tool) in allowed.list("tools")?.unwrap_or_default().into_iter().enumerate() {
+        let mut tool = Fields::of(&format!("{tools_path}[{tool_idx}]"), tool)?;
+        take_kind(&mut tool)?;
+        only.push(take_function_name(&mut tool)?);
+        tool.refuse_rest()?;
+    }
+    allowed.refuse_rest()?;
+    if only.is_empty() {
+        return Err(BadRequest::field(&tools_path, "expected at least one tool"));
+    }
+    Ok(Choice { choice, only: Some(only) })
+}
+
+fn mode(word: &str) -> Option<ToolChoice> {
+    match word {
+        "none" => Some(ToolChoice::None),
+        "auto" => Some(ToolChoice::Auto),
+        "required" => Some(ToolChoice::Required),
+        _ => None,
+    }
+}
+
+/// The path and the name of `function.name`.
+fn take_function_name(fields: &mut Fields) -> Result<(String, String), BadRequest> {
+    let path = fields.path("function");
+    let Some(mut function) = fields.object("function")? else {
+        return Err(BadRequest::field(&path, "absent: expected an object with a name"));
+    };
+    let path = function.path("name");
+    let name = function.text("name")?;
+    let name = name.ok_or_else(|| BadRequest::field(&path, "absent: expected a string"))?;
+    function.refuse_rest()?;
+    Ok((path, name))
+}
+
+/// The older names for the same, whose answers have another form.
+fn refuse_functions(fields: &mut Fields) -> Result<(), BadRequest> {
+    let choice = fields.take("function_call");
+    let is_none = choice.as_ref().is_some_and(|choice| choice == "none");
+    if let Some(choice) = choice
+        && choice != "none"
+        && choice != "auto"
+    {
+        let why = format!("{}: this server knows \"tool_choice\" instead", shown(&choice));
+        return Err(BadRequest::unsupported("function_call", &why));
+    }
+    if let Some(functions) = fields.list("functions")?
+        && !functions.is_empty()
+        && !is_none
+    {
+        let why = format!("{} given: this server knows \"tools\" instead", functions.len());
+        return Err(BadRequest::unsupported("functions", &why));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(body: Value, expected: Result<(ToolChoice, &[&str], bool), &str>) {
+        let mut fields = Fields::parse(body.to_string().as_bytes()).unwrap();
+        let found = take(&mut fields).map_err(|bad| bad.param.unwrap());
+        let found = found.map(|ask| {
+            let ask = ask.expect("tools were given");
+            let names: Vec<String> = ask.callable.iter().map(|t| t.tool.name.clone()).collect();
+            (ask.choice, names, ask.is_parallel)
+        });
+        let expected = expected.map_err(str::to_owned).map(|(choice, names, is_parallel)| {
+            (choice, names.iter().map(|name| (*name).to_owned()).collect(), is_parallel)
+        });
+        assert_eq!(found, expected, "{body}");
+    }
+
+    fn tool(name: &str) -> Value {
+        json!({"type": "function", "function": {"name": name, "strict": true}})
+    }
+
+    fn with(more: Value) -> Value {
+        let mut body = json!({"tools": [tool("a"), tool("b-2")]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    }
+
+    #[test]
+    fn choices_are_read_in_every_form() {
+        use ToolChoice::{Auto, None, Required};
+        let all: &[&str] = &["a", "b-2"];
+        check(with(json!({})), Ok((Auto, all, true)));
+        check(with(json!({"tool_choice": "auto"})), Ok((Auto, all, true)));
+        check(with(json!({"tool_choice": "none"})), Ok((None, all, true)));
+        let one = json!({"tool_choice": "required", "parallel_tool_calls": false});
+        check(with(one), Ok((Required, all, false)));
+        let named = json!({"type": "function", "function": {"name": "b-2"}});
+        check(with(json!({"tool_choice": named})), Ok((Required, &["b-2"], true)));
+        let function = json!({"type": "function", "function": {"name": "a"}});
+        let allowed = json!({"mode": "auto", "tools": [function]});
+        let allowed = json!({"type": "allowed_tools", "allowed_tools": allowed});
+        check(with(json!({"tool_choice": allowed})), Ok((Auto, &["a"], true)));
+    }
+
+    #[test]
+    fn wrong_tools_are_refused_by_path() {
+        check(json!({"tools": [{"type": "function"}]}), Err("tools[0].function"));
+        check(json!({"tools": [{"function": {"name": "a"}}]}), Err("tools[0].type"));
+        check(json!({"tools": [{"type": "web_search"}]}), Err("tools[0].type"));
+        check(json!({"tools": [tool("a"), tool("a")]}), Err("tools[1].function.name"));
+        check(json!({"tools": [tool("a b")]}), Err("tools[0].function.name"));
+        check(json!({"tools": [tool(&"a".repeat(65))]}), Err("tools[0].function.name"));
+        let many: Vec<Value> = (0..129).map(|i| tool(&i.to_string())).collect();
+        check(json!({"tools": many}), Err("tools"));
+        let mut strange = tool("a");
+        strange["function"]["x"] = json!(1);
+        check(json!({"tools": [strange]}), Err("tools[0].function.x"));
+        let mut strange = tool("a");
+        strange["function"]["parameters"] = json!([]);
+        check(json!({"tools": [strange]}), Err("tools[0].function.parameters"));
+        check(json!({"tool_choice": "required"}), Err("tool_choice"));
+        check(with(json!({"tool_choice": "any"})), Err("tool_choice"));
+        check(with(json!({"tool_choice": 7})), Err("tool_choice"));
+        check(with(json!({"tool_choice": {"type": "custom"}})), Err("tool_choice.type"));
+        let unknown = json!({"type": "function", "function": {"name": "c"}});
+        check(with(json!({"tool_choice": unknown})), Err("tool_choice.function.name"));
+        let none = json!({"type": "allowed_tools", "allowed_tools": {"tools": []}});
+        check(with(json!({"tool_choice": none})), Err("tool_choice.allowed_tools.tools"));
+        check(with(json!({"functions": [{"name": "f"}]})), Err("functions"));
+    }
+}
