@@ -1,3 +1,5 @@
+//! The fleet with the real default model.
+
 use super::*;
 use crate::philox::uniform;
 use crate::request::{Event, FinishReason, Request};

@@ -95,7 +95,10 @@ impl Models {
 
     /// The first model whose engine has stopped for good, and nobody has asked for it since.
     pub(crate) fn stopped(&self) -> Option<String> {
-        let is_stopped = |status: &FleetStatus| matches!(&status.state, FleetState::Open { engine, .. } if engine.is_stopped());
+        let is_stopped = |status: &FleetStatus| match &status.state {
+            FleetState::Open { engine, .. } => engine.is_stopped(),
+            FleetState::Closed | FleetState::Opening => false,
+        };
         self.fleet.status().into_iter().find(is_stopped).map(|status| status.name)
     }
 }

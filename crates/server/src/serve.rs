@@ -1,6 +1,6 @@
 //! The path of a request, and the only place where its order is written:
-//! admit, read, parse, find the model (and open it), render and tokenize, submit, follow the events,
-//! render.
+//! admit, read, parse, find the model (and open it), render and tokenize, submit, follow the
+//! events, render.
 //!
 //! Everything that can be wrong with a request is found before the first byte of a stream. Whoever
 //! stops listening is noticed: the flight is dropped, and dropping it cancels its generations.
@@ -133,8 +133,8 @@ async fn answer<D: Dialect>(
     }
 }
 
-/// Parses, renders and tokenizes, and opens the model in between where it is not open: that may take
-/// minutes, in which others have their turns.
+/// Parses, renders and tokenizes, and opens the model in between where it is not open: that may
+/// take minutes, in which others have their turns.
 async fn prepare<D: Dialect>(
     app: &Arc<App>,
     body: Vec<u8>,

@@ -27,8 +27,8 @@ const MAX_MODELS: usize = 32;
 /// Listens on this machine only unless --listen says otherwise. Ctrl-C or SIGTERM lets running
 /// answers finish; a second Ctrl-C ends at once.
 ///
-/// Models named with --model are opened at once and stay. Without it the default model is, and every
-/// other installed model is opened when a request asks for it and closed when nobody uses it.
+/// Models named with --model are opened at once and stay. Without it the default model is, and
+/// every other installed one is opened when a request asks for it and closed when nobody uses it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
