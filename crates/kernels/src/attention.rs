@@ -80,8 +80,9 @@ thread_local! {
 }
 
 impl Cpu {
-    /// Attends from each of `rows` to its sequence's positions up to its own, which must have been
-    /// written.
+    /// Attends from each of `rows` to its sequence's positions up to the row's, which must have
+    /// been written. An encoder, whose tokens all see each other, gives all rows of a text the
+    /// position of its last.
     ///
     /// `q` and `out` are `[n_tokens, n_heads, head_dim]`.
     ///
@@ -264,14 +265,15 @@ impl Job<'_> {
     }
 }
 
-/// Cuts a batch into runs of at most `n_tokens` consecutive positions of one sequence.
+/// Cuts a batch into runs of at most `n_tokens` rows of one sequence, each at its predecessor's
+/// position or the next.
 fn find_tiles(rows: &[Query<'_>], n_tokens: usize, tiles: &mut Vec<Range<usize>>) {
     tiles.clear();
     let mut start = 0;
     for end in 1..=rows.len() {
         let goes_on = rows.get(end).is_some_and(|row| {
             let last = &rows[end - 1];
-            last.pos + 1 == row.pos && std::ptr::eq(last.pages, row.pages)
+            row.pos.wrapping_sub(last.pos) <= 1 && std::ptr::eq(last.pages, row.pages)
         });
         if !goes_on || end - start == n_tokens {
             tiles.push(start..end);

@@ -33,6 +33,22 @@ impl Cpu {
         self.for_each_row(x, len, 1, |_, x| self.isa().dispatch(RmsNorm { x, weight, eps }));
     }
 
+    /// Layer norm of each row (Ba et al. 2016): `(x - mean) / sqrt(variance + eps) · w + b`.
+    ///
+    /// `x` is `[n_rows, weight.len()]`. The variance is that of the rows about their means, so a
+    /// large mean costs no digits.
+    ///
+    /// # Panics
+    /// If the lengths do not fit.
+    pub fn layer_norm_in_place(&self, x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
+        let len = weight.len();
+        assert_eq!(bias.len(), len, "layer_norm: lengths of weight and bias");
+        assert!(len > 0 && x.len().is_multiple_of(len), "layer_norm: rows of {len}");
+        self.for_each_row(x, len, 1, |_, x| {
+            self.isa().dispatch(LayerNorm { x, weight, bias, eps });
+        });
+    }
+
     /// `acc += x`.
     ///
     /// # Panics
@@ -76,6 +92,17 @@ impl Cpu {
     /// If the lengths differ.
     pub fn gelu_tanh_mul(&self, gate: &[f32], up: &[f32], out: &mut [f32]) {
         self.gated(gate, up, out, Gate::GeluTanh);
+    }
+
+    /// `out = gelu(x) = x · Φ(x)` in its exact form (Hendrycks and Gimpel 2016).
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn gelu(&self, x: &[f32], out: &mut [f32]) {
+        assert_eq!(x.len(), out.len(), "gelu: lengths");
+        self.for_each_row(out, ROW, 4, |row, out| {
+            self.isa().dispatch(Gelu { x: &x[row * ROW..][..out.len()], out });
+        });
     }
 
     fn gated(&self, gate: &[f32], up: &[f32], out: &mut [f32], kind: Gate) {
@@ -136,6 +163,70 @@ impl Kernel for RmsNorm<'_> {
     }
 }
 
+struct LayerNorm<'a> {
+    x: &'a mut [f32],
+    weight: &'a [f32],
+    bias: &'a [f32],
+    eps: f32,
+}
+
+impl Kernel for LayerNorm<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let len = self.x.len() as f32;
+        let mut sum = simd.splat(0.0);
+        let (chunks, tail) = self.x.as_chunks::<LANES>();
+        for chunk in chunks {
+            sum = simd.add(simd.load(chunk), sum);
+        }
+        sum = simd.add(simd.load(&padded(tail)), sum);
+        let mean = simd.splat(simd.sum(sum) / len);
+        let mut squares = simd.splat(0.0);
+        let (chunks, tail) = self.x.as_chunks_mut::<LANES>();
+        for chunk in &mut *chunks {
+            let x = simd.sub(simd.load(chunk), mean);
+            simd.store(x, chunk);
+            squares = simd.fma(x, x, squares);
+        }
+        let mut lanes = [0.0; LANES];
+        simd.store(simd.sub(simd.load(&padded(tail)), mean), &mut lanes);
+        tail.copy_from_slice(&lanes[..tail.len()]);
+        // Lanes behind the row hold the mean's negative now: they count as zeros again.
+        let rest = simd.load(&padded(tail));
+        squares = simd.fma(rest, rest, squares);
+        let factor = simd.splat(1.0 / (simd.sum(squares) / len + self.eps).sqrt());
+        let (weights, weight_tail) = self.weight.as_chunks::<LANES>();
+        let (biases, bias_tail) = self.bias.as_chunks::<LANES>();
+        for ((chunk, weight), bias) in chunks.iter_mut().zip(weights).zip(biases) {
+            let x = simd.mul(simd.load(chunk), factor);
+            simd.store(simd.fma(x, simd.load(weight), simd.load(bias)), chunk);
+        }
+        let x = simd.mul(rest, factor);
+        let (weight, bias) = (simd.load(&padded(weight_tail)), simd.load(&padded(bias_tail)));
+        simd.store(simd.fma(x, weight, bias), &mut lanes);
+        tail.copy_from_slice(&lanes[..tail.len()]);
+    }
+}
+
+struct Gelu<'a> {
+    x: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Gelu<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let (chunks, tail) = self.x.as_chunks();
+        let (outs, out_tail) = self.out.as_chunks_mut();
+        for (x, out) in chunks.iter().zip(outs) {
+            simd.store(gelu(simd, simd.load(x)), out);
+        }
+        let mut lanes = [0.0; LANES];
+        simd.store(gelu(simd, simd.load(&padded(tail))), &mut lanes);
+        out_tail.copy_from_slice(&lanes[..out_tail.len()]);
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Gate {
     Silu,
@@ -178,6 +269,25 @@ fn gated<S: Simd>(
         Gate::GeluTanh => gelu_tanh(simd, x),
     };
     simd.store(simd.mul(y, simd.load(up)), out);
+}
+
+/// `max(x, 0) - |x| / 2 · erfc(|x| / √2)`, with `erfc(z) = t · p(t) · exp(-z²)` and
+/// `t = 1 / (1 + 0.3275911 z)` (Abramowitz and Stegun 1964, 7.1.26: absolute error of erfc below
+/// 1.5e-7). Of a negative x nothing is subtracted that is nearly the same, so the tail keeps its
+/// digits.
+#[inline(always)]
+fn gelu<S: Simd>(simd: S, x: S::F) -> S::F {
+    let (zero, one) = (simd.splat(0.0), simd.splat(1.0));
+    let abs = simd.max(x, simd.sub(zero, x));
+    let z = simd.mul(abs, simd.splat(std::f32::consts::FRAC_1_SQRT_2));
+    let t = simd.div(one, simd.fma(z, simd.splat(0.327_591_1), one));
+    let mut p = simd.splat(1.061_405_4);
+    for coefficient in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
+        p = simd.fma(p, t, simd.splat(coefficient));
+    }
+    let erfc = simd.mul(simd.mul(p, t), exp(simd, simd.mul(simd.sub(zero, z), z)));
+    let half = simd.mul(abs, simd.splat(-0.5));
+    simd.fma(half, erfc, simd.max(x, zero))
 }
 
 struct SoftCap<'a> {
@@ -306,6 +416,62 @@ mod tests {
                 },
             );
             check(n, |x| 5.0 * (x / 5.0).tanh(), |cpu, x| cpu.soft_cap(x, 5.0));
+            check(
+                n,
+                |x| 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2)),
+                |cpu, x| {
+                    let from = x.to_vec();
+                    cpu.gelu(&from, x);
+                },
+            );
+        }
+    }
+
+    /// By its series of positive terms, `2/√π · exp(-x²) · Σ 2ⁿ x²ⁿ⁺¹ / (2n+1)!!`.
+    fn erf(x: f64) -> f64 {
+        let (mut term, mut sum) = (x, 0.0);
+        for n in 0..200 {
+            sum += term;
+            term *= 2.0 * x * x / f64::from(2 * n + 3);
+        }
+        2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp() * sum
+    }
+
+    #[test]
+    fn gelu_is_close_everywhere() {
+        for i in -8000..8000 {
+            let x = i as f32 / 1000.0;
+            let exact = 0.5 * f64::from(x) * (1.0 + erf(f64::from(x) / 2.0_f64.sqrt()));
+            let found = f64::from(gelu(Portable, [x; LANES])[0]);
+            assert!((found - exact).abs() < 6e-7 * exact.abs().max(1.0), "{x}: {found}, {exact}");
+        }
+        for (x, expected) in [(f32::MAX, f32::MAX), (f32::MIN, 0.0), (-0.0, 0.0), (40.0, 40.0)] {
+            assert_eq!(gelu(Portable, [x; LANES])[5], expected, "{x}");
+        }
+    }
+
+    #[test]
+    fn layer_norm_matches_its_formula() {
+        for (n_rows, len) in [(1, 384), (3, 64), (40, 640), (2, 100), (5, 7)] {
+            // A mean far from 0, as the residual streams of encoders have.
+            let x: Vec<f32> = random_values(n_rows * len, 3).iter().map(|x| x + 10.0).collect();
+            let (weight, bias) = (random_values(len, 4), random_values(len, 5));
+            let mut first: Option<Vec<f32>> = None;
+            for isa in Isa::available() {
+                let mut out = x.clone();
+                Cpu::new(isa, 2).layer_norm_in_place(&mut out, &weight, &bias, 1e-12);
+                for (x, out) in x.chunks(len).zip(out.chunks(len)) {
+                    let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / len as f64;
+                    let squares = x.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>();
+                    let factor = 1.0 / (squares / len as f64 + 1e-12).sqrt();
+                    for i in 0..len {
+                        let exact = (f64::from(x[i]) - mean) * factor * f64::from(weight[i])
+                            + f64::from(bias[i]);
+                        assert!((f64::from(out[i]) - exact).abs() < 2e-5, "{} {exact}", out[i]);
+                    }
+                }
+                assert_eq!(*first.get_or_insert_with(|| out.clone()), out, "{}", isa.name());
+            }
         }
     }
 

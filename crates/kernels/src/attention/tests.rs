@@ -232,3 +232,29 @@ fn what_does_not_fit_harms_no_earlier_position() {
         }
     }
 }
+
+/// As an encoder attends: a row's position says how far it sees, and may be another's too.
+#[test]
+fn rows_at_one_position_see_the_same_and_each_what_it_would_alone() {
+    for n_positions in [1, 40, 64, 130, 300] {
+        let sequence = Sequence::new(shape(2, 32), spec(4), n_positions, 1);
+        let q_len = 4 * 32;
+        let last = sequence.rows(n_positions - 1..n_positions)[0];
+        let mut first: Option<Vec<f32>> = None;
+        for isa in Isa::available() {
+            let cpu = Cpu::new(isa, 2);
+            let mut kv = sequence.pool();
+            sequence.write(&cpu, &mut kv, 0..n_positions);
+            let attend = |rows: &[Query<'_>], q: &[f32]| {
+                let mut out = vec![0.0; q.len()];
+                cpu.attention(&kv, LAYER, &sequence.spec, rows, q, &mut out);
+                out
+            };
+            let together = attend(&vec![last; n_positions], &sequence.q);
+            let alone = sequence.q.chunks(q_len).flat_map(|q| attend(&[last], q));
+            assert_eq!(bits(&together), bits(&alone.collect::<Vec<_>>()), "{}", isa.name());
+            let expected = first.get_or_insert_with(|| together.clone());
+            assert_eq!(bits(expected), bits(&together), "{}", isa.name());
+        }
+    }
+}

@@ -26,7 +26,7 @@ pub(super) struct Tile<'a> {
     pub(super) layer: usize,
     pub(super) kv_head: usize,
     pub(super) spec: &'a AttentionSpec,
-    /// Consecutive positions of one sequence.
+    /// Of one sequence, in ascending order.
     pub(super) rows: &'a [Query<'a>],
     /// Of the group of `kv_head`.
     pub(super) heads: Range<usize>,
