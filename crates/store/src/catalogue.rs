@@ -52,6 +52,8 @@ pub enum ModelKind {
     Chat,
     /// Continues text.
     Base,
+    /// Makes vectors of texts.
+    Embedding,
 }
 
 impl Catalogue {
@@ -167,23 +169,35 @@ impl RawEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::import::ImportFormat;
+    use crate::source::imported_file_name;
 
     #[test]
-    fn the_built_in_catalogue_reads_and_holds_its_two_models() {
+    fn the_built_in_catalogue_reads_and_holds_its_models() {
         let catalogue = Catalogue::builtin();
-        assert_eq!(catalogue.names(), ["smollm2-135m", "gemma3-270m"]);
+        let names = ["smollm2-135m", "gemma3-270m", "minilm-l6-v2", "minilm-l6-v2-q8_0"];
+        assert_eq!(catalogue.names(), names);
         let chat = catalogue.get(catalogue.default_name()).unwrap();
         assert_eq!((chat.kind, chat.must_accept), (ModelKind::Chat, false));
         let base = catalogue.get("google/gemma3-270m").unwrap();
         assert_eq!((base.kind, base.must_accept), (ModelKind::Base, true));
         let Source::Pip { parts, sha256 } = &base.source else { panic!("{:?}", base.source) };
         assert_eq!((parts.len(), *sha256), (4, Some(base.sha256)));
+        for (name, format) in names[2..].iter().zip(ImportFormat::ALL) {
+            let entry = catalogue.get(name).unwrap();
+            let Source::Import { part, format: found, .. } = &entry.source else {
+                panic!("{name}")
+            };
+            assert_eq!((entry.kind, *found), (ModelKind::Embedding, format));
+            assert_eq!(entry.file, imported_file_name(part, format));
+        }
     }
 
     #[test]
     fn an_unknown_name_lists_the_known_ones() {
         let error = Catalogue::builtin().get("gpt-9").unwrap_err().to_string();
-        assert_eq!(error, "no model named \"gpt-9\": the catalogue has smollm2-135m, gemma3-270m");
+        let expected = "no model named \"gpt-9\": the catalogue has smollm2-135m, gemma3-270m, ";
+        assert!(error.starts_with(expected), "{error}");
     }
 
     #[test]

@@ -216,6 +216,14 @@ pub enum StoreError {
         /// What is wrong.
         reason: String,
     },
+    /// The model's files are whole but cannot be made into GGUF.
+    #[error("{place}: cannot be imported: {reason}")]
+    Import {
+        /// The source.
+        place: String,
+        /// What is wrong: file, place, value and what was expected.
+        reason: String,
+    },
     /// The operating system refused something.
     #[error("{}: {doing}: {source}", path.display())]
     Io {
@@ -268,7 +276,7 @@ impl StoreError {
             | Self::HashUnknown { .. }
             | Self::LicenceNotAccepted { .. } => ErrorKind::Usage,
             Self::HashMismatch { .. } | Self::SizeMismatch { .. } => ErrorKind::Verification,
-            Self::BadModel { .. } => ErrorKind::BadModel,
+            Self::BadModel { .. } | Self::Import { .. } => ErrorKind::BadModel,
             Self::NoSpace { .. } | Self::DiskFull { .. } => ErrorKind::NoSpace,
             Self::Offline { .. }
             | Self::AccessDenied { .. }

