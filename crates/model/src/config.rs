@@ -6,28 +6,28 @@
 
 use crate::arch::{self, ArchSpec, AttentionScale, EmbeddingScale, Windows};
 use crate::rope::{RopeParams, Scaling};
-use crate::{ModelError, known_architectures};
+use crate::{ModelError, is_encoder, known_architectures};
 use gguf::{Gguf, Metadata};
 use kernels::{KvFormat, KvShape, Precision};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 /// The deepest published dense models have about 130 layers.
-const N_LAYERS_MAX: usize = 1024;
+pub(crate) const N_LAYERS_MAX: usize = 1024;
 /// Four times the widest published residual stream (16,384).
-const N_EMBD_MAX: usize = 65_536;
+pub(crate) const N_EMBD_MAX: usize = 65_536;
 /// Wider than any published feed-forward block (53,248).
-const N_FF_MAX: usize = 524_288;
+pub(crate) const N_FF_MAX: usize = 524_288;
 /// Published models have up to 128 heads.
-const N_HEADS_MAX: usize = 1024;
+pub(crate) const N_HEADS_MAX: usize = 1024;
 /// Published heads have up to 256 elements.
-const HEAD_DIM_MAX: usize = 1024;
+pub(crate) const HEAD_DIM_MAX: usize = 1024;
 /// Attention works on 16 elements at a time.
-const HEAD_DIM_STEP: usize = 16;
+pub(crate) const HEAD_DIM_STEP: usize = 16;
 /// Published vocabularies have up to 262,144 tokens.
 const N_VOCAB_MAX: usize = 1 << 22;
 /// Positions are `u32` and their products with f64 frequencies stay exact far beyond this.
-const N_CTX_MAX: usize = 1 << 24;
+pub(crate) const N_CTX_MAX: usize = 1 << 24;
 /// From this width on 8 bits an activation are enough.
 const N_EMBD_WIDE: usize = 1024;
 
@@ -89,9 +89,12 @@ impl Config {
     /// Names the key, its value and what was expected; for an unknown architecture, the known.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
         let name = gguf.metadata().require_str("general.architecture")?;
-        let spec = arch::find(name).ok_or_else(|| ModelError::UnknownArchitecture {
-            name: name.to_owned(),
-            known: known_architectures(),
+        let spec = arch::find(name).ok_or_else(|| {
+            let (name, known) = (name.to_owned(), known_architectures());
+            match is_encoder(gguf) {
+                true => ModelError::Encoder { name, known },
+                false => ModelError::UnknownArchitecture { name, known },
+            }
         })?;
         let keys = Keys { metadata: gguf.metadata(), prefix: spec.name };
         keys.refuse_unknown_maths()?;
@@ -147,7 +150,7 @@ impl Config {
     /// the errors of many columns should average out (not measured yet), and a second dot product
     /// would nearly halve the speed of prefill.
     pub fn precision(&self) -> Precision {
-        if self.n_embd < N_EMBD_WIDE { Precision::Bits16 } else { Precision::Bits8 }
+        precision(self.n_embd)
     }
 
     /// The shape of the kv cache.
@@ -174,6 +177,11 @@ impl Config {
     }
 }
 
+/// See [`Config::precision`].
+pub(crate) fn precision(n_embd: usize) -> Precision {
+    if n_embd < N_EMBD_WIDE { Precision::Bits16 } else { Precision::Bits8 }
+}
+
 fn head_dim(keys: &Keys<'_>, n_embd: usize, n_heads: usize) -> Result<usize, ModelError> {
     let default = match keys.metadata.u64(&keys.name("attention.key_length"))? {
         Some(_) => None,
@@ -193,7 +201,7 @@ fn head_dim(keys: &Keys<'_>, n_embd: usize, n_heads: usize) -> Result<usize, Mod
 }
 
 /// The count of tokens is what the embedding has rows for; its shape is checked with the others.
-fn n_vocab(gguf: &Gguf) -> Result<usize, ModelError> {
+pub(crate) fn n_vocab(gguf: &Gguf) -> Result<usize, ModelError> {
     let tensor = gguf.tensor("token_embd.weight").ok_or_else(|| ModelError::MissingTensor {
         tensor: "token_embd.weight".to_owned(),
         expected: Vec::new(),
@@ -293,23 +301,23 @@ fn scaling(keys: &Keys<'_>, n_ctx_train: usize) -> Result<Scaling, ModelError> {
 }
 
 /// The metadata keys of one architecture.
-struct Keys<'a> {
-    metadata: &'a Metadata,
-    prefix: &'static str,
+pub(crate) struct Keys<'a> {
+    pub(crate) metadata: &'a Metadata,
+    pub(crate) prefix: &'static str,
 }
 
 impl Keys<'_> {
-    fn name(&self, key: &str) -> String {
+    pub(crate) fn name(&self, key: &str) -> String {
         format!("{}.{key}", self.prefix)
     }
 
-    fn bad(&self, key: &str, value: impl Display, expected: impl Display) -> ModelError {
+    pub(crate) fn bad(&self, key: &str, value: impl Display, expected: impl Display) -> ModelError {
         let (value, expected) = (value.to_string(), expected.to_string());
         ModelError::Metadata { key: self.name(key), value, expected }
     }
 
     /// An integer within `bounds`; without a `default` the key must be there.
-    fn count(
+    pub(crate) fn count(
         &self,
         key: &str,
         bounds: RangeInclusive<usize>,
@@ -343,7 +351,7 @@ impl Keys<'_> {
     }
 
     /// A float above the start of `bounds` and not above their end, which no NaN is.
-    fn float(
+    pub(crate) fn float(
         &self,
         key: &str,
         bounds: RangeInclusive<f32>,

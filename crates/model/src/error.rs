@@ -15,6 +15,25 @@ pub enum ModelError {
         /// What would have been understood.
         known: Vec<&'static str>,
     },
+    /// The model makes vectors of texts and writes none.
+    #[error(
+        "architecture {name:?} makes embeddings and writes no text; expected one of {}",
+        known.join(", ")
+    )]
+    Encoder {
+        /// What the file says.
+        name: String,
+        /// What writes text.
+        known: Vec<&'static str>,
+    },
+    /// The model makes no vectors of texts.
+    #[error("architecture {name:?} makes no embeddings here; expected one of {}", known.join(", "))]
+    NoEncoder {
+        /// What the file says.
+        name: String,
+        /// What makes vectors.
+        known: Vec<&'static str>,
+    },
     /// A metadata value is out of its bounds, or asks for something that is not done here.
     #[error("metadata key {key:?}: {value}, expected {expected}")]
     Metadata {

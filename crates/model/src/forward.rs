@@ -10,8 +10,8 @@ use crate::scratch::{Angles, Buffers};
 use crate::weights::{PackedLayer, PackedLinear};
 use crate::{Config, Model, Scratch};
 use kernels::{
-    Activations, AttentionSpec, HeadShape, KvPool, KvShape, Needs, OutMode, PAGE_LEN, Product,
-    Query,
+    Activations, AttentionSpec, Cpu, HeadShape, KvPool, KvShape, Needs, OutMode, PAGE_LEN,
+    Precision, Product, Query,
 };
 
 /// One sequence's next tokens in a batch.
@@ -157,26 +157,12 @@ impl Model {
         self.add_block(&layer.down, layer.ffn_post_norm.as_deref(), b);
     }
 
-    /// Products of matrices that share their input, in one piece of work: `out = W x + bias`.
     fn project<const N: usize>(
         &self,
         x: &mut Activations,
-        mut products: [(&PackedLinear, &mut [f32]); N],
+        products: [(&PackedLinear, &mut [f32]); N],
     ) {
-        let needs =
-            Needs::of(&products.each_ref().map(|(linear, _)| &linear.weight), self.precision());
-        self.cpu.quantise(x, needs);
-        let mut work = products.each_mut().map(|(linear, out)| Product {
-            weight: &linear.weight,
-            out,
-            mode: OutMode::Store,
-        });
-        self.cpu.matmul(x, &mut work);
-        for (linear, out) in products {
-            if let Some(bias) = &linear.bias {
-                self.cpu.add_bias(out, bias);
-            }
-        }
+        project(&self.cpu, self.precision(), x, products);
     }
 
     /// The end of a block: `hidden += post_norm(W x + bias)`.
@@ -221,6 +207,28 @@ impl Model {
         self.cpu.matmul(b.activations, &mut [work]);
         if let Some(cap) = self.config.logit_soft_cap {
             self.cpu.soft_cap(b.logits, cap);
+        }
+    }
+}
+
+/// Products of matrices that share their input, in one piece of work: `out = W x + bias`.
+pub(crate) fn project<const N: usize>(
+    cpu: &Cpu,
+    precision: Precision,
+    x: &mut Activations,
+    mut products: [(&PackedLinear, &mut [f32]); N],
+) {
+    let needs = Needs::of(&products.each_ref().map(|(linear, _)| &linear.weight), precision);
+    cpu.quantise(x, needs);
+    let mut work = products.each_mut().map(|(linear, out)| Product {
+        weight: &linear.weight,
+        out,
+        mode: OutMode::Store,
+    });
+    cpu.matmul(x, &mut work);
+    for (linear, out) in products {
+        if let Some(bias) = &linear.bias {
+            cpu.add_bias(out, bias);
         }
     }
 }

