@@ -3,6 +3,8 @@
 
     python tests/clients/test_openai.py target/release/freehold [--model smollm2-135m]
 
+Beside the chat model it serves the catalogue's encoder, for embeddings.
+
 It starts the server on a free port of the loopback address, reads the printed address, runs every
 function below whose name begins with `check_`, in order, and ends the server with SIGTERM. The model
 has to be installed or in the catalogue (FREEHOLD_HOME is passed on). Exit status 0 if all passed.
@@ -27,6 +29,7 @@ import openai
 
 START_SECONDS_MAX = 300  # may fetch the model
 STOP_SECONDS_MAX = 60
+EMBEDDER = "minilm-l6-v2"
 GREEDY = {"temperature": 0, "max_tokens": 24}
 # What this small model answers with its exact weights, and in other engines. It cannot add.
 QUESTION = [{"role": "user", "content": "What is 17 + 25?"}]
@@ -40,7 +43,7 @@ class Server:
     def __init__(self, binary, model):
         self.model = model if not model.endswith(".gguf") else pathlib.Path(model).stem
         self.stderr = tempfile.TemporaryFile(mode="w+")
-        command = [binary, "serve", "--model", model, "--listen", "127.0.0.1:0"]
+        command = [binary, "serve", model, EMBEDDER, "--listen", "127.0.0.1:0"]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=self.stderr, text=True
         )
@@ -423,6 +426,46 @@ def check_many_at_once(server):
             return [text_of(completion) for completion in await asyncio.gather(*asked)]
 
     equal(asyncio.run(ask_all()), alone, "answers at once and one by one")
+
+
+def cosine(a, b):
+    """Of vectors of length 1."""
+    return sum(x * y for x, y in zip(a, b))
+
+
+def check_embeddings(server):
+    """The client asks for base64 where nobody says otherwise, and decodes it."""
+    texts = ["How do I reset my password?", "Change a forgotten password.", "Bananas are yellow."]
+    embed = server.client().embeddings.create
+    answer = embed(model=EMBEDDER, input=texts)
+    vectors = [datum.embedding for datum in answer.data]
+    equal([datum.index for datum in answer.data], [0, 1, 2])
+    equal([len(vector) for vector in vectors], [384] * 3)
+    equal((answer.object, answer.model), ("list", EMBEDDER))
+    assert answer.usage.prompt_tokens == answer.usage.total_tokens > 15, answer.usage
+    assert abs(cosine(vectors[0], vectors[0]) - 1) < 1e-5
+    assert cosine(vectors[0], vectors[1]) > 0.5 > cosine(vectors[0], vectors[2])
+    floats = embed(model=EMBEDDER, input=texts[0], encoding_format="float")
+    assert max(abs(x - y) for x, y in zip(floats.data[0].embedding, vectors[0])) < 1e-7
+    single = embed(model=EMBEDDER, input=[101, 2129, 2079, 1045, 25141, 2026, 20786, 1029, 102])
+    equal(single.data[0].embedding, vectors[0], "token ids")
+    equal(single.usage.prompt_tokens, 9)
+
+
+def check_embeddings_refused(server):
+    embed = server.client().embeddings.create
+    with refused(openai.BadRequestError, param="input", code="context_length_exceeded"):
+        embed(model=EMBEDDER, input="word " * 600)
+    cut = embed(model=EMBEDDER, input="word " * 600, extra_body={"truncate": True})
+    equal(cut.usage.prompt_tokens, 512)
+    with refused(openai.BadRequestError, param="dimensions", code="unsupported_parameter"):
+        embed(model=EMBEDDER, input="a", dimensions=64)
+    with refused(openai.BadRequestError, param="input", code="invalid_value"):
+        embed(model=EMBEDDER, input="")
+    with refused(openai.BadRequestError, param="model", code="invalid_value"):
+        embed(model=server.model, input="a")
+    with refused(openai.BadRequestError, param="model", code="invalid_value"):
+        server.client().chat.completions.create(model=EMBEDDER, messages=QUESTION)
 
 
 def check_disconnect(server):

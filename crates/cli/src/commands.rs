@@ -5,6 +5,7 @@ mod bench;
 mod completions;
 mod debug;
 mod doctor;
+mod embed;
 mod list;
 mod pull;
 mod rm;
@@ -22,6 +23,7 @@ use crate::exit;
 pub(crate) const ALL: &[Entry] = &[
     Entry::of::<run::Run>("run"),
     Entry::of::<serve::Serve>("serve"),
+    Entry::of::<embed::Embed>("embed"),
     Entry::of::<pull::Pull>("pull"),
     Entry::of::<add::Add>("add"),
     Entry::of::<list::List>("list"),

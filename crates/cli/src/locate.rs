@@ -5,7 +5,7 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use engine::{Engine, EngineError, EngineOptions};
+use engine::{Embedder, Engine, EngineError, EngineOptions, Opened, Task};
 use store::{Catalogue, Entry, Installed, Progress as _, PullOptions, Source, Store, StoreError};
 
 use crate::context::Context;
@@ -48,24 +48,63 @@ impl Chosen {
 }
 
 impl Chosen {
-    /// Opens an engine on the model while its bytes are held against their pin: hashing keeps one
-    /// core busy as long as half the loading. Only an engine on the promised bytes is given out.
+    /// Opens the model as what it is while its bytes are held against their pin: hashing keeps one
+    /// core busy as long as half the loading. Only a model of the promised bytes is given out.
     ///
     /// # Errors
-    /// A file that differs from its pin, whatever else is wrong with it; else as [`Engine::open`].
+    /// A file that differs from its pin, whatever else is wrong with it; else as [`Opened::open`].
     pub(crate) fn open(
         &self,
         context: &Context,
         options: &EngineOptions,
+    ) -> anyhow::Result<Opened> {
+        self.open_with(context, || Opened::open(&self.path, options))
+    }
+
+    /// As [`Chosen::open`], of a model that must write text.
+    pub(crate) fn open_engine(
+        &self,
+        context: &Context,
+        options: &EngineOptions,
     ) -> anyhow::Result<Engine> {
-        let open = || Engine::open(&self.path, options).map_err(|error| self.blame(error));
+        if self.task() == Task::Embed {
+            let message = format!(
+                "{}: it makes embeddings and writes no text, expected a model that does; \
+                 `freehold embed` and `freehold serve` use it",
+                self.name
+            );
+            return Err(Failure::new(Exit::Usage, message).into());
+        }
+        self.open_with(context, || Engine::open(&self.path, options))
+    }
+
+    /// As [`Chosen::open`], of a model that must make embeddings.
+    pub(crate) fn open_embedder(
+        &self,
+        context: &Context,
+        options: &EngineOptions,
+    ) -> anyhow::Result<Embedder> {
+        self.open_with(context, || Embedder::open(&self.path, options))
+    }
+
+    /// What the model does; of a file that cannot be read, what most do.
+    pub(crate) fn task(&self) -> Task {
+        Task::of(&self.path).unwrap_or(Task::Generate)
+    }
+
+    fn open_with<T>(
+        &self,
+        context: &Context,
+        open: impl FnOnce() -> Result<T, EngineError>,
+    ) -> anyhow::Result<T> {
+        let open = || open().map_err(|error| self.blame(error));
         thread::scope(|scope| {
             let check = || self.ensure_intact(context);
             match thread::Builder::new().name("hash".to_owned()).spawn_scoped(scope, check) {
                 Ok(check) => {
-                    let engine = open();
+                    let opened = open();
                     check.join().unwrap_or_else(|panic| resume_unwind(panic))?;
-                    engine
+                    opened
                 }
                 // A system short of threads gets both one after the other.
                 Err(_) => self.ensure_intact(context).and_then(|()| open()),

@@ -18,7 +18,7 @@ pub fn run(model: &Path, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
         fleet.set(name, FleetModel::file(model.to_owned(), options.clone(), keep));
     }
     for name in ["summaries", "stories", "summaries"] {
-        let engine = fleet.get(name)?;
+        let engine = fleet.get(name)?.generator().ok_or("expected a model that writes text")?;
         let prompt = engine.text_prompt("In short:");
         let request = Request { prompt, max_tokens: Some(8), ..Request::default() };
         let text = |event| match event {

@@ -38,6 +38,24 @@ pub enum EngineError {
         /// Positions of the context.
         n_ctx: u32,
     },
+    /// A text to embed is longer than the model's context.
+    #[error(
+        "text {text_idx} has {n_tokens} tokens, expected at most the {n_ctx} of the model's context"
+    )]
+    TextTooLong {
+        /// Which one, counted from 0.
+        text_idx: usize,
+        /// Its tokens.
+        n_tokens: usize,
+        /// Positions of the context.
+        n_ctx: u32,
+    },
+    /// A model's weights lead to no numbers.
+    #[error("the vector of text {text_idx} holds what is no number: the model file is of no use")]
+    NoNumbers {
+        /// Which one, counted from 0.
+        text_idx: usize,
+    },
     /// A field of the request or of the options has no usable value.
     #[error("{field}: {value}, expected {expected}")]
     Invalid {

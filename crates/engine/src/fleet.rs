@@ -1,16 +1,17 @@
 //! Several models under one budget of memory: opened when they are first asked for, closed when
 //! nobody uses them.
 //!
-//! A [`Fleet`] holds names and how to open what they stand for. [`Fleet::get`] gives an engine,
-//! and opens it first where need be; a request to a model that is open never waits for the opening
-//! of another. Where memory is short, the model that was used least recently makes room; one that
-//! answers, or is pinned, never does. What still does not fit is refused with the arithmetic.
+//! A [`Fleet`] holds names and how to open what they stand for. [`Fleet::get`] gives an open
+//! model, and opens it first where need be; a request to one that is open never waits for the
+//! opening of another. Where memory is short, the model that was used least recently makes room;
+//! one that answers, or is pinned, never does. What still does not fit is refused with the
+//! arithmetic.
 //!
 //! The fleet has no thread of its own: [`Fleet::close_idle`] is to be called now and then.
 
-use crate::engine::Engine;
 use crate::error::{EngineError, MemoryShortage};
 use crate::host;
+use crate::opened::Opened;
 use crate::options::EngineOptions;
 use std::fmt;
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Opens a model within the memory that the options allow.
-pub type Opener = Arc<dyn Fn(&EngineOptions) -> Result<Engine, EngineError> + Send + Sync>;
+pub type Opener = Arc<dyn Fn(&EngineOptions) -> Result<Opened, EngineError> + Send + Sync>;
 
 /// How a model is opened, and how long it stays.
 #[derive(Clone)]
@@ -44,7 +45,7 @@ pub enum Keep {
 impl FleetModel {
     /// The GGUF file at `path`.
     pub fn file(path: PathBuf, options: EngineOptions, keep: Keep) -> Self {
-        let open = Arc::new(move |options: &EngineOptions| Engine::open(&path, options));
+        let open = Arc::new(move |options: &EngineOptions| Opened::open(&path, options));
         Self { open, options, keep }
     }
 }
@@ -105,7 +106,7 @@ pub enum FleetState {
     /// It is.
     Open {
         /// The model as it was opened.
-        engine: Engine,
+        model: Opened,
         /// How long nobody has used it; zero while somebody does.
         idle: Duration,
     },
@@ -142,7 +143,7 @@ struct Entry {
 enum State {
     Closed,
     Opening,
-    Open { engine: Engine, used_at: Instant },
+    Open { opened: Opened, used_at: Instant },
 }
 
 impl Fleet {
@@ -189,27 +190,27 @@ impl Fleet {
         true
     }
 
-    /// The engine of a model that is open; `None` where [`Fleet::get`] would have to open it.
-    pub fn get_open(&self, name: &str) -> Option<Engine> {
+    /// A model that is open; `None` where [`Fleet::get`] would have to open it.
+    pub fn get_open(&self, name: &str) -> Option<Opened> {
         self.entries().iter_mut().find(|entry| entry.name == name)?.take_open()
     }
 
-    /// The engine of a model. Opens it first where it is not open, on this thread; where another
+    /// An open model. Opens it first where it is not open, on this thread; where another
     /// thread is opening it, waits for that.
     ///
-    /// The model stays open as long as the engine, or a clone of it, is held.
+    /// The model stays open as long as it, or a clone of it, is held.
     ///
     /// # Errors
     /// No such name, no room for it, or whatever its opening answered. A model whose opening
     /// failed is tried anew when it is next asked for.
-    pub fn get(&self, name: &str) -> Result<Engine, FleetError> {
+    pub fn get(&self, name: &str) -> Result<Opened, FleetError> {
         let mut entries = self.entries();
         let mut waited_for = None;
         loop {
             let unknown = || FleetError::UnknownName { name: name.to_owned() };
             let entry = find(&mut entries, name).ok_or_else(unknown)?;
-            if let Some(engine) = entry.take_open() {
-                return Ok(engine);
+            if let Some(opened) = entry.take_open() {
+                return Ok(opened);
             }
             if let State::Opening = entry.state {
                 waited_for = Some(entry.turn);
@@ -267,7 +268,7 @@ impl Fleet {
             let state = match &entry.state {
                 State::Closed => FleetState::Closed,
                 State::Opening => FleetState::Opening,
-                State::Open { engine, .. } => FleetState::Open { engine: engine.clone(), idle },
+                State::Open { opened, .. } => FleetState::Open { model: opened.clone(), idle },
             };
             FleetStatus { name: entry.name.clone(), state, keep: entry.model.keep }
         };
@@ -275,11 +276,11 @@ impl Fleet {
     }
 
     /// Opens a model within what is left of the memory; closes unused ones until it fits.
-    fn open(&self, name: &str, model: &FleetModel) -> Result<Engine, FleetError> {
+    fn open(&self, name: &str, model: &FleetModel) -> Result<Opened, FleetError> {
         let _turn = unpoisoned(self.inner.loading.lock());
         loop {
             let error = match (model.open)(&self.bounded(&model.options)) {
-                Ok(engine) => return Ok(engine),
+                Ok(opened) => return Ok(opened),
                 Err(EngineError::NotEnoughMemory(shortage)) => shortage,
                 Err(error) => {
                     let (name, error) = (name.to_owned(), Arc::new(error));
@@ -299,7 +300,7 @@ impl Fleet {
     /// `options` with what the open models take counted in.
     fn bounded(&self, options: &EngineOptions) -> EngineOptions {
         let planned = |entry: &Entry| match &entry.state {
-            State::Open { engine, .. } => engine.info().planned_bytes(),
+            State::Open { opened, .. } => opened.info().planned_bytes(),
             State::Closed | State::Opening => 0,
         };
         let planned_bytes = self.entries().iter().map(planned).fold(0, u64::saturating_add);
@@ -336,7 +337,7 @@ impl Fleet {
         self.entries().iter().filter_map(kept).collect()
     }
 
-    /// Drops what was closed while nobody counts memory. Where nobody else holds an engine, its
+    /// Drops what was closed while nobody counts memory. Where nobody else holds a model, its
     /// memory is free when this returns.
     fn give_back(&self, closed: impl IntoIterator<Item = State>) {
         let mut closed = closed.into_iter().filter(|s| matches!(s, State::Open { .. })).peekable();
@@ -358,22 +359,22 @@ impl fmt::Debug for Fleet {
 }
 
 impl Entry {
-    /// The engine, if it is open and runs. One that has stopped is forgotten: it is opened anew
+    /// The model, if it is open and runs. One that has stopped is forgotten: it is opened anew
     /// when it is next asked for.
-    fn take_open(&mut self) -> Option<Engine> {
-        let State::Open { engine, used_at } = &mut self.state else { return None };
-        if engine.is_stopped() {
+    fn take_open(&mut self) -> Option<Opened> {
+        let State::Open { opened, used_at } = &mut self.state else { return None };
+        if opened.is_stopped() {
             self.state = State::Closed;
             return None;
         }
         *used_at = Instant::now();
-        Some(engine.clone())
+        Some(opened.clone())
     }
 
-    /// Whether it is open and nobody holds its engine. Nobody can begin to but through the fleet,
+    /// Whether it is open and nobody else holds it. Nobody can begin to but through the fleet,
     /// whose lock the caller holds.
     fn is_unused(&self) -> bool {
-        matches!(&self.state, State::Open { engine, .. } if !engine.is_shared())
+        matches!(&self.state, State::Open { opened, .. } if !opened.is_shared())
     }
 
     /// How long it has not been used, where it is open; zero, and noted, where it is in use.
@@ -395,12 +396,12 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    fn end(self, result: Result<Engine, FleetError>) -> Result<Engine, FleetError> {
+    fn end(self, result: Result<Opened, FleetError>) -> Result<Opened, FleetError> {
         if let Some(entry) = self.entry(&mut self.fleet.entries()) {
             match &result {
-                Ok(engine) => {
-                    let (engine, used_at) = (engine.clone(), Instant::now());
-                    entry.state = State::Open { engine, used_at };
+                Ok(opened) => {
+                    let (opened, used_at) = (opened.clone(), Instant::now());
+                    entry.state = State::Open { opened, used_at };
                     entry.failure = None;
                 }
                 Err(error) => entry.failure = Some((self.turn, error.clone())),

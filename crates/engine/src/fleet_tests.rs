@@ -1,6 +1,7 @@
 //! The fleet with the real default model.
 
 use super::*;
+use crate::engine::Engine;
 use crate::philox::uniform;
 use crate::request::{Event, FinishReason, Request};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +27,7 @@ fn model(keep: Keep) -> (FleetModel, Arc<AtomicUsize>) {
     let open = Arc::new(move |options: &EngineOptions| {
         let engine = Engine::open(&testkit::smollm2(), options)?;
         count.fetch_add(1, Ordering::SeqCst);
-        Ok(engine)
+        Ok(engine.into())
     });
     (FleetModel { open, options: options(), keep }, n_opened)
 }
@@ -81,13 +82,13 @@ fn an_opening_blocks_nobody_else() {
         Err(EngineError::Refused("it was told to".into()))
     });
     fleet.set("slow", FleetModel { open, options: options(), keep: LONG });
-    let here = fleet.get("here").unwrap();
+    let here = fleet.get("here").unwrap().generator().unwrap();
     thread::scope(|scope| {
         let waiters: Vec<_> = (0..3).map(|_| scope.spawn(|| fleet.get("slow"))).collect();
         while !matches!(fleet.status()[1].state, FleetState::Opening) {
             thread::yield_now();
         }
-        let again = fleet.get("here").unwrap();
+        let again = fleet.get("here").unwrap().generator().unwrap();
         assert!(again.generate(request(&here, 4)).unwrap().count() > 1);
         // One for those who waited; who comes later tries again.
         tell.send(()).unwrap();
@@ -181,7 +182,7 @@ fn idle_models_close_when_their_time_is_over() {
 #[test]
 fn answers_go_on_with_the_model_that_was_replaced() {
     let (fleet, old_count) = fleet(2, &[("alias", LONG)]);
-    let engine = fleet.get("alias").unwrap();
+    let engine = fleet.get("alias").unwrap().generator().unwrap();
     let expected: Vec<Event> = engine.generate(request(&engine, 24)).unwrap().collect();
     let mut running = engine.generate(request(&engine, 24)).unwrap();
     let first = running.next().unwrap();
@@ -212,7 +213,7 @@ fn answers_go_on_with_the_model_that_was_replaced() {
 fn the_budget_holds_whatever_is_asked() {
     let names = ["a", "b", "c", "d"];
     let (fleet, _) = fleet(2, &names.map(|name| (name, LONG)));
-    let mut held: Vec<(usize, Engine)> = Vec::new();
+    let mut held: Vec<(usize, Opened)> = Vec::new();
     for step in 0..40_u64 {
         let name_idx = (uniform(7, step) * names.len() as f64) as usize;
         match fleet.get(names[name_idx]) {

@@ -22,6 +22,19 @@
 //! }
 //! # Ok::<(), freehold_engine::EngineError>(())
 //! ```
+//!
+//! An [`Embedder`] makes vectors of texts instead:
+//!
+//! ```no_run
+//! use freehold_engine::{Embedder, EngineOptions, similarity};
+//! use std::path::Path;
+//!
+//! let embedder = Embedder::open(Path::new("minilm.gguf"), &EngineOptions::default())?;
+//! let texts = ["Own your tools.", "Keep what you work with."].map(|text| embedder.tokens(text));
+//! let vectors = embedder.embed(&texts)?;
+//! println!("{}", similarity(&vectors[0], &vectors[1]));
+//! # Ok::<(), freehold_engine::EngineError>(())
+//! ```
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -29,12 +42,14 @@ mod check;
 mod constrain;
 mod draft;
 mod dry;
+mod embedder;
 mod engine;
 mod error;
 mod fleet;
 mod host;
 mod load;
 mod memory;
+mod opened;
 mod options;
 mod pace;
 mod pages;
@@ -51,11 +66,14 @@ mod waiting;
 mod weights;
 mod worker;
 
+pub use embedder::{Embedder, similarity};
 pub use engine::{Engine, Generation, Handle};
 pub use error::{EngineError, MemoryNeed, MemoryShortage};
 pub use fleet::{Fleet, FleetError, FleetModel, FleetState, FleetStatus, Keep, Opener};
 pub use host::{AvailableMemory, Machine, n_cores, peak_rss_bytes};
 pub use kernels::NUMERICS_VERSION;
+pub use model::Pooling;
+pub use opened::{Opened, Task};
 pub use options::{
     DEFAULT_N_CTX, EngineOptions, MAX_SEQUENCES, MAX_THREADS, ModelInfo, Speculation,
 };

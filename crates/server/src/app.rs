@@ -2,12 +2,14 @@
 
 use crate::dialects::openai::chat::Chat;
 use crate::dialects::openai::completions::Completions;
-use crate::dialects::{Dialect, openai};
+use crate::dialects::openai::embeddings::Embeddings;
+use crate::dialects::rerank::Rerank;
+use crate::dialects::{Dialect, VectorDialect, openai};
 use crate::errors::ServerError;
 use crate::gate::{Gate, Passed};
 use crate::limits::Limits;
 use crate::models::Models;
-use crate::serve::{error_response, json_response, serve};
+use crate::serve::{error_response, json_response, serve, serve_vectors};
 use crate::{Config, VERSION};
 use axum::Router;
 use axum::body::Body;
@@ -134,6 +136,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/models/{*id}", get(model))
         .route("/v1/chat/completions", post(generate::<Chat>))
         .route("/v1/completions", post(generate::<Completions>))
+        .route("/v1/embeddings", post(vectors::<Embeddings>))
+        .route("/v1/rerank", post(vectors::<Rerank>))
+        .route("/rerank", post(vectors::<Rerank>))
         .fallback(no_such_path)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(app.clone(), wrap))
@@ -194,6 +199,15 @@ async fn generate<D: Dialect + 'static>(
     body: Body,
 ) -> Response<Body> {
     serve::<D>(app, arrival, headers, body).await
+}
+
+async fn vectors<D: VectorDialect + 'static>(
+    State(app): State<Arc<App>>,
+    Extension(arrival): Extension<Arrival>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    serve_vectors::<D>(app, arrival, headers, body).await
 }
 
 async fn models(State(app): State<Arc<App>>) -> Response<Body> {

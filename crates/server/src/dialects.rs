@@ -6,6 +6,7 @@
 
 pub(crate) mod fields;
 pub mod openai;
+pub mod rerank;
 
 use crate::errors::{BadRequest, ServerError};
 use crate::limits::Limits;
@@ -32,6 +33,58 @@ pub(crate) trait Dialect {
 
     /// The body that says `error` in this family's shape.
     fn error_body(error: &ServerError) -> String;
+}
+
+/// One route's parse and render, of those that are answered by vectors.
+pub(crate) trait VectorDialect {
+    /// The request as read from the wire.
+    type Request: Send + 'static;
+
+    /// Reads a body. Everything that can be known to be wrong without a model is found here.
+    fn parse(body: &[u8], limits: &Limits) -> Result<Self::Request, BadRequest>;
+
+    /// What the request asks of a model.
+    fn ask(request: &Self::Request) -> &VectorAsk;
+
+    /// Path of the field that holds a text.
+    fn place(request: &Self::Request, text_idx: usize) -> String;
+
+    /// The whole answer in one body.
+    fn body(request: &Self::Request, answer: &VectorAnswer) -> String;
+}
+
+/// Texts of which vectors are wanted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VectorAsk {
+    /// The model's name; `None`: the server's first that makes vectors.
+    pub model: Option<String>,
+    /// The texts; token ids are used as they are.
+    pub texts: Vec<PlainPrompt>,
+    /// What becomes of a text that is longer than the model's context.
+    pub overlong: Overlong,
+    /// Elements that a vector must have.
+    pub n_embd: Option<u32>,
+}
+
+/// What becomes of a text that is too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlong {
+    /// The request is refused.
+    Refuse,
+    /// Its end is cut off.
+    Truncate,
+}
+
+/// The vectors of a request's texts.
+pub(crate) struct VectorAnswer {
+    /// Random part of the answer's id.
+    pub(crate) id: String,
+    /// The model's name as served.
+    pub(crate) model: String,
+    /// Each of length 1.
+    pub(crate) vectors: Vec<Vec<f32>>,
+    /// Of all texts.
+    pub(crate) n_tokens: u64,
 }
 
 /// What a request asks of a model, in no family's words.

@@ -80,6 +80,19 @@ pub enum ServerError {
         /// Positions of the context.
         n_ctx: u32,
     },
+    /// A text to embed is longer than the model's context.
+    #[error(
+        "{place}: this model's maximum context length is {n_ctx} tokens, however the text has \
+         {n_tokens}; shorten it, or send \"truncate\": true to have its end cut off"
+    )]
+    TextTooLong {
+        /// Path of its field.
+        place: String,
+        /// Its tokens.
+        n_tokens: usize,
+        /// Positions of the context.
+        n_ctx: u32,
+    },
     /// As many requests are at work or waiting as the server takes.
     #[error("{what}, try again later")]
     Overloaded {
@@ -133,6 +146,7 @@ impl ServerError {
         match self {
             Self::BadRequest(bad) => bad.param.as_deref(),
             Self::ModelNotFound { .. } | Self::ModelUnavailable { .. } => Some("model"),
+            Self::TextTooLong { place, .. } => Some(place),
             _ => None,
         }
     }
@@ -140,9 +154,10 @@ impl ServerError {
     /// The status of a response that says this.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest(_) | Self::ContextOverflow { .. } | Self::BodyBroken(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::BadRequest(_)
+            | Self::ContextOverflow { .. }
+            | Self::TextTooLong { .. }
+            | Self::BodyBroken(_) => StatusCode::BAD_REQUEST,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NoSuchPath { .. } | Self::ModelNotFound { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -172,6 +187,9 @@ impl From<EngineError> for ServerError {
         match error {
             EngineError::ContextOverflow { n_prompt, n_ctx } => {
                 Self::ContextOverflow { n_prompt, n_ctx }
+            }
+            EngineError::TextTooLong { text_idx, n_tokens, n_ctx } => {
+                Self::TextTooLong { place: format!("text {text_idx}"), n_tokens, n_ctx }
             }
             EngineError::Invalid { field, value, expected } => {
                 BadRequest::field(field, &format!("{value}: expected {expected}")).into()

@@ -28,6 +28,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Model {
     /// The name that clients ask for, and that the fleet knows it by.
     pub name: String,
+    /// What it does: which routes it answers on.
+    pub task: engine::Task,
     /// What tells its file from every other, such as its SHA-256, where that is known; it goes
     /// into `system_fingerprint`.
     pub digest: Option<String>,
@@ -38,7 +40,7 @@ pub struct Config {
     /// What opens the models and holds them.
     pub fleet: engine::Fleet,
     /// The models in the order in which they are listed. A request that names no model gets the
-    /// first one.
+    /// first one that does what the route is for.
     pub models: Vec<Model>,
     /// The bounds on bodies, counts and times.
     pub limits: Limits,

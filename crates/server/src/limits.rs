@@ -28,6 +28,10 @@ pub struct Limits {
     pub n_choices_per_prompt: usize,
     /// Most prompts times alternatives of one request.
     pub n_choices: usize,
+    /// Most texts of one request for vectors (OpenAI's limit), a query and its documents counted.
+    pub n_texts: usize,
+    /// Most tokens of those texts together (OpenAI's limit): minutes of work on two cores.
+    pub n_text_tokens: usize,
     /// Silence on a stream after which a comment line is sent, so that proxies keep it open.
     pub keep_alive: Duration,
     /// How long a stream waits for a client that does not read; then it counts as gone and its
@@ -48,6 +52,8 @@ impl Default for Limits {
             n_preparing: 4,
             n_choices_per_prompt: 16,
             n_choices: 128,
+            n_texts: 2048,
+            n_text_tokens: 300_000,
             keep_alive: Duration::from_secs(15),
             stall_timeout: Duration::from_secs(60),
             shutdown_grace: Duration::from_secs(20),

@@ -2,9 +2,12 @@
 
 use crate::dialects::fields::short;
 use crate::dialects::openai::{ModelCard, ModelMeta, ModelStatus};
-use crate::errors::ServerError;
+use crate::errors::{BadRequest, ServerError};
 use crate::{Model, VERSION};
-use engine::{Engine, Fleet, FleetError, FleetState, FleetStatus, ModelInfo, NUMERICS_VERSION};
+use engine::{
+    Embedder, Engine, Fleet, FleetError, FleetState, FleetStatus, ModelInfo, NUMERICS_VERSION,
+    Opened, Task,
+};
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -27,6 +30,20 @@ pub(crate) struct Served {
     pub(crate) fingerprint: String,
 }
 
+/// As [`Served`], of a model that makes vectors.
+#[derive(Debug, Clone)]
+pub(crate) struct ServedEmbedder {
+    pub(crate) name: String,
+    pub(crate) embedder: Embedder,
+}
+
+/// What the routes of one task hold of an open model.
+pub(crate) trait OfTask: Sized {
+    const TASK: Task;
+    /// `None` where the model does something else.
+    fn new(model: &Model, opened: Opened) -> Option<Self>;
+}
+
 impl Models {
     pub(crate) fn new(fleet: Fleet, listed: Vec<Model>, created: u64) -> Result<Self, ServerError> {
         if listed.is_empty() {
@@ -41,32 +58,67 @@ impl Models {
         Ok(Self { fleet, listed, created })
     }
 
-    /// The model of this name, or the first where none is named.
-    fn find(&self, name: Option<&str>) -> Result<&Model, ServerError> {
-        let found = match name {
-            None => self.listed.first(),
-            Some(name) => self.listed.iter().find(|model| model.name == name),
-        };
+    /// The model of this name.
+    fn named(&self, name: &str) -> Result<&Model, ServerError> {
+        let found = self.listed.iter().find(|model| model.name == name);
         found.ok_or_else(|| ServerError::ModelNotFound {
-            asked: short(name.unwrap_or_default()),
+            asked: short(name),
             served: self.listed.iter().map(|model| model.name.clone()).collect(),
         })
     }
 
-    /// The model of this name, or the first where none is named; `None` where [`Models::open`]
-    /// would have to open it.
-    pub(crate) fn get_open(&self, name: Option<&str>) -> Result<Option<Served>, ServerError> {
-        let model = self.find(name)?;
-        Ok(self.fleet.get_open(&model.name).map(|engine| Served::new(model, engine)))
+    /// The model of this name, which must do `task`, or the first that does where none is named.
+    fn find(&self, name: Option<&str>, task: Task) -> Result<&Model, ServerError> {
+        let found = match name {
+            None => self.listed.iter().find(|model| model.task == task),
+            Some(name) => Some(self.named(name)?),
+        };
+        found.filter(|model| model.task == task).ok_or_else(|| self.wrong_task(name, task))
+    }
+
+    fn wrong_task(&self, name: Option<&str>, task: Task) -> ServerError {
+        let fitting = self.listed.iter().filter(|model| model.task == task);
+        let fitting: Vec<&str> = fitting.map(|model| model.name.as_str()).collect();
+        let (does, wanted, route) = match task {
+            Task::Generate => ("makes embeddings", "writes text", "/v1/embeddings"),
+            Task::Embed => ("writes text", "makes embeddings", "/v1/chat/completions"),
+        };
+        let problem = match name {
+            None => format!("absent: no model here {wanted}"),
+            Some(name) => format!("{:?} {does} (use {route})", short(name)),
+        };
+        let expected = match fitting[..] {
+            [] => String::new(),
+            _ => format!(": expected one that {wanted}: {}", fitting.join(", ")),
+        };
+        BadRequest::field("model", &format!("{problem}{expected}")).into()
+    }
+
+    /// The model of this name, or the first for this task where none is named; `None` where
+    /// [`Models::open`] would have to open it.
+    pub(crate) fn get_open<S: OfTask>(&self, name: Option<&str>) -> Result<Option<S>, ServerError> {
+        let model = self.find(name, S::TASK)?;
+        let opened = self.fleet.get_open(&model.name);
+        opened.map(|opened| self.serve(name, model, opened)).transpose()
     }
 
     /// As [`Models::get_open`]; opens the model where it is not open, which may take minutes.
-    pub(crate) fn open(&self, name: Option<&str>) -> Result<Served, ServerError> {
-        let model = self.find(name)?;
+    pub(crate) fn open<S: OfTask>(&self, name: Option<&str>) -> Result<S, ServerError> {
+        let model = self.find(name, S::TASK)?;
         match self.fleet.get(&model.name) {
-            Ok(engine) => Ok(Served::new(model, engine)),
+            Ok(opened) => self.serve(name, model, opened),
             Err(error) => Err(refusal(&error)),
         }
+    }
+
+    /// A file may have been replaced by one that does something else since it was listed.
+    fn serve<S: OfTask>(
+        &self,
+        name: Option<&str>,
+        model: &Model,
+        opened: Opened,
+    ) -> Result<S, ServerError> {
+        S::new(model, opened).ok_or_else(|| self.wrong_task(name, S::TASK))
     }
 
     /// Closes the models whose time is over.
@@ -88,7 +140,7 @@ impl Models {
 
     /// What there is to say of one model.
     pub(crate) fn card(&self, name: &str) -> Result<ModelCard, ServerError> {
-        let model = self.find(Some(name))?;
+        let model = self.named(name)?;
         let status = self.fleet.status().into_iter().find(|status| status.name == model.name);
         Ok(card(model, status.as_ref(), self.created))
     }
@@ -96,17 +148,28 @@ impl Models {
     /// The first model whose engine has stopped for good, and nobody has asked for it since.
     pub(crate) fn stopped(&self) -> Option<String> {
         let is_stopped = |status: &FleetStatus| match &status.state {
-            FleetState::Open { engine, .. } => engine.is_stopped(),
-            FleetState::Closed | FleetState::Opening => false,
+            FleetState::Open { model, .. } => model.is_stopped(),
+            FleetState::Opening | FleetState::Closed => false,
         };
         self.fleet.status().into_iter().find(is_stopped).map(|status| status.name)
     }
 }
 
-impl Served {
-    fn new(model: &Model, engine: Engine) -> Self {
+impl OfTask for Served {
+    const TASK: Task = Task::Generate;
+
+    fn new(model: &Model, opened: Opened) -> Option<Self> {
+        let engine = opened.generator()?;
         let fingerprint = fingerprint(engine.info(), model.digest.as_deref());
-        Self { name: model.name.clone(), engine, fingerprint }
+        Some(Self { name: model.name.clone(), engine, fingerprint })
+    }
+}
+
+impl OfTask for ServedEmbedder {
+    const TASK: Task = Task::Embed;
+
+    fn new(model: &Model, opened: Opened) -> Option<Self> {
+        Some(Self { name: model.name.clone(), embedder: opened.embedder()? })
     }
 }
 
@@ -122,20 +185,25 @@ fn refusal(error: &FleetError) -> ServerError {
 }
 
 fn card(model: &Model, status: Option<&FleetStatus>, created: u64) -> ModelCard {
-    let (engine, value) = match status.map(|status| &status.state) {
-        Some(FleetState::Open { engine, .. }) => (Some(engine), "loaded"),
+    let (opened, value) = match status.map(|status| &status.state) {
+        Some(FleetState::Open { model, .. }) => (Some(model), "loaded"),
         Some(FleetState::Opening) => (None, "loading"),
         Some(FleetState::Closed) | None => (None, "unloaded"),
     };
-    let n_ctx = engine.map(|engine| engine.info().n_ctx);
-    let meta = |engine: &Engine| {
-        let info = engine.info();
+    let n_ctx = opened.map(|opened| opened.info().n_ctx);
+    let meta = |opened: &Opened| {
+        let info = opened.info();
+        let (chat, n_embd) = match opened {
+            Opened::Generator(engine) => (engine.template().is_some(), None),
+            Opened::Embedder(embedder) => (false, Some(embedder.n_embd())),
+        };
         ModelMeta {
             architecture: info.architecture.clone(),
             n_vocab: info.n_vocab,
             n_ctx_train: info.n_ctx_train,
             size: info.weight_bytes,
-            chat: engine.template().is_some(),
+            chat,
+            n_embd,
         }
     };
     ModelCard {
@@ -146,7 +214,7 @@ fn card(model: &Model, status: Option<&FleetStatus>, created: u64) -> ModelCard 
         status: ModelStatus { value },
         context_length: n_ctx,
         max_model_len: n_ctx,
-        meta: engine.map(meta),
+        meta: opened.map(meta),
     }
 }
 

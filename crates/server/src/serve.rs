@@ -11,6 +11,9 @@ mod flight;
 mod prepare;
 mod record;
 mod unused;
+mod vectors;
+
+pub(crate) use vectors::serve_vectors;
 
 use crate::app::{App, Arrival};
 use crate::dialects::{Answer, Choice, Delivery, Dialect, Reply};

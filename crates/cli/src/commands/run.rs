@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use engine::{Engine, EngineOptions, FinishReason, Speculation};
+use engine::{Engine, EngineOptions, FinishReason, ModelInfo, Speculation};
 use kernels::KvFormat;
 use serde_json::{Value, json};
 
@@ -77,8 +77,8 @@ impl Subcommand for Run {
             kv_format: self.kv,
             ..EngineOptions::default()
         };
-        let engine = chosen.open(context, &options)?;
-        say_info(context, &chosen.name, &engine);
+        let engine = chosen.open_engine(context, &options)?;
+        say_info(context, &chosen.name, engine.info());
         if engine.template().is_none() {
             context.note(&format!(
                 "{} has no chat template: it is a base model and continues your text",
@@ -174,8 +174,7 @@ pub(crate) fn warn_of_threads(context: &Context, threads: Option<u16>) {
 }
 
 /// With `-v`: what runs, on what.
-pub(crate) fn say_info(context: &Context, name: &str, engine: &Engine) {
-    let info = engine.info();
+pub(crate) fn say_info(context: &Context, name: &str, info: &ModelInfo) {
     context.detail(&format!(
         "{name}: {}, {} layers, context {} of {}, weights {}, kv cache {} ({}), {} on {} threads, \
          loaded in {} ms",

@@ -2,11 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use engine::{Engine, EngineError, EngineOptions, Fleet, FleetError, FleetModel, Keep};
+use engine::{EngineError, EngineOptions, Fleet, FleetError, FleetModel, Keep, Opened, Task};
 use kernels::KvFormat;
 
 use crate::commands::Subcommand;
@@ -27,21 +27,26 @@ const MAX_MODELS: usize = 32;
 /// Listens on this machine only unless --listen says otherwise. Ctrl-C or SIGTERM lets running
 /// answers finish; a second Ctrl-C ends at once.
 ///
-/// Models named with --model are opened at once and stay. Without it the default model is, and
+/// Models that are named are opened at once and stay. Where none is, the default model is, and
 /// every other installed one is opened when a request asks for it and closed when nobody uses it.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("named").multiple(true))]
 #[command(after_help = "\
 Examples:
   freehold serve
-  freehold serve --model smollm2-135m --model ./my.gguf --listen 127.0.0.1:8000
-  freehold serve --model big --model small --on-demand --keep-alive 10m --memory 16GiB
+  freehold serve smollm2-135m minilm-l6-v2   chat, and embeddings
+  freehold serve smollm2-135m ./my.gguf --listen 127.0.0.1:8000
+  freehold serve big small --on-demand --keep-alive 10m --memory 16GiB
   freehold serve --listen 127.0.0.1:0        any free port; the address is printed")]
 pub(crate) struct Serve {
-    /// Installed or catalogue name, or a GGUF file; may be repeated (default: the default model)
-    #[arg(long, short, value_name = "NAME|FILE")]
+    /// Installed or catalogue names, or GGUF files (default: the default model)
+    #[arg(value_name = "NAME|FILE", group = "named")]
+    models: Vec<String>,
+    /// One more model; may be repeated
+    #[arg(long, short, value_name = "NAME|FILE", group = "named")]
     model: Vec<String>,
-    /// Open the models of --model only when requests ask for them, and close them when idle
-    #[arg(long, requires = "model")]
+    /// Open the named models only when requests ask for them, and close them when idle
+    #[arg(long, requires = "named")]
     on_demand: bool,
     /// How long a model that was opened on demand stays unused, such as 30s, 5m, 2h, or "forever"
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = keep_alive)]
@@ -79,7 +84,9 @@ pub(crate) struct Serve {
 }
 
 impl Subcommand for Serve {
-    fn run(self, context: &Context) -> anyhow::Result<()> {
+    fn run(mut self, context: &Context) -> anyhow::Result<()> {
+        // Both ways of naming models are one list.
+        self.models.append(&mut self.model);
         // The address first: finding it taken after minutes of loading would be a waste.
         let listener = self.bind()?;
         let address = listener.local_addr().context("address of the listener")?;
@@ -95,8 +102,12 @@ impl Subcommand for Serve {
         let models = self.models(context, &fleet)?;
         let name = models[0].name.clone();
         // One that is opened on demand says what it is when it is there.
-        let chats = fleet.get_open(&name).is_none_or(|engine| engine.template().is_some());
-        let advice = advice(&base_url(address), &name, chats);
+        let use_for = match (models[0].task, fleet.get_open(&name)) {
+            (Task::Embed, _) => Use::Embed,
+            (_, Some(Opened::Generator(engine))) if engine.template().is_none() => Use::Complete,
+            _ => Use::Chat,
+        };
+        let advice = advice(&base_url(address), &name, use_for);
         let mut config = server::Config::new(fleet, models);
         config.allowed_origins.extend(self.allow_origin);
         config.allowed_hosts.extend(self.allow_host);
@@ -146,32 +157,33 @@ impl Serve {
     /// The models to serve, those opened that are not on demand.
     fn models(&self, context: &Context, fleet: &Fleet) -> anyhow::Result<Vec<server::Model>> {
         let default = [locate::default_model().to_owned()];
-        let asked: &[String] = if self.model.is_empty() { &default } else { &self.model };
+        let asked: &[String] = if self.models.is_empty() { &default } else { &self.models };
         if asked.len() > MAX_MODELS {
-            let message = format!("--model: {} given, expected at most {MAX_MODELS}", asked.len());
+            let message = format!("models: {} given, expected at most {MAX_MODELS}", asked.len());
             return Err(Failure::new(Exit::Usage, message).into());
         }
+        let failure = LastFailure::default();
         let mut models: Vec<server::Model> = Vec::new();
         for text in asked {
             let chosen = locate::find(context, text, Missing::Fetch)?;
             if models.iter().any(|model| model.name == chosen.name) {
                 let message =
-                    format!("--model {text}: a model named {} is served already", chosen.name);
+                    format!("model {text}: a model named {} is served already", chosen.name);
                 return Err(Failure::new(Exit::Usage, message).into());
             }
             let keep = if self.on_demand { self.keep_alive } else { Keep::Pinned };
-            models.push(self.add(context, fleet, chosen, keep));
+            models.push(self.add(context, fleet, chosen, keep, &failure));
         }
-        if self.model.is_empty() {
-            models.extend(self.others(context, fleet, &models[0].name)?);
+        if self.models.is_empty() {
+            models.extend(self.others(context, fleet, &models[0].name, &failure)?);
         }
         for text in asked.iter().filter(|_| self.on_demand) {
             context.note(&format!("{text}: opened when it is asked for"));
         }
         if !self.on_demand {
             for model in &models[..asked.len()] {
-                let engine = fleet.get(&model.name).map_err(opening_failed)?;
-                say_served(context, &model.name, &engine);
+                let opened = fleet.get(&model.name).map_err(|e| opening_failed(e, &failure))?;
+                say_served(context, &model.name, &opened);
             }
         }
         Ok(models)
@@ -183,13 +195,14 @@ impl Serve {
         context: &Context,
         fleet: &Fleet,
         default: &str,
+        failure: &LastFailure,
     ) -> anyhow::Result<Vec<server::Model>> {
         let mut models = Vec::new();
         for installed in context.store()?.list()? {
             match installed {
                 Ok(installed) if installed.name != default => {
                     let chosen = Chosen::installed(installed);
-                    models.push(self.add(context, fleet, chosen, self.keep_alive));
+                    models.push(self.add(context, fleet, chosen, self.keep_alive, failure));
                 }
                 Ok(_) => {}
                 // One that is damaged keeps nobody from the others.
@@ -204,7 +217,14 @@ impl Serve {
     }
 
     /// Tells the fleet how to open a model.
-    fn add(&self, context: &Context, fleet: &Fleet, chosen: Chosen, keep: Keep) -> server::Model {
+    fn add(
+        &self,
+        context: &Context,
+        fleet: &Fleet,
+        chosen: Chosen,
+        keep: Keep,
+        failure: &LastFailure,
+    ) -> server::Model {
         let options = EngineOptions {
             n_threads: self.threads.map(usize::from),
             n_ctx: self.ctx,
@@ -213,40 +233,51 @@ impl Serve {
             kv_format: self.kv,
             ..EngineOptions::default()
         };
-        let name = chosen.name.clone();
+        let (name, task) = (chosen.name.clone(), chosen.task());
         // A split model is all of its files.
         let digest = chosen
             .installed
             .as_ref()
             .map(|installed| installed.files.iter().map(|file| file.sha256.to_string()).collect());
-        let context = context.clone();
+        let (context, failure) = (context.clone(), failure.clone());
         let open = move |options: &EngineOptions| {
-            let engine = chosen.open(&context, options).map_err(as_engine_error)?;
-            say_info(&context, &chosen.name, &engine);
-            Ok(engine)
+            let opened = chosen.open(&context, options);
+            let opened = opened.map_err(|error| as_engine_error(error, &failure))?;
+            say_info(&context, &chosen.name, opened.info());
+            Ok(opened)
         };
         fleet.set(&name, FleetModel { open: Arc::new(open), options, keep });
-        server::Model { name, digest }
+        server::Model { name, task, digest }
     }
 }
 
-/// The fleet frees memory for a model where it is that which lacks; everything else it passes on.
-fn as_engine_error(error: anyhow::Error) -> EngineError {
-    match error.downcast::<EngineError>() {
-        Ok(error) => error,
-        Err(error) => EngineError::Refused(error.into()),
+/// How the latest opening failed, in the form that decides the exit status.
+type LastFailure = Arc<Mutex<Option<anyhow::Error>>>;
+
+/// Where memory lacks, the fleet frees some; of everything else it needs the words only.
+fn as_engine_error(error: anyhow::Error, failure: &LastFailure) -> EngineError {
+    match error.downcast_ref() {
+        Some(EngineError::NotEnoughMemory(_)) => {}
+        // As it is, with the file that it is about.
+        _ => return refused(error, failure),
     }
+    error.downcast().unwrap_or_else(|error| refused(error, failure))
 }
 
-/// What the opener said, with its kind: it decides the exit status.
-fn opening_failed(error: FleetError) -> anyhow::Error {
-    match error {
-        FleetError::NotOpened { name, error } => match Arc::try_unwrap(error) {
-            Ok(EngineError::Refused(error)) => anyhow::Error::from_boxed(error),
-            Ok(error) => anyhow::Error::new(error),
-            Err(shared) => anyhow::anyhow!("{name}: {shared}"),
-        },
-        error => error.into(),
+fn refused(error: anyhow::Error, failure: &LastFailure) -> EngineError {
+    let words = format!("{error:#}");
+    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    EngineError::Refused(words.into())
+}
+
+/// What keeps the server from starting.
+fn opening_failed(error: FleetError, failure: &LastFailure) -> anyhow::Error {
+    match (error, failure.lock().unwrap_or_else(PoisonError::into_inner).take()) {
+        (FleetError::NotOpened { .. }, Some(error)) => error,
+        (FleetError::NoRoom { name, shortage, .. }, _) => {
+            anyhow::Error::new(EngineError::NotEnoughMemory(Box::new(shortage))).context(name)
+        }
+        (error, _) => error.into(),
     }
 }
 
@@ -264,10 +295,14 @@ fn keep_alive(text: &str) -> Result<Keep, String> {
 }
 
 /// One line for each model that is served.
-fn say_served(context: &Context, name: &str, engine: &Engine) {
-    let info = engine.info();
+fn say_served(context: &Context, name: &str, opened: &Opened) {
+    let info = opened.info();
     let memory = info.weight_bytes.saturating_add(info.kv_bytes).saturating_add(info.scratch_bytes);
-    let kind = if engine.template().is_some() { "" } else { ", a base model: completions only" };
+    let kind = match opened {
+        Opened::Generator(engine) if engine.template().is_some() => String::new(),
+        Opened::Generator(_) => ", a base model: completions only".to_owned(),
+        Opened::Embedder(embedder) => format!(", embeddings of {} dimensions", embedder.n_embd()),
+    };
     context.note(&format!(
         "{name}: context {}, {} threads, {} of memory{kind}",
         info.n_ctx,
@@ -287,25 +322,43 @@ fn announce(context: &Context, address: SocketAddr, advice: &str) -> anyhow::Res
     Ok(())
 }
 
-/// What to paste to ask `model`: a question where it chats, a text to continue where it does not.
-fn advice(base: &str, model: &str, chats: bool) -> String {
-    let (path, data, call, field) = if chats {
-        let data = r#""messages": [{"role": "user", "content": "Hello"}]"#;
-        let arguments = r#"messages=[{"role": "user", "content": "Hello"}]"#;
-        let call = format!(r#"chat.completions.create(model="{model}", {arguments})"#);
-        ("chat/completions", data, call, "message.content")
-    } else {
-        let data = r#""prompt": "Once upon a time", "max_tokens": 64"#;
-        let arguments = r#"prompt="Once upon a time", max_tokens=64"#;
-        let call = format!(r#"completions.create(model="{model}", {arguments})"#);
-        ("completions", data, call, "text")
+/// What a model is for.
+#[derive(Clone, Copy)]
+enum Use {
+    Chat,
+    Complete,
+    Embed,
+}
+
+/// What to paste to ask `model`: a question where it chats, a text to continue or to embed where it
+/// does that.
+fn advice(base: &str, model: &str, use_for: Use) -> String {
+    let (path, data, call, field) = match use_for {
+        Use::Chat => {
+            let data = r#""messages": [{"role": "user", "content": "Hello"}]"#;
+            let arguments = r#"messages=[{"role": "user", "content": "Hello"}]"#;
+            let call = format!(r#"chat.completions.create(model="{model}", {arguments})"#);
+            ("chat/completions", data, call, "choices[0].message.content")
+        }
+        Use::Complete => {
+            let data = r#""prompt": "Once upon a time", "max_tokens": 64"#;
+            let arguments = r#"prompt="Once upon a time", max_tokens=64"#;
+            let call = format!(r#"completions.create(model="{model}", {arguments})"#);
+            ("completions", data, call, "choices[0].text")
+        }
+        Use::Embed => {
+            let data = r#""input": "Once upon a time""#;
+            let arguments = r#"input="Once upon a time""#;
+            let call = format!(r#"embeddings.create(model="{model}", {arguments})"#);
+            ("embeddings", data, call, "data[0].embedding")
+        }
     };
     let client = format!(r#"OpenAI(base_url="{base}/v1", api_key="none")"#);
     format!(
         r#"
 curl {base}/v1/{path} -H 'Content-Type: application/json' -d '{{"model": "{model}", {data}}}'
 
-python3 -c 'from openai import OpenAI; print({client}.{call}.choices[0].{field})'
+python3 -c 'from openai import OpenAI; print({client}.{call}.{field})'
 
 "#
     )
@@ -360,15 +413,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_base_model_is_asked_for_completions() {
-        let chat = advice("http://h:1", "m", true);
+    fn a_model_is_asked_for_what_it_does() {
+        let chat = advice("http://h:1", "m", Use::Chat);
         assert!(chat.contains("http://h:1/v1/chat/completions") && chat.contains("messages="));
-        let base = advice("http://h:1", "m", false);
+        let base = advice("http://h:1", "m", Use::Complete);
         assert!(base.contains("http://h:1/v1/completions") && !base.contains("messages"), "{base}");
         let data = base.split('\'').find(|part| part.starts_with('{')).unwrap();
         let data: serde_json::Value = serde_json::from_str(data).unwrap();
         assert_eq!((&data["model"], &data["prompt"]), (&"m".into(), &"Once upon a time".into()));
         assert!(base.contains(r#"completions.create(model="m", prompt="#), "{base}");
+        let embeds = advice("http://h:1", "m", Use::Embed);
+        assert!(
+            embeds.contains("http://h:1/v1/embeddings") && embeds.contains("input="),
+            "{embeds}"
+        );
     }
 
     #[test]

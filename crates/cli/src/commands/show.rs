@@ -4,7 +4,7 @@
 
 use gguf::{Array, Gguf, Value as GgufValue};
 use kernels::{KvFormat, PAGE_LEN};
-use model::Model;
+use model::{Encoder, Model, is_encoder};
 use serde_json::{Map, Value, json};
 
 use crate::commands::Subcommand;
@@ -51,7 +51,8 @@ impl Subcommand for Show {
         let template = file.metadata().str(TEMPLATE_KEY)?;
         if self.template {
             let Some(template) = template else {
-                let message = format!("{}: no chat template, it is a base model", chosen.name);
+                let kind = if is_encoder(&file) { "makes embeddings" } else { "is a base model" };
+                let message = format!("{}: no chat template, it {kind}", chosen.name);
                 return Err(Failure::new(Exit::NotFound, message).into());
             };
             return terminal::print(template);
@@ -76,6 +77,13 @@ struct Need {
 
 impl Memory {
     fn of(file: &Gguf, n_ctx: Option<u32>) -> Self {
+        if is_encoder(file) {
+            return Self(Encoder::plan(file).map_err(|error| error.to_string()).map(|plan| {
+                let n_ctx = plan.config.n_ctx;
+                // A text's keys and values are gone with it.
+                Need { n_ctx, n_ctx_train: n_ctx, weight_bytes: plan.weight_bytes, kv_bytes: 0 }
+            }));
+        }
         Self(Model::plan(file).map_err(|error| error.to_string()).map(|plan| {
             let n_ctx_train = plan.config.n_ctx_train;
             let n_ctx = n_ctx.map_or(n_ctx_train.min(N_CTX_DEFAULT), |n| n as usize);
@@ -181,6 +189,7 @@ fn to_text(chosen: &Chosen, file: &Gguf, memory: &Memory) -> String {
             "template",
             &format!("{} bytes (--template prints it)", numbers::grouped(template.len() as u64)),
         ),
+        _ if is_encoder(file) => out.line("template", "none: it makes embeddings"),
         _ => out.line("template", "none: a base model, it continues text"),
     }
     out.text.push_str("metadata\n");

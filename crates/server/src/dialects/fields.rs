@@ -3,6 +3,7 @@
 //! A field that was taken is honoured; what is left over at the end is refused. `null` counts as
 //! absent everywhere: clients send it for "not set".
 
+use super::PlainPrompt;
 use crate::errors::BadRequest;
 use serde_json::{Map, Value};
 use std::ops::RangeInclusive;
@@ -153,6 +154,45 @@ impl Fields {
             }
         }
     }
+}
+
+/// Takes texts that must be there: a string, an array of strings, an array of token ids, or an
+/// array of such arrays.
+pub(crate) fn take_texts(fields: &mut Fields, name: &str) -> Result<Vec<PlainPrompt>, BadRequest> {
+    const EXPECTED: &str = "a string, an array of strings, or an array of token ids";
+    let list = match fields.take(name) {
+        Some(Value::String(text)) => return Ok(vec![PlainPrompt::Text(text)]),
+        Some(Value::Array(list)) if !list.is_empty() => list,
+        Some(other) => return Err(wrong(name, &other, EXPECTED)),
+        None => return Err(missing(name, EXPECTED)),
+    };
+    if list[0].is_number() {
+        return Ok(vec![PlainPrompt::Tokens(read_ids(name, &list)?)]);
+    }
+    let read = |(text_idx, text)| {
+        let path = format!("{name}[{text_idx}]");
+        match text {
+            Value::String(text) => Ok(PlainPrompt::Text(text)),
+            Value::Array(ids) => Ok(PlainPrompt::Tokens(read_ids(&path, &ids)?)),
+            other => Err(wrong(&path, &other, "a string or an array of token ids")),
+        }
+    };
+    list.into_iter().enumerate().map(read).collect()
+}
+
+/// Token ids; whether the model has them is found out where the model is known.
+fn read_ids(path: &str, list: &[Value]) -> Result<Vec<u32>, BadRequest> {
+    let read = |(token_idx, value): (usize, &Value)| {
+        let id = as_integer(value).and_then(|id| u32::try_from(id).ok());
+        id.ok_or_else(|| wrong(&format!("{path}[{token_idx}]"), value, "a token id"))
+    };
+    list.iter().enumerate().map(read).collect()
+}
+
+/// The refusal of a request without a field that it must have.
+pub(crate) fn missing(path: &str, expected: &str) -> BadRequest {
+    let problem = format!("absent: expected {expected}");
+    BadRequest { code: Some("missing_required_parameter"), ..BadRequest::field(path, &problem) }
 }
 
 /// The integer that `value` is, `16.0` included.

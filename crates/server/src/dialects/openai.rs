@@ -1,4 +1,4 @@
-//! The OpenAI family: chat completions, completions, the list of models, its errors.
+//! The OpenAI family: chat completions, completions, embeddings, the list of models, its errors.
 //!
 //! A parameter is honoured, or refused with a 400 that names it; the few that are taken without
 //! effect are listed by name in `settings`.
@@ -6,6 +6,7 @@
 pub mod chat;
 pub mod completions;
 mod constraint;
+pub mod embeddings;
 mod errors;
 #[cfg(test)]
 mod golden;
@@ -17,6 +18,7 @@ mod tools;
 
 pub use chat::ChatRequest;
 pub use completions::CompletionRequest;
+pub use embeddings::EmbeddingRequest;
 pub(crate) use errors::error_body;
 pub(crate) use models::{ModelCard, ModelMeta, ModelStatus, list_body, model_body};
 
@@ -39,6 +41,14 @@ pub fn parse_chat(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadReques
 /// The first thing that is wrong, by field path, value and expectation.
 pub fn parse_completion(body: &[u8], limits: &Limits) -> Result<CompletionRequest, BadRequest> {
     completions::parse(body, limits)
+}
+
+/// Reads the body of `POST /v1/embeddings`.
+///
+/// # Errors
+/// The first thing that is wrong, by field path, value and expectation.
+pub fn parse_embedding(body: &[u8], limits: &Limits) -> Result<EmbeddingRequest, BadRequest> {
+    embeddings::parse(body, limits)
 }
 
 /// `usage` on the wire.

@@ -4,9 +4,10 @@
 mod client;
 mod reasoning;
 mod tools;
+mod vectors;
 
 use client::{Connection, Response, post, post_head, request};
-use engine::{Engine, EngineOptions, Fleet, FleetModel, Keep};
+use engine::{Engine, EngineOptions, Fleet, FleetModel, Keep, Task};
 use freehold_server::{Config, Limits, Model};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -29,11 +30,11 @@ fn engine() -> Engine {
 /// The model that most servers of these tests share.
 fn only_model(engine: Engine, digest: &str) -> (Fleet, Model) {
     let fleet = Fleet::new(None);
-    let open = Arc::new(move |_: &EngineOptions| Ok(engine.clone()));
+    let open = Arc::new(move |_: &EngineOptions| Ok(engine.clone().into()));
     let keep = Keep::Pinned;
     fleet.set(MODEL, FleetModel { open, options: EngineOptions::default(), keep });
     fleet.get(MODEL).unwrap();
-    (fleet, Model { name: MODEL.to_owned(), digest: Some(digest.to_owned()) })
+    (fleet, Model { name: MODEL.to_owned(), task: Task::Generate, digest: Some(digest.to_owned()) })
 }
 
 /// A running server, which stops when it is told to.
@@ -524,7 +525,8 @@ fn models_open_when_they_are_asked_for_and_close_when_nobody_uses_them() {
     let small = EngineOptions { memory_limit_bytes: Some(1 << 20), ..options.clone() };
     fleet.set("large", FleetModel::file(testkit::smollm2(), small, keep));
     fleet.set("gone", FleetModel::file("no/such/file.gguf".into(), options, keep));
-    let model = |name: &str| Model { name: name.to_owned(), digest: None };
+    let task = Task::Generate;
+    let model = |name: &str| Model { name: name.to_owned(), task, digest: None };
     let models = ["later", "large", "gone"].map(model).to_vec();
     let running = run(Config::new(fleet.clone(), models));
     let status = |name: &str| {

@@ -7,13 +7,12 @@ use super::logprobs::{self, LegacyLogprobs};
 use super::{
     UsageBody, error_body, finish_word, push_end, push_event, push_failure, settings, to_json,
 };
-use crate::dialects::fields::{Fields, as_integer, wrong};
+use crate::dialects::fields::{Fields, take_texts};
 use crate::dialects::{Answer, Call, Choice, Dialect, PlainPrompt, Prompts, Reply, Usage};
 use crate::errors::{BadRequest, ServerError};
 use crate::limits::Limits;
 use engine::{FinishReason, Part, TokenInfo};
 use serde::Serialize;
-use serde_json::Value;
 
 /// Tokens of an answer where the request does not say: OpenAI's number for this route, so that
 /// the same client gets the same length here.
@@ -104,7 +103,7 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<CompletionRequest, B
         let why = format!("{best_of}: expected the value of \"n\" ({}) or nothing", settings.n);
         return Err(BadRequest::unsupported("best_of", &why));
     }
-    let prompts = take_prompts(&mut fields)?;
+    let prompts = take_texts(&mut fields, "prompt")?;
     if prompts.len().saturating_mul(settings.n) > limits.n_choices {
         let problem = format!(
             "{} prompts times {} alternatives: expected at most {} in all",
@@ -138,43 +137,6 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<CompletionRequest, B
         echo,
         include_usage: settings.include_usage,
     })
-}
-
-/// A string, an array of strings, an array of token ids, or an array of such arrays.
-fn take_prompts(fields: &mut Fields) -> Result<Vec<PlainPrompt>, BadRequest> {
-    const EXPECTED: &str = "a string, an array of strings, or an array of token ids";
-    let list = match fields.take("prompt") {
-        Some(Value::String(text)) => return Ok(vec![PlainPrompt::Text(text)]),
-        Some(Value::Array(list)) if !list.is_empty() => list,
-        Some(other) => return Err(wrong("prompt", &other, EXPECTED)),
-        None => {
-            return Err(BadRequest {
-                code: Some("missing_required_parameter"),
-                ..BadRequest::field("prompt", &format!("absent: expected {EXPECTED}"))
-            });
-        }
-    };
-    if list[0].is_number() {
-        return Ok(vec![PlainPrompt::Tokens(read_ids("prompt", &list)?)]);
-    }
-    let read = |(prompt_idx, prompt)| {
-        let path = format!("prompt[{prompt_idx}]");
-        match prompt {
-            Value::String(text) => Ok(PlainPrompt::Text(text)),
-            Value::Array(ids) => Ok(PlainPrompt::Tokens(read_ids(&path, &ids)?)),
-            other => Err(wrong(&path, &other, "a string or an array of token ids")),
-        }
-    };
-    list.into_iter().enumerate().map(read).collect()
-}
-
-/// Token ids; whether the model has them is found out where the model is known.
-fn read_ids(path: &str, list: &[Value]) -> Result<Vec<u32>, BadRequest> {
-    let read = |(token_idx, value): (usize, &Value)| {
-        let id = as_integer(value).and_then(|id| u32::try_from(id).ok());
-        id.ok_or_else(|| wrong(&format!("{path}[{token_idx}]"), value, "a token id"))
-    };
-    list.iter().enumerate().map(read).collect()
 }
 
 /// Renders the answer to one completion request.

@@ -32,6 +32,7 @@ pub(crate) fn error_body(error: &ServerError) -> String {
         ServerError::ModelNotFound { .. } => (Some("model"), Some("model_not_found")),
         ServerError::ModelUnavailable { .. } => (Some("model"), Some("model_unavailable")),
         ServerError::ContextOverflow { .. } => (None, Some("context_length_exceeded")),
+        ServerError::TextTooLong { place, .. } => (Some(&**place), Some("context_length_exceeded")),
         ServerError::BodyTooLarge { .. } => (None, Some("request_too_large")),
         ServerError::Overloaded { .. } => (None, Some("rate_limit_exceeded")),
         ServerError::NoSuchPath { .. } => (None, Some("unknown_url")),
@@ -40,7 +41,10 @@ pub(crate) fn error_body(error: &ServerError) -> String {
         _ => (None, None),
     };
     let (n_prompt_tokens, n_ctx) = match error {
-        ServerError::ContextOverflow { n_prompt, n_ctx } => (Some(*n_prompt), Some(*n_ctx)),
+        ServerError::ContextOverflow { n_prompt, n_ctx }
+        | ServerError::TextTooLong { n_tokens: n_prompt, n_ctx, .. } => {
+            (Some(*n_prompt), Some(*n_ctx))
+        }
         _ => (None, None),
     };
     let kind = kind(error.status());

@@ -37,6 +37,9 @@ pub(crate) struct ModelMeta {
     pub(crate) size: u64,
     /// Whether `/v1/chat/completions` works: the model has a chat template.
     pub(crate) chat: bool,
+    /// Elements of the vectors, of a model that answers on `/v1/embeddings`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) n_embd: Option<usize>,
 }
 
 /// The body of the list.

@@ -3,6 +3,7 @@
 use super::super::golden::{Step, replay, text, token};
 use super::*;
 use engine::FinishReason::{Length, Stop};
+use serde_json::Value;
 
 fn check(request: &str, steps: Vec<Step>, expected: &str) {
     assert_eq!(replay::<Completions>(request, steps), expected, "{request}");

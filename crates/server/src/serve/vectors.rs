@@ -1,0 +1,153 @@
+//! The path of a request that is answered by vectors: admit, read, parse, find the model (and open
+//! it), tokenize, embed, render. In one piece: there is nothing to stream.
+//!
+//! Embedding computes on a blocking thread, batch by batch; callers take turns there. Whoever stops
+//! listening is noticed between two batches.
+
+use super::record::{Outcome, Record};
+use super::{blocking, body, error_response, in_turn, json_response};
+use crate::app::{App, Arrival};
+use crate::dialects::{Overlong, PlainPrompt, Usage, VectorAnswer, VectorDialect, openai};
+use crate::errors::{BadRequest, ServerError};
+use crate::limits::Limits;
+use crate::listen::told;
+use crate::models::ServedEmbedder;
+use axum::body::Body;
+use axum::http::{HeaderMap, Response, StatusCode};
+use engine::{Embedder, EngineError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Answers one request for vectors in the dialect `D`. Errors have OpenAI's shape, which clients of
+/// both families read.
+pub(crate) async fn serve_vectors<D: VectorDialect>(
+    app: Arc<App>,
+    arrival: Arrival,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    let mut record = Record::new(&arrival);
+    match answer::<D>(app, &arrival, &headers, body, &mut record).await {
+        Ok(body) => {
+            record.end(Outcome::Done);
+            json_response(StatusCode::OK, body)
+        }
+        Err(error) => {
+            record.fail(&error);
+            error_response(&error, openai::error_body(&error))
+        }
+    }
+}
+
+async fn answer<D: VectorDialect>(
+    app: Arc<App>,
+    arrival: &Arrival,
+    headers: &HeaderMap,
+    body: Body,
+    record: &mut Record,
+) -> Result<String, ServerError> {
+    // Before the body is read, so that at most `n_requests` bodies are in memory.
+    let _seat = app.admit()?;
+    let body = body::read(headers, body, &app.limits).await?;
+    let reading = app.clone();
+    let (request, open) = in_turn(&app, move || {
+        let request = D::parse(&body, &reading.limits)?;
+        let open = reading.models.get_open(D::ask(&request).model.as_deref())?;
+        Ok((request, open))
+    })
+    .await?;
+    let served: ServedEmbedder = match open {
+        Some(served) => served,
+        None => {
+            let (opening, name) = (app.clone(), D::ask(&request).model.clone());
+            blocking(move || opening.models.open(name.as_deref())).await?
+        }
+    };
+    record.model(&served.name);
+    let (limits, embedder) = (app.limits.clone(), served.embedder.clone());
+    let (request, texts) = in_turn(&app, move || {
+        let texts = tokenize::<D>(&request, &embedder, &limits)?;
+        Ok((request, texts))
+    })
+    .await?;
+    let n_tokens = texts.iter().map(|text| text.len() as u64).sum();
+    record.usage(Usage { n_prompt: n_tokens, ..Usage::default() });
+    let listening = Listening(Arc::new(AtomicBool::new(true)));
+    let is_heard = listening.0.clone();
+    let id = arrival.answer_id();
+    let work = blocking(move || {
+        let go_on = || is_heard.load(Ordering::Relaxed);
+        let vectors = served.embedder.embed_while(&texts, go_on)?;
+        Ok(D::body(&request, &VectorAnswer { id, model: served.name, vectors, n_tokens }))
+    });
+    let mut over = app.over.clone();
+    tokio::select! {
+        biased;
+        () = told(&mut over) => Err(ServerError::ShuttingDown),
+        body = work => body,
+    }
+}
+
+/// The end of it, however it comes, ends the work on another thread too.
+struct Listening(Arc<AtomicBool>);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// The token ids of all texts, each within the model's context.
+fn tokenize<D: VectorDialect>(
+    request: &D::Request,
+    embedder: &Embedder,
+    limits: &Limits,
+) -> Result<Vec<Vec<u32>>, ServerError> {
+    let ask = D::ask(request);
+    let n_embd = embedder.n_embd();
+    if let Some(wanted) = ask.n_embd.filter(|wanted| *wanted as usize != n_embd) {
+        let why =
+            format!("{wanted}: this model's vectors have {n_embd} and were not made to be cut");
+        return Err(BadRequest::unsupported("dimensions", &why).into());
+    }
+    let mut n_tokens = 0;
+    let mut texts = Vec::with_capacity(ask.texts.len());
+    for (text_idx, text) in ask.texts.iter().enumerate() {
+        let mut tokens = match text {
+            PlainPrompt::Text(text) => embedder.tokens(text),
+            PlainPrompt::Tokens(tokens) => tokens.clone(),
+        };
+        if ask.overlong == Overlong::Truncate {
+            embedder.truncate(&mut tokens);
+        }
+        n_tokens += tokens.len();
+        if n_tokens > limits.n_text_tokens {
+            let most = limits.n_text_tokens;
+            let problem = format!("more than {most} tokens up to here: expected at most that");
+            return Err(BadRequest::field(&D::place(request, text_idx), &problem).into());
+        }
+        check(embedder, &tokens, || D::place(request, text_idx))?;
+        texts.push(tokens);
+    }
+    Ok(texts)
+}
+
+/// What is wrong with a text is said at its field.
+fn check(
+    embedder: &Embedder,
+    tokens: &Vec<u32>,
+    place: impl Fn() -> String,
+) -> Result<(), ServerError> {
+    embedder.check(std::slice::from_ref(tokens)).map_err(|error| match error {
+        EngineError::TextTooLong { n_tokens, n_ctx, .. } => {
+            ServerError::TextTooLong { place: place(), n_tokens, n_ctx }
+        }
+        EngineError::Invalid { value, expected, .. } => {
+            let hint = "token ids are those of this model's own tokenizer; send the text itself, as \
+                        LangChain does with check_embedding_ctx_length=False";
+            let value = value.split(" of text").next().unwrap_or_default().to_owned();
+            BadRequest::field(&place(), &format!("{value}: expected {expected} ({hint})")).into()
+        }
+        other => other.into(),
+    })
+}
