@@ -47,6 +47,11 @@ clients:
     target/venv/bin/pip install --quiet --requirement tests/clients/requirements.txt
     target/venv/bin/python tests/clients/test_openai.py target/release/freehold
 
+# Mixed and hostile load on the real server: every answer as alone, no memory that grows
+soak MINUTES="30":
+    cargo build --release
+    tests/clients/soak.py target/release/freehold --minutes {{MINUTES}}
+
 # Fuzzes one target (gguf, tokenizer, template, constraint, answer_parts, openai_request) for some seconds
 fuzz TARGET SECONDS="60":
     mkdir -p fuzz/corpus/{{TARGET}}
