@@ -13,7 +13,7 @@ use kernels::{Cpu, KvFormat, PAGE_LEN};
 use model::{Encoder, EncoderPlan, EncoderScratch, Pooling};
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 use text::{Special, Tokenizer};
 
@@ -36,6 +36,8 @@ struct Inner {
     info: ModelInfo,
     /// Held for one batch.
     scratch: Mutex<EncoderScratch>,
+    /// Whose batch is next.
+    turns: Turns,
 }
 
 impl Embedder {
@@ -80,8 +82,8 @@ impl Embedder {
             n_threads: encoder.cpu().n_threads(),
             load_time: began.elapsed(),
         };
-        let scratch = Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { encoder, tokenizer, info, scratch }) })
+        let (scratch, turns) = (Mutex::default(), Turns::default());
+        Ok(Self { inner: Arc::new(Inner { encoder, tokenizer, info, scratch, turns }) })
     }
 
     /// What runs here.
@@ -174,6 +176,7 @@ impl Embedder {
         let mut vectors = Vec::with_capacity(texts.len());
         let mut rest = texts;
         while !rest.is_empty() {
+            let _turn = self.inner.turns.take();
             if !go_on() {
                 return Err(EngineError::Stopped { reason: "nobody waits any more".to_owned() });
             }
@@ -206,6 +209,41 @@ impl Embedder {
     /// Whether somebody else holds this embedder too.
     pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.inner) > 1
+    }
+}
+
+/// A lock that is given in the order in which it was asked for, which the system's is not: whoever
+/// has many batches would have them all before another has one.
+#[derive(Default)]
+struct Turns {
+    state: Mutex<Queue>,
+    over: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    n_taken: u64,
+    n_over: u64,
+}
+
+struct Turn<'a>(&'a Turns);
+
+impl Turns {
+    fn take(&self) -> Turn<'_> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = state.n_taken;
+        state.n_taken += 1;
+        while state.n_over < mine {
+            state = self.over.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        Turn(self)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).n_over += 1;
+        self.0.over.notify_all();
     }
 }
 

@@ -18,6 +18,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Why a model stays that is in use, in [`FleetError::NoRoom`].
+pub const IN_USE: &str = "it is in use";
+
 /// Opens a model within the memory that the options allow.
 pub type Opener = Arc<dyn Fn(&EngineOptions) -> Result<Opened, EngineError> + Send + Sync>;
 
@@ -154,7 +157,8 @@ impl Fleet {
     }
 
     /// Adds a model, or replaces the one of this name: who asks from now on gets the new one,
-    /// while answers that run go on with the old one, which closes behind the last of them.
+    /// while answers that run go on with the old one, which closes behind the last of them. Until
+    /// then both are in memory, and the budget counts the new one only.
     pub fn set(&self, name: &str, model: FleetModel) {
         let mut entries = self.entries();
         match entries.iter_mut().find(|entry| entry.name == name) {
@@ -222,11 +226,15 @@ impl Fleet {
             {
                 return Err(error.clone());
             }
-            entry.state = State::Opening;
+            // One that has stopped gives its memory back first.
+            let old = std::mem::replace(&mut entry.state, State::Opening);
             entry.turn += 1;
             let opening = Opening { fleet: self, name, turn: entry.turn };
             let model = entry.model.clone();
             drop(entries);
+            // Until it is noted what the model takes.
+            let _turn = unpoisoned(self.inner.loading.lock());
+            drop(old);
             return opening.end(self.open(name, &model));
         }
     }
@@ -275,9 +283,9 @@ impl Fleet {
         self.entries().iter_mut().map(status).collect()
     }
 
-    /// Opens a model within what is left of the memory; closes unused ones until it fits.
+    /// Opens a model within what is left of the memory; closes unused ones until it fits, and none
+    /// where all of them would not do. `loading` is held.
     fn open(&self, name: &str, model: &FleetModel) -> Result<Opened, FleetError> {
-        let _turn = unpoisoned(self.inner.loading.lock());
         loop {
             let error = match (model.open)(&self.bounded(&model.options)) {
                 Ok(opened) => return Ok(opened),
@@ -287,7 +295,8 @@ impl Fleet {
                     return Err(FleetError::NotOpened { name, error });
                 }
             };
-            match self.take_least_used() {
+            let lacking = error.need.total_bytes().saturating_sub(error.available_bytes);
+            match self.take_least_used(lacking) {
                 Some(unused) => drop(unused),
                 None => {
                     let (name, kept) = (name.to_owned(), self.kept());
@@ -299,11 +308,8 @@ impl Fleet {
 
     /// `options` with what the open models take counted in.
     fn bounded(&self, options: &EngineOptions) -> EngineOptions {
-        let planned = |entry: &Entry| match &entry.state {
-            State::Open { opened, .. } => opened.info().planned_bytes(),
-            State::Closed | State::Opening => 0,
-        };
-        let planned_bytes = self.entries().iter().map(planned).fold(0, u64::saturating_add);
+        let planned_bytes =
+            self.entries().iter().map(Entry::planned_bytes).fold(0, u64::saturating_add);
         // The system knows what is touched already.
         let untouched = planned_bytes.saturating_sub(host::anonymous_bytes().unwrap_or(0));
         let promised_bytes = options.promised_bytes.saturating_add(untouched);
@@ -315,10 +321,16 @@ impl Fleet {
         EngineOptions { promised_bytes, memory_limit_bytes, ..options.clone() }
     }
 
-    /// The open model that was used least recently and may be closed.
-    fn take_least_used(&self) -> Option<State> {
+    /// The open model that was used least recently and may be closed; `None` where all such models
+    /// together do not hold `lacking` bytes.
+    fn take_least_used(&self, lacking: u64) -> Option<State> {
         let now = Instant::now();
         let mut entries = self.entries();
+        let may_go = |entry: &&Entry| entry.model.keep != Keep::Pinned && entry.is_unused();
+        let to_gain = entries.iter().filter(may_go).map(Entry::planned_bytes);
+        if to_gain.fold(0, u64::saturating_add) < lacking {
+            return None;
+        }
         let candidates = entries.iter_mut().filter_map(|entry| {
             let may_go = entry.model.keep != Keep::Pinned && entry.is_unused();
             may_go.then_some((entry.idle(now), entry))
@@ -331,7 +343,9 @@ impl Fleet {
     fn kept(&self) -> Vec<(String, &'static str)> {
         let kept = |entry: &Entry| match (&entry.state, entry.model.keep) {
             (State::Open { .. }, Keep::Pinned) => Some((entry.name.clone(), "it is pinned")),
-            (State::Open { .. }, Keep::Idle(_)) => Some((entry.name.clone(), "it is in use")),
+            (State::Open { .. }, Keep::Idle(_)) if !entry.is_unused() => {
+                Some((entry.name.clone(), IN_USE))
+            }
             _ => None,
         };
         self.entries().iter().filter_map(kept).collect()
@@ -359,16 +373,22 @@ impl fmt::Debug for Fleet {
 }
 
 impl Entry {
-    /// The model, if it is open and runs. One that has stopped is forgotten: it is opened anew
-    /// when it is next asked for.
+    /// The model, if it is open and runs. One that has stopped is to be opened anew.
     fn take_open(&mut self) -> Option<Opened> {
         let State::Open { opened, used_at } = &mut self.state else { return None };
         if opened.is_stopped() {
-            self.state = State::Closed;
             return None;
         }
         *used_at = Instant::now();
         Some(opened.clone())
+    }
+
+    /// What it takes where it is open.
+    fn planned_bytes(&self) -> u64 {
+        match &self.state {
+            State::Open { opened, .. } => opened.info().planned_bytes(),
+            State::Closed | State::Opening => 0,
+        }
     }
 
     /// Whether it is open and nobody else holds it. Nobody can begin to but through the fleet,

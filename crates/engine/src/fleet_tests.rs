@@ -166,6 +166,22 @@ fn the_least_recently_used_makes_room_but_never_one_in_use_or_pinned() {
 }
 
 #[test]
+fn what_cannot_fit_closes_nobody() {
+    let (fleet, _) = fleet(2, &[("a", LONG), ("b", LONG)]);
+    let (mut large, _) = model(LONG);
+    large.options.kv_cache_bytes = Some(u64::MAX);
+    large.options.n_ctx = Some(8192);
+    large.options.max_sequences = 256;
+    fleet.set("large", large);
+    for name in ["a", "b"] {
+        fleet.get(name).unwrap();
+    }
+    let error = fleet.get("large").unwrap_err();
+    assert!(matches!(&error, FleetError::NoRoom { kept, .. } if kept.is_empty()), "{error}");
+    assert_eq!(open_names(&fleet), ["a", "b"]);
+}
+
+#[test]
 fn idle_models_close_when_their_time_is_over() {
     let now = Keep::Idle(Duration::ZERO);
     let (fleet, _) = fleet(3, &[("now", now), ("later", LONG), ("pinned", Keep::Pinned)]);

@@ -206,14 +206,16 @@ impl Sampler {
             adjusted.clear();
             adjusted.extend_from_slice(logits);
             self.forbid(adjusted, forced)?;
-            if let Some(banned) = &self.banned {
+            // The mark that ends a thought comes whatever else is asked for.
+            let banned = self.banned.as_ref().filter(|_| forced.is_none());
+            if let Some(banned) = banned {
                 banned.forbid(&self.tail, |id| {
                     if let Some(logit) = adjusted.get_mut(id as usize) {
                         *logit = f32::NEG_INFINITY;
                     }
                 });
             }
-            if self.n_before_end > 0 {
+            if self.n_before_end > 0 && forced.is_none() {
                 for &id in self.ends.iter().filter(|&&id| (id as usize) < logits.len()) {
                     adjusted[id as usize] = f32::NEG_INFINITY;
                 }

@@ -27,12 +27,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 /// Longest request id that is taken over from a client.
 const N_ID_CHARS: usize = 128;
 
+/// Threads that wait for models to open, at most: openings come one after the other anyway.
+const N_OPENING: usize = 16;
+
 /// What all requests share.
 pub(crate) struct App {
     pub(crate) models: Models,
     pub(crate) limits: Limits,
     pub(crate) default_sampling: Sampling,
     seats: Arc<Semaphore>,
+    /// Seats of requests for vectors.
+    vector_seats: Arc<Semaphore>,
+    /// Turns at waiting for a model to open.
+    pub(crate) opening: Arc<Semaphore>,
     /// Turns at parsing, rendering and tokenizing.
     pub(crate) preparing: Arc<Semaphore>,
     /// Becomes true when answers still in flight must end.
@@ -48,12 +55,22 @@ impl App {
         Ok(Self {
             models: Models::new(config.fleet, config.models, unix_seconds())?,
             seats: Arc::new(Semaphore::new(config.limits.n_requests)),
+            vector_seats: Arc::new(Semaphore::new(config.limits.n_vector_requests)),
+            opening: Arc::new(Semaphore::new(N_OPENING)),
             preparing: Arc::new(Semaphore::new(config.limits.n_preparing)),
             default_sampling: config.default_sampling,
             limits: config.limits,
             over,
             gate: Gate::new(&config.allowed_hosts, &config.allowed_origins),
             principals: RandomState::new(),
+        })
+    }
+
+    /// A place among the requests for vectors, beside that of [`App::admit`].
+    pub(crate) fn admit_vectors(&self) -> Result<OwnedSemaphorePermit, ServerError> {
+        self.vector_seats.clone().try_acquire_owned().map_err(|_| ServerError::Overloaded {
+            what: format!("{} requests for vectors are at work", self.limits.n_vector_requests),
+            retry_after: Duration::from_secs(1),
         })
     }
 

@@ -21,6 +21,8 @@ pub struct Limits {
     /// Requests at work at once over all models; more are refused with 429. Each holds its body,
     /// then its prompt and its events.
     pub n_requests: usize,
+    /// Of them, requests for embeddings and rerank: each may be minutes of work.
+    pub n_vector_requests: usize,
     /// Requests being read as JSON, rendered and tokenized at once; the others of
     /// [`Limits::n_requests`] wait. The memory of the JSON trees is this many times one body's.
     pub n_preparing: usize,
@@ -49,6 +51,7 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(30),
             n_connections: 512,
             n_requests: 128,
+            n_vector_requests: 32,
             n_preparing: 4,
             n_choices_per_prompt: 16,
             n_choices: 128,

@@ -5,8 +5,8 @@ use crate::dialects::openai::{ModelCard, ModelMeta, ModelStatus};
 use crate::errors::{BadRequest, ServerError};
 use crate::{Model, VERSION};
 use engine::{
-    Embedder, Engine, Fleet, FleetError, FleetState, FleetStatus, ModelInfo, NUMERICS_VERSION,
-    Opened, Task,
+    Embedder, Engine, Fleet, FleetError, FleetState, FleetStatus, IN_USE, ModelInfo,
+    NUMERICS_VERSION, Opened, Task,
 };
 use std::collections::HashSet;
 use std::time::Duration;
@@ -176,8 +176,8 @@ impl OfTask for ServedEmbedder {
 fn refusal(error: &FleetError) -> ServerError {
     let what = error.to_string();
     match error {
-        // What is in use now will not be for ever.
-        FleetError::NoRoom { kept, .. } if !kept.is_empty() => {
+        // What is in use now will not be for ever; what is pinned may.
+        FleetError::NoRoom { kept, .. } if kept.iter().any(|(_, why)| *why == IN_USE) => {
             ServerError::ModelUnavailable { what, retry_after: Some(RETRY_NO_ROOM) }
         }
         _ => ServerError::ModelUnavailable { what, retry_after: None },

@@ -19,6 +19,7 @@ use crate::app::{App, Arrival};
 use crate::dialects::{Answer, Choice, Delivery, Dialect, Reply};
 use crate::errors::ServerError;
 use crate::listen::told;
+use crate::models::OfTask;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use body::Outlet;
@@ -143,14 +144,33 @@ async fn prepare<D: Dialect>(
     body: Vec<u8>,
 ) -> Result<Prepared<D::Request>, ServerError> {
     let reading = app.clone();
-    let request = match in_turn(app, move || prepare::read::<D>(&reading, &body)).await? {
+    let (model, body) = match in_turn(app, move || prepare::read::<D>(&reading, body)).await? {
         Read::Prepared(prepared) => return Ok(prepared),
-        Read::Closed(request) => request,
+        Read::Closed { model, body } => (model, body),
     };
-    let name = D::call(&request).model.clone();
+    let served = opened(app, model).await?;
+    let reading = app.clone();
+    in_turn(app, move || {
+        let request = D::parse(&body, &reading.limits)?;
+        prepare::prepare::<D>(request, served)
+    })
+    .await
+}
+
+/// The model of this name, opened where it is not. Few threads wait for openings, since those whose
+/// clients are gone wait on.
+async fn opened<S: OfTask + Send + 'static>(
+    app: &Arc<App>,
+    model: Option<String>,
+) -> Result<S, ServerError> {
+    let turn = app.opening.clone().acquire_owned().await;
+    let turn = turn.map_err(|_| ServerError::ShuttingDown)?;
     let opening = app.clone();
-    let served = blocking(move || opening.models.open(name.as_deref())).await?;
-    in_turn(app, move || prepare::prepare::<D>(request, served)).await
+    blocking(move || {
+        let _turn = turn;
+        opening.models.open(model.as_deref())
+    })
+    .await
 }
 
 /// Runs what computes for as long as a prompt is long, a few at a time.

@@ -19,6 +19,8 @@ use crate::locate::{self, Chosen, Missing};
 use crate::numbers;
 use crate::terminal::{self, Colour, paint};
 
+/// How long a model stays that was opened on demand, where nobody says.
+const KEEP_ALIVE: Duration = Duration::from_secs(300);
 /// Most models that one command line names.
 const MAX_MODELS: usize = 32;
 
@@ -48,9 +50,10 @@ pub(crate) struct Serve {
     /// Open the named models only when requests ask for them, and close them when idle
     #[arg(long, requires = "named")]
     on_demand: bool,
-    /// How long a model that was opened on demand stays unused, such as 30s, 5m, 2h, or "forever"
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = keep_alive)]
-    keep_alive: Keep,
+    /// How long a model that was opened on demand stays unused, such as 30s, 2h, or "forever"
+    /// (default: 5m)
+    #[arg(long, value_name = "TIME", value_parser = keep_alive)]
+    keep_alive: Option<Keep>,
     /// Most memory of all models together, such as 16GiB (default: what the system has)
     #[arg(long, value_name = "SIZE", value_parser = numbers::parse_bytes)]
     memory: Option<u64>,
@@ -154,6 +157,11 @@ impl Serve {
         })
     }
 
+    /// How long a model stays that was opened on demand.
+    fn keep(&self) -> Keep {
+        self.keep_alive.unwrap_or(Keep::Idle(KEEP_ALIVE))
+    }
+
     /// The models to serve, those opened that are not on demand.
     fn models(&self, context: &Context, fleet: &Fleet) -> anyhow::Result<Vec<server::Model>> {
         let default = [locate::default_model().to_owned()];
@@ -161,6 +169,11 @@ impl Serve {
         if asked.len() > MAX_MODELS {
             let message = format!("models: {} given, expected at most {MAX_MODELS}", asked.len());
             return Err(Failure::new(Exit::Usage, message).into());
+        }
+        if self.keep_alive.is_some() && !self.models.is_empty() && !self.on_demand {
+            let message =
+                "--keep-alive: the named models stay open, expected --on-demand beside it";
+            return Err(Failure::new(Exit::Usage, message.to_owned()).into());
         }
         let failure = LastFailure::default();
         let mut models: Vec<server::Model> = Vec::new();
@@ -171,7 +184,7 @@ impl Serve {
                     format!("model {text}: a model named {} is served already", chosen.name);
                 return Err(Failure::new(Exit::Usage, message).into());
             }
-            let keep = if self.on_demand { self.keep_alive } else { Keep::Pinned };
+            let keep = if self.on_demand { self.keep() } else { Keep::Pinned };
             models.push(self.add(context, fleet, chosen, keep, &failure));
         }
         if self.models.is_empty() {
@@ -202,7 +215,7 @@ impl Serve {
             match installed {
                 Ok(installed) if installed.name != default => {
                     let chosen = Chosen::installed(installed);
-                    models.push(self.add(context, fleet, chosen, self.keep_alive, failure));
+                    models.push(self.add(context, fleet, chosen, self.keep(), failure));
                 }
                 Ok(_) => {}
                 // One that is damaged keeps nobody from the others.

@@ -9,6 +9,7 @@ use crate::errors::ServerError;
 use axum::http::HeaderValue;
 use engine::{Engine, EngineError, ToolFormat};
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 
 /// Length of the ids of calls that Mistral's templates ask for.
 const SHORT_ID_CHARS: usize = 9;
@@ -120,17 +121,14 @@ fn with_one_system_message(messages: &Value) -> Option<Value> {
 /// where there are no other ids.
 fn with_short_ids(messages: &Value) -> Option<Value> {
     let mut short = messages.clone();
-    let mut ids = Vec::new();
+    let mut ids = HashMap::new();
     let mut shorten = |id: &mut Value| {
         let Some(text) = id.as_str() else { return };
         let is_short =
             text.len() == SHORT_ID_CHARS && text.bytes().all(|b| b.is_ascii_alphanumeric());
         if !is_short {
-            let known = ids.iter().position(|other| other == text);
-            let idx = known.unwrap_or_else(|| {
-                ids.push(text.to_owned());
-                ids.len() - 1
-            });
+            let n_ids = ids.len();
+            let idx = *ids.entry(text.to_owned()).or_insert(n_ids);
             *id = format!("call{idx:05}").into();
         }
     };

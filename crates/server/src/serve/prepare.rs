@@ -49,16 +49,18 @@ pub(super) struct Notes {
 pub(super) enum Read<R> {
     /// And is ready.
     Prepared(Prepared<R>),
-    /// And whose model must be opened first.
-    Closed(R),
+    /// And whose model must be opened first. What was read of it is dropped: many may wait for one
+    /// model, and their trees are much larger than their bodies.
+    Closed { model: Option<String>, body: Vec<u8> },
 }
 
 /// Reads one request, and prepares it where its model is open.
-pub(super) fn read<D: Dialect>(app: &App, body: &[u8]) -> Result<Read<D::Request>, ServerError> {
-    let request = D::parse(body, &app.limits)?;
-    match app.models.get_open(D::call(&request).model.as_deref())? {
+pub(super) fn read<D: Dialect>(app: &App, body: Vec<u8>) -> Result<Read<D::Request>, ServerError> {
+    let request = D::parse(&body, &app.limits)?;
+    let model = &D::call(&request).model;
+    match app.models.get_open(model.as_deref())? {
         Some(served) => Ok(Read::Prepared(prepare::<D>(request, served)?)),
-        None => Ok(Read::Closed(request)),
+        None => Ok(Read::Closed { model: model.clone(), body }),
     }
 }
 

@@ -5,7 +5,7 @@
 //! listening is noticed between two batches.
 
 use super::record::{Outcome, Record};
-use super::{blocking, body, error_response, in_turn, json_response};
+use super::{blocking, body, error_response, in_turn, json_response, opened};
 use crate::app::{App, Arrival};
 use crate::dialects::{Overlong, PlainPrompt, Usage, VectorAnswer, VectorDialect, openai};
 use crate::errors::{BadRequest, ServerError};
@@ -48,24 +48,24 @@ async fn answer<D: VectorDialect>(
 ) -> Result<String, ServerError> {
     // Before the body is read, so that at most `n_requests` bodies are in memory.
     let _seat = app.admit()?;
+    // They have no queue of their own; the other seats are for answers.
+    let _turn = app.admit_vectors()?;
     let body = body::read(headers, body, &app.limits).await?;
     let reading = app.clone();
-    let (request, open) = in_turn(&app, move || {
-        let request = D::parse(&body, &reading.limits)?;
-        let open = reading.models.get_open(D::ask(&request).model.as_deref())?;
-        Ok((request, open))
+    let (model, body, open) = in_turn(&app, move || {
+        let model = D::ask(&D::parse(&body, &reading.limits)?).model.clone();
+        let open = reading.models.get_open(model.as_deref())?;
+        Ok((model, body, open))
     })
     .await?;
     let served: ServedEmbedder = match open {
         Some(served) => served,
-        None => {
-            let (opening, name) = (app.clone(), D::ask(&request).model.clone());
-            blocking(move || opening.models.open(name.as_deref())).await?
-        }
+        None => opened(&app, model).await?,
     };
     record.model(&served.name);
     let (limits, embedder) = (app.limits.clone(), served.embedder.clone());
     let (request, texts) = in_turn(&app, move || {
+        let request = D::parse(&body, &limits)?;
         let texts = tokenize::<D>(&request, &embedder, &limits)?;
         Ok((request, texts))
     })
@@ -115,7 +115,10 @@ fn tokenize<D: VectorDialect>(
     for (text_idx, text) in ask.texts.iter().enumerate() {
         let mut tokens = match text {
             PlainPrompt::Text(text) => embedder.tokens(text),
-            PlainPrompt::Tokens(tokens) => tokens.clone(),
+            PlainPrompt::Tokens(tokens) => {
+                check_frame(embedder, tokens, || D::place(request, text_idx))?;
+                tokens.clone()
+            }
         };
         if ask.overlong == Overlong::Truncate {
             embedder.truncate(&mut tokens);
@@ -130,6 +133,24 @@ fn tokenize<D: VectorDialect>(
         texts.push(tokens);
     }
     Ok(texts)
+}
+
+/// Token ids that do not begin and end as this model's texts do are another tokenizer's: their
+/// vector would be of some other text.
+fn check_frame(
+    embedder: &Embedder,
+    tokens: &[u32],
+    place: impl Fn() -> String,
+) -> Result<(), ServerError> {
+    let frame = embedder.tokens("");
+    let ([begin, end], [first, .., last]) = (&frame[..], tokens) else { return Ok(()) };
+    if (begin, end) == (first, last) {
+        return Ok(());
+    }
+    let problem = format!(
+        "token ids from {first} to {last}: expected those of this model's tokenizer, from {begin}          to {end} (a client that tokenizes for another model has to send text)"
+    );
+    Err(BadRequest::field(&place(), &problem).into())
 }
 
 /// What is wrong with a text is said at its field.

@@ -21,7 +21,8 @@ pub enum Part {
     CallEnd,
 }
 
-/// A train of thought that comes, or may come, before the answer proper. It cannot end the answer.
+/// A train of thought that comes, or may come, before the answer proper. Under a constraint it
+/// cannot end the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preamble {
     /// The token that begins it, where the answer may also do without: then it is the answer's

@@ -21,6 +21,10 @@ pub(super) fn take(fields: &mut Fields) -> Result<Option<ToolsAsk>, BadRequest> 
                 let problem = "expected \"tools\" beside it, of which one is to be called";
                 Err(BadRequest::field("tool_choice", problem))
             }
+            Choice { only: Some(_), .. } => {
+                let problem = "expected \"tools\" beside it, which it is a choice of";
+                Err(BadRequest::field("tool_choice", problem))
+            }
             _ => Ok(None),
         };
     }

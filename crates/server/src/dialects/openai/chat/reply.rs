@@ -10,6 +10,9 @@ use crate::errors::ServerError;
 use engine::{FinishReason, Part, TokenInfo};
 use serde::Serialize;
 
+/// Characters of an answer's id that are in those of its calls.
+const N_ID_CHARS: usize = 24;
+
 /// Renders the answer to one chat request.
 pub(crate) struct ChatReply {
     pub(super) answer: Answer,
@@ -146,9 +149,11 @@ impl ChatReply {
         self.logprobs(&tokens)
     }
 
-    /// Names of calls do not come twice, in this answer or another.
+    /// Names of calls do not come twice, in this answer or another; OpenAI's are of at most 40
+    /// characters.
     fn call_id(&self, choice_idx: usize, call_idx: usize) -> String {
-        format!("call_{}_{choice_idx}_{call_idx}", self.answer.id)
+        let id = self.answer.id.get(..N_ID_CHARS).unwrap_or(&self.answer.id);
+        format!("call_{id}_{choice_idx}_{call_idx}")
     }
 
     fn whole_choice<'a>(&self, index: usize, choice: &'a Choice) -> WholeChoice<'a> {
