@@ -18,9 +18,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Why a model stays that is in use, in [`FleetError::NoRoom`].
-pub const IN_USE: &str = "it is in use";
-
 /// Opens a model within the memory that the options allow.
 pub type Opener = Arc<dyn Fn(&EngineOptions) -> Result<Opened, EngineError> + Send + Sync>;
 
@@ -71,7 +68,7 @@ pub enum FleetError {
         /// What it needs, and what there is.
         shortage: MemoryShortage,
         /// The open models that cannot make room, and why.
-        kept: Vec<(String, &'static str)>,
+        kept: Vec<(String, Kept)>,
     },
     /// It could not be opened. Shared by all who waited for it.
     #[error("{name}: {error}")]
@@ -83,8 +80,26 @@ pub enum FleetError {
     },
 }
 
-fn say_kept(kept: &[(String, &'static str)]) -> String {
-    let say = |(name, why): &(String, &str)| format!("; {name} stays: {why}");
+/// Why an open model makes no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It is to stay.
+    Pinned,
+    /// Somebody uses it now.
+    InUse,
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pinned => "it is pinned",
+            Self::InUse => "it is in use",
+        })
+    }
+}
+
+fn say_kept(kept: &[(String, Kept)]) -> String {
+    let say = |(name, why): &(String, Kept)| format!("; {name} stays: {why}");
     kept.iter().map(say).collect()
 }
 
@@ -340,11 +355,11 @@ impl Fleet {
     }
 
     /// The open models that cannot make room.
-    fn kept(&self) -> Vec<(String, &'static str)> {
+    fn kept(&self) -> Vec<(String, Kept)> {
         let kept = |entry: &Entry| match (&entry.state, entry.model.keep) {
-            (State::Open { .. }, Keep::Pinned) => Some((entry.name.clone(), "it is pinned")),
+            (State::Open { .. }, Keep::Pinned) => Some((entry.name.clone(), Kept::Pinned)),
             (State::Open { .. }, Keep::Idle(_)) if !entry.is_unused() => {
-                Some((entry.name.clone(), IN_USE))
+                Some((entry.name.clone(), Kept::InUse))
             }
             _ => None,
         };

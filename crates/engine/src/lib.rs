@@ -69,7 +69,7 @@ mod worker;
 pub use embedder::{Embedder, similarity};
 pub use engine::{Engine, Generation, Handle};
 pub use error::{EngineError, MemoryNeed, MemoryShortage};
-pub use fleet::{Fleet, FleetError, FleetModel, FleetState, FleetStatus, IN_USE, Keep, Opener};
+pub use fleet::{Fleet, FleetError, FleetModel, FleetState, FleetStatus, Keep, Kept, Opener};
 pub use host::{AvailableMemory, Machine, n_cores, peak_rss_bytes};
 pub use kernels::NUMERICS_VERSION;
 pub use model::Pooling;

@@ -5,7 +5,7 @@ use crate::dialects::openai::{ModelCard, ModelMeta, ModelStatus};
 use crate::errors::{BadRequest, ServerError};
 use crate::{Model, VERSION};
 use engine::{
-    Embedder, Engine, Fleet, FleetError, FleetState, FleetStatus, IN_USE, ModelInfo,
+    Embedder, Engine, Fleet, FleetError, FleetState, FleetStatus, Kept, ModelInfo,
     NUMERICS_VERSION, Opened, Task,
 };
 use std::collections::HashSet;
@@ -177,7 +177,7 @@ fn refusal(error: &FleetError) -> ServerError {
     let what = error.to_string();
     match error {
         // What is in use now will not be for ever; what is pinned may.
-        FleetError::NoRoom { kept, .. } if kept.iter().any(|(_, why)| *why == IN_USE) => {
+        FleetError::NoRoom { kept, .. } if kept.iter().any(|(_, why)| *why == Kept::InUse) => {
             ServerError::ModelUnavailable { what, retry_after: Some(RETRY_NO_ROOM) }
         }
         _ => ServerError::ModelUnavailable { what, retry_after: None },

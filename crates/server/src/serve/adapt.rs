@@ -19,6 +19,12 @@ const SHORT_ID_CHARS: usize = 9;
 pub(super) struct Adapted(Vec<&'static str>);
 
 impl Adapted {
+    /// A prompt, and what else was changed for it.
+    fn and(mut self, (prompt, changed): (Vec<u32>, &[&'static str])) -> (Vec<u32>, Self) {
+        self.0.extend(changed);
+        (prompt, self)
+    }
+
     /// The header that tells; `None` where there is nothing to tell.
     pub(super) fn header(&self) -> Option<HeaderValue> {
         let list = self.0.join(", ");
@@ -49,50 +55,55 @@ pub(super) fn chat_prompt(
         let prompt = render(messages, tools);
         let without = without_calls(messages).map(|messages| render(&messages, tools));
         return match (prompt, without) {
-            (Ok(prompt), Some(Ok(without))) if prompt == without => {
+            (Ok((prompt, _)), Some(Ok((without, _)))) if prompt == without => {
                 adapted.0.push("tool-calls");
                 let written = calls_as_text(messages, format, Results::Kept);
-                Ok((render(&written, tools)?, adapted))
+                Ok(adapted.and(render(&written, tools)?))
             }
-            (prompt, _) => Ok((prompt?, adapted)),
+            (prompt, _) => Ok(adapted.and(prompt?)),
         };
     }
     let written = calls_as_text(messages, ToolFormat::generic(), Results::Told);
     if written != *messages {
         adapted.0.push("tool-messages");
     }
-    let Some(tools) = tools else { return Ok((render(&written, None)?, adapted)) };
+    let Some(tools) = tools else { return Ok(adapted.and(render(&written, None)?)) };
     adapted.0.push("tools-prompt");
     let prompt = ToolFormat::prompt(tools);
     let first = render(&with_prompt(&written, "system", &prompt), None);
     match first {
         // Some templates know no system messages.
         Err(EngineError::Template(_)) => {
-            Ok((render(&with_prompt(&written, "user", &prompt), None).or(first)?, adapted))
+            Ok(adapted.and(render(&with_prompt(&written, "user", &prompt), None).or(first)?))
         }
-        rendered => Ok((rendered?, adapted)),
+        rendered => Ok(adapted.and(rendered?)),
     }
 }
 
 /// Renders messages. Where a template refuses them, they are tried once more with what templates
 /// mostly mind: system messages that are several or not in front (joined there), and ids of calls
-/// that are not of a certain length.
+/// that are not of a certain length. Which of it was changed comes with the prompt.
 fn render(
     engine: &Engine,
     messages: &Value,
     tools: Option<&Value>,
     kwargs: &Map<String, Value>,
-) -> Result<Vec<u32>, EngineError> {
+) -> Result<(Vec<u32>, &'static [&'static str]), EngineError> {
     let refusal = match engine.chat_prompt(messages, tools, kwargs) {
         Err(EngineError::Template(refusal)) => refusal,
-        rendered => return rendered,
+        rendered => return Ok((rendered?, &[])),
     };
     let joined = with_one_system_message(messages);
     let short = with_short_ids(joined.as_ref().unwrap_or(messages));
-    for other in [joined, short].into_iter().flatten() {
+    let (system, ids): (&[&str], &[&str]) = match joined {
+        Some(_) => (&["system-messages"], &["system-messages", "call-ids"]),
+        None => (&[], &["call-ids"]),
+    };
+    for (other, changed) in [(joined, system), (short, ids)] {
+        let Some(other) = other else { continue };
         match engine.chat_prompt(&other, tools, kwargs) {
             Err(EngineError::Template(_)) => {}
-            rendered => return rendered,
+            rendered => return Ok((rendered?, changed)),
         }
     }
     Err(EngineError::Template(refusal))
