@@ -15,7 +15,9 @@ use std::sync::OnceLock;
 const TEMPLATE: &str = concat!(
     "{% if tools %}<|im_start|>system\nFor each function call, return a json object with function ",
     "name and arguments within <tool_call></tool_call> tags:\n{{ tools | tojson }}<|im_end|>\n",
-    "{% endif %}{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}",
+    "{% endif %}{% for message in messages %}{% if message.role == 'system' and not loop.first %}",
+    "{{ raise_exception('a system message comes first') }}{% endif %}",
+    "<|im_start|>{{ message.role }}\n{{ message.content }}",
     "<|im_end|>\n{% endfor %}<|im_start|>assistant\n{% if enable_thinking is defined and not ",
     "enable_thinking %}<think>\n\n</think>\n\n{% elif begun is defined %}<think>\n{% endif %}",
 );
@@ -46,10 +48,14 @@ fn reasoning_engine() -> Engine {
     for tensor in file.tensors() {
         writer.tensor(&tensor.name, &tensor.shape, tensor.ty, file.data(tensor));
     }
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("reasoning.gguf");
+    // Tests may each be a process: one must not write what another has mapped.
+    let name = format!("reasoning-{}.gguf", std::process::id());
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&path, writer.finish().unwrap()).unwrap();
     let options = EngineOptions { n_ctx: Some(512), ..EngineOptions::default() };
-    Engine::open(&path, &options).unwrap()
+    let engine = Engine::open(&path, &options).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    engine
 }
 
 fn ask(more: Value) -> Response {
@@ -162,4 +168,16 @@ fn a_budget_is_a_number_of_tokens() {
     check_error(&response, 400, Some("thinking_token_budget"), Some("invalid_value"));
     let zero = message(&ask(json!({"thinking_token_budget": 0})));
     assert!(zero["reasoning_content"].is_null() && zero["content"] != "", "{zero}");
+}
+
+#[test]
+fn system_messages_that_were_joined_are_told() {
+    let ask_with = |first: &str, second: &str| {
+        let message = |role: &str| json!({"role": role, "content": "Be brief."});
+        ask(json!({"messages": [message(first), message(second)], "max_tokens": 1}))
+    };
+    let moved = ask_with("user", "system");
+    assert_eq!(moved.status, 200, "{}", moved.body);
+    assert_eq!(moved.headers["x-freehold-adapted"], "system-messages");
+    assert!(!ask_with("system", "user").headers.contains_key("x-freehold-adapted"));
 }
