@@ -168,7 +168,7 @@ impl Kernel for Strips<'_> {
 impl Strips<'_> {
     #[inline(always)]
     fn quantised<S: Simd, Q: QuantFormat>(self, simd: S) {
-        if self.job.x.n_tokens() >= panel::N_TOKENS_MIN {
+        if self.job.x.n_tokens() >= panel::n_tokens_min::<S>() {
             self.panels::<S, Q>(simd);
         } else {
             self.small::<S, Q>(simd);

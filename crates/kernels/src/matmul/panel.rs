@@ -21,9 +21,12 @@ use crate::format::QuantFormat;
 use crate::isa::{Kernel, LANES, Simd};
 use crate::planes::{Planes, SUB_LEN};
 
-/// With fewer tokens unpacking in registers is faster than through memory. At least 5, so that
-/// tiles of nearly equal size are never smaller than half of the largest.
-pub(super) const N_TOKENS_MIN: usize = 5;
+/// With fewer tokens unpacking in registers is faster than through memory; with narrow dots the
+/// chains leave few registers for codes. Tiles of nearly equal size must not be smaller than those
+/// there are: half of the largest at least, which 5 and 3 see to.
+pub(super) const fn n_tokens_min<S: Simd>() -> usize {
+    if S::NARROW { 3 } else { 5 }
+}
 /// Strips of a panel.
 const N_STRIPS: usize = 2;
 /// Sub-blocks of a panel: 256 columns, so that codes and scales stay in the first-level cache.
@@ -225,7 +228,7 @@ impl<K: Scheme, const P: usize> Kernel for Tiles<'_, K, P> {
                 (false, 4) => self.strips::<S, 4>(simd, done),
                 (false, 3) => self.strips::<S, 3>(simd, done),
                 (false, 2) => self.strips::<S, 2>(simd, done),
-                _ => unreachable!("{N_TOKENS_MIN} tokens or more make no smaller tile"),
+                _ => unreachable!("{} tokens or more make no smaller tile", n_tokens_min::<S>()),
             }
             done += len;
             n_tiles -= 1;
