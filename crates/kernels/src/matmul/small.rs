@@ -49,7 +49,12 @@ impl Strips<'_> {
             let weights: [&[u8]; N] =
                 std::array::from_fn(|n| job.weight.strip((strip + n).min(last)));
             let mut y = [[simd.splat(0.0); M]; N];
-            accumulate::<S, Q, N, M>(simd, &weights, job.x, token, &mut y);
+            // A loop over planes holds registers that chains of narrow dots need.
+            if S::NARROW && job.x.n_planes() == 1 {
+                accumulate::<S, Q, N, M, 1>(simd, &weights, job.x, token, &mut y);
+            } else {
+                accumulate::<S, Q, N, M, 0>(simd, &weights, job.x, token, &mut y);
+            }
             for (strip, y) in (strip..=last).zip(y) {
                 for (m, y) in y.into_iter().enumerate() {
                     // SAFETY: the strip is one of this task's, the token one of the batch.
@@ -63,7 +68,7 @@ impl Strips<'_> {
 
 /// Adds the products of all sub-blocks of `N` strips with `M` tokens to the results.
 #[inline(always)]
-fn accumulate<S: Simd, Q: QuantFormat, const N: usize, const M: usize>(
+fn accumulate<S: Simd, Q: QuantFormat, const N: usize, const M: usize, const P: usize>(
     simd: S,
     strips: &[&[u8]; N],
     x: &Activations,
@@ -75,7 +80,7 @@ fn accumulate<S: Simd, Q: QuantFormat, const N: usize, const M: usize>(
     for first in (0..n_subs).step_by(BLOCK_SUBS) {
         let block = first / BLOCK_SUBS;
         let zero_point = zero_point::<S, Q>();
-        let tokens = Tokens::<M, 0>::new::<Of<Q>>(x, block, token, zero_point);
+        let tokens = Tokens::<M, P>::new::<Of<Q>>(x, block, token, zero_point);
         for sub_idx in first..(first + BLOCK_SUBS).min(n_subs) {
             let at = scale_area + sub_idx / subs_per_block * Q::SCALE_BYTES;
             let mut codes = [[simd.splat_b(0); 8]; N];
