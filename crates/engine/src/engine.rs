@@ -1,6 +1,7 @@
 //! The handle that callers hold: open a model, hand it requests, ask about it.
 
 use crate::answer::Listener;
+use crate::chat::{Chat, ChatEnd};
 use crate::check::{check, invalid};
 use crate::error::EngineError;
 use crate::host;
@@ -101,8 +102,16 @@ impl Engine {
         tools: Option<&serde_json::Value>,
         kwargs: &serde_json::Map<String, serde_json::Value>,
     ) -> Result<Vec<u32>, EngineError> {
+        self.render_chat(&Chat { messages, tools, kwargs, end: ChatEnd::Answer })
+    }
+
+    /// As [`Engine::chat_prompt`], with a choice of where the prompt ends.
+    ///
+    /// # Errors
+    /// As there; of a message that cannot be continued too.
+    pub fn render_chat(&self, chat: &Chat<'_>) -> Result<Vec<u32>, EngineError> {
         let template = self.inner.template.ready()?;
-        Ok(load::chat_prompt(self.tokenizer(), template, messages, tools, kwargs)?)
+        Ok(load::chat_prompt(self.tokenizer(), template, chat)?)
     }
 
     /// Encodes `text` for plain completion, special tokens parsed, with a BOS token in front

@@ -38,6 +38,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod chat;
 mod check;
 mod constrain;
 mod draft;
@@ -66,6 +67,7 @@ mod waiting;
 mod weights;
 mod worker;
 
+pub use chat::{Chat, ChatEnd};
 pub use embedder::{Embedder, similarity};
 pub use engine::{Engine, Generation, Handle};
 pub use error::{EngineError, MemoryNeed, MemoryShortage};

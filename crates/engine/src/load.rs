@@ -1,5 +1,6 @@
 //! From a file to a model ready to run: checks first, allocations last.
 
+use crate::chat::{Chat, ChatEnd};
 use crate::check::invalid;
 use crate::draft::StepCost;
 use crate::error::EngineError;
@@ -132,20 +133,22 @@ fn plan_limits(
 pub(crate) fn chat_prompt(
     tokenizer: &Tokenizer,
     template: &ChatTemplate,
-    messages: &serde_json::Value,
-    tools: Option<&serde_json::Value>,
-    kwargs: &serde_json::Map<String, serde_json::Value>,
+    chat: &Chat<'_>,
 ) -> Result<Vec<u32>, TemplateError> {
     let text_of = |id: Option<u32>| id.map_or("", |id| tokenizer.token_text(id));
-    let text = template.render(&text::ChatInput {
-        messages,
-        tools,
+    let input = text::ChatInput {
+        messages: chat.messages,
+        tools: chat.tools,
         add_generation_prompt: true,
-        kwargs,
+        kwargs: chat.kwargs,
         bos_token: text_of(tokenizer.bos()),
         eos_token: text_of(tokenizer.eos()),
         now: jiff::Zoned::now().datetime(),
-    })?;
+    };
+    let text = match chat.end {
+        ChatEnd::Answer => template.render(&input)?,
+        ChatEnd::Continue => template.render_open(&input)?,
+    };
     Ok(with_bos(tokenizer, &text))
 }
 

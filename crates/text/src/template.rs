@@ -59,6 +59,10 @@ const OUTPUT_BYTES_MAX: usize = 64 << 20;
 /// Variables that the caller of [`ChatTemplate::render`] sets itself.
 const RESERVED: [&str; 4] = ["messages", "tools", "add_generation_prompt", "strftime_now"];
 
+/// Stands behind a message that an answer is to continue, while that is rendered: what comes after
+/// it is the template's end of the turn. No `tojson` changes it.
+const OPEN_END: &str = "[the answer goes on here]";
+
 /// The name under which the one template stands; it shows in no message.
 const NAME: &str = "chat";
 
@@ -130,6 +134,9 @@ pub enum TemplateError {
         /// What went wrong there.
         detail: String,
     },
+    /// What the last message says does not stand in the rendering as it is.
+    #[error("the last message cannot be continued: the template does not show it as it stands")]
+    NotContinued,
     /// An extra variable has a name that the request sets in another way.
     #[error("template variable \"{name}\": set by the request itself, expected another name")]
     Reserved {
@@ -198,6 +205,27 @@ impl ChatTemplate {
         let granted = STEPS_PER_INPUT_BYTE.saturating_mul(input_bytes(input) as u64);
         let n_steps_max = STEPS_BASE_MAX.saturating_add(granted).min(STEPS_MAX);
         on_own_stack(n_steps_max * STACK_BYTES_PER_STEP, || self.render_here(input, n_steps_max))?
+    }
+
+    /// As [`ChatTemplate::render`], but ends with the content of the last message, which the answer
+    /// continues. White space at its beginning may be left out, as templates do.
+    ///
+    /// # Errors
+    /// Beside those of `render`, [`TemplateError::NotContinued`] where that message has no text or
+    /// the template changes it.
+    pub fn render_open(&self, input: &ChatInput<'_>) -> Result<String, TemplateError> {
+        let mut messages = input.messages.clone();
+        let last = messages.as_array_mut().and_then(|messages| messages.last_mut());
+        let Some(Json::String(content)) = last.and_then(|last| last.get_mut("content")) else {
+            return Err(TemplateError::NotContinued);
+        };
+        let said = content.trim_start().to_owned();
+        content.push_str(OPEN_END);
+        let (messages, add_generation_prompt) = (&messages, false);
+        let mut text = self.render(&ChatInput { messages, add_generation_prompt, ..*input })?;
+        let end = text.rfind(OPEN_END).filter(|&end| text[..end].ends_with(&said));
+        text.truncate(end.ok_or(TemplateError::NotContinued)?);
+        Ok(text)
     }
 
     fn render_here(

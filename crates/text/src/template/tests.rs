@@ -392,3 +392,34 @@ fn only_variables_that_can_matter_are_read() {
     check("{% set x = 1 %}{% set x = x + 1 %}{{ x }}", "x", false);
     check("{% for x in messages %}{{ x }}{% endfor %}", "x", false);
 }
+
+#[test]
+fn a_message_that_goes_on_ends_the_rendering() {
+    let chatml = "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}</>{% endfor %}\
+                  {% if add_generation_prompt %}<assistant>{% endif %}";
+    let check = |source: &str, last: Json, expected: Option<&str>| {
+        let messages = json!([{"role": "user", "content": "U"}, last]);
+        let none = Map::new();
+        let input = ChatInput {
+            messages: &messages,
+            tools: None,
+            add_generation_prompt: true,
+            kwargs: &none,
+            bos_token: "",
+            eos_token: "",
+            now: date(2026, 3, 4).at(5, 6, 7, 0),
+        };
+        match ChatTemplate::new(source).unwrap().render_open(&input) {
+            Ok(text) => assert_eq!(Some(&*text), expected, "{source} {messages}"),
+            Err(TemplateError::NotContinued) => assert_eq!(None, expected, "{source} {messages}"),
+            Err(other) => panic!("{other}"),
+        }
+    };
+    let said = |content: &str| json!({"role": "assistant", "content": content});
+    check(chatml, said("m"), Some("<user>U</><assistant>m"));
+    check(chatml, said(" </> a"), Some("<user>U</><assistant></> a"));
+    check(chatml, json!({"role": "assistant"}), None);
+    check(chatml, json!({"role": "assistant", "content": null}), None);
+    check("{{ messages[-1].content | upper }}", said("m"), None);
+    check("{{ messages[0].content }}", said("m"), None);
+}
