@@ -182,7 +182,8 @@ impl<'a> Walk<'a> {
                 "$ref" => _ = out.insert(keyword.clone(), self.reference(value, path)?),
                 "format" => put_format(value, path, &mut out)?,
                 "oneOf" => self.one_of(value, path, depth, &mut out)?,
-                // Without effect on values.
+                // Without effect on values: names are strings, which generators of schemas say.
+                "propertyNames" if *value == json!({"type": "string"}) => {}
                 "uniqueItems" if value == false => {}
                 "items" if value.is_array() => {
                     let items = self.schemas(value, &at(), depth)?;
