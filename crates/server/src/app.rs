@@ -1,10 +1,11 @@
 //! What all requests share, the routes, and what wraps every response.
 
+use crate::dialects::anthropic::{CountTokens, Messages};
 use crate::dialects::openai::chat::Chat;
 use crate::dialects::openai::completions::Completions;
 use crate::dialects::openai::embeddings::Embeddings;
 use crate::dialects::rerank::Rerank;
-use crate::dialects::{Dialect, VectorDialect, openai};
+use crate::dialects::{Dialect, Family, VectorDialect, anthropic, openai};
 use crate::errors::ServerError;
 use crate::gate::{Gate, Passed};
 use crate::limits::Limits;
@@ -26,6 +27,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Longest request id that is taken over from a client.
 const N_ID_CHARS: usize = 128;
+
+/// What pages of other origins may read of a response's headers.
+const EXPOSED: &str = "x-request-id, request-id, retry-after, retry-after-ms, x-should-retry, \
+                       x-freehold-unused, x-freehold-adapted, x-freehold-ignored";
 
 /// Threads that wait for models to open, at most: openings come one after the other anyway.
 const N_OPENING: usize = 16;
@@ -91,17 +96,21 @@ pub(crate) struct Arrival {
     pub(crate) started: Instant,
     /// Whose request it is: who shares the prefix cache, and who gets fair shares of the engine.
     pub(crate) principal: u64,
+    /// In whose shape it is refused where no route of a family's has taken it.
+    family: Family,
 }
 
 impl Arrival {
-    fn new(headers: &HeaderMap, principal: u64) -> Self {
+    fn new(path: &str, headers: &HeaderMap, principal: u64) -> Self {
         let sane = |id: &&str| {
             let is_sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte);
             (1..=N_ID_CHARS).contains(&id.len()) && id.bytes().all(is_sane)
         };
-        let given = headers.get("x-request-id").and_then(|id| id.to_str().ok()).filter(sane);
+        // OpenAI's name for it, and Anthropic's.
+        let header = |name| headers.get(name).and_then(|id: &HeaderValue| id.to_str().ok());
+        let given = header("x-request-id").or_else(|| header("request-id")).filter(sane);
         let id = given.map_or_else(|| format!("req_{}", random_hex()), str::to_owned);
-        Self { id, started: Instant::now(), principal }
+        Self { id, started: Instant::now(), principal, family: Family::of(path, headers) }
     }
 
     /// The random part of the answer's id. Not the request's: a client may send one twice.
@@ -130,11 +139,19 @@ fn random_hex() -> String {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
-/// The number of whoever sent this: of the key in `Authorization` where there is one, else of the
-/// address. Keys are not checked, they only tell clients apart.
+/// The number of whoever sent this: of the key in `Authorization` or `x-api-key` where there is
+/// one, else of the address. Keys are not checked, they only tell clients apart.
 fn principal(hasher: &RandomState, headers: &HeaderMap, peer: Option<Peer>) -> u64 {
-    match headers.get(header::AUTHORIZATION) {
-        Some(key) => hasher.hash_one(("key", key.as_bytes())),
+    let bearer = headers.get(header::AUTHORIZATION).map(|value| {
+        let value = value.as_bytes();
+        // The scheme's name has no case. The same key is the same client in either header.
+        match value.split_at_checked(b"Bearer ".len()) {
+            Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"Bearer ") => key,
+            _ => value,
+        }
+    });
+    match bearer.or_else(|| headers.get("x-api-key").map(HeaderValue::as_bytes)) {
+        Some(key) => hasher.hash_one(("key", key)),
         None => hasher.hash_one(("peer", peer.map(|Peer(address)| address.to_canonical()))),
     }
 }
@@ -153,6 +170,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/models/{*id}", get(model))
         .route("/v1/chat/completions", post(generate::<Chat>))
         .route("/v1/completions", post(generate::<Completions>))
+        .route("/v1/messages", post(generate::<Messages>))
+        .route("/v1/messages/count_tokens", post(generate::<CountTokens>))
         .route("/v1/embeddings", post(vectors::<Embeddings>))
         .route("/v1/rerank", post(vectors::<Rerank>))
         .route("/rerank", post(vectors::<Rerank>))
@@ -178,12 +197,12 @@ pub(crate) fn plain_path(uri: &Uri) -> Option<Uri> {
 async fn wrap(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response<Body> {
     let peer = request.extensions().get::<Peer>().copied();
     let principal = principal(&app.principals, request.headers(), peer);
-    let arrival = Arrival::new(request.headers(), principal);
+    let arrival = Arrival::new(request.uri().path(), request.headers(), principal);
     let local = request.extensions().get::<Local>().copied();
     let passed = app.gate.check(local.map(|Local(address)| address), &request);
     let asked = (request.method().clone(), crate::dialects::fields::short(request.uri().path()));
     let mut response = match &passed {
-        Err(error) => refuse(error),
+        Err(error) => refuse(error, &arrival),
         Ok(passed) if passed.is_preflight(&request) => passed.preflight_response(&request),
         Ok(_) => {
             request.extensions_mut().insert(arrival.clone());
@@ -200,12 +219,12 @@ async fn wrap(State(app): State<Arc<App>>, mut request: Request, next: Next) -> 
     if let Ok(Passed { origin: Some(origin) }) = &passed {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(header::VARY, HeaderValue::from_static("origin"));
-        let exposed = "x-request-id, retry-after, x-freehold-unused, x-freehold-adapted";
-        let exposed = HeaderValue::from_static(exposed);
+        let exposed = HeaderValue::from_static(EXPOSED);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
     let id = HeaderValue::from_str(&arrival.id).expect("sane ids are visible ASCII");
-    headers.insert("x-request-id", id);
+    headers.insert("x-request-id", id.clone());
+    headers.insert("request-id", id);
     response
 }
 
@@ -227,14 +246,33 @@ async fn vectors<D: VectorDialect + 'static>(
     serve_vectors::<D>(app, arrival, headers, body).await
 }
 
-async fn models(State(app): State<Arc<App>>) -> Response<Body> {
-    json_response(StatusCode::OK, openai::list_body(&app.models.cards()))
+async fn models(
+    State(app): State<Arc<App>>,
+    Extension(arrival): Extension<Arrival>,
+    uri: Uri,
+) -> Response<Body> {
+    let cards = app.models.cards();
+    match arrival.family {
+        Family::OpenAi => json_response(StatusCode::OK, openai::list_body(&cards)),
+        Family::Anthropic => match anthropic::list_body(&cards, uri.query().unwrap_or_default()) {
+            Ok(body) => json_response(StatusCode::OK, body),
+            Err(bad) => refuse(&bad.into(), &arrival),
+        },
+    }
 }
 
-async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response<Body> {
+async fn model(
+    State(app): State<Arc<App>>,
+    Extension(arrival): Extension<Arrival>,
+    Path(id): Path<String>,
+) -> Response<Body> {
+    let body = match arrival.family {
+        Family::OpenAi => openai::model_body,
+        Family::Anthropic => anthropic::model_body,
+    };
     match app.models.card(&id) {
-        Ok(card) => json_response(StatusCode::OK, openai::model_body(&card)),
-        Err(error) => refuse(&error),
+        Ok(card) => json_response(StatusCode::OK, body(&card)),
+        Err(error) => refuse(&error, &arrival),
     }
 }
 
@@ -260,23 +298,28 @@ async fn version() -> Response<Body> {
     json_response(StatusCode::OK, format!(r#"{{"version":"{VERSION}"}}"#))
 }
 
-async fn no_such_path(uri: Uri) -> Response<Body> {
-    refuse(&ServerError::NoSuchPath { path: crate::dialects::fields::short(uri.path()) })
+async fn no_such_path(Extension(arrival): Extension<Arrival>, uri: Uri) -> Response<Body> {
+    let path = crate::dialects::fields::short(uri.path());
+    refuse(&ServerError::NoSuchPath { path }, &arrival)
 }
 
 /// The router adds `Allow`.
-async fn method_not_allowed(method: Method, uri: Uri) -> Response<Body> {
+async fn method_not_allowed(
+    Extension(arrival): Extension<Arrival>,
+    method: Method,
+    uri: Uri,
+) -> Response<Body> {
     let path = crate::dialects::fields::short(uri.path());
-    refuse(&ServerError::MethodNotAllowed { method: method.to_string(), path })
+    refuse(&ServerError::MethodNotAllowed { method: method.to_string(), path }, &arrival)
 }
 
 /// Marks a response that no [`serve`] has logged.
 #[derive(Clone)]
 struct Refused;
 
-/// A refusal outside any dialect's own routes, in OpenAI's shape: the family that has `/v1`.
-fn refuse(error: &ServerError) -> Response<Body> {
-    let mut response = error_response(error, openai::error_body(error));
+/// A refusal outside any dialect's own routes.
+fn refuse(error: &ServerError, arrival: &Arrival) -> Response<Body> {
+    let mut response = error_response(error, arrival.family.error_body(error, &arrival.id));
     response.extensions_mut().insert(Refused);
     response
 }
@@ -302,13 +345,23 @@ mod tests {
     #[test]
     fn clients_are_told_apart_by_key_then_by_address() {
         let hasher = RandomState::new();
-        let number = |key: Option<&'static str>, address: &str| {
-            let mut headers = HeaderMap::new();
-            if let Some(key) = key {
-                headers.insert(header::AUTHORIZATION, HeaderValue::from_static(key));
-            }
+        let api_key = header::HeaderName::from_static("x-api-key");
+        let numbered = |keys: &[(&header::HeaderName, &'static str)], address: &str| {
+            let key = |(name, key): &(&header::HeaderName, &'static str)| {
+                ((*name).clone(), HeaderValue::from_static(key))
+            };
+            let headers = HeaderMap::from_iter(keys.iter().map(key));
             principal(&hasher, &headers, Some(Peer(address.parse().unwrap())))
         };
+        let number = |key: Option<&'static str>, address: &str| match key {
+            Some(key) => numbered(&[(&header::AUTHORIZATION, key)], address),
+            None => numbered(&[], address),
+        };
+        let by_api_key = numbered(&[(&api_key, "a")], "10.0.0.1");
+        assert_eq!(by_api_key, number(Some("bearer a"), "10.0.0.2"));
+        assert_ne!(by_api_key, number(None, "10.0.0.1"));
+        let both = [(&header::AUTHORIZATION, "Bearer a"), (&api_key, "b")];
+        assert_eq!(by_api_key, numbered(&both, "10.0.0.1"));
         assert_eq!(number(Some("Bearer a"), "10.0.0.1"), number(Some("Bearer a"), "10.0.0.2"));
         assert_ne!(number(Some("Bearer a"), "10.0.0.1"), number(Some("Bearer b"), "10.0.0.1"));
         assert_ne!(number(None, "10.0.0.1"), number(None, "10.0.0.2"));
@@ -320,7 +373,10 @@ mod tests {
         let check = |id: &str, taken: bool| {
             let mut headers = HeaderMap::new();
             headers.insert("x-request-id", HeaderValue::from_str(id).unwrap());
-            assert_eq!(Arrival::new(&headers, 0).id == id, taken, "{id}");
+            assert_eq!(Arrival::new("/", &headers, 0).id == id, taken, "{id}");
+            let id = headers.remove("x-request-id").unwrap();
+            headers.insert("request-id", id.clone());
+            assert_eq!(Arrival::new("/", &headers, 0).id == id.to_str().unwrap(), taken);
         };
         check("trace-1.2:a/b_C", true);
         check("", false);

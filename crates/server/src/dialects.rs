@@ -4,14 +4,21 @@
 //! What a dialect understood is a [`Call`], the same for every family; what comes back from the
 //! engine is turned into bytes by its `Reply`.
 
+pub mod anthropic;
+mod family;
 pub(crate) mod fields;
+#[cfg(test)]
+mod golden;
 pub mod openai;
 pub mod rerank;
+
+pub(crate) use family::Family;
 
 use crate::errors::{BadRequest, ServerError};
 use crate::limits::Limits;
 use engine::{
-    Dry, FinishReason, Grammar, Mirostat, Part, Priority, Sampling, TokenInfo, Tool, ToolChoice,
+    ChatEnd, Dry, FinishReason, Grammar, Mirostat, Part, Priority, Sampling, TokenInfo, Tool,
+    ToolChoice,
 };
 use serde_json::{Map, Value};
 
@@ -31,8 +38,18 @@ pub(crate) trait Dialect {
     /// The renderer; `prompts` are the token ids of the call's prompts.
     fn reply(request: Self::Request, answer: Answer, prompts: &[Vec<u32>]) -> Self::Reply;
 
-    /// The body that says `error` in this family's shape.
-    fn error_body(error: &ServerError) -> String;
+    /// The family, which has a shape for errors.
+    const FAMILY: Family;
+
+    /// Paths of fields that the request has and that have no effect, for the response to tell.
+    fn ignored(_request: &Self::Request) -> &[String] {
+        &[]
+    }
+
+    /// Where the client has what stands in the field `field` of a message of [`Prompts::Chat`].
+    fn place(_request: &Self::Request, message_idx: usize, field: &str) -> String {
+        format!("messages[{message_idx}].{field}")
+    }
 }
 
 /// One route's parse and render, of those that are answered by vectors.
@@ -118,12 +135,44 @@ pub struct Call {
     pub tools: Option<ToolsAsk>,
     /// Most tokens of a train of thought before the answer.
     pub reasoning_budget: Option<u32>,
+    /// What the request would like of the model's reasoning.
+    pub wishes: Wishes,
     /// In one piece or as it comes.
     pub delivery: Delivery,
     /// Whether the prompt may be found in the prefix cache and is left there.
     pub cache_prompt: bool,
     /// Who goes first.
     pub priority: Priority,
+}
+
+/// What a request would like of a model's reasoning, whatever the model: clients that say so do
+/// not know what it can do. What it cannot is told in the response.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// Whether there is to be a train of thought; `None`: as the model does by itself.
+    pub thinking: Option<Wish<Thinking>>,
+    /// How hard to think, in one word; `None`: as the model does by itself.
+    pub effort: Option<Wish<&'static str>>,
+}
+
+/// A wish, and the path of the field that states it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish<T> {
+    /// What is wished for.
+    pub what: T,
+    /// Where it stands.
+    pub param: &'static str,
+}
+
+/// Whether a model thinks before it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Thinking {
+    /// It does.
+    On,
+    /// It may.
+    Free,
+    /// It does not.
+    Off,
 }
 
 /// A constraint that a request states.
@@ -167,6 +216,8 @@ pub enum Prompts {
         messages: Value,
         /// Further variables of the template.
         kwargs: Map<String, Value>,
+        /// Whether the last message is continued or answered.
+        end: ChatEnd,
     },
     /// Plain texts, each answered on its own.
     Plain(Vec<PlainPrompt>),
@@ -188,6 +239,8 @@ pub enum Delivery {
     Whole,
     /// Server-sent events as they come.
     Stream,
+    /// Nothing is generated: one body tells how long the prompt is.
+    Count,
 }
 
 /// The sampling settings that a request states; the others are the server's defaults.
@@ -340,8 +393,12 @@ pub(crate) trait Reply: Send + 'static {
     fn done(&mut self, choice_idx: usize, reason: &FinishReason, out: &mut String);
     /// The end of a stream that went well.
     fn close(&mut self, usage: Usage, out: &mut String);
+    /// What a stream says when there has been nothing to say for a while.
+    fn ping(&self) -> &'static str {
+        ": keep-alive\n\n"
+    }
     /// The end of a stream that broke off.
     fn fail(&mut self, error: &ServerError, out: &mut String);
-    /// The whole answer in one body.
+    /// The whole answer in one body; without choices where tokens are only counted.
     fn whole(&mut self, choices: &[Choice], usage: Usage) -> String;
 }

@@ -171,6 +171,15 @@ impl ServerError {
         }
     }
 
+    /// Whether the same request can never be answered.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Overloaded { .. } | Self::BodyTimeout { .. } | Self::BodyBroken(_) => false,
+            Self::ModelUnavailable { retry_after, .. } => retry_after.is_none(),
+            other => other.status().is_client_error(),
+        }
+    }
+
     /// After how long the same request may be answered; `None` where trying again is useless.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -12,11 +12,12 @@ mod prepare;
 mod record;
 mod unused;
 mod vectors;
+mod wishes;
 
 pub(crate) use vectors::serve_vectors;
 
 use crate::app::{App, Arrival};
-use crate::dialects::{Answer, Choice, Delivery, Dialect, Reply};
+use crate::dialects::{Answer, Choice, Delivery, Dialect, Reply, Usage};
 use crate::errors::ServerError;
 use crate::listen::told;
 use crate::models::OfTask;
@@ -30,10 +31,15 @@ use record::{Outcome, Record};
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// The header that lists what of the conversation the model's template left out, and the one that
-/// lists in what the conversation was brought into another form for it.
+/// The header that lists what of the conversation the model's template left out, the one that
+/// lists in what the conversation was brought into another form for it, and the one that lists
+/// what of the request had no effect.
 const UNUSED: &str = "x-freehold-unused";
 const ADAPTED: &str = "x-freehold-adapted";
+const IGNORED: &str = "x-freehold-ignored";
+
+/// What the SDKs of OpenAI and Anthropic look for before they try once more.
+const SHOULD_RETRY: &str = "x-should-retry";
 
 /// Answers one generation request in the dialect `D`.
 pub(crate) async fn serve<D: Dialect>(
@@ -57,7 +63,7 @@ pub(crate) async fn serve<D: Dialect>(
         }
         Err(error) => {
             record.fail(&error);
-            error_response(&error, D::error_body(&error))
+            error_response(&error, D::FAMILY.error_body(&error, &arrival.id))
         }
     }
 }
@@ -99,6 +105,11 @@ async fn answer<D: Dialect>(
     };
     let call = D::call(&request);
     let delivery = call.delivery;
+    if delivery == Delivery::Count {
+        let n_prompt = prompts.iter().map(|prompt| prompt.len() as u64).sum();
+        let usage = Usage { n_prompt, ..Usage::default() };
+        return Ok((notes, Answered::Whole(D::reply(request, answer, &prompts).whole(&[], usage))));
+    }
     let mut sampling = call.sampling.over(&app.default_sampling);
     if let (Some(dry), Some(_)) = (&mut sampling.dry, &call.sampling.dry) {
         let texts = call.sampling.dry_breakers.as_deref();
@@ -130,7 +141,7 @@ async fn answer<D: Dialect>(
         Delivery::Stream => {
             Ok((notes, Answered::Stream(Start { app, flight, reply, _seat: seat })))
         }
-        Delivery::Whole => {
+        Delivery::Whole | Delivery::Count => {
             let choices = gather(&app, &mut flight, record).await?;
             Ok((notes, Answered::Whole(reply.whole(&choices, flight.usage()))))
         }
@@ -268,7 +279,7 @@ async fn pump<R: Reply>(
             }
             steps = flight.steps() => steps.map_err(Broken::Failed)?,
             () = tokio::time::sleep(app.limits.keep_alive) => {
-                outlet.send(": keep-alive\n\n".to_owned()).await?;
+                outlet.send(reply.ping().to_owned()).await?;
                 continue;
             }
         };
@@ -303,6 +314,9 @@ pub(crate) fn json_response(status: StatusCode, body: String) -> Response<Body> 
 /// The response that says `error`; `body` is the dialect's wording.
 pub(crate) fn error_response(error: &ServerError, body: String) -> Response<Body> {
     let mut response = json_response(error.status(), body);
+    if error.is_final() {
+        response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
     if let Some(after) = error.retry_after() {
         let headers = response.headers_mut();
         headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
@@ -313,7 +327,11 @@ pub(crate) fn error_response(error: &ServerError, body: String) -> Response<Body
 }
 
 fn with_notes(mut response: Response<Body>, notes: &Notes) -> Response<Body> {
-    let headers = [(UNUSED, notes.unused.header()), (ADAPTED, notes.adapted.header())];
+    let headers = [
+        (UNUSED, notes.unused.header()),
+        (ADAPTED, notes.adapted.header()),
+        (IGNORED, unused::list(&notes.ignored)),
+    ];
     for (name, header) in headers {
         if let Some(header) = header {
             response.headers_mut().insert(name, header);

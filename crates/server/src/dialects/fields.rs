@@ -11,6 +11,19 @@ use std::ops::RangeInclusive;
 /// Longest value shown in a message, in characters.
 const N_SHOWN_CHARS: usize = 40;
 
+/// What becomes of a field that a route knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Treatment {
+    /// It has the effect that it asks for, or is refused for its value.
+    Honoured,
+    /// It asks for nothing that this server could fail to do.
+    Tolerated,
+    /// It has no effect, and the response says so.
+    Ignored,
+    /// It is refused for this reason. An empty list asks for nothing.
+    Refused(&'static str),
+}
+
 /// The fields of one JSON object that nobody has taken yet.
 pub(crate) struct Fields {
     /// Where the object stands in the body: empty at the top, else like `messages[0].`.
@@ -56,6 +69,28 @@ impl Fields {
         for name in names {
             self.map.remove(*name);
         }
+    }
+
+    /// Takes the fields of `known` that are not honoured. Returns the paths of those that the
+    /// response has to tell of.
+    pub(crate) fn treat(&mut self, known: &[(&str, Treatment)]) -> Result<Vec<String>, BadRequest> {
+        let mut ignored = Vec::new();
+        for (name, treatment) in known {
+            match treatment {
+                Treatment::Honoured => {}
+                Treatment::Tolerated => self.accept(&[name]),
+                Treatment::Ignored => ignored.extend(self.take(name).map(|_| self.path(name))),
+                Treatment::Refused(why) => match self.take(name) {
+                    None => {}
+                    Some(Value::Array(list)) if list.is_empty() => {}
+                    Some(value) => {
+                        let why = format!("{}: {why}", shown(&value));
+                        return Err(BadRequest::unsupported(&self.path(name), &why));
+                    }
+                },
+            }
+        }
+        Ok(ignored)
     }
 
     /// Takes a number within `range`.
@@ -135,6 +170,16 @@ impl Fields {
     /// The fields themselves, for objects whose names are the client's own.
     pub(crate) fn into_map(self) -> Map<String, Value> {
         self.map
+    }
+
+    /// Paths of what nobody took, for routes whose clients send fields that no server knows.
+    pub(crate) fn rest(self) -> impl Iterator<Item = String> {
+        let is_there = |(_, value): &(String, Value)| !value.is_null();
+        let prefix = self.prefix;
+        self.map
+            .into_iter()
+            .filter(is_there)
+            .map(move |(name, _)| format!("{prefix}{}", short(&name)))
     }
 
     /// Refuses what nobody took, by name.

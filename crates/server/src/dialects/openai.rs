@@ -8,8 +8,6 @@ pub mod completions;
 mod constraint;
 pub mod embeddings;
 mod errors;
-#[cfg(test)]
-mod golden;
 mod logprobs;
 mod messages;
 mod models;

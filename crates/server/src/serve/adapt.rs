@@ -7,7 +7,7 @@
 use super::prepare::known_kwargs;
 use crate::errors::ServerError;
 use axum::http::HeaderValue;
-use engine::{Engine, EngineError, ToolFormat};
+use engine::{Chat, ChatEnd, Engine, EngineError, ToolFormat};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
@@ -25,6 +25,11 @@ impl Adapted {
         (prompt, self)
     }
 
+    /// Notes one more thing.
+    pub(super) fn push(&mut self, what: &'static str) {
+        self.0.push(what);
+    }
+
     /// The header that tells; `None` where there is nothing to tell.
     pub(super) fn header(&self) -> Option<HeaderValue> {
         let list = self.0.join(", ");
@@ -38,19 +43,36 @@ pub(super) fn format_of(engine: &Engine) -> Option<&'static ToolFormat> {
     engine.template().and_then(ToolFormat::of)
 }
 
+/// For whom conversations are rendered: what stays the same over several renderings of one.
+#[derive(Clone, Copy)]
+pub(super) struct Stage<'a> {
+    pub(super) engine: &'a Engine,
+    /// Further variables of the template.
+    pub(super) kwargs: &'a Map<String, Value>,
+    pub(super) end: ChatEnd,
+}
+
+impl Stage<'_> {
+    fn render(&self, messages: &Value, tools: Option<&Value>) -> Result<Vec<u32>, EngineError> {
+        let (kwargs, end) = (self.kwargs, self.end);
+        self.engine.render_chat(&Chat { messages, tools, kwargs, end })
+    }
+}
+
 /// Renders a conversation, with `tools` (an array in OpenAI's form) where there are some.
 pub(super) fn chat_prompt(
-    engine: &Engine,
+    stage: Stage<'_>,
     messages: &Value,
     tools: Option<&Value>,
-    kwargs: &Map<String, Value>,
 ) -> Result<(Vec<u32>, Adapted), ServerError> {
+    let Stage { engine, kwargs, .. } = stage;
     let kwargs = &match engine.template() {
         Some(template) => known_kwargs(template, kwargs)?,
         None => Map::new(),
     };
     let mut adapted = Adapted::default();
-    let render = |messages: &Value, tools| render(engine, messages, tools, kwargs);
+    let stage = Stage { kwargs, ..stage };
+    let render = |messages: &Value, tools| render(stage, messages, tools);
     if let Some(format) = format_of(engine) {
         let prompt = render(messages, tools);
         let without = without_calls(messages).map(|messages| render(&messages, tools));
@@ -84,12 +106,11 @@ pub(super) fn chat_prompt(
 /// mostly mind: system messages that are several or not in front (joined there), and ids of calls
 /// that are not of a certain length. Which of it was changed comes with the prompt.
 fn render(
-    engine: &Engine,
+    stage: Stage<'_>,
     messages: &Value,
     tools: Option<&Value>,
-    kwargs: &Map<String, Value>,
 ) -> Result<(Vec<u32>, &'static [&'static str]), EngineError> {
-    let refusal = match engine.chat_prompt(messages, tools, kwargs) {
+    let refusal = match stage.render(messages, tools) {
         Err(EngineError::Template(refusal)) => refusal,
         rendered => return Ok((rendered?, &[])),
     };
@@ -101,7 +122,7 @@ fn render(
     };
     for (other, changed) in [(joined, system), (short, ids)] {
         let Some(other) = other else { continue };
-        match engine.chat_prompt(&other, tools, kwargs) {
+        match stage.render(&other, tools) {
             Err(EngineError::Template(_)) => {}
             rendered => return Ok((rendered?, changed)),
         }

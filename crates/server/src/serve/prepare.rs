@@ -1,7 +1,8 @@
 //! From a body to token ids: parse, find the model, render, tokenize. Computes and never waits.
 
-use super::adapt::{self, Adapted, chat_prompt};
+use super::adapt::{self, Adapted, Stage, chat_prompt};
 use super::unused::{self, Unused};
+use super::wishes;
 use crate::app::App;
 use crate::dialects::fields::short;
 use crate::dialects::{Call, ConstraintAsk, Dialect, PlainPrompt, Prompts, ToolsAsk, Vocabulary};
@@ -16,8 +17,8 @@ use text::{ChatTemplate, Special, Tokenizer};
 
 /// The variables by which templates know how much is to be thought: the newer one, and the older
 /// switch.
-const EFFORT: &str = "reasoning_effort";
-const SWITCH: &str = "enable_thinking";
+pub(super) const EFFORT: &str = "reasoning_effort";
+pub(super) const SWITCH: &str = "enable_thinking";
 
 /// A request that is ready for the engine.
 pub(super) struct Prepared<R> {
@@ -36,13 +37,15 @@ pub(super) struct Prepared<R> {
     pub(super) notes: Notes,
 }
 
-/// What the response says about how the conversation was shown to the model.
+/// What the response says about what became of the request.
 #[derive(Default)]
 pub(super) struct Notes {
     /// What of it the model's template left out.
     pub(super) unused: Unused,
     /// What of it was brought into another form.
     pub(super) adapted: Adapted,
+    /// Paths of fields of the request that had no effect.
+    pub(super) ignored: Vec<String>,
 }
 
 /// A request that was read.
@@ -70,21 +73,28 @@ pub(super) fn prepare<D: Dialect>(
     served: Served,
 ) -> Result<Prepared<D::Request>, ServerError> {
     let call = D::call(&request);
-    let mut notes = Notes::default();
+    let mut notes = Notes { ignored: D::ignored(&request).to_vec(), ..Notes::default() };
     let mut reasoning_budget = call.reasoning_budget;
     let prompts = match &call.prompts {
-        Prompts::Chat { messages, kwargs } => {
+        Prompts::Chat { messages, kwargs, end } => {
             let tools = call.tools.as_ref().map(|tools| &tools.definitions);
             let mut kwargs = kwargs.clone();
             let marks = text::reasoning(served.engine.tokenizer(), &[]);
-            if is_off_by_budget(served.engine.template(), marks, &mut kwargs) {
+            let template = served.engine.template();
+            let made = wishes::make(&call.wishes, template, marks.is_some(), &mut kwargs);
+            notes.ignored.extend(made.ignored);
+            if is_off_by_budget(template, marks, &mut kwargs) {
                 reasoning_budget = Some(0);
             }
-            let kwargs = &kwargs;
-            let render = |messages: &Value| chat_prompt(&served.engine, messages, tools, kwargs);
-            let (prompt, adapted) = render(messages)?;
+            let stage = Stage { engine: &served.engine, kwargs: &kwargs, end: *end };
+            let (prompt, adapted) = chat_prompt(stage, messages, tools)?;
             notes.adapted = adapted;
-            notes.unused = unused::find(messages, &prompt, |messages| Ok(render(messages)?.0))?;
+            if let Some(adapted) = made.adapted {
+                notes.adapted.push(adapted);
+            }
+            let render = |messages: &Value| Ok(chat_prompt(stage, messages, tools)?.0);
+            let place = |message_idx, field: &str| D::place(&request, message_idx, field);
+            notes.unused = unused::find(messages, &prompt, render, place)?;
             vec![prompt]
         }
         Prompts::Plain(plain) => {

@@ -31,7 +31,8 @@ const PROBES: &[Probe] = &[
 ];
 
 /// Compares `prompt`, which `messages` were rendered to, with what they are without each field: one
-/// more rendering for each kind of field that is there.
+/// more rendering for each kind of field that is there. `place` is the client's path of a message's
+/// field.
 ///
 /// # Errors
 /// A field that may not be lost has no effect.
@@ -39,6 +40,7 @@ pub(super) fn find(
     messages: &Value,
     prompt: &[u32],
     render: impl Fn(&Value) -> Result<Vec<u32>, ServerError>,
+    place: impl Fn(usize, &str) -> String,
 ) -> Result<Unused, ServerError> {
     let mut unused = Unused::default();
     for probe in PROBES {
@@ -46,7 +48,7 @@ pub(super) fn find(
         let mut paths = Vec::new();
         for (message_idx, message) in without.as_array_mut().into_iter().flatten().enumerate() {
             if probe.remove_from(message) {
-                paths.push(format!("messages[{message_idx}].{}", probe.field));
+                paths.push(place(message_idx, probe.field));
             }
         }
         // A template that refuses the messages without the field has looked at it.
@@ -85,20 +87,27 @@ impl Probe {
 impl Unused {
     /// The header that tells; `None` where there is nothing to tell.
     pub(super) fn header(&self) -> Option<HeaderValue> {
-        let mut list = String::new();
-        for (path_idx, path) in self.0.iter().enumerate() {
-            if list.len() + path.len() > N_LIST_BYTES {
-                list.push_str(&format!(", and {} more", self.0.len() - path_idx));
-                break;
-            }
-            if path_idx > 0 {
-                list.push_str(", ");
-            }
-            list.push_str(path);
-        }
-        let header = || HeaderValue::from_str(&list).expect("paths of fields are visible ASCII");
-        (!list.is_empty()).then(header)
+        list(&self.0)
     }
+}
+
+/// Paths of fields as one header, cut where they are many; `None` where there are none. What of
+/// the client's names cannot stand in a header is escaped.
+pub(super) fn list(paths: &[String]) -> Option<HeaderValue> {
+    let mut list = String::new();
+    for (path_idx, path) in paths.iter().enumerate() {
+        let path = path.escape_default().to_string();
+        if list.len() + path.len() > N_LIST_BYTES {
+            list.push_str(&format!(", and {} more", paths.len() - path_idx));
+            break;
+        }
+        if path_idx > 0 {
+            list.push_str(", ");
+        }
+        list.push_str(&path);
+    }
+    let header = || HeaderValue::from_str(&list).expect("escaped text is visible ASCII");
+    (!list.is_empty()).then(header)
 }
 
 #[cfg(test)]
@@ -118,7 +127,8 @@ mod tests {
                 .collect();
             Ok(text.chars().map(u32::from).collect())
         };
-        let found = find(&messages, &render(&messages).unwrap(), render);
+        let place = |message_idx, field: &str| format!("messages[{message_idx}].{field}");
+        let found = find(&messages, &render(&messages).unwrap(), render, place);
         let found = found.map_err(|error| match error {
             ServerError::BadRequest(bad) => bad.param.unwrap(),
             other => panic!("{other}"),
@@ -155,5 +165,7 @@ mod tests {
         let header = unused(10_000).header().unwrap();
         assert!(header.len() < N_LIST_BYTES + 64, "{header:?}");
         assert!(header.to_str().unwrap().ends_with(" more"), "{header:?}");
+        let strange = ["a\n\u{e9}".to_owned(), "x".repeat(600)];
+        assert_eq!(list(&strange).unwrap(), "a\\n\\u{e9}, and 1 more");
     }
 }

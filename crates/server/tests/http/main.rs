@@ -1,6 +1,7 @@
 //! The server over real connections with the real default model.
 #![allow(clippy::unwrap_used)] // The helpers of these tests are tests, which the lint cannot see.
 
+mod anthropic;
 mod client;
 mod reasoning;
 mod tools;

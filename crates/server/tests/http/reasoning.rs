@@ -9,6 +9,7 @@ use engine::{Engine, EngineOptions};
 use gguf::write::Writer;
 use gguf::{Array, Gguf, Value as Meta};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -58,9 +59,13 @@ fn reasoning_engine() -> Engine {
     engine
 }
 
-fn ask(more: Value) -> Response {
+/// A server whose model reasons.
+pub(crate) fn address() -> SocketAddr {
     static SERVER: OnceLock<Running> = OnceLock::new();
-    let server = SERVER.get_or_init(|| start_with(reasoning_engine()));
+    SERVER.get_or_init(|| start_with(reasoning_engine())).address
+}
+
+fn ask(more: Value) -> Response {
     let mut body = json!({
         "messages": [{"role": "user", "content": "What is the capital of France?"}],
         "temperature": 0,
@@ -68,7 +73,7 @@ fn ask(more: Value) -> Response {
         "chat_template_kwargs": {"begun": true},
     });
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    post(server.address, "/v1/chat/completions", &body)
+    post(address(), "/v1/chat/completions", &body)
 }
 
 fn message(response: &Response) -> Value {

@@ -2,12 +2,12 @@
 
 mod reply;
 
-use super::{error_body, messages, settings, tools};
+use super::{messages, settings, tools};
 use crate::dialects::fields::{Fields, shown, wrong};
-use crate::dialects::{Answer, Call, Dialect, Prompts};
-use crate::errors::{BadRequest, ServerError};
+use crate::dialects::{Answer, Call, Dialect, Family, Prompts, Wishes};
+use crate::errors::BadRequest;
 use crate::limits::Limits;
-use engine::{MAX_LOGPROBS, ToolChoice};
+use engine::{ChatEnd, MAX_LOGPROBS, ToolChoice};
 use reply::{ChatReply, Progress};
 use serde_json::{Map, Value};
 
@@ -32,6 +32,7 @@ pub(crate) struct Chat;
 impl Dialect for Chat {
     type Request = ChatRequest;
     type Reply = ChatReply;
+    const FAMILY: Family = Family::OpenAi;
 
     fn parse(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadRequest> {
         parse(body, limits)
@@ -52,10 +53,6 @@ impl Dialect for Chat {
             answer,
         }
     }
-
-    fn error_body(error: &ServerError) -> String {
-        error_body(error)
-    }
 }
 
 pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadRequest> {
@@ -74,7 +71,7 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadRequ
     Ok(ChatRequest {
         call: Call {
             model: settings.model,
-            prompts: Prompts::Chat { messages, kwargs },
+            prompts: Prompts::Chat { messages, kwargs, end: ChatEnd::Answer },
             n_per_prompt: settings.n,
             max_tokens,
             sampling: settings.sampling,
@@ -87,6 +84,7 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadRequ
             constraint: settings.constraint,
             tools,
             reasoning_budget,
+            wishes: Wishes::default(),
             delivery: settings.delivery,
             cache_prompt: settings.cache_prompt,
             priority: settings.priority,

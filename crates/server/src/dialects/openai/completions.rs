@@ -4,11 +4,11 @@
 //! from `i * n`.
 
 use super::logprobs::{self, LegacyLogprobs};
-use super::{
-    UsageBody, error_body, finish_word, push_end, push_event, push_failure, settings, to_json,
-};
+use super::{UsageBody, finish_word, push_end, push_event, push_failure, settings, to_json};
 use crate::dialects::fields::{Fields, take_texts};
-use crate::dialects::{Answer, Call, Choice, Dialect, PlainPrompt, Prompts, Reply, Usage};
+use crate::dialects::{
+    Answer, Call, Choice, Dialect, Family, PlainPrompt, Prompts, Reply, Usage, Wishes,
+};
 use crate::errors::{BadRequest, ServerError};
 use crate::limits::Limits;
 use engine::{FinishReason, Part, TokenInfo};
@@ -37,6 +37,7 @@ pub(crate) struct Completions;
 impl Dialect for Completions {
     type Request = CompletionRequest;
     type Reply = CompletionReply;
+    const FAMILY: Family = Family::OpenAi;
 
     fn parse(body: &[u8], limits: &Limits) -> Result<CompletionRequest, BadRequest> {
         parse(body, limits)
@@ -64,10 +65,6 @@ impl Dialect for Completions {
             include_usage: request.include_usage,
             answer,
         }
-    }
-
-    fn error_body(error: &ServerError) -> String {
-        error_body(error)
     }
 }
 
@@ -130,6 +127,7 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<CompletionRequest, B
             constraint: settings.constraint,
             tools: None,
             reasoning_budget: None,
+            wishes: Wishes::default(),
             delivery: settings.delivery,
             cache_prompt: settings.cache_prompt,
             priority: settings.priority,

@@ -1,8 +1,9 @@
 //! Golden transcripts of chat completions, and the table of their parameters.
 
-use super::super::golden::{Step, replay, text, token};
 use super::*;
 use crate::dialects::Delivery;
+use crate::dialects::golden::{Step, replay, text, token};
+use crate::errors::ServerError;
 use engine::FinishReason::{Length, Stop, StopString};
 use engine::Part;
 

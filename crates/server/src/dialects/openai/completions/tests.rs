@@ -1,7 +1,7 @@
 //! Golden transcripts of completions, and the table of their parameters.
 
-use super::super::golden::{Step, replay, text, token};
 use super::*;
+use crate::dialects::golden::{Step, replay, text, token};
 use engine::FinishReason::{Length, Stop};
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! For tests: replays a transcript (request, then events) through a dialect, without a network
 //! and without a model, so that every edge is exact.
 
-use crate::dialects::{Answer, Choice, Delivery, Dialect, Reply, Usage, Vocabulary};
+use super::{Answer, Choice, Delivery, Dialect, Prompts, Reply, Usage, Vocabulary};
 use crate::errors::ServerError;
 use crate::limits::Limits;
 use engine::{FinishReason, Part, TokenInfo};
@@ -48,13 +48,13 @@ impl Vocabulary for Bytes {
 pub(super) fn replay<D: Dialect>(request: &str, steps: Vec<Step>) -> String {
     let request = match D::parse(request.as_bytes(), &Limits::default()) {
         Ok(request) => request,
-        Err(error) => return D::error_body(&error.into()),
+        Err(error) => return D::FAMILY.error_body(&error.into(), "req_1"),
     };
     let call = D::call(&request);
     let delivery = call.delivery;
     let n_prompts = match &call.prompts {
-        crate::dialects::Prompts::Chat { .. } => 1,
-        crate::dialects::Prompts::Plain(prompts) => prompts.len(),
+        Prompts::Chat { .. } => 1,
+        Prompts::Plain(prompts) => prompts.len(),
     };
     let n_choices = n_prompts * call.n_per_prompt;
     let answer = Answer {
@@ -72,6 +72,7 @@ pub(super) fn replay<D: Dialect>(request: &str, steps: Vec<Step>) -> String {
     match delivery {
         Delivery::Stream => stream(&mut reply, steps, usage),
         Delivery::Whole => reply.whole(&gather(steps, n_choices), usage),
+        Delivery::Count => reply.whole(&[], usage),
     }
 }
 

@@ -1,0 +1,215 @@
+//! Tools of a request: their definitions, and whether and how they may be called.
+
+use crate::dialects::fields::{Fields, Treatment, missing, short, shown, wrong};
+use crate::dialects::{ToolAsk, ToolsAsk};
+use crate::errors::BadRequest;
+use engine::{Tool, ToolChoice};
+use serde_json::{Value, json};
+
+/// Most tools of one request: twice what OpenAI takes, since agents bring those of all that they
+/// are connected to.
+const N_TOOLS: usize = 256;
+
+/// What becomes of the fields of a tool.
+const FIELDS: &[(&str, Treatment)] = &[
+    ("type", Treatment::Honoured),
+    ("name", Treatment::Honoured),
+    ("description", Treatment::Honoured),
+    ("input_schema", Treatment::Honoured),
+    // Every tool is in the prompt.
+    ("defer_loading", Treatment::Honoured),
+    ("cache_control", Treatment::Tolerated),
+    // Arguments always come as they are made, and always keep to the schema.
+    ("eager_input_streaming", Treatment::Tolerated),
+    ("strict", Treatment::Tolerated),
+    ("allowed_callers", Treatment::Ignored),
+    ("input_examples", Treatment::Ignored),
+];
+
+/// What `tool_choice` says: whether, of which tool (its path and name), and how often.
+struct Choice {
+    choice: ToolChoice,
+    only: Option<(String, String)>,
+    is_parallel: bool,
+}
+
+/// Takes the tools; `None` where there is none. The paths of what has no effect go to `ignored`.
+pub(super) fn take(
+    fields: &mut Fields,
+    ignored: &mut Vec<String>,
+) -> Result<Option<ToolsAsk>, BadRequest> {
+    let choice = take_choice(fields, ignored)?;
+    let list = fields.list("tools")?.unwrap_or_default();
+    if list.is_empty() {
+        return match choice.choice {
+            ToolChoice::Required => {
+                let problem = "expected \"tools\" beside it, of which one is to be called";
+                Err(BadRequest::field("tool_choice", problem))
+            }
+            _ => Ok(None),
+        };
+    }
+    if list.len() > N_TOOLS {
+        let problem = format!("{} tools: expected at most {N_TOOLS}", list.len());
+        return Err(BadRequest::field("tools", &problem));
+    }
+    let mut callable: Vec<ToolAsk> = Vec::with_capacity(list.len());
+    let mut definitions = Vec::with_capacity(list.len());
+    for (tool_idx, tool) in list.into_iter().enumerate() {
+        let path = format!("tools[{tool_idx}]");
+        let (tool, definition) = read(&path, tool, ignored)?;
+        if callable.iter().any(|other| other.tool.name == tool.name) {
+            let problem = format!("{:?}: given twice, expected each name once", tool.name);
+            return Err(BadRequest::field(&format!("{path}.name"), &problem));
+        }
+        callable.push(ToolAsk { tool, param: format!("{path}.input_schema") });
+        definitions.push(definition);
+    }
+    if let Some((path, name)) = choice.only {
+        callable.retain(|ask| ask.tool.name == name);
+        if callable.is_empty() {
+            let problem = format!("{:?}: expected the name of one of the tools", short(&name));
+            return Err(BadRequest::field(&path, &problem));
+        }
+    }
+    let Choice { choice, is_parallel, .. } = choice;
+    Ok(Some(ToolsAsk { definitions: definitions.into(), callable, choice, is_parallel }))
+}
+
+/// A tool, and its definition as templates read it.
+fn read(path: &str, tool: Value, ignored: &mut Vec<String>) -> Result<(Tool, Value), BadRequest> {
+    let mut fields = Fields::of(path, tool)?;
+    let kind_path = fields.path("type");
+    if let Some(kind) = fields.take("type").filter(|kind| kind != "custom") {
+        let why = format!("{}: this server runs no tools of its own", shown(&kind));
+        return Err(BadRequest::unsupported(&kind_path, &why));
+    }
+    let name_path = fields.path("name");
+    let name = fields.text("name")?.ok_or_else(|| missing(&name_path, "a string"))?;
+    if !Tool::is_name(&name) {
+        let expected = "1 to 64 of a-z, A-Z, 0-9, _ and -";
+        return Err(wrong(&name_path, &name.into(), expected));
+    }
+    let description = fields.text("description")?.unwrap_or_default();
+    let schema_path = fields.path("input_schema");
+    let parameters = match fields.take("input_schema") {
+        Some(schema @ Value::Object(_)) => schema,
+        Some(other) => return Err(wrong(&schema_path, &other, "a JSON schema")),
+        None => return Err(missing(&schema_path, "a JSON schema")),
+    };
+    if fields.flag("defer_loading")? == Some(true) {
+        let why = "true: this server has no search for tools";
+        return Err(BadRequest::unsupported(&fields.path("defer_loading"), why));
+    }
+    ignored.extend(fields.treat(FIELDS)?);
+    ignored.extend(fields.rest());
+    let definition = json!({
+        "type": "function",
+        "function": {"name": name, "description": description, "parameters": parameters},
+    });
+    Ok((Tool { name, parameters: Some(parameters) }, definition))
+}
+
+fn take_choice(fields: &mut Fields, ignored: &mut Vec<String>) -> Result<Choice, BadRequest> {
+    let Some(mut named) = fields.object("tool_choice")? else {
+        return Ok(Choice { choice: ToolChoice::Auto, only: None, is_parallel: true });
+    };
+    let kind = named.take("type").unwrap_or(Value::Null);
+    let is_parallel = !named.flag("disable_parallel_tool_use")?.unwrap_or(false);
+    let (choice, only) = match kind.as_str() {
+        Some("auto") => (ToolChoice::Auto, None),
+        Some("any") => (ToolChoice::Required, None),
+        Some("none") => (ToolChoice::None, None),
+        Some("tool") => {
+            let path = named.path("name");
+            let name = named.text("name")?.ok_or_else(|| missing(&path, "a string"))?;
+            (ToolChoice::Required, Some((path, name)))
+        }
+        _ => {
+            let expected = "\"auto\", \"any\", \"tool\" or \"none\"";
+            return Err(wrong(&named.path("type"), &kind, expected));
+        }
+    };
+    ignored.extend(named.rest());
+    Ok(Choice { choice, only, is_parallel })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether, of which tools, whether several times, and what has no effect.
+    type Read<'a> = (ToolChoice, &'a [&'a str], bool, &'a [&'a str]);
+
+    fn check(body: Value, expected: Result<Read<'_>, &str>) {
+        let mut fields = Fields::parse(body.to_string().as_bytes()).unwrap();
+        let mut ignored = Vec::new();
+        let found = take(&mut fields, &mut ignored).map_err(|bad| bad.param.unwrap());
+        let found = found.map(|ask| {
+            let ask = ask.expect("tools were given");
+            let names: Vec<String> = ask.callable.iter().map(|t| t.tool.name.clone()).collect();
+            (ask.choice, names, ask.is_parallel, ignored)
+        });
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let expected = expected.map(|(choice, names, is_parallel, ignored)| {
+            (choice, owned(names), is_parallel, owned(ignored))
+        });
+        assert_eq!(found, expected.map_err(str::to_owned), "{body}");
+    }
+
+    fn tool(name: &str) -> Value {
+        json!({"name": name, "input_schema": {"type": "object"}})
+    }
+
+    fn with(choice: Value) -> Value {
+        json!({"tools": [tool("a"), tool("b-2")], "tool_choice": choice})
+    }
+
+    #[test]
+    fn choices_are_read_in_every_form() {
+        use ToolChoice::{Auto, None, Required};
+        let all: &[&str] = &["a", "b-2"];
+        check(with(Value::Null), Ok((Auto, all, true, &[])));
+        check(with(json!({"type": "auto"})), Ok((Auto, all, true, &[])));
+        check(with(json!({"type": "none"})), Ok((None, all, true, &[])));
+        let one = json!({"type": "any", "disable_parallel_tool_use": true});
+        check(with(one), Ok((Required, all, false, &[])));
+        let named = json!({"type": "tool", "name": "b-2", "disable_parallel_tool_use": false});
+        check(with(named), Ok((Required, &["b-2"], true, &[])));
+        let strange = json!({"type": "auto", "x": 1});
+        check(with(strange), Ok((Auto, all, true, &["tool_choice.x"])));
+    }
+
+    #[test]
+    fn what_a_tool_has_beside_is_taken_or_told() {
+        let full = json!({
+            "type": "custom", "name": "f", "description": "d", "input_schema": {}, "strict": true,
+            "cache_control": {"type": "ephemeral"}, "eager_input_streaming": true,
+            "defer_loading": false, "allowed_callers": ["direct"], "input_examples": [{}], "x": 1,
+        });
+        let told: &[&str] = &["tools[0].allowed_callers", "tools[0].input_examples", "tools[0].x"];
+        check(json!({"tools": [full]}), Ok((ToolChoice::Auto, &["f"], true, told)));
+    }
+
+    #[test]
+    fn wrong_tools_are_refused_by_path() {
+        check(json!({"tools": [{"name": "a"}]}), Err("tools[0].input_schema"));
+        check(json!({"tools": [{"name": "a", "input_schema": []}]}), Err("tools[0].input_schema"));
+        check(json!({"tools": [{"input_schema": {}}]}), Err("tools[0].name"));
+        let typed = json!({"type": "web_search_20250305", "name": "web_search"});
+        check(json!({"tools": [tool("a"), typed]}), Err("tools[1].type"));
+        check(json!({"tools": [tool("a"), tool("a")]}), Err("tools[1].name"));
+        check(json!({"tools": [tool("a b")]}), Err("tools[0].name"));
+        let mut deferred = tool("a");
+        deferred["defer_loading"] = json!(true);
+        check(json!({"tools": [deferred]}), Err("tools[0].defer_loading"));
+        let many: Vec<Value> = (0..=N_TOOLS).map(|i| tool(&i.to_string())).collect();
+        check(json!({"tools": many}), Err("tools"));
+        check(json!({"tool_choice": {"type": "any"}}), Err("tool_choice"));
+        check(with(json!("any")), Err("tool_choice"));
+        check(with(json!({"type": "required"})), Err("tool_choice.type"));
+        check(with(json!({})), Err("tool_choice.type"));
+        check(with(json!({"type": "tool"})), Err("tool_choice.name"));
+        check(with(json!({"type": "tool", "name": "c"})), Err("tool_choice.name"));
+    }
+}

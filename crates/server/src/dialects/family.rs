@@ -1,0 +1,55 @@
+//! Whose shape a response has that belongs to no route of its own: refusals, the list of models.
+
+use super::{anthropic, openai};
+use crate::errors::ServerError;
+use axum::http::HeaderMap;
+
+/// An API family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// Also of whoever does not say: it has `/v1`.
+    OpenAi,
+    Anthropic,
+}
+
+impl Family {
+    /// The family of a request: that of its path, else that of the header which only one sends.
+    pub(crate) fn of(path: &str, headers: &HeaderMap) -> Self {
+        let rest = path.strip_prefix("/v1/messages");
+        let is_its_path = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        match is_its_path || headers.contains_key("anthropic-version") {
+            true => Self::Anthropic,
+            false => Self::OpenAi,
+        }
+    }
+
+    /// The body that says `error`, which answers the request of this id.
+    pub(crate) fn error_body(self, error: &ServerError, request_id: &str) -> String {
+        match self {
+            Self::OpenAi => openai::error_body(error),
+            Self::Anthropic => anthropic::error_body(error, request_id),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_and_header_tell_the_family() {
+        let check = |path: &str, version: Option<&'static str>, expected: Family| {
+            let mut headers = HeaderMap::new();
+            if let Some(version) = version {
+                headers.insert("anthropic-version", version.parse().unwrap());
+            }
+            assert_eq!(Family::of(path, &headers), expected, "{path} {version:?}");
+        };
+        check("/v1/messages", None, Family::Anthropic);
+        check("/v1/messages/batches", None, Family::Anthropic);
+        check("/v1/messagesx", None, Family::OpenAi);
+        check("/v1/models", None, Family::OpenAi);
+        check("/v1/models", Some("2023-06-01"), Family::Anthropic);
+        check("/nothing", None, Family::OpenAi);
+    }
+}
