@@ -40,19 +40,20 @@ tidy:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --lib --no-deps --locked
 
-# The openai package from pip against the real server
+# The openai and anthropic packages from pip against the real server
 clients:
     cargo build --release
     python3 -m venv target/venv
     target/venv/bin/pip install --quiet --requirement tests/clients/requirements.txt
     target/venv/bin/python tests/clients/test_openai.py target/release/freehold
+    target/venv/bin/python tests/clients/test_anthropic.py target/release/freehold
 
 # Mixed and hostile load on the real server: every answer as alone, no memory that grows
 soak MINUTES="30":
     cargo build --release
     tests/clients/soak.py target/release/freehold --minutes {{MINUTES}}
 
-# Fuzzes one target (gguf, tokenizer, template, constraint, answer_parts, openai_request) for some seconds
+# Fuzzes one target (gguf, tokenizer, template, constraint, answer_parts, openai_request, anthropic_request) for some seconds
 fuzz TARGET SECONDS="60":
     mkdir -p fuzz/corpus/{{TARGET}}
     RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} fuzz/corpus/{{TARGET}} \
