@@ -10,25 +10,19 @@ function below whose name begins with `check_`, in order, and ends the server wi
 has to be installed or in the catalogue (FREEHOLD_HOME is passed on). Exit status 0 if all passed.
 """
 
-import argparse
 import asyncio
 import contextlib
-import http.client
 import json
-import pathlib
 import re
 import signal
-import subprocess
 import sys
-import tempfile
-import threading
 import time
-import traceback
 
 import openai
 
-START_SECONDS_MAX = 300  # may fetch the model
-STOP_SECONDS_MAX = 60
+import serving
+from serving import STOP_SECONDS_MAX, equal
+
 EMBEDDER = "minilm-l6-v2"
 GREEDY = {"temperature": 0, "max_tokens": 24}
 # What this small model answers with its exact weights, and in other engines. It cannot add.
@@ -37,59 +31,16 @@ ANSWER = "17 + 25 = 32."
 STORY = [{"role": "user", "content": "Tell me a story about a fox."}]
 
 
-class Server:
-    """A running `freehold serve`; its diagnostics go to a file that is shown when a check fails."""
+class Server(serving.Server):
+    """The server, and the client for it."""
 
     def __init__(self, binary, model):
-        self.model = model if not model.endswith(".gguf") else pathlib.Path(model).stem
-        self.stderr = tempfile.TemporaryFile(mode="w+")
-        command = [binary, "serve", model, EMBEDDER, "--listen", "127.0.0.1:0"]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self.stderr, text=True
-        )
-        timer = threading.Timer(START_SECONDS_MAX, self.process.kill)
-        timer.start()
-        self.url = None
-        for line in self.process.stdout:
-            found = re.search(r"http://[0-9.]+:\d+", line)
-            if found:
-                self.url = found.group()
-                break
-        timer.cancel()
-        if self.url is None:
-            raise SystemExit(f"the server printed no address:\n{self.diagnostics()}")
-        # Keep reading, so that a full pipe cannot stop the server.
-        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+        super().__init__(binary, model, EMBEDDER)
         self.base_url = f"{self.url}/v1"
 
     def client(self, **options):
         options = {"max_retries": 0, "timeout": 120, **options}
         return openai.OpenAI(base_url=self.base_url, api_key="any", **options)
-
-    def request(self, method, path, body=None):
-        """Status, headers and text of a plain HTTP request, past the client's own reading."""
-        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=120)
-        with contextlib.closing(connection):
-            connection.request(method, path, body, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            return response.status, response.headers, response.read().decode()
-
-    def diagnostics(self):
-        self.stderr.seek(0)
-        return self.stderr.read()
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return None
-
-
-def equal(got, expected, what=""):
-    assert got == expected, f"{what}: got {got!r}, expected {expected!r}"
 
 
 @contextlib.contextmanager
@@ -498,32 +449,8 @@ def check_graceful_stop(server):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("binary")
-    parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--only", default="", help="run only checks whose name contains this")
-    arguments = parser.parse_args()
-    server = Server(arguments.binary, arguments.model)
-    checks = [function for name, function in globals().items() if name.startswith("check_")]
-    checks = [check for check in checks if arguments.only in check.__name__]
-    n_failed = 0
-    try:
-        for check in checks:
-            start = time.monotonic()
-            try:
-                check(server)
-                outcome = "ok"
-            except Exception:
-                traceback.print_exc(file=sys.stdout)
-                outcome = "FAILED"
-                n_failed += 1
-            print(f"{check.__name__:28} {outcome:7} {time.monotonic() - start:6.1f} s", flush=True)
-    finally:
-        server.stop()
-    if n_failed:
-        print("the server said:", *server.diagnostics().splitlines()[-40:], sep="\n")
-    print(f"openai {openai.__version__}: {len(checks) - n_failed} passed, {n_failed} failed")
-    return 1 if n_failed else 0
+    name, description = f"openai {openai.__version__}", __doc__.splitlines()[0]
+    return serving.run(name, description, Server, globals())
 
 
 if __name__ == "__main__":
