@@ -58,7 +58,7 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(config: Config, over: watch::Receiver<bool>) -> Result<Self, ServerError> {
         Ok(Self {
-            models: Models::new(config.fleet, config.models, unix_seconds())?,
+            models: Models::new(config.fleet, config.models, config.aliases, unix_seconds())?,
             seats: Arc::new(Semaphore::new(config.limits.n_requests)),
             vector_seats: Arc::new(Semaphore::new(config.limits.n_vector_requests)),
             opening: Arc::new(Semaphore::new(N_OPENING)),

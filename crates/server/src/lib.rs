@@ -35,6 +35,16 @@ pub struct Model {
     pub digest: Option<String>,
 }
 
+/// Names that clients ask for without asking whether there is such a model: agents have those of
+/// their vendor built in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// The name; with `*` at its end, all that begin so.
+    pub name: String,
+    /// The served model that it stands for.
+    pub model: String,
+}
+
 /// What a server serves, and within which bounds.
 pub struct Config {
     /// What opens the models and holds them.
@@ -42,6 +52,8 @@ pub struct Config {
     /// The models in the order in which they are listed. A request that names no model gets the
     /// first one that does what the route is for.
     pub models: Vec<Model>,
+    /// Further names of theirs; the first that fits counts, after the models' own names.
+    pub aliases: Vec<Alias>,
     /// The bounds on bodies, counts and times.
     pub limits: Limits,
     /// What requests that do not say get; see [`default_sampling`].
@@ -60,6 +72,7 @@ impl Config {
         Self {
             fleet,
             models,
+            aliases: Vec::new(),
             limits: Limits::default(),
             default_sampling: default_sampling(),
             allowed_origins: Vec::new(),

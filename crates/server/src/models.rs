@@ -3,7 +3,7 @@
 use crate::dialects::fields::short;
 use crate::dialects::openai::{ModelCard, ModelMeta, ModelStatus};
 use crate::errors::{BadRequest, ServerError};
-use crate::{Model, VERSION};
+use crate::{Alias, Model, VERSION};
 use engine::{
     Embedder, Engine, Fleet, FleetError, FleetState, FleetStatus, Kept, ModelInfo,
     NUMERICS_VERSION, Opened, Task,
@@ -18,6 +18,7 @@ const RETRY_NO_ROOM: Duration = Duration::from_secs(5);
 pub(crate) struct Models {
     fleet: Fleet,
     listed: Vec<Model>,
+    aliases: Vec<Alias>,
     /// Unix seconds at which the server took them up.
     created: u64,
 }
@@ -45,7 +46,12 @@ pub(crate) trait OfTask: Sized {
 }
 
 impl Models {
-    pub(crate) fn new(fleet: Fleet, listed: Vec<Model>, created: u64) -> Result<Self, ServerError> {
+    pub(crate) fn new(
+        fleet: Fleet,
+        listed: Vec<Model>,
+        aliases: Vec<Alias>,
+        created: u64,
+    ) -> Result<Self, ServerError> {
         if listed.is_empty() {
             return Err(ServerError::Config("models: none given, expected at least one".into()));
         }
@@ -55,12 +61,23 @@ impl Models {
             let problem = format!("models: {name:?} given twice, expected each name once");
             return Err(ServerError::Config(problem));
         }
-        Ok(Self { fleet, listed, created })
+        if let Some(alias) = aliases.iter().find(|alias| !names.contains(alias.model.as_str())) {
+            let Alias { name, model } = alias;
+            let problem = format!("alias {name:?}: {model:?}: expected the name of a served model");
+            return Err(ServerError::Config(problem));
+        }
+        Ok(Self { fleet, listed, aliases, created })
     }
 
-    /// The model of this name.
+    /// The model of this name, or that it is an alias of.
     fn named(&self, name: &str) -> Result<&Model, ServerError> {
-        let found = self.listed.iter().find(|model| model.name == name);
+        let own = |name: &str| self.listed.iter().find(|model| model.name == name);
+        let fits = |alias: &&Alias| match alias.name.strip_suffix('*') {
+            Some(begin) => name.starts_with(begin),
+            None => alias.name == name,
+        };
+        let alias = || self.aliases.iter().find(fits);
+        let found = own(name).or_else(|| own(&alias()?.model));
         found.ok_or_else(|| ServerError::ModelNotFound {
             asked: short(name),
             served: self.listed.iter().map(|model| model.name.clone()).collect(),

@@ -1,4 +1,4 @@
-//! `freehold serve`: the OpenAI-compatible server.
+//! `freehold serve`: the server for clients of OpenAI and Anthropic.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use engine::{EngineError, EngineOptions, Fleet, FleetError, FleetModel, Keep, Opened, Task};
 use kernels::KvFormat;
+use server::Alias;
 
 use crate::commands::Subcommand;
 use crate::commands::run::{say_info, speculation, warn_of_threads};
@@ -24,7 +25,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(300);
 /// Most models that one command line names.
 const MAX_MODELS: usize = 32;
 
-/// Serve models to OpenAI clients
+/// Serve models to OpenAI and Anthropic clients
 ///
 /// Listens on this machine only unless --listen says otherwise. Ctrl-C or SIGTERM lets running
 /// answers finish; a second Ctrl-C ends at once.
@@ -39,6 +40,7 @@ Examples:
   freehold serve smollm2-135m minilm-l6-v2   chat, and embeddings
   freehold serve smollm2-135m ./my.gguf --listen 127.0.0.1:8000
   freehold serve big small --on-demand --keep-alive 10m --memory 16GiB
+  freehold serve --alias 'claude-*=my-model'  for agents that ask for models of a vendor
   freehold serve --listen 127.0.0.1:0        any free port; the address is printed")]
 pub(crate) struct Serve {
     /// Installed or catalogue names, or GGUF files (default: the default model)
@@ -54,6 +56,9 @@ pub(crate) struct Serve {
     /// (default: 5m)
     #[arg(long, value_name = "TIME", value_parser = keep_alive)]
     keep_alive: Option<Keep>,
+    /// Serve a model under a further name, or under all that begin with NAME* (may be repeated)
+    #[arg(long, value_name = "NAME=MODEL", value_parser = alias)]
+    alias: Vec<Alias>,
     /// Most memory of all models together, such as 16GiB (default: what the system has)
     #[arg(long, value_name = "SIZE", value_parser = numbers::parse_bytes)]
     memory: Option<u64>,
@@ -112,6 +117,7 @@ impl Subcommand for Serve {
         };
         let advice = advice(&base_url(address), &name, use_for);
         let mut config = server::Config::new(fleet, models);
+        config.aliases = self.alias;
         config.allowed_origins.extend(self.allow_origin);
         config.allowed_hosts.extend(self.allow_host);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -307,6 +313,16 @@ fn keep_alive(text: &str) -> Result<Keep, String> {
     Ok(Keep::Idle(Duration::from_secs(seconds)))
 }
 
+/// Reads `NAME=MODEL`; names of models have no `=`.
+fn alias(text: &str) -> Result<Alias, String> {
+    match text.split_once('=') {
+        Some((name, model)) if !name.is_empty() && !model.is_empty() => {
+            Ok(Alias { name: name.to_owned(), model: model.to_owned() })
+        }
+        _ => Err("expected NAME=MODEL, such as claude-*=smollm2-135m".to_owned()),
+    }
+}
+
 /// One line for each model that is served.
 fn say_served(context: &Context, name: &str, opened: &Opened) {
     let info = opened.info();
@@ -451,6 +467,16 @@ mod tests {
         check("0.0.0.0:80", "http://127.0.0.1:80");
         check("[::]:80", "http://[::1]:80");
         check("192.168.1.2:80", "http://192.168.1.2:80");
+    }
+
+    #[test]
+    fn aliases_are_read() {
+        let found = alias("claude-*=a/b");
+        let (name, model) = ("claude-*".to_owned(), "a/b".to_owned());
+        assert_eq!(found, Ok(Alias { name, model }));
+        for text in ["", "a", "=a", "a="] {
+            assert!(alias(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The Anthropic family over real connections with the real default model.
 
 use super::client::{Connection, Response, post, request};
-use super::{MODEL, address, chat, content, engine, reasoning, start};
-use freehold_server::Limits;
+use super::{MODEL, address, chat, content, engine, only_model, reasoning, run, start};
+use freehold_server::{Alias, Config, Limits};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -353,6 +353,25 @@ fn models_are_listed_for_whoever_sends_a_version() {
     check_error(&none, 404, "not_found_error", "model \"other\"");
     let page = request(address(), &head("/v1/models?limit=x"), b"");
     check_error(&page, 400, "invalid_request_error", "limit: ");
+}
+
+#[test]
+fn a_model_answers_under_further_names() {
+    let (fleet, model) = only_model(engine(), "00");
+    let mut config = Config::new(fleet, vec![model]);
+    let alias = |name: &str| Alias { name: name.to_owned(), model: MODEL.to_owned() };
+    config.aliases = vec![alias("claude-*"), alias("small")];
+    let running = run(config);
+    let asked = |name: &str| {
+        let more = json!({"model": name, "max_tokens": 1});
+        post(running.address, PATH, &question(more))
+    };
+    for name in [MODEL, "claude-sonnet-5", "claude-", "small"] {
+        // Told by the name of what answered.
+        assert_eq!(body(&asked(name))["model"], MODEL, "{name}");
+    }
+    check_error(&asked("claude"), 404, "not_found_error", "model \"claude\"");
+    check_error(&asked("smaller"), 404, "not_found_error", "model \"smaller\"");
 }
 
 #[test]
