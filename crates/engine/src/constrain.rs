@@ -7,15 +7,26 @@
 //!
 //! A set of tokens takes a tenth of a millisecond and needs no logits. So as soon as a token is
 //! chosen, the matcher goes to a thread of the answer's own, which computes the next set while the
-//! forward pass runs.
+//! forward pass runs. Where a set is of one token, that token is what will be chosen, and the
+//! thread goes on behind it. So the sets of a piece that is forced, and the one behind it, are
+//! there when the pass needs them, and the pass need not compute logits that decide nothing.
 
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use text::{Constraint, ConstraintError, Mask, Matcher};
+
+/// Most sets that are computed ahead, as many as a step has rows.
+const SETS_AHEAD_MAX: usize = 16;
 
 /// Follows one answer.
 #[derive(Debug)]
 pub(crate) struct Constrained {
     matcher: Place,
+    /// What is known from the next token on. The matcher stands before the token of the last of
+    /// these, or behind it where that is forced.
+    ahead: VecDeque<Ahead>,
+    /// The tokens that must come next, as far as they are known without waiting.
+    forced: Vec<u32>,
     /// Knows the tokens that end an answer.
     constraint: Constraint,
     /// Whether nothing may follow.
@@ -30,11 +41,20 @@ pub(crate) struct Constrained {
 #[derive(Debug)]
 enum Place {
     Here(Box<Matcher>),
-    /// On the thread, for its next set.
+    /// On the thread, for its next sets.
     Away,
 }
 
-type Masked = (Box<Matcher>, Result<Mask, ConstraintError>);
+/// What may come at one position.
+#[derive(Debug)]
+struct Ahead {
+    mask: Mask,
+    /// The only token of the mask, once the matcher is behind it, and whether it completes the
+    /// answer.
+    forced: Option<(u32, bool)>,
+}
+
+type Masked = (Box<Matcher>, Result<VecDeque<Ahead>, ConstraintError>);
 
 /// A thread that computes sets of tokens. It ends when its answer does.
 #[derive(Debug)]
@@ -44,13 +64,13 @@ struct MaskThread {
 }
 
 impl MaskThread {
-    fn start() -> Option<Self> {
+    fn start(ends: Vec<u32>) -> Option<Self> {
         let (matchers, to_mask) = channel::<Box<Matcher>>();
         let (done, masked) = channel();
         let work = move || {
             for mut matcher in to_mask {
-                let mask = matcher.mask();
-                if done.send((matcher, mask)).is_err() {
+                let ahead = look_ahead(&mut matcher, &ends);
+                if done.send((matcher, ahead)).is_err() {
                     break;
                 }
             }
@@ -60,20 +80,53 @@ impl MaskThread {
     }
 }
 
+/// The next set, and those behind it as long as they are of one token that does not end the
+/// answer.
+fn look_ahead(matcher: &mut Matcher, ends: &[u32]) -> Result<VecDeque<Ahead>, ConstraintError> {
+    let mut ahead = VecDeque::new();
+    loop {
+        let mask = match matcher.mask() {
+            Ok(mask) => mask,
+            Err(error) if ahead.is_empty() => return Err(error),
+            // It says so again when it is asked for this set.
+            Err(_) => return Ok(ahead),
+        };
+        let single = mask.single().filter(|id| !ends.contains(id));
+        let single = single.filter(|_| ahead.len() + 1 < SETS_AHEAD_MAX);
+        // A refusal comes again when the token is chosen.
+        let accepted = single.filter(|&id| matcher.accept(id).is_ok());
+        let forced = accepted.map(|id| (id, matcher.is_complete()));
+        ahead.push_back(Ahead { mask, forced });
+        if !matches!(forced, Some((_, false))) {
+            return Ok(ahead);
+        }
+    }
+}
+
 impl Constrained {
     /// At the beginning of the part of an answer that the constraint is about.
     pub(crate) fn new(constraint: Constraint) -> Self {
         let matcher = Place::Here(Box::new(constraint.matcher()));
-        let thread = MaskThread::start();
-        let (is_complete, failure) = (false, None);
-        let mut new = Self { matcher, constraint, is_complete, failure, thread };
+        let thread = MaskThread::start(constraint.ends().to_vec());
+        let mut new = Self {
+            matcher,
+            ahead: VecDeque::new(),
+            forced: Vec::new(),
+            constraint,
+            is_complete: false,
+            failure: None,
+            thread,
+        };
         new.send_ahead();
         new
     }
 
-    /// Has the next set computed elsewhere.
-    fn send_ahead(&mut self) {
+    /// Has the next sets computed elsewhere, if they are not known.
+    pub(crate) fn send_ahead(&mut self) {
         let Some(thread) = &self.thread else { return };
+        if !self.ahead.is_empty() || self.is_complete || self.failure.is_some() {
+            return;
+        }
         if let Place::Here(matcher) = std::mem::replace(&mut self.matcher, Place::Away)
             && let Err(unsent) = thread.matchers.send(matcher)
         {
@@ -82,18 +135,62 @@ impl Constrained {
         }
     }
 
-    /// The tokens that may come next.
-    fn mask(&mut self) -> Result<Mask, ConstraintError> {
+    /// Finds the tokens that must come next.
+    pub(crate) fn find_forced(&mut self) {
+        self.forced.clear();
+        if !self.ahead.is_empty() {
+            self.forced.extend(self.ahead.iter().map_while(|ahead| Some(ahead.forced?.0)));
+        } else if let Place::Here(matcher) = &mut self.matcher
+            && !self.is_complete
+            && self.failure.is_none()
+        {
+            self.forced = matcher.forced();
+        }
+    }
+
+    /// What [`Constrained::find_forced`] found; a guess like any other.
+    pub(crate) fn forced(&self) -> &[u32] {
+        &self.forced
+    }
+
+    /// Gives up what was found to be forced.
+    pub(crate) fn forget_forced(&mut self) {
+        self.forced.clear();
+    }
+
+    /// Waits for the next set.
+    fn fetch(&mut self) -> Result<(), ConstraintError> {
         let lost = || ConstraintError::Step("its thread has ended".to_owned());
+        if !self.ahead.is_empty() {
+            return Ok(());
+        }
         match (&mut self.matcher, &self.thread) {
-            (Place::Here(matcher), _) => matcher.mask(),
-            (Place::Away, None) => Err(lost()),
+            (Place::Here(matcher), _) => {
+                self.ahead.push_back(Ahead { mask: matcher.mask()?, forced: None });
+            }
+            (Place::Away, None) => return Err(lost()),
             (Place::Away, Some(thread)) => {
-                let (matcher, mask) = thread.masked.recv().map_err(|_| lost())?;
+                let (matcher, ahead) = thread.masked.recv().map_err(|_| lost())?;
                 self.matcher = Place::Here(matcher);
-                mask
+                self.ahead = ahead?;
             }
         }
+        Ok(())
+    }
+
+    /// The tokens that may come `n_behind` positions behind the next, where those before it are
+    /// forced.
+    pub(crate) fn mask_behind(&mut self, n_behind: usize) -> Option<&Mask> {
+        // What goes wrong here does so again when the mask is needed.
+        if self.failure.is_some() || self.fetch().is_err() {
+            return None;
+        }
+        self.ahead.get(n_behind).map(|ahead| &ahead.mask)
+    }
+
+    /// The only token that may come next.
+    pub(crate) fn single(&mut self) -> Option<u32> {
+        self.mask_behind(0)?.single()
     }
 
     /// Sets the logits of forbidden tokens to minus infinity; `also` is allowed beside the others.
@@ -105,9 +202,13 @@ impl Constrained {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
-        let mut mask = self.mask()?;
-        also.into_iter().for_each(|id| mask.allow(id));
-        apply(&mask, logits);
+        self.fetch()?;
+        let Some(Ahead { mask, .. }) = self.ahead.front() else { return Ok(()) };
+        let also = also.and_then(|id| Some((id as usize, *logits.get(id as usize)?)));
+        apply(mask, logits);
+        if let Some((id, logit)) = also {
+            logits[id] = logit;
+        }
         Ok(())
     }
 
@@ -124,14 +225,22 @@ impl Constrained {
     pub(crate) fn accept(&mut self, id: u32) {
         if let Place::Away = self.matcher {
             // Nobody asked for the set that it is gone for.
-            self.failure = self.mask().err();
+            self.failure = self.fetch().err();
         }
-        if let Place::Here(matcher) = &mut self.matcher {
-            self.failure = matcher.accept(id).err();
-            self.is_complete = matcher.is_complete();
-            if self.failure.is_none() && !self.is_complete {
-                self.send_ahead();
+        match (self.ahead.pop_front(), &mut self.matcher) {
+            (Some(Ahead { forced: Some((forced, is_complete)), .. }), _) => {
+                self.is_complete = is_complete;
+                if forced != id {
+                    let problem = format!("token {id}, expected {forced}, the only one allowed");
+                    self.failure = Some(ConstraintError::Step(problem));
+                }
             }
+            (_, Place::Here(matcher)) => {
+                self.failure = self.failure.take().or(matcher.accept(id).err());
+                self.is_complete = matcher.is_complete();
+            }
+            // Its thread is lost, which is the failure.
+            (_, Place::Away) => {}
         }
     }
 

@@ -82,6 +82,13 @@ struct Match {
     len: usize,
 }
 
+impl Match {
+    /// Whether what came behind the earlier occurrence is `more`, which comes behind `tokens`.
+    fn goes_on_with(&self, tokens: &[u32], more: &[u32]) -> bool {
+        tokens[self.next..].iter().chain(more).zip(more).all(|(earlier, token)| earlier == token)
+    }
+}
+
 impl Drafter {
     /// A drafter for a sequence of at most `n_max` tokens.
     pub(crate) fn new(n_max: usize) -> Self {
@@ -113,13 +120,23 @@ impl Drafter {
     }
 
     /// How many guesses pay in a step that has `n_rows` rows without them: each must add more
-    /// tokens per time than the step has.
-    pub(crate) fn n_wanted(&self, n_rows: usize, cost: &StepCost) -> usize {
-        let Some(Match { len, .. }) = self.found else { return 0 };
+    /// tokens per time than the step has. `forced` are sure to come behind `tokens`.
+    pub(crate) fn n_wanted(
+        &self,
+        n_rows: usize,
+        cost: &StepCost,
+        tokens: &[u32],
+        forced: &[u32],
+    ) -> usize {
+        let len = self.found.filter(|found| found.goes_on_with(tokens, forced)).map(|f| f.len);
         let n_most = cost.max_rows.saturating_sub(n_rows);
         let (mut n_tokens, mut reached) = (n_rows as f32, 1.0);
         for n_drafted in 0..n_most {
-            reached *= self.rates[(len + n_drafted).min(LONG_MATCH)];
+            reached *= match len {
+                _ if n_drafted < forced.len() => 1.0,
+                Some(len) => self.rates[(len + n_drafted).min(LONG_MATCH)],
+                None => return n_drafted,
+            };
             if reached * cost.time(n_rows + n_drafted) <= cost.row * n_tokens {
                 return n_drafted;
             }
@@ -128,11 +145,14 @@ impl Drafter {
         n_most
     }
 
-    /// Appends `n_tokens` guesses, within the capacity of `tokens`, all of which were read. A text
-    /// that repeats itself in a period shorter than that goes on in its guesses.
-    pub(crate) fn draft(&self, tokens: &mut Vec<u32>, n_tokens: usize) {
+    /// Appends `n_tokens` guesses, as many as were wanted at most, within the capacity of `tokens`,
+    /// all of which were read. A text that repeats itself in a period shorter than that goes on in
+    /// its guesses.
+    pub(crate) fn draft(&self, tokens: &mut Vec<u32>, n_tokens: usize, forced: &[u32]) {
+        let n_forced = n_tokens.min(forced.len());
+        tokens.extend_from_slice(&forced[..n_forced]);
         let Some(Match { next, .. }) = self.found else { return };
-        for pos in next..next + n_tokens {
+        for pos in next + n_forced..next + n_tokens {
             tokens.push(tokens[pos]);
         }
     }
@@ -179,12 +199,17 @@ mod tests {
 
     /// The draft of up to `n_tokens` for a sequence read token by token.
     fn draft_after(tokens: &[u32], n_tokens: usize) -> Vec<u32> {
+        draft_forced(tokens, n_tokens, &[])
+    }
+
+    fn draft_forced(tokens: &[u32], n_tokens: usize, forced: &[u32]) -> Vec<u32> {
         let mut drafter = Drafter::new(tokens.len() + n_tokens);
         for end in 1..=tokens.len() {
             drafter.read(&tokens[..end]);
         }
         let mut all = tokens.to_vec();
-        drafter.draft(&mut all, n_tokens);
+        let n_wanted = drafter.n_wanted(1, &StepCost::free(1 + n_tokens), tokens, forced);
+        drafter.draft(&mut all, n_wanted, forced);
         all.split_off(tokens.len())
     }
 
@@ -206,6 +231,24 @@ mod tests {
         // A period shorter than the draft.
         check(&[7, 7, 7], &[7, 7, 7, 7]);
         check(&[3, 4, 3, 4], &[3, 4, 3, 4]);
+    }
+
+    #[test]
+    fn what_is_forced_comes_first_and_what_agrees_with_it_behind() {
+        let check = |tokens: &[u32], forced: &[u32], expected: &[u32]| {
+            assert_eq!(draft_forced(tokens, 4, forced), expected, "{tokens:?} {forced:?}");
+        };
+        check(&[], &[7, 8], &[7, 8]);
+        check(&[1, 2, 3, 4], &[5], &[5]);
+        check(&[1, 2, 3, 4], &[5, 6, 7, 8, 9], &[5, 6, 7, 8]);
+        // The earlier occurrence goes on otherwise, or as the forced tokens do.
+        check(&[1, 2, 3, 4, 5, 2, 3], &[6], &[6]);
+        check(&[1, 2, 3, 4, 5, 2, 3], &[4], &[4, 5, 2, 3]);
+        check(&[1, 2, 3, 4, 5, 2, 3], &[4, 6], &[4, 6]);
+        // Beyond the end of what is known.
+        check(&[7, 7, 7], &[7, 7], &[7, 7, 7, 7]);
+        check(&[3, 4, 3, 4], &[3, 4, 3], &[3, 4, 3, 4]);
+        check(&[3, 4, 3, 4], &[3, 4, 4], &[3, 4, 4]);
     }
 
     /// The definition without an index: a match goes on, or is looked for from the end. A slot
@@ -238,11 +281,12 @@ mod tests {
 
     #[test]
     fn drafts_are_as_long_as_they_pay() {
+        const TOKENS: [u32; 5] = [1, 2, 3, 1, 2];
         let check = |rate: f32, n_rows: usize, row: f32, expected: usize| {
             let mut drafter = Drafter::new(100);
-            drafter.read(&[1, 2, 3, 1, 2]);
+            drafter.read(&TOKENS);
             drafter.rates = [rate; LONG_MATCH + 1];
-            let found = drafter.n_wanted(n_rows, &StepCost { row, max_rows: 8 });
+            let found = drafter.n_wanted(n_rows, &StepCost { row, max_rows: 8 }, &TOKENS, &[]);
             assert_eq!(found, expected, "rate {rate}, {n_rows} rows at {row}");
         };
         check(1.0, 1, 0.25, 7);
@@ -260,8 +304,13 @@ mod tests {
         check(1.0, 1, 1.0, 0);
         check(0.0, 1, 0.0, 0);
         check(0.01, 1, 0.0, 7);
+        // What is sure pays as long as a row costs less than a step.
         let empty = Drafter::new(100);
-        assert_eq!(empty.n_wanted(1, &StepCost::free(8)), 0);
+        let cost = StepCost { row: 0.25, max_rows: 8 };
+        assert_eq!(empty.n_wanted(1, &cost, &[], &[5; 3]), 3);
+        assert_eq!(empty.n_wanted(5, &cost, &[], &[5; 9]), 3);
+        assert_eq!(empty.n_wanted(1, &StepCost::NO_DRAFTS, &[], &[5; 3]), 0);
+        assert_eq!(empty.n_wanted(1, &StepCost::free(8), &[], &[]), 0);
     }
 
     #[test]
@@ -272,7 +321,7 @@ mod tests {
             drafter.judge(&tokens, id);
             tokens.push(id);
             drafter.read(&tokens);
-            drafter.n_wanted(1, &cost)
+            drafter.n_wanted(1, &cost, &tokens, &[])
         };
         let number = |i: u64| (uniform(1, i) * 20.0) as u32;
         let n_random: usize = (0..400).map(|i| next(&mut drafter, number(i))).skip(100).sum();

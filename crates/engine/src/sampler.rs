@@ -151,6 +151,70 @@ impl Sampler {
         self.constrained.as_ref().is_some_and(Constrained::is_complete)
     }
 
+    /// The constraint, where it says what the next token may be.
+    fn constraining(&mut self) -> Option<&mut Constrained> {
+        let is_within = self.thought.as_ref().is_some_and(Thought::is_within);
+        self.constrained.as_mut().filter(|_| !is_within)
+    }
+
+    /// Finds the tokens that the constraint leaves no choice of.
+    pub(crate) fn find_forced(&mut self) {
+        if let Some(constrained) = self.constraining() {
+            constrained.find_forced();
+        }
+    }
+
+    /// What [`Sampler::find_forced`] found: guesses that are right but where something else forbids
+    /// them.
+    pub(crate) fn forced(&self) -> &[u32] {
+        self.constrained.as_ref().map_or(&[], Constrained::forced)
+    }
+
+    /// Gives up what was found to be forced.
+    pub(crate) fn forget_forced(&mut self) {
+        if let Some(constrained) = &mut self.constrained {
+            constrained.forget_forced();
+        }
+    }
+
+    /// Has done beside the pass what can be.
+    pub(crate) fn send_ahead(&mut self) {
+        if let Some(constrained) = self.constraining() {
+            constrained.send_ahead();
+        }
+    }
+
+    /// Whether a token that is the only one allowed is chosen whatever its logit is. Not where
+    /// something else may forbid it, or goes by what was chosen from.
+    pub(crate) fn is_indifferent(&self) -> bool {
+        let Sampling { mirostat, repetition_penalty, .. } = &self.settings;
+        self.constrained.is_some()
+            && self.banned.is_none()
+            && self.n_before_end == 0
+            && self.repetitions.is_none()
+            && mirostat.is_none()
+            && *repetition_penalty > 0.0
+            && self.settings.logit_bias.iter().all(|(_, bias)| bias.is_finite())
+    }
+
+    /// The next token without its logits, where it is the only one allowed and
+    /// [`Sampler::is_indifferent`] holds.
+    pub(crate) fn choose_single(&mut self) -> Option<u32> {
+        self.constraining()?.single()
+    }
+
+    /// Appends the tokens that may come `n_behind` positions behind the next one, where all before
+    /// it are forced. Returns `false` where these are more than `n_most`, or not known.
+    pub(crate) fn allowed(&mut self, n_behind: usize, n_most: usize, ids: &mut Vec<u32>) -> bool {
+        let also = self.thought.as_ref().and_then(Thought::may_begin_with);
+        let Some(constrained) = self.constraining() else { return false };
+        let Some(mask) = constrained.mask_behind(n_behind) else { return false };
+        let n_before = ids.len();
+        ids.extend(mask.ids().take(n_most + 1));
+        ids.extend(also);
+        ids.len() - n_before <= n_most
+    }
+
     /// Tells the sampler that `id` is now part of the answer.
     pub(crate) fn accept(&mut self, id: u32, tokenizer: &Tokenizer) {
         if let Some(banned) = &self.banned {

@@ -36,6 +36,9 @@ pub(crate) struct Sequence {
     n_cached: usize,
     /// How many of the tokens are guesses.
     n_draft: usize,
+    /// How many of the rows of this step decide nothing, the first ones: what follows them is
+    /// forced.
+    n_sure: usize,
     /// What makes them, where drafts can pay.
     drafter: Option<Drafter>,
     n_drafted: u32,
@@ -114,6 +117,7 @@ impl Sequence {
             n_prompt,
             n_cached: 0,
             n_draft: 0,
+            n_sure: 0,
             drafter: (limits.cost.max_rows > 1).then(|| Drafter::new(n_max)),
             n_drafted: 0,
             n_accepted: 0,
@@ -300,16 +304,37 @@ impl Sequence {
     pub(crate) fn n_draft_wanted(&self, n_rows: usize, cost: &StepCost) -> usize {
         // All accepted, there is one more token, and no more than `n_max` in all.
         let n_most = self.n_max - self.n_known() - 1;
-        self.drafter.as_ref().map_or(0, |drafter| drafter.n_wanted(n_rows, cost).min(n_most))
+        let (tokens, forced) = (self.known(), self.sampler.forced());
+        let n_wanted = |drafter: &Drafter| drafter.n_wanted(n_rows, cost, tokens, forced);
+        self.drafter.as_ref().map_or(0, n_wanted).min(n_most)
     }
 
     /// Makes the guesses of its share.
     pub(crate) fn draft(&mut self, share: &Share) {
+        self.n_sure = 0;
         if let Some(drafter) = &self.drafter {
-            drafter.draft(&mut self.tokens, share.n_draft);
+            let forced = self.sampler.forced();
+            drafter.draft(&mut self.tokens, share.n_draft, forced);
             self.n_draft = share.n_draft;
             self.n_drafted += share.n_draft as u32;
+            if self.logprobs.is_none() && self.sampler.is_indifferent() {
+                self.n_sure = forced.len().min(share.n_draft);
+            }
         }
+    }
+
+    /// The rows of this step that decide nothing and have no logits, the first ones.
+    pub(crate) fn n_sure(&self) -> usize {
+        self.n_sure
+    }
+
+    /// Appends the tokens of which this step's logits are wanted. Returns `false` where these are
+    /// more than `n_most`, or not known.
+    pub(crate) fn allowed(&mut self, share: &Share, n_most: usize, ids: &mut Vec<u32>) -> bool {
+        // Behind guesses that are not forced it depends on them.
+        self.logprobs.is_none()
+            && self.n_sure == share.n_draft
+            && self.sampler.allowed(self.n_sure, n_most, ids)
     }
 
     /// Its part of the batch.
@@ -322,7 +347,7 @@ impl Sequence {
                 Share { is_last: false, .. } => LogitsFor::None,
                 Share { n_draft: 0, .. } => LogitsFor::Last,
                 // Behind a single token, so for it and for each guess.
-                _ => LogitsFor::All,
+                _ => LogitsFor::From(self.n_sure),
             },
         }
     }
@@ -343,18 +368,53 @@ impl Sequence {
         scratch: &mut SamplerScratch,
     ) -> bool {
         match self.sample(logits, scratch) {
-            Err(error) => self.end = Some(FinishReason::Failed(error.to_string())),
-            Ok(token) => {
-                let is_guessed = self.push(token.id, tokenizer);
-                self.end = self.emit(tokenizer, token);
-                if is_guessed && self.end.is_none() {
-                    return true;
-                }
+            Err(error) => {
+                self.end = Some(FinishReason::Failed(error.to_string()));
+                self.end_draft();
+                false
+            }
+            Ok(token) => self.take_token(token, tokenizer),
+        }
+    }
+
+    /// As [`Sequence::take`], where the next token is forced: its logits were not computed.
+    pub(crate) fn take_sure(&mut self, tokenizer: &Tokenizer) -> bool {
+        let guess = self.tokens.get(self.n_known()).copied();
+        match self.sampler.choose_single() {
+            Some(id) if Some(id) == guess => {
+                self.take_token(TokenInfo { id, logprob: None, top: Vec::new() }, tokenizer)
+            }
+            // It is not after all (a tokenizer may write the rest of a forced text otherwise), so
+            // the last token goes through the next pass once more, for its logits.
+            _ => {
+                self.n_cached -= 1;
+                self.end_draft();
+                self.sampler.forget_forced();
+                false
             }
         }
+    }
+
+    fn take_token(&mut self, token: TokenInfo, tokenizer: &Tokenizer) -> bool {
+        let is_guessed = self.push(token.id, tokenizer);
+        self.end = self.emit(tokenizer, token);
+        if is_guessed && self.end.is_none() {
+            return true;
+        }
+        self.end_draft();
+        if self.end.is_none() {
+            if self.drafter.is_some() {
+                self.sampler.find_forced();
+            }
+            self.sampler.send_ahead();
+        }
+        false
+    }
+
+    /// Forgets the guesses that are left.
+    fn end_draft(&mut self) {
         self.tokens.truncate(self.n_known());
         self.n_draft = 0;
-        false
     }
 
     /// Chooses the next token.

@@ -13,7 +13,7 @@ use crate::scheduler::{PREFILL_CHUNK, Share, add_drafts, schedule, whole_slice};
 use crate::sequence::{Sequence, finish_unseated};
 use crate::waiting::{ANSWER_WEIGHT, Entry, Waiting, Work};
 use kernels::{KvPool, PAGE_LEN};
-use model::{Model, Scratch, Slice};
+use model::{LogitsOf, Model, Scratch, Slice};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -24,11 +24,17 @@ use text::Tokenizer;
 /// tried by its owner once or twice, but a pass that never succeeds should not look alive.
 const MAX_PANICS: usize = 3;
 
+/// Most ids of which logits are computed one by one. More are mostly in too many places for that to
+/// be cheaper, and their list would cost time as well.
+const N_WANTED_MAX: usize = 1024;
+
 /// What computes logits. The real one is [`Runner`]; the simulator of the tests checks that it is
 /// asked consistently.
 pub(crate) trait Forward {
-    /// Logits `[n_outputs, n_logits]` of a batch; see [`Model::forward`].
-    fn forward(&mut self, batch: &[Slice<'_>]) -> &[f32];
+    /// Passes over a batch, all but its logits; see [`Model::forward_layers`].
+    fn forward(&mut self, batch: &[Slice<'_>]);
+    /// Logits `[n_outputs, n_logits]` of that batch; see [`Model::forward_output`].
+    fn logits(&mut self, of: LogitsOf<'_>) -> &[f32];
     /// Length of a row of logits.
     fn n_logits(&self) -> usize;
     /// Drops what a panic left half done; the KV entries of no sequence are needed any more.
@@ -47,8 +53,12 @@ pub(crate) struct Runner {
 }
 
 impl Forward for Runner {
-    fn forward(&mut self, batch: &[Slice<'_>]) -> &[f32] {
-        self.model.forward(batch, &mut self.kv, &mut self.scratch)
+    fn forward(&mut self, batch: &[Slice<'_>]) {
+        self.model.forward_layers(batch, &mut self.kv, &mut self.scratch);
+    }
+
+    fn logits(&mut self, of: LogitsOf<'_>) -> &[f32] {
+        self.model.forward_output(of, &mut self.scratch)
     }
 
     fn n_logits(&self) -> usize {
@@ -95,6 +105,8 @@ pub(crate) struct Worker<F> {
     pace: Pace,
     /// Empty between steps; only its allocation is kept.
     batch: Vec<Slice<'static>>,
+    /// Ids of which logits are wanted; meaningful within a step only.
+    wanted: Vec<u32>,
     scratch: SamplerScratch,
 }
 
@@ -120,6 +132,7 @@ impl<F: Forward> Worker<F> {
             running: Vec::with_capacity(limits.max_sequences),
             shares: Vec::with_capacity(limits.max_sequences),
             batch: Vec::with_capacity(limits.max_sequences),
+            wanted: Vec::new(),
             scratch: SamplerScratch::default(),
         }
     }
@@ -166,12 +179,13 @@ impl<F: Forward> Worker<F> {
             return;
         }
         let began = Instant::now();
-        let Self { running, shares, forward, tokenizer, scratch, .. } = self;
+        let Self { running, shares, forward, tokenizer, scratch, wanted, .. } = self;
         let n_logits = forward.n_logits();
         let mut batch = reuse(std::mem::take(&mut self.batch));
         batch.extend(shares.iter().map(|share| running[share.seq_idx].slice(share)));
-        let logits = forward.forward(&batch);
+        forward.forward(&batch);
         self.batch = reuse(batch);
+        let logits = forward.logits(logits_of(running, shares, wanted));
         let rows = logits.chunks_exact(n_logits).map(|row| &row[..self.limits.n_vocab]);
         take(running, shares, rows, tokenizer, scratch, began);
         self.settle(began);
@@ -278,6 +292,24 @@ pub(crate) fn finish_waiting(entry: Entry, reason: FinishReason) {
     }
 }
 
+/// Of which ids the logits of this step decide anything: the few that constraints allow, where all
+/// of its sequences are under one and there are few. Constraints are asked as late as here, since
+/// their sets are computed while the pass runs.
+fn logits_of<'a>(
+    running: &mut [Sequence],
+    shares: &[Share],
+    ids: &'a mut Vec<u32>,
+) -> LogitsOf<'a> {
+    ids.clear();
+    for share in shares.iter().filter(|share| share.is_last) {
+        let n_most = N_WANTED_MAX - ids.len();
+        if !running[share.seq_idx].allowed(share, n_most, ids) {
+            return LogitsOf::All;
+        }
+    }
+    LogitsOf::Ids(ids)
+}
+
 /// Moves the sequences on, and samples and sends what the rows of logits give, in the order of the
 /// shares. Behind a guess that was wrong a row is of no use.
 fn take<'a>(
@@ -292,7 +324,12 @@ fn take<'a>(
         let sequence = &mut running[share.seq_idx];
         sequence.advance(share, step_began);
         let mut is_of_use = share.is_last;
-        for _ in 0..if share.is_last { 1 + share.n_draft } else { 0 } {
+        let n_rows = if share.is_last { 1 + share.n_draft } else { 0 };
+        let n_sure = sequence.n_sure().min(n_rows);
+        for _ in 0..n_sure {
+            is_of_use = is_of_use && sequence.take_sure(tokenizer);
+        }
+        for _ in n_sure..n_rows {
             let row = rows.next().expect("the pass gives the rows that the slices asked for");
             is_of_use = is_of_use && sequence.take(row, tokenizer, scratch);
         }

@@ -58,7 +58,7 @@ struct Simulated {
 }
 
 impl Forward for Simulated {
-    fn forward(&mut self, batch: &[Slice<'_>]) -> &[f32] {
+    fn forward(&mut self, batch: &[Slice<'_>]) {
         let mut written = HashSet::new();
         for slice in batch {
             let (start, end) =
@@ -84,11 +84,22 @@ impl Forward for Simulated {
                 LogitsFor::None => 0,
                 LogitsFor::Last => 1,
                 LogitsFor::All => slice.tokens.len(),
+                LogitsFor::From(first) => slice.tokens.len() - first,
             };
             let end = start + slice.tokens.len();
             for end in end - n_rows + 1..=end {
                 let tokens = (0..end).map(|pos| self.slots[slot(pos)]);
                 self.logits.extend(logits_after(tokens));
+            }
+        }
+    }
+
+    fn logits(&mut self, of: LogitsOf<'_>) -> &[f32] {
+        if let LogitsOf::Ids(ids) = of {
+            // What nobody asked for must not decide anything.
+            for (idx, logit) in self.logits.iter_mut().enumerate() {
+                let is_wanted = ids.contains(&((idx % N_LOGITS) as u32));
+                *logit = if is_wanted || logit.is_nan() { *logit } else { 1e9 };
             }
         }
         &self.logits
@@ -198,7 +209,11 @@ fn random_request(seed: u64) -> Request {
         stop: [vec![], vec!["e".to_string(), "\u{fffd}\u{fffd}".to_string()]][number(7, 2)].clone(),
         ignore_eos: number(8, 4) == 0,
         logprobs: [None, Some(2)][number(9, 2)],
-        constraint: (number(8, 4) == 3).then(some_letters),
+        constraint: match number(8, 8) {
+            6 => Some(some_letters()),
+            7 => Some(some_skeleton()),
+            _ => None,
+        },
         min_tokens: [0, 20][number(10, 2)],
         ..Request::default()
     }
@@ -211,11 +226,46 @@ fn some_dry() -> Dry {
 /// Few letters, some of those to which the simulated pass is pulled.
 fn some_letters() -> Constraint {
     static CONSTRAINT: OnceLock<Constraint> = OnceLock::new();
-    let compile = || {
-        let constraints = Constraints::new(tokenizer()).unwrap();
-        constraints.compile(&Grammar::Regex("[abceg]{3,40}".to_owned())).unwrap()
-    };
-    CONSTRAINT.get_or_init(compile).clone()
+    CONSTRAINT.get_or_init(|| compile("[abceg]{3,40}")).clone()
+}
+
+/// Mostly forced, with choices of some letters and of two words in between.
+fn some_skeleton() -> Constraint {
+    static CONSTRAINT: OnceLock<Constraint> = OnceLock::new();
+    let pattern = r#"(\{"name": "[abcd]{1,9}", "kind of thing": "(good|gone)"\}\n){3}"#;
+    CONSTRAINT.get_or_init(|| compile(pattern)).clone()
+}
+
+fn compile(pattern: &str) -> Constraint {
+    let constraints = Constraints::new(tokenizer()).unwrap();
+    constraints.compile(&Grammar::Regex(pattern.to_owned())).unwrap()
+}
+
+/// What is forced costs a row of a step, not a step, and never another answer.
+#[test]
+fn forced_pieces_come_in_one_step() {
+    let (mut n_generated, mut n_accepted) = (0, 0);
+    for seed in 0..40 {
+        let plain = random_request(seed);
+        let request = Request {
+            constraint: Some(some_skeleton()),
+            ignore_eos: false,
+            max_tokens: None,
+            stop: vec![],
+            min_tokens: 0,
+            prompt: plain.prompt[..1].to_vec(),
+            ..plain
+        };
+        let alone = run_alone(&request);
+        assert_eq!(alone.0.matches("\"kind of thing\": \"go").count(), 3, "{}", alone.0);
+        for cost in [StepCost::of(Isa::Avx2), StepCost::of(Isa::Avx512), StepCost::free(40)] {
+            let (text, tokens, done) = run_with(&request, cost);
+            assert_eq!((&text, &tokens, &done.reason), (&alone.0, &alone.1, &alone.2.reason));
+            n_generated += done.n_generated;
+            n_accepted += done.n_accepted;
+        }
+    }
+    assert!(n_accepted * 4 > n_generated * 3, "{n_accepted} of {n_generated} tokens were guessed");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 #[path = "../examples/chat.rs"]
 mod chat;
+#[path = "../examples/constrained.rs"]
+mod constrained;
 #[path = "../examples/fleet.rs"]
 mod fleet;
 #[path = "../examples/generate.rs"]
@@ -40,6 +42,15 @@ fn schema_gives_json_of_the_shape() {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(values.len(), 3, "{text}");
     assert!(values.iter().all(|value| value["age"].is_u64() && value["name"].is_string()));
+}
+
+#[test]
+fn constrained_measures_both_kinds_of_speculation() {
+    let amount = constrained::Amount { n_rounds: 2, n_tokens: 16 };
+    let text = output(|model, out| constrained::run(model, amount, out));
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.len() == 2 && lines.iter().all(|line| line.contains("ratio ")), "{text}");
+    assert!(lines[0].contains(" 0 of 0 guesses"), "{text}");
 }
 
 #[test]

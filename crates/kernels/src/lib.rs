@@ -69,7 +69,7 @@ pub use cpu::Cpu;
 pub use format::Format;
 pub use isa::{ISA_VARIABLE, Isa, IsaError};
 pub use kv::{KvFormat, KvPool, KvShape, PAGE_LEN, Query};
-pub use matmul::{OutMode, Product};
+pub use matmul::{OutMode, Product, STRIP_ROWS};
 pub use matrix::{Matrix, PackError};
 pub use pool::N_THREADS_MAX;
 pub use rope::{HeadShape, RopePairing};

@@ -74,7 +74,7 @@ impl Cpu {
             *job = Some(Job { x, weight, out, mode, first_group: n_groups });
             n_groups += weight.n_strips().div_ceil(GROUP);
         }
-        let per_task = n_groups.div_ceil(self.n_threads() * N_TASKS_PER_THREAD).max(1);
+        let per_task = self.per_task(n_groups);
         let isa = self.isa();
         self.run(n_groups.div_ceil(per_task), |task| {
             let groups = task * per_task..((task + 1) * per_task).min(n_groups);
@@ -90,7 +90,45 @@ impl Cpu {
             }
         });
     }
+
+    /// Some of the rows of `out = W x`: those of `strips` (16 rows each, so rows `16 s..16 s + 16`
+    /// of a strip `s`), with the bits that [`Cpu::matmul`] gives them. The others are left as they
+    /// are.
+    ///
+    /// # Panics
+    /// As [`Cpu::matmul`], and if `strips` do not rise or are beyond the matrix.
+    pub fn matmul_strips(&self, x: &Activations, product: Product<'_>, strips: &[u32]) {
+        let Product { weight, out, mode } = product;
+        assert_eq!(weight.n_cols(), x.n_cols(), "matmul: columns of weight and input");
+        assert_eq!(out.len(), x.n_tokens() * weight.n_rows(), "matmul: output length");
+        assert!(
+            x.precision().is_some() || !weight.format().is_quantised(),
+            "matmul: the activations were not quantised"
+        );
+        // Each strip is one task's alone.
+        assert!(strips.is_sorted_by(|a, b| a < b), "matmul: strips do not rise");
+        let is_within = strips.last().is_none_or(|&last| (last as usize) < weight.n_strips());
+        assert!(is_within, "matmul: strips beyond the matrix");
+        let job = &Job { x, weight, out: SendPtr(out.as_mut_ptr()), mode, first_group: 0 };
+        let per_task = self.per_task(strips.len());
+        let isa = self.isa();
+        self.run(strips.len().div_ceil(per_task), |task| {
+            let own = &strips[task * per_task..((task + 1) * per_task).min(strips.len())];
+            for run in own.chunk_by(|a, b| a + 1 == *b) {
+                let first = run[0] as usize;
+                isa.dispatch(Strips { job, strips: first..first + run.len() });
+            }
+        });
+    }
+
+    /// How many of `n` pieces of work one task takes.
+    fn per_task(&self, n: usize) -> usize {
+        n.div_ceil(self.n_threads() * N_TASKS_PER_THREAD).max(1)
+    }
 }
+
+/// Rows of a strip.
+pub const STRIP_ROWS: usize = LANES;
 
 /// Most matrices of one dispatch.
 const N_PRODUCTS_MAX: usize = 4;
@@ -252,6 +290,48 @@ mod tests {
                 check(format, 18, 512, 5, &bytes);
             }
         }
+    }
+
+    #[test]
+    fn some_strips_have_the_bits_that_all_have() {
+        let (n_rows, n_cols) = (16 * 9 + 3, 256);
+        for format in Format::ALL {
+            let bytes = random_matrix(format, n_rows, n_cols, 5);
+            for (isa, n_tokens) in
+                Isa::available().into_iter().flat_map(|isa| [1, 3, 20].map(|n| (isa, n)))
+            {
+                let cpu = Cpu::new(isa, 3);
+                let weight = &cpu.pack(format, n_rows, n_cols, &bytes).unwrap();
+                let mut acts = Activations::new();
+                acts.set(n_tokens, n_cols).copy_from_slice(&random_values(n_tokens * n_cols, 3));
+                cpu.quantise(&mut acts, Needs::of(&[weight], Precision::Bits8));
+                let mode = OutMode::Store;
+                let mut all = vec![1.0; n_tokens * n_rows];
+                cpu.matmul(&acts, &mut [Product { weight, out: &mut all, mode }]);
+                for strips in [&[][..], &[0], &[9], &[2, 3, 4, 7], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]
+                {
+                    let mut some = vec![1.0; n_tokens * n_rows];
+                    cpu.matmul_strips(&acts, Product { weight, out: &mut some, mode }, strips);
+                    for (i, (some, all)) in some.iter().zip(&all).enumerate() {
+                        let is_asked = strips.contains(&((i % n_rows / STRIP_ROWS) as u32));
+                        let expected: f32 = if is_asked { *all } else { 1.0 };
+                        let name = (format.name(), isa.name());
+                        assert_eq!(some.to_bits(), expected.to_bits(), "{name:?} {strips:?} {i}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "strips do not rise")]
+    fn no_strip_is_asked_for_twice() {
+        let cpu = Cpu::new(Isa::Portable, 2);
+        let weight = &cpu.pack(Format::F32, 32, 4, &[0; 512]).unwrap();
+        let mut acts = Activations::new();
+        acts.set(1, 4).fill(1.0);
+        let product = Product { weight, out: &mut [0.0; 32], mode: OutMode::Store };
+        cpu.matmul_strips(&acts, product, &[1, 1]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::weights::{PackedLayer, PackedLinear};
 use crate::{Config, Model, Scratch};
 use kernels::{
     Activations, AttentionSpec, Cpu, HeadShape, KvPool, KvShape, Needs, OutMode, PAGE_LEN,
-    Precision, Product, Query,
+    Precision, Product, Query, STRIP_ROWS,
 };
 
 /// One sequence's next tokens in a batch.
@@ -36,6 +36,17 @@ pub enum LogitsFor {
     Last,
     /// For all of them.
     All,
+    /// For all behind the first so many.
+    From(usize),
+}
+
+/// Of which ids logits are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogitsOf<'a> {
+    /// Of all.
+    All,
+    /// Of these, each below `n_vocab`.
+    Ids(&'a [u32]),
 }
 
 impl Model {
@@ -54,6 +65,16 @@ impl Model {
         kv: &mut KvPool,
         scratch: &'s mut Scratch,
     ) -> &'s [f32] {
+        self.forward_layers(batch, kv, scratch);
+        self.forward_output(LogitsOf::All, scratch)
+    }
+
+    /// As [`Model::forward`], without logits. Those of the same outputs are what
+    /// [`Model::forward_output`] gives next; so what is wanted of them may be found meanwhile.
+    ///
+    /// # Panics
+    /// As [`Model::forward`].
+    pub fn forward_layers(&self, batch: &[Slice<'_>], kv: &mut KvPool, scratch: &mut Scratch) {
         let shape = KvShape { format: kv.shape().format, ..self.kv_shape() };
         assert_eq!(kv.shape(), shape, "forward: kv cache of another model");
         let mut rows = scratch.take_rows();
@@ -62,23 +83,35 @@ impl Model {
             let positions = (slice.start_pos..).take(slice.tokens.len());
             rows.extend(positions.map(|pos| Query { pos, pages: slice.pages }));
         }
-        if rows.is_empty() {
-            scratch.put_rows(rows);
-            return &[];
-        }
         let n_outputs = batch.iter().map(Slice::n_outputs).sum();
-        let b = &mut scratch.buffers(&self.config, rows.len(), n_outputs);
-
-        self.embed(batch, b.hidden);
-        self.find_angles(&rows, b);
-        for (layer_idx, layer) in self.weights.layers.iter().enumerate() {
-            self.attend(layer_idx, layer, &rows, kv, b);
-            self.feed_forward(layer, b);
+        scratch.begin_pass(rows.len(), n_outputs);
+        if !rows.is_empty() {
+            let b = &mut scratch.buffers(&self.config);
+            self.embed(batch, b.hidden);
+            self.find_angles(&rows, b);
+            for (layer_idx, layer) in self.weights.layers.iter().enumerate() {
+                self.attend(layer_idx, layer, &rows, kv, b);
+                self.feed_forward(layer, b);
+            }
+            self.take_outputs(batch, b);
         }
-        self.find_logits(batch, b);
-
         scratch.put_rows(rows);
-        scratch.logits(n_outputs * self.config.n_vocab)
+    }
+
+    /// The logits `[n_outputs, n_vocab]` of the last [`Model::forward_layers`]. Where they are
+    /// wanted of few ids, those of others are zero, or have their value.
+    ///
+    /// # Panics
+    /// If an id is not below `n_vocab`.
+    pub fn forward_output<'s>(&self, of: LogitsOf<'_>, scratch: &'s mut Scratch) -> &'s [f32] {
+        let mut strips = std::mem::take(&mut scratch.strips);
+        let b = &mut scratch.buffers(&self.config);
+        let n_logits = b.logits.len();
+        if n_logits > 0 {
+            self.find_logits(of, &mut strips, b);
+        }
+        scratch.strips = strips;
+        scratch.logits(n_logits)
     }
 
     /// `hidden = embedding[token] * scale`.
@@ -183,13 +216,9 @@ impl Model {
         self.cpu.add(b.hidden, b.block);
     }
 
-    /// `logits = cap(W_output norm(hidden))`, of the rows of which they are wanted.
-    fn find_logits(&self, batch: &[Slice<'_>], b: &mut Buffers<'_>) {
-        let Config { n_embd, rms_eps, .. } = self.config;
-        let n_outputs = b.output_rows.len() / n_embd;
-        if n_outputs == 0 {
-            return;
-        }
+    /// Puts the rows of which logits are wanted side by side.
+    fn take_outputs(&self, batch: &[Slice<'_>], b: &mut Buffers<'_>) {
+        let n_embd = self.config.n_embd;
         let mut outputs = b.output_rows.chunks_exact_mut(n_embd);
         let mut rows = b.hidden.chunks_exact(n_embd);
         for slice in batch {
@@ -199,12 +228,36 @@ impl Model {
                 output.copy_from_slice(row);
             }
         }
-        let x = b.activations.set(n_outputs, n_embd);
+    }
+
+    /// `logits = cap(W_output norm(hidden))`.
+    ///
+    /// The matrix is a good part of a small model. Its strips that have a wanted id are computed
+    /// alone where they are few, so that what is saved is much more than the order of reading
+    /// costs.
+    fn find_logits(&self, of: LogitsOf<'_>, strips: &mut Vec<u32>, b: &mut Buffers<'_>) {
+        const PART_MAX: usize = 4;
+        let Config { n_embd, n_vocab, rms_eps, .. } = self.config;
+        let x = b.activations.set(b.output_rows.len() / n_embd, n_embd);
         self.cpu.rms_norm(b.output_rows, &self.weights.output_norm, rms_eps, x);
         let weight = self.weights.output.as_ref().unwrap_or(&self.weights.token_embd);
         self.cpu.quantise(b.activations, Needs::of(&[weight], self.precision()));
+        let mut is_few = false;
+        if let LogitsOf::Ids(ids) = of {
+            strips.clear();
+            strips.extend(ids.iter().map(|id| id / STRIP_ROWS as u32));
+            strips.sort_unstable();
+            strips.dedup();
+            is_few = strips.len() * PART_MAX * STRIP_ROWS <= n_vocab;
+        }
+        if is_few {
+            b.logits.fill(0.0);
+        }
         let work = Product { weight, out: &mut *b.logits, mode: OutMode::Store };
-        self.cpu.matmul(b.activations, &mut [work]);
+        match is_few {
+            true => self.cpu.matmul_strips(b.activations, work, strips),
+            false => self.cpu.matmul(b.activations, &mut [work]),
+        }
         if let Some(cap) = self.config.logit_soft_cap {
             self.cpu.soft_cap(b.logits, cap);
         }
@@ -239,6 +292,7 @@ impl Slice<'_> {
             LogitsFor::None => 0,
             LogitsFor::Last => 1.min(self.tokens.len()),
             LogitsFor::All => self.tokens.len(),
+            LogitsFor::From(first) => self.tokens.len().saturating_sub(first),
         }
     }
 

@@ -23,7 +23,7 @@ pub use arch::{ArchSpec, known_architectures};
 pub use config::Config;
 pub use encoder::{Encoder, EncoderConfig, EncoderPlan, EncoderScratch, Pooling, is_encoder};
 pub use error::ModelError;
-pub use forward::{LogitsFor, Slice};
+pub use forward::{LogitsFor, LogitsOf, Slice};
 pub use model::Model;
 pub use plan::Plan;
 pub use scratch::Scratch;

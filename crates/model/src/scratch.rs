@@ -10,6 +10,11 @@ pub struct Scratch {
     floats: Vec<f32>,
     /// Always empty between passes; only its allocation is kept.
     rows: Vec<Query<'static>>,
+    /// Tokens and outputs of the last pass.
+    n_tokens: usize,
+    n_outputs: usize,
+    /// Strips of the output matrix that are wanted; meaningful within a pass only.
+    pub(crate) strips: Vec<u32>,
 }
 
 /// The buffers of one pass, cut to its batch. `n` is its count of tokens.
@@ -67,14 +72,14 @@ impl Scratch {
         &self.floats[..n_logits]
     }
 
-    /// Buffers for a batch, grown if they must be.
-    pub(crate) fn buffers(
-        &mut self,
-        config: &Config,
-        n_tokens: usize,
-        n_outputs: usize,
-    ) -> Buffers<'_> {
-        let lens = lens(config, n_tokens, n_outputs);
+    /// Begins a pass over so many tokens.
+    pub(crate) fn begin_pass(&mut self, n_tokens: usize, n_outputs: usize) {
+        (self.n_tokens, self.n_outputs) = (n_tokens, n_outputs);
+    }
+
+    /// Buffers for the pass, grown if they must be.
+    pub(crate) fn buffers(&mut self, config: &Config) -> Buffers<'_> {
+        let lens = lens(config, self.n_tokens, self.n_outputs);
         let n_floats = lens.iter().sum();
         if self.floats.len() < n_floats {
             self.floats.resize(n_floats, 0.0);

@@ -4,7 +4,7 @@
 
 mod support;
 
-use freehold_model::{LogitsFor, Model, Scratch, Slice, reference};
+use freehold_model::{LogitsFor, LogitsOf, Model, Scratch, Slice, reference};
 use gguf::Gguf;
 use kernels::{Cpu, Isa, KvPool, Precision};
 use std::sync::Arc;
@@ -88,6 +88,38 @@ fn company_changes_no_bit() {
     for (sequence_idx, (sequence, together)) in sequences.iter().zip(together).enumerate() {
         let alone = logits_in_chunks(&model, sequence, sequence.len());
         assert_same_bits(&together, &alone, &format!("sequence {sequence_idx} of three"));
+    }
+}
+
+/// Logits of few ids have the bits that they have among all.
+#[test]
+fn few_logits_have_the_bits_of_all() {
+    let gguf = Gguf::open(&testkit::smollm2()).unwrap();
+    let model = open(&gguf, Isa::detect(), 2);
+    let n_vocab = model.config().n_vocab;
+    let all = logits_in_chunks(&model, &tokens(12, n_vocab), 12);
+    let (mut kv, mut scratch) = (KvPool::new(model.kv_shape(), 1), Scratch::new());
+    let last = n_vocab as u32 - 1;
+    for (n_outputs, ids) in [
+        (1, vec![]),
+        (1, vec![0]),
+        (1, vec![last, 5, 17, 4096, 5]),
+        (3, (100..900).collect()),
+        // So many that all are computed.
+        (2, (0..=last).step_by(16).collect()),
+    ] {
+        let own = tokens(12, n_vocab);
+        let logits = LogitsFor::From(12 - n_outputs);
+        let slice = Slice { tokens: &own, start_pos: 0, pages: &[0], logits };
+        model.forward_layers(&[slice], &mut kv, &mut scratch);
+        let found = model.forward_output(LogitsOf::Ids(&ids), &mut scratch);
+        assert_eq!(found.len(), n_outputs * n_vocab);
+        let expected = &all[(12 - n_outputs) * n_vocab..];
+        for (idx, (logit, expected)) in found.iter().zip(expected).enumerate() {
+            let is_asked = ids.contains(&((idx % n_vocab) as u32));
+            let is_same = logit.to_bits() == expected.to_bits();
+            assert!(is_same || !is_asked && *logit == 0.0, "{idx}: {logit}, not {expected}");
+        }
     }
 }
 

@@ -166,6 +166,10 @@ fn logits_come_for_the_tokens_asked() {
     let mixed = model.forward(&batch, &mut kv_two, &mut scratch);
     assert_same_bits(mixed, &[row(9), &all[..]].concat(), "last and all");
     assert!(model.forward(&[], &mut kv_two, &mut scratch).is_empty());
+    for first in [0, 3, 9, 10, 12] {
+        let from = model.forward(&[slice(&pages, LogitsFor::From(first))], &mut kv, &mut scratch);
+        assert_same_bits(from, &all[(first * N_VOCAB).min(all.len())..], "from");
+    }
 }
 
 #[test]

@@ -257,6 +257,12 @@ impl Matcher {
         self.inner.consume_token(id).map_err(|e| step(&e))
     }
 
+    /// The tokens that must come next, one after the other, as far as that is told without walking
+    /// the vocabulary: of each the set that [`Matcher::mask`] gives is that token alone.
+    pub fn forced(&mut self) -> Vec<u32> {
+        if self.inner.is_stopped() { Vec::new() } else { self.inner.compute_ff_tokens() }
+    }
+
     /// Whether the answer may end here.
     pub fn may_end(&mut self) -> bool {
         self.is_complete() || self.inner.is_accepting().unwrap_or(false)
@@ -282,6 +288,20 @@ impl Mask {
     /// Whether the token is in the set.
     pub fn allows(&self, id: u32) -> bool {
         (id as usize) < self.0.len() && self.0.is_allowed(id)
+    }
+
+    /// The only token of a set that has one.
+    pub fn single(&self) -> Option<u32> {
+        let mut ids = self.ids();
+        ids.next().filter(|_| ids.next().is_none())
+    }
+
+    /// The tokens of the set, in order of id.
+    pub fn ids(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..).zip(self.words()).filter(|(_, word)| **word != 0).flat_map(|(word_idx, &word)| {
+            let bits = (0..u32::BITS).filter(move |bit| word >> bit & 1 == 1);
+            bits.map(move |bit| word_idx * u32::BITS + bit)
+        })
     }
 
     /// The set as bits: token `id` is bit `id % 32` of word `id / 32`.
