@@ -6,15 +6,16 @@
 //! a JSON schema is passed over ([`schema`]), the vocabulary ([`vocabulary`]), bounds, and a cache
 //! of what was compiled. Knows neither logits nor requests.
 
+mod gbnf;
 mod schema;
 mod vocabulary;
 
 use crate::Tokenizer;
 use crate::tools::{self, CallGrammar};
-use llguidance::api::{GrammarWithLexer, ParserLimits, TopLevelGrammar};
+use llguidance::api::{GrammarInit, GrammarWithLexer, ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::{InferenceCapabilities, SimpleVob, TokEnv};
-use llguidance::{JsonCompileOptions, ParserFactory};
+use llguidance::{JsonCompileOptions, Logger, ParserFactory};
 use serde_json::{Value, json};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,6 +43,10 @@ const COMPILED_MAX: usize = 32;
 /// Real schemas stay below a thousand.
 const LEXER_STATES_MAX: usize = 8000;
 
+/// Parse items of one step under a grammar whose terminals may be single characters: some 50 ms
+/// of a core at worst. Others have llguidance's bound of 50,000.
+const GBNF_ITEMS_MAX: usize = 1_000_000;
+
 /// Stack of the thread that compiles, which recurses as deep as a schema's references.
 const COMPILE_STACK_BYTES: usize = 64 << 20;
 
@@ -66,6 +71,8 @@ pub enum Grammar {
     Choice(Vec<String>),
     /// A text of this context-free grammar, in llguidance's variant of Lark's notation.
     Lark(String),
+    /// A text of this grammar in llama.cpp's notation (GBNF).
+    Gbnf(String),
     /// A text with calls of tools.
     Calls(Box<CallGrammar>),
 }
@@ -123,6 +130,14 @@ pub struct Constraints {
     compiled: Mutex<Vec<(String, Constraint)>>,
 }
 
+impl Grammar {
+    /// A grammar in Lark's notation or llama.cpp's, told by the sign for a definition, which is
+    /// `::=` in the latter alone.
+    pub fn of_rules(source: String) -> Self {
+        if gbnf::is_gbnf(&source) { Self::Gbnf(source) } else { Self::Lark(source) }
+    }
+}
+
 impl Constraints {
     /// For this vocabulary: builds its trie, some milliseconds per 10,000 tokens.
     ///
@@ -163,9 +178,13 @@ impl Constraints {
         if let Some(constraint) = self.find(&key) {
             return Ok(constraint);
         }
+        let n_items = match grammar {
+            Grammar::Gbnf(_) => GBNF_ITEMS_MAX,
+            _ => self.factory.limits().step_max_items,
+        };
         let grammar = lower(grammar)?;
         let prototype = on_own_stack(|| {
-            let mut matcher = llguidance::Matcher::new(self.factory.create_parser(grammar));
+            let mut matcher = self.parse(grammar, n_items);
             // The first set is the same for all answers, and the most expensive.
             let _ = matcher.compute_mask_or_eos();
             matcher
@@ -179,6 +198,14 @@ impl Constraints {
         compiled.insert(0, (key, constraint.clone()));
         compiled.truncate(COMPILED_MAX);
         Ok(constraint)
+    }
+
+    fn parse(&self, grammar: TopLevelGrammar, n_items: usize) -> llguidance::Matcher {
+        let limits = ParserLimits { step_max_items: n_items, ..self.factory.limits().clone() };
+        let (init, caps) = (GrammarInit::Serialized(grammar), InferenceCapabilities::default());
+        let logger = Logger::new(0, 0);
+        let parser = self.factory.create_parser_from_init_ext(init, logger, caps, limits);
+        llguidance::Matcher::new(parser)
     }
 
     fn find(&self, key: &str) -> Option<Constraint> {
@@ -335,6 +362,7 @@ pub(crate) fn lower_plain(grammar: &Grammar) -> Result<GrammarWithLexer, Constra
             check_lark(lark)?;
             GrammarWithLexer::from_lark(lark.clone())
         }
+        Grammar::Gbnf(source) => GrammarWithLexer::from_lark(gbnf::translate(source)?),
         Grammar::Choice(choices) => GrammarWithLexer::from_lark(choice(choices)?),
         Grammar::Calls(_) => {
             let problem = "calls of tools within another grammar are not supported";

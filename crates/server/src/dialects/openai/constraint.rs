@@ -1,5 +1,7 @@
-//! What an answer must look like: OpenAI's `response_format`, and the names by which vLLM's clients
-//! ask for the same and for more.
+//! What an answer must look like: OpenAI's `response_format`, the names by which vLLM's clients ask
+//! for the same and for more, and llama.cpp's `grammar`.
+//!
+//! A grammar is in GBNF or in Lark's notation under each of these names; which one it is shows.
 
 use crate::dialects::ConstraintAsk;
 use crate::dialects::fields::{Fields, shown, wrong};
@@ -15,7 +17,8 @@ pub(super) fn take(fields: &mut Fields) -> Result<Option<ConstraintAsk>, BadRequ
         ("guided_json", Kind::Json),
         ("guided_regex", Kind::Regex),
         ("guided_choice", Kind::Choice),
-        ("guided_grammar", Kind::Lark),
+        ("guided_grammar", Kind::Rules),
+        ("grammar", Kind::Rules),
     ] {
         asks.extend(take_kind(fields, name, kind)?);
     }
@@ -24,7 +27,7 @@ pub(super) fn take(fields: &mut Fields) -> Result<Option<ConstraintAsk>, BadRequ
             ("json", Kind::Json),
             ("regex", Kind::Regex),
             ("choice", Kind::Choice),
-            ("grammar", Kind::Lark),
+            ("grammar", Kind::Rules),
         ] {
             asks.extend(take_kind(&mut outputs, name, kind)?);
         }
@@ -46,7 +49,7 @@ enum Kind {
     Json,
     Regex,
     Choice,
-    Lark,
+    Rules,
 }
 
 fn take_kind(
@@ -58,7 +61,8 @@ fn take_kind(
     let grammar = match kind {
         Kind::Json => fields.take(name).map(|schema| schema_of(&param, schema)).transpose()?,
         Kind::Regex => fields.text(name)?.map(Grammar::Regex),
-        Kind::Lark => fields.text(name)?.map(Grammar::Lark),
+        // llama.cpp's clients send an empty one where they want none.
+        Kind::Rules => fields.text(name)?.filter(|text| !text.is_empty()).map(Grammar::of_rules),
         Kind::Choice => {
             let text = |(idx, value): (usize, Value)| match value {
                 Value::String(text) => Ok(text),
