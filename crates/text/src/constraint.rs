@@ -22,7 +22,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use vocabulary::Vocabulary;
 
-pub(crate) use schema::normalise;
+pub(crate) use schema::{is_annotation, keyword_error, normalise};
 
 /// Longest grammar in bytes of its text (of a schema: as JSON). Real schemas of whole APIs stay
 /// below 200 KiB.

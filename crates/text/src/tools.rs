@@ -6,15 +6,20 @@
 //! grammar asks for one spelling, the one that the model's own template writes. One more format is
 //! one more file with a constant and its line in [`FORMATS`].
 
+mod arguments;
 mod deepseek;
 mod generic;
+mod glm;
 mod grammar;
 mod granite;
 mod hermes;
+mod kimi;
 mod llama;
 mod mistral;
 mod parts;
+mod qwen;
 mod smollm;
+mod spelling;
 
 pub(crate) use grammar::lower;
 pub use grammar::{CallGrammar, Tool, ToolChoice};
@@ -22,6 +27,7 @@ pub use parts::{Part, Preamble, Splitter};
 
 use crate::tokenizer::TokenText;
 use crate::{ChatTemplate, Special, Tokenizer};
+use arguments::{Form, Texts};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -29,11 +35,15 @@ use std::sync::Arc;
 const FORMATS: &[&ToolFormat] = &[
     &deepseek::R1,
     &deepseek::V3_1,
+    &kimi::K2,
+    &qwen::CODER,
+    &glm::GLM,
     &mistral::NAMED,
     &mistral::LIST,
     &smollm::LIST,
     &hermes::HERMES,
     &granite::LIST,
+    &llama::PYTHON,
     &llama::JSON,
 ];
 
@@ -46,8 +56,8 @@ const REASONING: &[(&str, &str)] = &[
 ];
 
 /// How calls are written: `mark`, `open`, then for each call `before_name`, its name,
-/// `before_arguments`, the arguments as a JSON object, `after_arguments`, with `between` between
-/// two calls, and `close` behind the last.
+/// `before_arguments`, the arguments, `after_arguments`, with `between` between two calls, and
+/// `close` behind the last.
 #[derive(Debug)]
 pub struct ToolFormat {
     /// The name of the format.
@@ -62,7 +72,10 @@ pub struct ToolFormat {
     is_bare: bool,
     open: &'static str,
     before_name: &'static str,
+    /// What stands before a number behind the name, where there is one: calls are counted.
+    before_number: Option<&'static str>,
     before_arguments: &'static str,
+    arguments: Form,
     after_arguments: &'static str,
     /// `None`: there is one call at most.
     between: Option<&'static str>,
@@ -70,6 +83,28 @@ pub struct ToolFormat {
     /// Texts in the above that are tokens of their own where the vocabulary has them.
     tokens: &'static [&'static str],
 }
+
+/// One call as a JSON object, which is what most formats have in common.
+const JSON_CALL: ToolFormat = ToolFormat {
+    name: "",
+    signs: &[],
+    unlike: &[],
+    mark: "",
+    is_bare: false,
+    open: "",
+    before_name: "{\"name\": \"",
+    before_number: None,
+    before_arguments: "\", \"arguments\": ",
+    arguments: Form::Json,
+    after_arguments: "}",
+    between: None,
+    close: "",
+    tokens: &[],
+};
+
+/// A list of such calls.
+const JSON_CALLS: ToolFormat =
+    ToolFormat { open: "[", between: Some(", "), close: "]", ..JSON_CALL };
 
 impl ToolFormat {
     /// The format in which a model with this template calls tools; `None` where the template shows
@@ -111,15 +146,14 @@ impl ToolFormat {
                 // A format of single calls has no text for it; then they stand line by line.
                 text.push_str(self.between.unwrap_or("\n"));
             }
-            let arguments = match arguments {
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            };
-            for piece in
-                [self.before_name, name, self.before_arguments, &arguments, self.after_arguments]
-            {
+            let arguments = arguments::write(self.arguments, arguments);
+            let number = self.before_number.map(|before| format!("{before}{call_idx}"));
+            let number = number.unwrap_or_default();
+            for piece in [self.before_name, name, &number, self.before_arguments] {
                 text.push_str(piece);
             }
+            text.push_str(&arguments);
+            text.push_str(self.after_arguments);
         }
         text + self.close
     }
@@ -140,6 +174,8 @@ pub struct Calls {
     marks: Arc<[(u32, &'static str)]>,
     /// Whether calls are the whole answer or have no part in it.
     is_first: bool,
+    /// Which arguments are text.
+    texts: Texts,
 }
 
 impl Calls {
@@ -149,7 +185,15 @@ impl Calls {
             [id] if matches!(tokenizer.text_of(id), TokenText::Name(_)) => Some((id, *text)),
             _ => None,
         };
-        Self { format, marks: format.tokens.iter().filter_map(mark).collect(), is_first: false }
+        let marks = format.tokens.iter().filter_map(mark).collect();
+        Self { format, marks, is_first: false, texts: Texts::default() }
+    }
+
+    /// The same calls, of these tools: where a format writes text without quotes, their schemas
+    /// tell the number 1 from the text "1".
+    #[must_use]
+    pub fn of_tools(self, tools: &[Tool]) -> Self {
+        Self { texts: Texts::of(tools), ..self }
     }
 
     /// The same, where nothing but calls may stand in the answer, or no call at all: behind the

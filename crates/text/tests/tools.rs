@@ -64,7 +64,7 @@ fn families() -> Vec<Family> {
         }
     };
     let families: Vec<Family> = std::fs::read_dir(folder).unwrap().map(read).collect();
-    assert!(families.len() >= 9);
+    assert!(families.len() >= 13);
     families
 }
 
@@ -85,6 +85,15 @@ const CONTROL: &[&str] = &[
     "<｜tool▁sep｜>",
     "<｜tool▁call▁end｜>",
     "<｜tool▁calls▁end｜>",
+    "<arg_key>",
+    "</arg_key>",
+    "<arg_value>",
+    "</arg_value>",
+    "<|tool_calls_section_begin|>",
+    "<|tool_call_begin|>",
+    "<|tool_call_argument_begin|>",
+    "<|tool_call_end|>",
+    "<|tool_calls_section_end|>",
 ];
 
 fn preamble(marks: Option<&[String; 2]>, tokenizer: &Tokenizer) -> Option<Preamble> {
@@ -167,7 +176,10 @@ fn formats_are_found_from_published_templates() {
 #[test]
 fn calls_are_written_as_they_are_read() {
     let tokenizer = small();
-    let calls = [("a", json!({"x": "}\"<tool_call>"})), ("b-2", json!({}))];
+    let values = json!({
+        "x": "}\"<tool_call>", "y": [1, -2.5, "é", {"z": null}], "t": true, "n": null, "s": "a\nb, c)",
+    });
+    let calls = [("a", values), ("b-2", json!({}))];
     for family in families() {
         // A format of single calls writes one.
         let is_single = family.name == "llama3";
@@ -177,29 +189,60 @@ fn calls_are_written_as_they_are_read() {
         let mut parts = Vec::new();
         splitter.push(&text, &mut parts);
         splitter.finish(&mut parts);
-        let expected: Vec<Part> = calls
-            .iter()
-            .flat_map(|(name, arguments)| {
-                let arguments = Part::Arguments(arguments.to_string());
-                [Part::CallBegin((*name).to_owned()), arguments, Part::CallEnd]
-            })
-            .collect();
-        assert_eq!(parts, expected, "{}: {text:?}", family.name);
+        let mut parts = joined(parts).into_iter();
+        for (name, expected) in calls {
+            assert_eq!(parts.next(), Some(Part::CallBegin((*name).to_owned())), "{text:?}");
+            let Some(Part::Arguments(arguments)) = parts.next() else { panic!("{text:?}") };
+            let arguments: Value = serde_json::from_str(&arguments).unwrap();
+            assert_eq!(arguments, *expected, "{}: {text:?}", family.name);
+            assert_eq!(parts.next(), Some(Part::CallEnd), "{text:?}");
+        }
+        assert_eq!(parts.next(), None, "{}: {text:?}", family.name);
     }
 }
+
+const PIECES: &[&str] = &[
+    "<tool_call>",
+    "\n",
+    "{\"name\": \"",
+    "a-1",
+    "\", \"arguments\": ",
+    "{\"x\": \"}\\\"\"}",
+    "}",
+    "\n</tool_call>",
+    "[TOOL_CALLS]",
+    "[",
+    "]",
+    ", ",
+    "[ARGS]",
+    "text ",
+    "<tool_",
+    "<|python_tag|>",
+    "\", \"parameters\": ",
+    "日本",
+    " \n ",
+    "{",
+    "<tool_call>\n<function=f>\n<parameter=x>\n",
+    "\n</parameter>\n",
+    "</function>\n</tool_call>",
+    "<tool_call>f\n<arg_key>k</arg_key>\n<arg_value>",
+    "</arg_value>\n",
+    "</tool_call>",
+    "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>",
+    "<|tool_call_end|>",
+    "[f(x=",
+    "\"a, \\\"b)\"",
+    "y='c'",
+    ")",
+];
 
 proptest! {
     #[test]
     fn parts_do_not_depend_on_how_the_text_comes(
-        pieces in prop::collection::vec(0..20_usize, 1..12),
+        pieces in prop::collection::vec(0..PIECES.len(), 1..14),
         cuts in prop::collection::vec(0..9_usize, 1..40),
         is_only in any::<bool>(),
     ) {
-        const PIECES: [&str; 20] = [
-            "<tool_call>", "\n", "{\"name\": \"", "a-1", "\", \"arguments\": ", "{\"x\": \"}\\\"\"}",
-            "}", "\n</tool_call>", "[TOOL_CALLS]", "[", "]", ", ", "[ARGS]", "text ", "<tool_",
-            "<|python_tag|>", "\", \"parameters\": ", "日本", " \n ", "{",
-        ];
         let text: String = pieces.iter().map(|&idx| PIECES[idx]).collect();
         let tokenizer = small();
         for family in families() {
@@ -282,18 +325,18 @@ fn random_calls_are_valid() {
         let constraints = Constraints::new(Arc::clone(tokenizer)).unwrap();
         let families = families().into_iter().filter(|family| family.fits(tokenizer));
         for (family_idx, family) in families.enumerate() {
-            let calls = Calls::new(family.format(), tokenizer);
-            let mut n_most = 0;
+            let (mut n_most, mut n_held, mut n_refused) = (0, 0, 0);
             for (seed, schemas) in schemas.iter().enumerate().skip(family_idx % 3).step_by(3) {
                 for (choice, is_parallel) in [
                     (ToolChoice::Required, true),
                     (ToolChoice::Required, false),
                     (ToolChoice::Auto, true),
                 ] {
+                    let tools = tools_of(schemas);
+                    let calls = Calls::new(family.format(), tokenizer).of_tools(&tools);
                     if choice == ToolChoice::Auto && !calls.is_marked() {
                         continue;
                     }
-                    let tools = tools_of(schemas);
                     let grammar = Grammar::Calls(Box::new(CallGrammar {
                         calls: calls.clone(),
                         tools: tools.clone(),
@@ -302,12 +345,23 @@ fn random_calls_are_valid() {
                         content: None,
                     }));
                     let constraint = constraints.compile(&grammar);
-                    let constraint = constraint.unwrap_or_else(|e| panic!("{}: {e}", family.name));
+                    let constraint = match constraint {
+                        // Where arguments are no JSON, not all schemas can be held to.
+                        Err(ConstraintError::Tool { error, .. })
+                            if is_spelled(&family) && error.to_string().starts_with("#: ") =>
+                        {
+                            n_refused += 1;
+                            continue;
+                        }
+                        constraint => constraint.unwrap_or_else(|e| panic!("{}: {e}", family.name)),
+                    };
+                    n_held += 1;
                     let begin = match choice {
                         ToolChoice::Auto => tokenizer.encode(&begun(&family), Special::Parse),
                         _ => Vec::new(),
                     };
-                    let text = walk_from(&constraint, tokenizer, &begin, seed as u64);
+                    let text =
+                        walk_from(&constraint, tokenizer, &begin, mark_of(&family), seed as u64);
                     let splitter = Splitter::new(None, Some(calls.clone()));
                     let n_calls = check_calls(splitter, tokenizer, &text, &tools);
                     assert!(n_calls >= 1 && (is_parallel || n_calls == 1), "{text:?}");
@@ -315,7 +369,22 @@ fn random_calls_are_valid() {
                 }
             }
             assert!(family.name == "llama3" || n_most > 1, "{}: never two calls", family.name);
+            assert!(n_refused < n_held, "{}: {n_refused} refused, {n_held} not", family.name);
         }
+    }
+}
+
+/// Whether arguments are written otherwise than as a JSON object.
+fn is_spelled(family: &Family) -> bool {
+    ["glm", "pythonic", "qwen3-coder"].contains(&&*family.name)
+}
+
+/// What ends an argument that is text.
+fn mark_of(family: &Family) -> &'static str {
+    match &*family.name {
+        "glm" => "</arg_value>\n",
+        "qwen3-coder" => "\n</parameter>\n",
+        _ => "",
     }
 }
 

@@ -10,7 +10,7 @@ use crate::errors::{BadRequest, ServerError};
 use crate::models::Served;
 use engine::{
     Banned, CallGrammar, Calls, Constraint, ConstraintError, Engine, EngineError, Grammar,
-    Preamble, ToolChoice, ToolFormat,
+    Preamble, Tool, ToolChoice, ToolFormat,
 };
 use serde_json::{Map, Value};
 use text::{ChatTemplate, Special, Tokenizer};
@@ -153,9 +153,11 @@ fn constraint(
         (ToolChoice::Auto, Some(_)) => calls.only_first(),
         _ => calls,
     };
+    let callable: Vec<Tool> = tools.callable.iter().map(|ask| ask.tool.clone()).collect();
+    let calls = calls.of_tools(&callable);
     let grammar = Grammar::Calls(Box::new(CallGrammar {
         calls: calls.clone(),
-        tools: tools.callable.iter().map(|ask| ask.tool.clone()).collect(),
+        tools: callable,
         choice: tools.choice,
         is_parallel: tools.is_parallel,
         content: content.map(|ask| ask.grammar.clone()),

@@ -108,6 +108,11 @@ const FORMATS: &[(&str, Option<&str>)] = &[
     ("uuid", None),
 ];
 
+/// Whether a keyword says nothing about values.
+pub(crate) fn is_annotation(keyword: &str) -> bool {
+    ANNOTATIONS.contains(&keyword)
+}
+
 /// Checks `schema` and writes it anew.
 pub(crate) fn normalise(schema: &Value) -> Result<Value, ConstraintError> {
     let mut walk = Walk {
@@ -474,7 +479,7 @@ fn percent_decoded(fragment: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn keyword_error(path: &str, keyword: &str, why: &str) -> ConstraintError {
+pub(crate) fn keyword_error(path: &str, keyword: &str, why: &str) -> ConstraintError {
     let short = |text: &str| text.chars().take(200).collect::<String>();
     ConstraintError::Keyword { path: short(path), keyword: short(keyword), why: why.to_owned() }
 }

@@ -1,6 +1,6 @@
 //! DeepSeek: calls between marks of their own. R1 fences the arguments as code, V3.1 does not.
 
-use super::ToolFormat;
+use super::{JSON_CALL, ToolFormat};
 
 const TOKENS: &[&str] = &[
     "<｜tool▁calls▁begin｜>",
@@ -13,24 +13,20 @@ const TOKENS: &[&str] = &[
 pub(super) const R1: ToolFormat = ToolFormat {
     name: "deepseek-r1",
     signs: &["<｜tool▁calls▁begin｜>", "```json"],
-    unlike: &[],
     mark: "<｜tool▁calls▁begin｜>",
-    is_bare: false,
-    open: "",
     before_name: "<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
     before_arguments: "\n```json\n",
     after_arguments: "\n```<｜tool▁call▁end｜>",
     between: Some("\n"),
     close: "<｜tool▁calls▁end｜>",
     tokens: TOKENS,
+    ..JSON_CALL
 };
 
 pub(super) const V3_1: ToolFormat = ToolFormat {
     name: "deepseek-v3.1",
     signs: &["<｜tool▁calls▁begin｜>", "<｜tool▁sep｜>"],
-    unlike: &[],
     mark: "<｜tool▁calls▁begin｜>",
-    is_bare: false,
     open: "<｜tool▁call▁begin｜>",
     before_name: "",
     before_arguments: "<｜tool▁sep｜>",
@@ -38,4 +34,5 @@ pub(super) const V3_1: ToolFormat = ToolFormat {
     between: Some("<｜tool▁call▁begin｜>"),
     close: "<｜tool▁calls▁end｜>",
     tokens: TOKENS,
+    ..JSON_CALL
 };

@@ -1,6 +1,8 @@
 //! The grammar of an answer that may, must or must not call tools.
 
-use super::{Calls, ToolFormat};
+use super::arguments::Form;
+use super::parts::bare_begin;
+use super::{Calls, ToolFormat, spelling};
 use crate::constraint::{ConstraintError, Grammar, json_grammar, lower_plain, normalise};
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use serde_json::{Map, Value, json};
@@ -66,26 +68,36 @@ pub(crate) fn lower(grammar: &CallGrammar) -> Result<TopLevelGrammar, Constraint
         let problem = format!("{:?} is no name of a tool", tool.name);
         return Err(ConstraintError::Grammar(problem));
     }
-    let mut grammars = vec![GrammarWithLexer::from_lark(frame(grammar))];
+    let (mut lark, mut grammars) = (frame(grammar), vec![GrammarWithLexer::default()]);
     if let Some(content) = content {
         let content = lower_plain(content)?;
         grammars.push(GrammarWithLexer { name: Some("content".to_owned()), ..content });
     }
     if grammar.choice != ToolChoice::None {
         for (tool_idx, tool) in tools.iter().enumerate() {
-            let schema = arguments_schema(tool.parameters.as_ref());
-            let schema = schema.and_then(|schema| normalise(&schema)).map_err(|error| {
-                ConstraintError::Tool { name: tool.name.clone(), error: Box::new(error) }
-            })?;
-            let name = Some(format!("arguments_{tool_idx}"));
-            grammars.push(GrammarWithLexer { name, ..json_grammar(schema) });
+            let more = match grammar.calls.format().arguments {
+                Form::Json => lower_arguments(tool_idx, tool),
+                _ => spelling::lower(&grammar.calls, tool_idx, tool, &mut lark),
+            };
+            grammars.extend(more.map_err(|error| ConstraintError::Tool {
+                name: tool.name.clone(),
+                error: Box::new(error),
+            })?);
         }
     }
+    grammars[0] = GrammarWithLexer::from_lark(lark);
     Ok(TopLevelGrammar { grammars, max_tokens: None })
 }
 
+/// The grammar `arguments_<tool_idx>` of arguments that are a JSON object.
+fn lower_arguments(tool_idx: usize, tool: &Tool) -> Result<Vec<GrammarWithLexer>, ConstraintError> {
+    let schema = normalise(&arguments_schema(tool.parameters.as_ref())?)?;
+    let name = Some(format!("arguments_{tool_idx}"));
+    Ok(vec![GrammarWithLexer { name, ..json_grammar(schema) }])
+}
+
 /// The schema of a tool's arguments: of an object, and of no properties that nobody asked for.
-fn arguments_schema(schema: Option<&Value>) -> Result<Value, ConstraintError> {
+pub(super) fn arguments_schema(schema: Option<&Value>) -> Result<Value, ConstraintError> {
     let mut map = match schema {
         None | Some(Value::Bool(true)) => Map::new(),
         Some(Value::Object(map)) => map.clone(),
@@ -170,7 +182,7 @@ fn push_text(grammar: &CallGrammar, is_token: bool, lark: &mut String) {
     let may_be_bare = format.is_bare && grammar.choice == ToolChoice::Auto;
     let any = match may_be_bare {
         // An answer that begins as a call does is one.
-        true => r"/[ \t\r\n]*[^{ \t\r\n](?s:.*)/".to_owned(),
+        true => format!(r"/[ \t\r\n]*[^\{} \t\r\n](?s:.*)/", bare_begin(format)),
         false => "/(?s:.+)/".to_owned(),
     };
     lark.push_str(&format!("TEXT: {any} & ~(/(?s:.*)/ {mark} /(?s:.*)/)\n"));
@@ -190,16 +202,22 @@ fn push_calls(grammar: &CallGrammar, lark: &mut String) {
     let open = written(format.open);
     lark.push_str(&format!("calls: {open} call {more} {}\n", written(format.close)));
     let call = |(tool_idx, tool): (usize, &Tool)| {
-        let before = [format.before_name, &tool.name, format.before_arguments].concat();
         let after = written(format.after_arguments);
-        format!("{} @arguments_{tool_idx} {after}", written(&before))
+        let sign = if format.arguments == Form::Json { "@" } else { "" };
+        let arguments = format!("{sign}arguments_{tool_idx} {after}");
+        let Some(before_number) = format.before_number else {
+            let before = [format.before_name, &tool.name, format.before_arguments].concat();
+            return format!("{} {arguments}", written(&before));
+        };
+        let before = written(&[format.before_name, &tool.name, before_number].concat());
+        format!("{before} /[0-9]{{1,3}}/ {} {arguments}", written(format.before_arguments))
     };
     let calls: Vec<String> = grammar.tools.iter().enumerate().map(call).collect();
     lark.push_str(&format!("call: {}\n", calls.join("\n  | ")));
 }
 
 /// A text in Lark's notation; those of its parts that are tokens by their id.
-fn literal(calls: &Calls, text: &str) -> String {
+pub(super) fn literal(calls: &Calls, text: &str) -> String {
     let mut pieces = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {

@@ -1,7 +1,7 @@
 //! Hermes (Nous Research), and with it Qwen 2.5, Qwen 3, SmolLM3 and many others: each call in
 //! tags of its own.
 
-use super::ToolFormat;
+use super::{JSON_CALL, ToolFormat};
 
 pub(super) const HERMES: ToolFormat = ToolFormat {
     name: "hermes",
@@ -9,12 +9,9 @@ pub(super) const HERMES: ToolFormat = ToolFormat {
     // Qwen3-Coder and GLM 4.5 put other things than JSON between the same tags.
     unlike: &["<function=", "<arg_key>"],
     mark: "<tool_call>",
-    is_bare: false,
-    open: "",
     before_name: "\n{\"name\": \"",
-    before_arguments: "\", \"arguments\": ",
     after_arguments: "}\n</tool_call>",
     between: Some("\n<tool_call>"),
-    close: "",
     tokens: &["<tool_call>", "</tool_call>"],
+    ..JSON_CALL
 };

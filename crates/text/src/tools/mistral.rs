@@ -4,34 +4,24 @@
 //!
 //! The ids that some of these models write behind a call are not asked for: the server gives ids.
 
-use super::ToolFormat;
+use super::{JSON_CALL, JSON_CALLS, ToolFormat};
 
 pub(super) const LIST: ToolFormat = ToolFormat {
     name: "mistral",
     signs: &["[TOOL_CALLS]"],
-    unlike: &[],
     mark: "[TOOL_CALLS]",
-    is_bare: false,
-    open: "[",
-    before_name: "{\"name\": \"",
-    before_arguments: "\", \"arguments\": ",
-    after_arguments: "}",
-    between: Some(", "),
-    close: "]",
     tokens: &["[TOOL_CALLS]"],
+    ..JSON_CALLS
 };
 
 pub(super) const NAMED: ToolFormat = ToolFormat {
     name: "mistral-named",
     signs: &["[TOOL_CALLS]", "[ARGS]"],
-    unlike: &[],
     mark: "[TOOL_CALLS]",
-    is_bare: false,
-    open: "",
     before_name: "",
     before_arguments: "[ARGS]",
     after_arguments: "",
     between: Some("[TOOL_CALLS]"),
-    close: "",
     tokens: &["[TOOL_CALLS]", "[ARGS]"],
+    ..JSON_CALL
 };

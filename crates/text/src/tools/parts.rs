@@ -4,6 +4,7 @@
 //! borders of text and reasoning belongs to the marks. What is no call after all, which no grammar
 //! of ours lets through, becomes text.
 
+use super::arguments::{Form, Reader, Step};
 use super::{Calls, ToolFormat};
 
 /// A part of an answer, or more of the last one.
@@ -50,6 +51,8 @@ pub struct Splitter {
     raw: String,
     /// The name of the call at hand.
     name: String,
+    /// Reads its arguments, where they are no JSON object.
+    reader: Option<Reader>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +64,11 @@ enum State {
     /// So many bytes of a text that must stand here are read.
     Fixed(Fixed, usize),
     Name,
+    /// The digits behind a name.
+    Number,
     Arguments(Json),
+    /// Arguments that are no JSON object; the reader has them.
+    Written,
     /// Behind a call: `raw` is the beginning of what follows.
     Next,
     /// Behind the last call, or where none can come any more.
@@ -97,6 +104,7 @@ impl Splitter {
             space: String::new(),
             raw: String::new(),
             name: String::new(),
+            reader: None,
         }
     }
 
@@ -177,11 +185,20 @@ impl Splitter {
                     self.name.push(c);
                 } else if self.name.is_empty() {
                     self.give_up(c, text, out);
+                } else if self.begins_number(c) {
+                    self.raw.push(c);
+                    self.state = State::Number;
                 } else {
                     self.state = State::Fixed(Fixed::BeforeArguments, 0);
                     self.push_char(c, text, out);
                 }
             }
+            State::Number if c.is_ascii_digit() => self.raw.push(c),
+            State::Number => {
+                self.state = State::Fixed(Fixed::BeforeArguments, 0);
+                self.push_char(c, text, out);
+            }
+            State::Written => self.in_written(c, out),
             State::Arguments(json) => {
                 emit(out, Kind::Arguments, text);
                 match json.after(c) {
@@ -243,11 +260,34 @@ impl Splitter {
         } else {
             self.give_up(c, text, out);
         }
-        if let State::Arguments(_) = self.state
+        if let State::Arguments(_) | State::Written = self.state
             && self.raw.is_empty()
             && !self.name.is_empty()
         {
             out.push(Part::CallBegin(std::mem::take(&mut self.name)));
+        }
+    }
+
+    /// Whether a number comes behind the name, and `c` is what stands before it.
+    fn begins_number(&self, c: char) -> bool {
+        let before = self.calls.as_ref().and_then(|calls| calls.format.before_number);
+        before.is_some_and(|before| before.starts_with(c))
+    }
+
+    fn in_written(&mut self, c: char, out: &mut Vec<Part>) {
+        let Some(reader) = &mut self.reader else { return };
+        match reader.push(c) {
+            Step::More(json) => emit(out, Kind::Arguments, &json),
+            Step::End(json, rest) => {
+                emit(out, Kind::Arguments, &json);
+                out.push(Part::CallEnd);
+                self.reader = None;
+                self.state = State::Fixed(Fixed::AfterArguments, 0);
+                self.skip_empty();
+                for (at, c) in rest.char_indices() {
+                    self.push_char(c, &rest[at..at + c.len_utf8()], out);
+                }
+            }
         }
     }
 
@@ -261,7 +301,7 @@ impl Splitter {
                 Fixed::BeforeName => State::Name,
                 Fixed::BeforeArguments => {
                     self.raw.clear();
-                    State::Arguments(Json::default())
+                    self.begin_arguments()
                 }
                 Fixed::AfterArguments => {
                     self.raw.clear();
@@ -269,6 +309,15 @@ impl Splitter {
                 }
             };
         }
+    }
+
+    fn begin_arguments(&mut self) -> State {
+        let Some(Calls { format, texts, .. }) = &self.calls else { return State::Rest };
+        if format.arguments == Form::Json {
+            return State::Arguments(Json::default());
+        }
+        self.reader = Some(Reader::new(format.arguments, texts, &self.name));
+        State::Written
     }
 
     fn wanted(&self, fixed: Fixed) -> &'static str {
@@ -307,7 +356,7 @@ impl Splitter {
 }
 
 /// The first character of a call without its mark.
-fn bare_begin(format: &ToolFormat) -> char {
+pub(super) fn bare_begin(format: &ToolFormat) -> char {
     format.open.chars().chain(format.before_name.chars()).next().unwrap_or_default()
 }
 

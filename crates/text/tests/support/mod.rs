@@ -69,14 +69,16 @@ impl Random {
 
 /// A random answer under the constraint. Behind the first tokens it looks for the end.
 pub(crate) fn walk(constraint: &Constraint, tokenizer: &Tokenizer, seed: u64) -> String {
-    walk_from(constraint, tokenizer, &[], seed)
+    walk_from(constraint, tokenizer, &[], "", seed)
 }
 
-/// The same, of an answer that begins with these tokens.
+/// The same, of an answer that begins with these tokens, and where `mark` ends what has no other
+/// end.
 pub(crate) fn walk_from(
     constraint: &Constraint,
     tokenizer: &Tokenizer,
     begin: &[u32],
+    mark: &str,
     seed: u64,
 ) -> String {
     const N_FREE: usize = 60;
@@ -84,7 +86,7 @@ pub(crate) fn walk_from(
     let mut random = Random(seed * 2 + 1);
     random.below(1);
     let mut matcher = constraint.matcher();
-    let mut bytes = Vec::new();
+    let (mut bytes, mut n_marked) = (Vec::new(), 0);
     for &id in begin {
         matcher.accept(id).unwrap();
         bytes.extend_from_slice(tokenizer.token_bytes(id));
@@ -114,7 +116,10 @@ pub(crate) fn walk_from(
             false => [ids.clone(), Vec::new(), Vec::new()],
         };
         let among = found.iter().find(|ids| !ids.is_empty()).expect("a mask is never empty");
-        let id = among[random.below(among.len())];
+        let next = mark.as_bytes().get(n_marked..=n_marked).filter(|_| n_tokens > N_FREE);
+        let next = ids.iter().find(|&&id| next.is_some_and(|b| tokenizer.token_bytes(id) == b));
+        n_marked = if next.is_some() { n_marked + 1 } else { 0 };
+        let id = next.copied().unwrap_or_else(|| among[random.below(among.len())]);
         matcher.accept(id).unwrap();
         bytes.extend_from_slice(tokenizer.token_bytes(id));
         assert!(n_tokens + 1 < N_MOST, "no end: {:?}", String::from_utf8_lossy(&bytes));
