@@ -43,8 +43,9 @@ const COMPILED_MAX: usize = 32;
 /// Real schemas stay below a thousand.
 const LEXER_STATES_MAX: usize = 8000;
 
-/// Parse items of one step under a grammar whose terminals may be single characters: some 50 ms
-/// of a core at worst. Others have llguidance's bound of 50,000.
+/// Parse items of one step under a grammar whose terminals may be single characters; others have
+/// llguidance's bound of 50,000. Free text takes 2.3 ms of a core with a vocabulary of 49,152, and
+/// this leaves room for those of 262,144.
 const GBNF_ITEMS_MAX: usize = 1_000_000;
 
 /// Stack of the thread that compiles, which recurses as deep as a schema's references.

@@ -368,7 +368,9 @@ fn random_calls_are_valid() {
                     n_most = n_most.max(n_calls);
                 }
             }
-            assert!(family.name == "llama3" || n_most > 1, "{}: never two calls", family.name);
+            // A long text leaves a walk no time for a second one.
+            let is_single = family.name == "llama3" || !mark_of(&family).is_empty();
+            assert!(is_single || n_most > 1, "{}: never two calls", family.name);
             assert!(n_refused < n_held, "{}: {n_refused} refused, {n_held} not", family.name);
         }
     }
@@ -461,6 +463,9 @@ fn no_call_begins_where_none_is_wanted_and_nothing_else_behind_a_mark() {
             let whole = family.format().write([("a", &json!({}))]);
             check(ToolChoice::Required, None, &whole, true);
             check(ToolChoice::Auto, None, &whole, true);
+            let is_single = family.name == "llama3";
+            let two = family.format().write([("a", &json!({"x": 1})), ("a", &json!({}))]);
+            check(ToolChoice::Required, None, &two, !is_single);
             let other = family.format().write([("b", &json!({}))]);
             check(ToolChoice::Required, None, &other, false);
             check(ToolChoice::Auto, None, &other, false);

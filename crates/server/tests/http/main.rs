@@ -274,6 +274,15 @@ fn answers_keep_to_their_schema() {
     let response = chat(json!({"guided_choice": ["never", "always"]}));
     assert!(["never", "always"].contains(&content(&response, 0).as_str()));
 
+    let response = chat(json!({"grammar": "root ::= \"so \" (\"be it\" | [a-c]{2})"}));
+    let text = content(&response, 0);
+    let rest = text.strip_prefix("so ").unwrap();
+    assert!(rest == "be it" || rest.len() == 2 && rest.bytes().all(|b| b <= b'c'), "{text}");
+    let response = chat(json!({"grammar": "root ::= \"a"}));
+    check_error(&response, 400, Some("grammar"), Some("invalid_value"));
+    let message = response.json()["error"]["message"].to_string();
+    assert!(message.contains("line 1, column 10"), "{message}");
+
     let response = chat(format(&json!({"properties": {"a": {"not": {}}}})));
     let param = "response_format.json_schema.schema";
     check_error(&response, 400, Some(param), Some("invalid_value"));

@@ -57,24 +57,40 @@ pub(super) fn kind_of(schema: &Value) -> Kind {
     }
 }
 
-/// Which arguments of which tools are text, by name.
+/// Which arguments of which tools are text, and which JSON.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Texts(Arc<[(String, Vec<String>)]>);
+pub(super) struct Texts(Arc<[ToolTexts]>);
+
+#[derive(Debug, PartialEq)]
+struct ToolTexts {
+    tool: String,
+    /// By name, whether it is text.
+    named: Vec<(String, bool)>,
+    /// Whether arguments of other names are JSON.
+    others_are_json: bool,
+}
 
 impl Texts {
     pub(super) fn of(tools: &[Tool]) -> Self {
         let of_tool = |tool: &Tool| {
-            let properties = tool.parameters.as_ref().and_then(|schema| schema.get("properties"));
-            let properties = properties.and_then(Value::as_object).into_iter().flatten();
-            let texts = properties.filter(|(_, schema)| kind_of(schema) != Kind::Json);
-            (tool.name.clone(), texts.map(|(key, _)| key.clone()).collect())
+            let get = |keyword| tool.parameters.as_ref().and_then(|schema| schema.get(keyword));
+            let properties = get("properties").and_then(Value::as_object).into_iter().flatten();
+            let others = get("additionalProperties").and_then(Value::as_object);
+            let is_text = |schema| kind_of(schema) != Kind::Json;
+            ToolTexts {
+                tool: tool.name.clone(),
+                named: properties.map(|(key, schema)| (key.clone(), is_text(schema))).collect(),
+                others_are_json: others.is_some_and(|schema| !schema.is_empty()),
+            }
         };
         Self(tools.iter().map(of_tool).collect())
     }
 
-    fn has(&self, tool: &str, key: &str) -> bool {
-        let mut tools = self.0.iter().filter(|(name, _)| name == tool);
-        tools.any(|(_, keys)| keys.iter().any(|other| other == key))
+    /// Whether the argument is text, or else JSON; `None` where no schema says.
+    fn is_text(&self, tool: &str, key: &str) -> Option<bool> {
+        let of_tool = self.0.iter().find(|texts| texts.tool == tool)?;
+        let named = of_tool.named.iter().find(|(name, _)| name == key);
+        named.map(|(_, is_text)| *is_text).or(of_tool.others_are_json.then_some(false))
     }
 }
 
@@ -180,7 +196,11 @@ impl Reader {
             }
             State::Value => {
                 self.raw.push(c);
-                if let Some(value) = self.raw.strip_suffix(after_value.trim_ascii()) {
+                let is_json = || self.texts.is_text(&self.tool, &self.key) == Some(false);
+                // In a string of JSON the mark is text.
+                let ends = |value: &&str| !(is_json() && is_unfinished(value));
+                let value = self.raw.strip_suffix(after_value.trim_ascii());
+                if let Some(value) = value.filter(ends) {
                     // The line's end in front of the mark is the mark's.
                     let own = match after_value.starts_with('\n') {
                         true => value.strip_suffix('\n').unwrap_or(value),
@@ -233,7 +253,7 @@ impl Reader {
 
     /// The object's text for one more argument.
     fn argument(&mut self, value: &str) -> String {
-        let is_text = self.texts.has(&self.tool, &self.key);
+        let is_text = self.texts.is_text(&self.tool, &self.key) == Some(true);
         let key = Value::from(std::mem::take(&mut self.key)).to_string();
         let value = match self.form {
             Form::Python => python_value(value.trim()),
@@ -284,6 +304,11 @@ impl Nesting {
             _ => {}
         }
     }
+}
+
+/// Whether a text is the beginning of JSON that goes on.
+fn is_unfinished(text: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(text).is_err_and(|error| error.is_eof())
 }
 
 /// A value that is JSON, or Python's word for one that is.

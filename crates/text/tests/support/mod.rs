@@ -1,6 +1,6 @@
 //! What the tests of constraints and of tools share: vocabularies, and a walk through the masks.
 
-use freehold_text::{Constraint, Tokenizer};
+use freehold_text::{Constraint, Special, Tokenizer};
 use gguf::write::Writer;
 use gguf::{Array, Gguf, Value as Meta};
 use serde_json::Value;
@@ -87,6 +87,11 @@ pub(crate) fn walk_from(
     random.below(1);
     let mut matcher = constraint.matcher();
     let (mut bytes, mut n_marked) = (Vec::new(), 0);
+    // A mark that is a token is chosen as one.
+    let [whole, spelled] = match tokenizer.encode(mark.trim(), Special::Parse).len() {
+        1 => [mark.trim(), ""],
+        _ => ["", mark],
+    };
     for &id in begin {
         matcher.accept(id).unwrap();
         bytes.extend_from_slice(tokenizer.token_bytes(id));
@@ -104,7 +109,9 @@ pub(crate) fn walk_from(
             break;
         }
         let closing = |id: &u32| {
-            tokenizer.is_control(*id) || matches!(tokenizer.token_bytes(*id), b"\"" | b"}" | b"]")
+            let bytes = tokenizer.token_bytes(*id);
+            let is_mark = !whole.is_empty() && bytes == whole.as_bytes();
+            is_mark || tokenizer.is_control(*id) || matches!(bytes, b"\"" | b"}" | b"]")
         };
         let short = |id: &u32| tokenizer.token_bytes(*id).len() == 1;
         let find = |which: &dyn Fn(&u32) -> bool| -> Vec<u32> {
@@ -116,7 +123,7 @@ pub(crate) fn walk_from(
             false => [ids.clone(), Vec::new(), Vec::new()],
         };
         let among = found.iter().find(|ids| !ids.is_empty()).expect("a mask is never empty");
-        let next = mark.as_bytes().get(n_marked..=n_marked).filter(|_| n_tokens > N_FREE);
+        let next = spelled.as_bytes().get(n_marked..=n_marked).filter(|_| n_tokens > N_FREE);
         let next = ids.iter().find(|&&id| next.is_some_and(|b| tokenizer.token_bytes(id) == b));
         n_marked = if next.is_some() { n_marked + 1 } else { 0 };
         let id = next.copied().unwrap_or_else(|| among[random.below(among.len())]);
