@@ -43,11 +43,6 @@ const COMPILED_MAX: usize = 32;
 /// Real schemas stay below a thousand.
 const LEXER_STATES_MAX: usize = 8000;
 
-/// Parse items of one step under a grammar whose terminals may be single characters; others have
-/// llguidance's bound of 50,000. Free text takes 2.3 ms of a core with a vocabulary of 49,152, and
-/// this leaves room for those of 262,144.
-const GBNF_ITEMS_MAX: usize = 1_000_000;
-
 /// Stack of the thread that compiles, which recurses as deep as a schema's references.
 const COMPILE_STACK_BYTES: usize = 64 << 20;
 
@@ -179,17 +174,12 @@ impl Constraints {
         if let Some(constraint) = self.find(&key) {
             return Ok(constraint);
         }
-        let n_items = match grammar {
-            Grammar::Gbnf(_) => GBNF_ITEMS_MAX,
-            _ => self.factory.limits().step_max_items,
-        };
-        let grammar = lower(grammar)?;
         let prototype = on_own_stack(|| {
-            let mut matcher = self.parse(grammar, n_items);
+            let mut matcher = self.parse(lower(grammar)?);
             // The first set is the same for all answers, and the most expensive.
             let _ = matcher.compute_mask_or_eos();
-            matcher
-        })?;
+            Ok(matcher)
+        })??;
         if let Some(error) = prototype.get_error() {
             return Err(ConstraintError::Grammar(message(&error)));
         }
@@ -201,8 +191,8 @@ impl Constraints {
         Ok(constraint)
     }
 
-    fn parse(&self, grammar: TopLevelGrammar, n_items: usize) -> llguidance::Matcher {
-        let limits = ParserLimits { step_max_items: n_items, ..self.factory.limits().clone() };
+    fn parse(&self, grammar: TopLevelGrammar) -> llguidance::Matcher {
+        let limits = self.factory.limits().clone();
         let (init, caps) = (GrammarInit::Serialized(grammar), InferenceCapabilities::default());
         let logger = Logger::new(0, 0);
         let parser = self.factory.create_parser_from_init_ext(init, logger, caps, limits);
@@ -335,6 +325,15 @@ impl Mask {
     /// The set as bits: token `id` is bit `id % 32` of word `id / 32`.
     pub fn words(&self) -> &[u32] {
         self.0.as_slice()
+    }
+
+    /// The set without the tokens from `n` on.
+    #[must_use]
+    pub fn below(mut self, n: usize) -> Self {
+        for id in n..self.0.len() {
+            self.0.disallow_token(id as u32);
+        }
+        self
     }
 
     /// Adds a token.

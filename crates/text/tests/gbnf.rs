@@ -129,9 +129,24 @@ fn mistakes_are_told_by_line_and_column() {
     check("root ::= 'a'", "line 1, column 10: '\\'': expected a literal");
     check(&format!("root ::= {}", "(".repeat(200)), "parentheses deeper than 100");
     check(&format!("root ::= {}", "\"a\" ".repeat(5000)), "items of the grammar: 4001");
+    check(&format!("root ::= \"a\"{}", "*".repeat(65_000)), "column 17: more than 4 operators");
+    let twice = "\"a\"* ".repeat(2001);
+    check(&format!("root ::= {twice}"), "items of the grammar: 4002");
     check(&"a".repeat(70_000), "bytes of the grammar: 70000");
     let rules: String = (0..501).map(|i| format!("r{i} ::= \"a\"\n")).collect();
     check(&rules, "rules of the grammar: 501");
+}
+
+/// Rules are walked by recursion, which is not to depend on the stack of the thread that asks.
+#[test]
+fn long_ways_through_rules_need_no_stack_of_the_caller() {
+    let rule = |i: usize| format!("r{i} ::= (\"a\" (\"b\" r{})?)+\n", i + 1);
+    let rules: String = (0..400).map(rule).collect();
+    let source = format!("root ::= r0\n{rules}r400 ::= \"b\"\n");
+    let constraints = Constraints::new(small()).unwrap();
+    let work = move || constraints.compile(&Grammar::Gbnf(source)).map(|_| ());
+    let thread = std::thread::Builder::new().stack_size(64 << 10).spawn(work).unwrap();
+    thread.join().unwrap().unwrap();
 }
 
 /// The definition: a text is cut in every way.
@@ -285,4 +300,19 @@ fn texts_up_to(n_most: usize) -> Vec<String> {
         all.extend_from_slice(&last);
     }
     all
+}
+
+#[test]
+fn the_first_rule_tells_the_notation() {
+    let check = |source: &str, is_gbnf: bool| {
+        let grammar = Grammar::of_rules(source.to_owned());
+        assert_eq!(matches!(grammar, Grammar::Gbnf(_)), is_gbnf, "{source:?}");
+    };
+    check("root ::= \"a\"", true);
+    check("\n# start: x\n\n  my-rule\t::= \"a\"", true);
+    check("start: \"name ::= value\"", false);
+    check("// root ::= x\nstart: \"a\"", false);
+    check("::= \"a\"", false);
+    check("# root ::= a", false);
+    check("", false);
 }

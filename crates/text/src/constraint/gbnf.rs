@@ -8,9 +8,17 @@ mod parse;
 
 use super::{ConstraintError, LARK_BYTES_MAX};
 
-/// Whether a grammar is in this notation: no other has this sign for a definition.
+/// Whether a grammar is in this notation, by its first rule: no other has this sign for a
+/// definition, which may stand within a literal of any.
 pub(super) fn is_gbnf(grammar: &str) -> bool {
-    grammar.contains("::=")
+    let mut rest = grammar.trim_ascii_start();
+    while let Some(comment) = rest.strip_prefix('#') {
+        let n_bytes = comment.find(['\r', '\n']).unwrap_or(comment.len());
+        rest = comment[n_bytes..].trim_ascii_start();
+    }
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let behind = rest.trim_start_matches(is_name);
+    behind.len() < rest.len() && behind.trim_start_matches([' ', '\t']).starts_with("::=")
 }
 
 /// The same grammar in Lark's notation.

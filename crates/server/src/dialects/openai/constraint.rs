@@ -18,7 +18,7 @@ pub(super) fn take(fields: &mut Fields) -> Result<Option<ConstraintAsk>, BadRequ
         ("guided_regex", Kind::Regex),
         ("guided_choice", Kind::Choice),
         ("guided_grammar", Kind::Rules),
-        ("grammar", Kind::Rules),
+        ("grammar", Kind::RulesOrNone),
     ] {
         asks.extend(take_kind(fields, name, kind)?);
     }
@@ -50,6 +50,8 @@ enum Kind {
     Regex,
     Choice,
     Rules,
+    /// The same, or an empty text for no constraint.
+    RulesOrNone,
 }
 
 fn take_kind(
@@ -61,8 +63,11 @@ fn take_kind(
     let grammar = match kind {
         Kind::Json => fields.take(name).map(|schema| schema_of(&param, schema)).transpose()?,
         Kind::Regex => fields.text(name)?.map(Grammar::Regex),
+        Kind::Rules => fields.text(name)?.map(Grammar::of_rules),
         // llama.cpp's clients send an empty one where they want none.
-        Kind::Rules => fields.text(name)?.filter(|text| !text.is_empty()).map(Grammar::of_rules),
+        Kind::RulesOrNone => {
+            fields.text(name)?.filter(|text| !text.is_empty()).map(Grammar::of_rules)
+        }
         Kind::Choice => {
             let text = |(idx, value): (usize, Value)| match value {
                 Value::String(text) => Ok(text),
@@ -116,4 +121,22 @@ fn take_response_format(fields: &mut Fields) -> Result<Option<ConstraintAsk>, Ba
     };
     format.refuse_rest()?;
     Ok(ask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_empty_grammar_is_none_under_the_name_of_llama_cpp_only() {
+        let check = |body: Value, expected: Option<&str>| {
+            let body = body.to_string();
+            let ask = take(&mut Fields::parse(body.as_bytes()).unwrap()).unwrap();
+            assert_eq!(ask.map(|ask| ask.param).as_deref(), expected);
+        };
+        check(json!({"grammar": ""}), None);
+        check(json!({"guided_grammar": ""}), Some("guided_grammar"));
+        check(json!({"structured_outputs": {"grammar": ""}}), Some("structured_outputs.grammar"));
+    }
 }

@@ -8,10 +8,12 @@ use std::collections::HashMap;
 
 /// Most rules.
 const RULES_MAX: usize = 500;
-/// Most literals, ranges of classes, names and groups of all rules.
+/// Most literals, ranges of classes, names, groups and operators of all rules.
 const ITEMS_MAX: usize = 4000;
 /// Deepest parentheses.
 const DEPTH_MAX: usize = 100;
+/// Most operators behind one item: each is one level more for all that walks a rule.
+const OPERATORS_MAX: usize = 4;
 /// Most repetitions that can be asked for (llama.cpp's bound).
 const REPEATS_MAX: u32 = 2000;
 
@@ -249,22 +251,29 @@ impl<'s> Reader<'s> {
 
     /// `item` with the operators that stand behind it.
     fn repeated(&mut self, mut item: Expr, lines: Lines) -> Result<Expr, ConstraintError> {
-        loop {
+        for n_operators in 0.. {
             self.space(lines);
+            let start = self.at;
             let (min, max) = match self.peek() {
                 Some('*') => (0, None),
                 Some('+') => (1, None),
                 Some('?') => (0, Some(1)),
                 Some('{') => self.bounds()?,
-                _ => return Ok(item),
+                _ => break,
             };
+            if n_operators == OPERATORS_MAX {
+                let problem = format!("more than {OPERATORS_MAX} operators behind one item");
+                return Err(self.wrong(start, &problem));
+            }
             self.at += 1;
+            self.n_items += 1;
             item = match item {
                 empty if empty == Expr::Seq(Vec::new()) => empty,
                 _ if max == Some(0) => Expr::Seq(Vec::new()),
                 item => Expr::Repeat(Box::new(item), min, max),
             };
         }
+        Ok(item)
     }
 
     /// `{m}`, `{m,}` or `{m,n}`, up to the brace that closes it.
