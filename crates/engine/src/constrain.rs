@@ -29,6 +29,8 @@ pub(crate) struct Constrained {
     forced: Vec<u32>,
     /// Knows the tokens that end an answer.
     constraint: Constraint,
+    /// Tokens that have a logit.
+    n_vocab: usize,
     /// Whether nothing may follow.
     is_complete: bool,
     /// The matcher's refusal of a token that it had allowed: its bounds.
@@ -64,12 +66,12 @@ struct MaskThread {
 }
 
 impl MaskThread {
-    fn start(ends: Vec<u32>) -> Option<Self> {
+    fn start(ends: Vec<u32>, n_vocab: usize) -> Option<Self> {
         let (matchers, to_mask) = channel::<Box<Matcher>>();
         let (done, masked) = channel();
         let work = move || {
             for mut matcher in to_mask {
-                let ahead = look_ahead(&mut matcher, &ends);
+                let ahead = look_ahead(&mut matcher, &ends, n_vocab);
                 if done.send((matcher, ahead)).is_err() {
                     break;
                 }
@@ -82,11 +84,15 @@ impl MaskThread {
 
 /// The next set, and those behind it as long as they are of one token that does not end the
 /// answer.
-fn look_ahead(matcher: &mut Matcher, ends: &[u32]) -> Result<VecDeque<Ahead>, ConstraintError> {
+fn look_ahead(
+    matcher: &mut Matcher,
+    ends: &[u32],
+    n_vocab: usize,
+) -> Result<VecDeque<Ahead>, ConstraintError> {
     let mut ahead = VecDeque::new();
     loop {
         let mask = match matcher.mask() {
-            Ok(mask) => mask,
+            Ok(mask) => mask.below(n_vocab),
             Err(error) if ahead.is_empty() => return Err(error),
             // It says so again when it is asked for this set.
             Err(_) => return Ok(ahead),
@@ -104,15 +110,17 @@ fn look_ahead(matcher: &mut Matcher, ends: &[u32]) -> Result<VecDeque<Ahead>, Co
 }
 
 impl Constrained {
-    /// At the beginning of the part of an answer that the constraint is about.
-    pub(crate) fn new(constraint: Constraint) -> Self {
+    /// At the beginning of the part of an answer that the constraint is about. Of a vocabulary that
+    /// is larger than the model's rows only the first `n_vocab` tokens can come.
+    pub(crate) fn new(constraint: Constraint, n_vocab: usize) -> Self {
         let matcher = Place::Here(Box::new(constraint.matcher()));
-        let thread = MaskThread::start(constraint.ends().to_vec());
+        let thread = MaskThread::start(constraint.ends().to_vec(), n_vocab);
         let mut new = Self {
             matcher,
             ahead: VecDeque::new(),
             forced: Vec::new(),
             constraint,
+            n_vocab,
             is_complete: false,
             failure: None,
             thread,
@@ -144,7 +152,8 @@ impl Constrained {
             && !self.is_complete
             && self.failure.is_none()
         {
-            self.forced = matcher.forced();
+            let ids = matcher.forced().into_iter();
+            self.forced.extend(ids.take_while(|&id| (id as usize) < self.n_vocab));
         }
     }
 
@@ -166,7 +175,8 @@ impl Constrained {
         }
         match (&mut self.matcher, &self.thread) {
             (Place::Here(matcher), _) => {
-                self.ahead.push_back(Ahead { mask: matcher.mask()?, forced: None });
+                let mask = matcher.mask()?.below(self.n_vocab);
+                self.ahead.push_back(Ahead { mask, forced: None });
             }
             (Place::Away, None) => return Err(lost()),
             (Place::Away, Some(thread)) => {
@@ -293,7 +303,7 @@ mod tests {
             let mask = constraint.matcher().mask().unwrap();
             // A row may be shorter or longer than the vocabulary, and end within a word.
             for n_vocab in [1, 31, 32, 1000, tokenizer.n_vocab(), tokenizer.n_vocab() + 50] {
-                let mut constrained = Constrained::new(constraint.clone());
+                let mut constrained = Constrained::new(constraint.clone(), n_vocab);
                 let expected = (0..n_vocab as u32).filter(|&id| mask.allows(id));
                 assert_eq!(allowed(&mut constrained, n_vocab), expected.collect::<Vec<_>>());
             }
@@ -306,7 +316,7 @@ mod tests {
         let constraints = Constraints::new(Arc::clone(&tokenizer)).unwrap();
         let constraint = constraints.compile(&Grammar::Choice(vec!["7".into()])).unwrap();
         let [seven, other] = ["7", "x"].map(|text| tokenizer.encode(text, Special::Plain)[0]);
-        let mut constrained = Constrained::new(constraint.clone());
+        let mut constrained = Constrained::new(constraint.clone(), tokenizer.n_vocab());
         let mut logits = vec![1.0; tokenizer.n_vocab()];
         constrained.forbid(&mut logits, Some(other)).unwrap();
         let allowed: Vec<u32> =
@@ -320,5 +330,41 @@ mod tests {
         assert_eq!(n_forbidden, constraint.ends().len());
         constrained.accept(seven);
         assert!(constrained.is_complete());
+    }
+
+    /// A vocabulary may have tokens beyond the rows of the model, which no logit stands for.
+    #[test]
+    fn tokens_without_a_logit_are_no_choice() {
+        let tokenizer = tokenizer();
+        let constraints = Constraints::new(Arc::clone(&tokenizer)).unwrap();
+        let check = |pattern: &str, n_vocab: usize, n_behind: &[Option<u32>], forced: &[u32]| {
+            let constraint = constraints.compile(&Grammar::Regex(pattern.into())).unwrap();
+            for is_sent in [false, true] {
+                let mut constrained = Constrained::new(constraint.clone(), n_vocab);
+                if !is_sent {
+                    // As where the system gives no thread.
+                    constrained.thread = None;
+                    constrained.matcher = Place::Here(Box::new(constraint.matcher()));
+                    constrained.find_forced();
+                    assert_eq!(constrained.forced(), forced, "{pattern}");
+                }
+                assert_eq!(constrained.single(), n_behind[0], "{pattern}");
+                for (idx, expected) in n_behind.iter().enumerate().skip(1).filter(|_| is_sent) {
+                    let mask = constrained.mask_behind(idx).unwrap();
+                    assert_eq!(mask.single(), *expected, "{pattern} {idx}");
+                }
+            }
+        };
+        let ids = tokenizer.encode("7 of them", Special::Plain);
+        let above = ids.iter().position(|&id| id > ids[0]).unwrap();
+        let n_vocab = ids[above] as usize;
+        let singles: Vec<Option<u32>> = ids.iter().copied().map(Some).collect();
+        let all = tokenizer.n_vocab();
+        check("7 of them", all, &singles, &ids);
+        let mut cut = singles[..=above].to_vec();
+        cut[above] = None;
+        check("7 of them", n_vocab, &cut, &ids[..above]);
+        // A single one is left.
+        check("[0-9]", ids[0] as usize, &[None], &[]);
     }
 }

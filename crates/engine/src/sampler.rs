@@ -33,11 +33,17 @@ pub(crate) enum SampleError {
     Constraint(String),
 }
 
+/// The least factor and the largest sum of biases with which no logit of a working model leaves
+/// f32's range: logits are below 1e6, and what penalties subtract is bounded with the request.
+const SANE_PENALTY_MIN: f32 = 1e-6;
+const SANE_BIAS_MAX: f64 = 1e30;
+
 /// Chooses the tokens of one sequence.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     settings: Sampling,
     seed: u64,
+    n_vocab: usize,
     seen: Option<Seen>,
     constrained: Option<Constrained>,
     thought: Option<Thought>,
@@ -104,6 +110,7 @@ impl Sampler {
         Self {
             settings,
             seed,
+            n_vocab,
             seen,
             constrained: None,
             thought: None,
@@ -136,7 +143,11 @@ impl Sampler {
         constraint: Option<Constraint>,
         preamble: Option<Preamble>,
     ) -> Self {
-        self.constrained = constraint.map(Constrained::new);
+        let n_vocab = self.n_vocab;
+        self.constrained = constraint.map(|constraint| Constrained::new(constraint, n_vocab));
+        // Marks without a logit cannot come, and so are none.
+        let is_row = |id: u32| (id as usize) < n_vocab;
+        let preamble = preamble.filter(|p| is_row(p.end) && p.begin.is_none_or(is_row));
         self.thought = preamble.map(Thought::new);
         self
     }
@@ -184,17 +195,20 @@ impl Sampler {
         }
     }
 
-    /// Whether a token that is the only one allowed is chosen whatever its logit is. Not where
-    /// something else may forbid it, or goes by what was chosen from.
+    /// Whether a token that is the only one allowed is chosen whatever its logit is, if that is a
+    /// sane number. Not where something else may forbid it, goes by what was chosen from, or could
+    /// take a logit out of the numbers, which has to be told.
     pub(crate) fn is_indifferent(&self) -> bool {
-        let Sampling { mirostat, repetition_penalty, .. } = &self.settings;
+        let Sampling { mirostat, repetition_penalty, logit_bias, .. } = &self.settings;
+        // Of one token there may be several. Infinite where one is, which forbids.
+        let total_bias = logit_bias.iter().map(|(_, bias)| f64::from(bias.abs())).sum::<f64>();
         self.constrained.is_some()
             && self.banned.is_none()
             && self.n_before_end == 0
             && self.repetitions.is_none()
             && mirostat.is_none()
-            && *repetition_penalty > 0.0
-            && self.settings.logit_bias.iter().all(|(_, bias)| bias.is_finite())
+            && *repetition_penalty >= SANE_PENALTY_MIN
+            && total_bias <= SANE_BIAS_MAX
     }
 
     /// The next token without its logits, where it is the only one allowed and

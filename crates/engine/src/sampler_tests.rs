@@ -383,3 +383,23 @@ fn who_has_no_token_left_is_told_what_forbids() {
         assert!(message.contains(cause), "{message}");
     }
 }
+
+#[test]
+fn a_single_token_is_sure_only_where_its_logit_stays_a_number() {
+    let file = gguf::Gguf::open(&testkit::smollm2()).unwrap();
+    let tokenizer = std::sync::Arc::new(Tokenizer::from_gguf(file.metadata()).unwrap());
+    let constraints = text::Constraints::new(std::sync::Arc::clone(&tokenizer)).unwrap();
+    let constraint = constraints.compile(&text::Grammar::Regex("a".into())).unwrap();
+    let check = |settings: Sampling, expected: bool| {
+        let sampler = Sampler::new(settings.clone(), 0, &[], tokenizer.n_vocab());
+        let sampler = sampler.under(Some(constraint.clone()), None);
+        assert_eq!(sampler.is_indifferent(), expected, "{settings:?}");
+    };
+    let biased = |logit_bias| Sampling { logit_bias, ..Sampling::default() };
+    check(Sampling::default(), true);
+    check(biased(vec![(1, -100.0), (2, 100.0)]), true);
+    check(biased(vec![(1, f32::NEG_INFINITY)]), false);
+    check(biased(vec![(1, f32::MAX), (1, f32::MAX)]), false);
+    check(Sampling { repetition_penalty: 1.1, ..Sampling::default() }, true);
+    check(Sampling { repetition_penalty: 1e-40, ..Sampling::default() }, false);
+}
