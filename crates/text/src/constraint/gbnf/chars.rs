@@ -65,6 +65,11 @@ impl CharSet {
         bytes(self).meets(&bytes(other))
     }
 
+    /// Its ranges, ends included.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.0.iter().copied()
+    }
+
     /// How many ranges it has.
     pub(super) fn n_ranges(&self) -> usize {
         self.0.len()

@@ -28,6 +28,8 @@ pub(super) fn write(rules: &Rules) -> String {
 /// What holds of the rules.
 struct Facts<'r> {
     rules: &'r Rules,
+    /// The rules, those that one names before it.
+    order: Vec<usize>,
     /// Whether a rule leads back to itself, at once or by one that does.
     is_recursive: Vec<bool>,
     is_nullable: Vec<bool>,
@@ -43,13 +45,14 @@ impl<'r> Facts<'r> {
         let n_rules = rules.bodies.len();
         let mut facts = Self {
             rules,
+            order: rules.in_order(),
             is_recursive: vec![true; n_rules],
             is_nullable: vec![false; n_rules],
             first: vec![CharSet::default(); n_rules],
             all: vec![CharSet::default(); n_rules],
             more: vec![CharSet::default(); n_rules],
         };
-        let order = rules.in_order();
+        let order = facts.order.clone();
         // The least sets for which all rules hold; regular is what needs nothing but regular ones.
         let mut has_changed = true;
         while has_changed {
@@ -118,17 +121,21 @@ impl<'r> Facts<'r> {
     }
 
     fn all(&self, expr: &Expr) -> CharSet {
-        let mut all = CharSet::default();
+        let mut ranges = Vec::new();
+        self.push_all(expr, &mut ranges);
+        CharSet::new(ranges)
+    }
+
+    fn push_all(&self, expr: &Expr, ranges: &mut Vec<(u32, u32)>) {
         match expr {
-            Expr::Chars(set) => all.add(set),
-            Expr::Text(text) => text.chars().for_each(|c| all.add(&CharSet::of(c))),
+            Expr::Chars(set) => ranges.extend(set.ranges()),
+            Expr::Text(text) => ranges.extend(text.chars().map(|c| (c.into(), c.into()))),
             Expr::Seq(exprs) | Expr::Alt(exprs) => {
-                exprs.iter().for_each(|expr| all.add(&self.all(expr)));
+                exprs.iter().for_each(|expr| self.push_all(expr, ranges));
             }
-            Expr::Repeat(inner, ..) => all.add(&self.all(inner)),
-            Expr::Rule(idx) => all.add(&self.all[*idx]),
+            Expr::Repeat(inner, ..) => self.push_all(inner, ranges),
+            Expr::Rule(idx) => ranges.extend(self.all[*idx].ranges()),
         }
-        all
     }
 
     /// What may come behind each rule.
@@ -136,10 +143,11 @@ impl<'r> Facts<'r> {
         let mut follows = vec![CharSet::default(); self.rules.bodies.len()];
         loop {
             let before = follows.clone();
-            for (idx, body) in self.rules.bodies.iter().enumerate() {
+            // Those that name a rule come first, so that mostly one round finds all.
+            for &idx in self.order.iter().rev() {
                 if self.is_recursive[idx] {
                     let follow = follows[idx].clone();
-                    self.add_follows(body, follow, &mut follows);
+                    self.add_follows(&self.rules.bodies[idx], follow, &mut follows);
                 }
             }
             if follows == before {
