@@ -348,7 +348,7 @@ fn random_calls_are_valid() {
                     let constraint = match constraint {
                         // Where arguments are no JSON, not all schemas can be held to.
                         Err(ConstraintError::Tool { error, .. })
-                            if is_spelled(&family) && error.to_string().starts_with("#: ") =>
+                            if is_spelled(&family) && is_unspelled(&error) =>
                         {
                             n_refused += 1;
                             continue;
@@ -379,6 +379,159 @@ fn random_calls_are_valid() {
 /// Whether arguments are written otherwise than as a JSON object.
 fn is_spelled(family: &Family) -> bool {
     ["glm", "pythonic", "qwen3-coder"].contains(&&*family.name)
+}
+
+/// The test schemas that say more of all arguments than can be held to where each is written by
+/// itself, with the keyword that says it.
+const UNSPELLED: &[(&str, &str)] = &[
+    ("map_of_numbers", "maxProperties"),
+    ("min_properties", "minProperties"),
+    ("open_object", "maxProperties"),
+    ("pattern_properties", "patternProperties"),
+    ("unicode_names", "properties"),
+];
+
+fn is_unspelled(error: &ConstraintError) -> bool {
+    let ConstraintError::Keyword { path, keyword, .. } = error else { return false };
+    path == "#" && UNSPELLED.iter().any(|(_, word)| word == keyword)
+}
+
+#[test]
+fn only_some_schemas_cannot_be_spelled() {
+    let tokenizer = small();
+    let constraints = Constraints::new(Arc::clone(&tokenizer)).unwrap();
+    for family in families().into_iter().filter(is_spelled) {
+        let mut refused = Vec::new();
+        for (name, schema) in schemas().into_iter().filter(|(_, s)| s["type"] == "object") {
+            match constraints.compile(&required(&family, &tokenizer, schema)) {
+                Ok(_) => {}
+                Err(ConstraintError::Tool { error, .. }) => match *error {
+                    ConstraintError::Keyword { keyword, .. } => refused.push((name, keyword)),
+                    error => panic!("{name}: {error}"),
+                },
+                Err(error) => panic!("{name}: {error}"),
+            }
+        }
+        let expected = UNSPELLED.iter().map(|&(name, word)| (name.to_owned(), word.to_owned()));
+        assert_eq!(refused, expected.collect::<Vec<_>>(), "{}", family.name);
+    }
+}
+
+/// The grammar of a call of the tool `f` with these arguments.
+fn required(family: &Family, tokenizer: &Tokenizer, schema: Value) -> Grammar {
+    let tools = vec![tool("f", Some(schema))];
+    Grammar::Calls(Box::new(CallGrammar {
+        calls: Calls::new(family.format(), tokenizer).of_tools(&tools),
+        tools,
+        choice: ToolChoice::Required,
+        is_parallel: false,
+        content: None,
+    }))
+}
+
+fn family(name: &str) -> Family {
+    families().into_iter().find(|family| family.name == name).unwrap()
+}
+
+#[test]
+fn spelled_values_keep_to_all_of_their_schemas() {
+    let tokenizer = small();
+    let constraints = Constraints::new(Arc::clone(&tokenizer)).unwrap();
+    let check = |name: &str, schema: &Value, arguments: &str, expected: bool| {
+        let begin = match name {
+            "pythonic" => "[f(",
+            _ => "<tool_call>\n<function=f>\n",
+        };
+        let (family, text) = (family(name), format!("{begin}{arguments}"));
+        let grammar = required(&family, &tokenizer, schema.clone());
+        let found = is_allowed(&constraints, &tokenizer, &grammar, &text);
+        assert_eq!(found, expected, "{schema}: {text}");
+    };
+    let items = json!([{"type": "integer"}, {"type": "boolean"}]);
+    let tuple = json!({"type": "array", "items": items, "additionalItems": false});
+    let schema = json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "type": "object",
+        "properties": {"x": tuple},
+    });
+    check("qwen3-coder", &schema, "<parameter=x>\n[1,true]\n</parameter>", true);
+    check("qwen3-coder", &schema, "<parameter=x>\n[true", false);
+    check("pythonic", &schema, "x=[1,true])", true);
+    // A reference to the root means the arguments, not the value.
+    let schema = json!({
+        "type": "object",
+        "properties": {"v": {"type": "integer"}, "next": {"$ref": "#"}},
+    });
+    check("qwen3-coder", &schema, "<parameter=next>\n{\"v\":1}", true);
+    check("qwen3-coder", &schema, "<parameter=next>\n{\"v\":\"", false);
+    // Names that begin alike, of which the schema has one.
+    let schema = json!({
+        "type": "object",
+        "properties": {"path": {"type": "string"}, "n": {"type": "integer"}},
+        "additionalProperties": true,
+    });
+    check("qwen3-coder", &schema, "<parameter=pattern>\n{\n</parameter>", true);
+    check("qwen3-coder", &schema, "<parameter=path>\na\n</parameter>\n<parameter=n>\n1", true);
+    check("qwen3-coder", &schema, "<parameter=n>\nx", false);
+    for fixed in [json!({"const": true}), json!({"anyOf": [{"const": true}]})] {
+        let mut value = fixed;
+        value["type"] = json!("boolean");
+        let schema = json!({"type": "object", "properties": {"b": value}});
+        check("pythonic", &schema, "b=true)", true);
+        check("pythonic", &schema, "b=false)", false);
+        check("pythonic", &schema, "b=False)", false);
+    }
+    let schema = json!({"type": "object", "properties": {"b": {"type": "boolean"}}});
+    check("pythonic", &schema, "b=False)", true);
+}
+
+#[test]
+fn arguments_that_multiply_or_hold_their_mark_are_refused() {
+    let tokenizer = small();
+    let constraints = Constraints::new(Arc::clone(&tokenizer)).unwrap();
+    let check = |schema: Value, expected: &str| {
+        let grammar = required(&family("qwen3-coder"), &tokenizer, schema);
+        let error = constraints.compile(&grammar).expect_err(expected);
+        assert!(error.to_string().contains(expected), "{error}");
+    };
+    let choice = json!({"type": "string", "enum": ["a", "b</parameter>"]});
+    check(json!({"type": "object", "properties": {"x": choice}}), "in it, which ends it");
+    let values = (0..500).map(|i| (format!("p{i}"), json!({"$ref": "#/$defs/all"})));
+    let long = json!({"type": "integer", "enum": (0..4000).collect::<Vec<_>>()});
+    let properties: serde_json::Map<String, Value> = values.collect();
+    let schema = json!({"type": "object", "properties": properties, "$defs": {"all": long}});
+    check(schema, "bytes of the definitions that arguments refer to");
+}
+
+/// The parts of what a model wrote as a call of `f` with the arguments `x`, a list, and `t`.
+fn spelled_parts(text: &str) -> Vec<Part> {
+    let properties = json!({"x": {"type": "array"}, "t": {"type": "string"}});
+    let tools = [tool("f", Some(json!({"type": "object", "properties": properties})))];
+    let calls = Calls::new(family("qwen3-coder").format(), &small()).of_tools(&tools);
+    let (mut splitter, mut parts) = (Splitter::new(None, Some(calls)), Vec::new());
+    splitter.push(&format!("<tool_call>\n<function=f>\n{text}"), &mut parts);
+    splitter.finish(&mut parts);
+    joined(parts)
+}
+
+#[test]
+fn a_call_that_is_not_understood_is_not_complete() {
+    let check = |text: &str, arguments: &str, is_complete: bool| {
+        let parts = spelled_parts(text);
+        assert_eq!(parts[0], Part::CallBegin("f".to_owned()), "{text:?}");
+        assert_eq!(parts[1], Part::Arguments(arguments.to_owned()), "{text:?}");
+        assert_eq!(parts.contains(&Part::CallEnd), is_complete, "{text:?}: {parts:?}");
+    };
+    let end = "</function>\n</tool_call>";
+    let list = r#"["</parameter>", "it's \"</parameter>"]"#;
+    let text = format!("<parameter=x>\n{list}\n</parameter>\n{end}");
+    check(&text, &format!("{{\"x\": {list}}}"), true);
+    check(&format!("<parameter=x>\n[]\n</parameter>\n\"]\n{end}"), "{\"x\": []", false);
+    check(&format!("<parameter=x>\n[]\n</parameter>\n<param\n{end}"), "{\"x\": []", false);
+    // What came of a text that is cut off is not lost.
+    check("<parameter=t>\n", "{\"t\": \"", false);
+    check("<parameter=t>\na \"b\n</par", "{\"t\": \"a \\\"b", false);
+    check("<parameter=x>\n[]\n</parameter>\n<parameter=t>\na", "{\"x\": [], \"t\": \"a", false);
 }
 
 /// What ends an argument that is text.

@@ -57,6 +57,12 @@ pub(super) fn kind_of(schema: &Value) -> Kind {
     }
 }
 
+/// Whether arguments that the schema of a tool does not name are JSON of a schema, or else text.
+pub(super) fn others_are_json(schema: &Value) -> bool {
+    let others = schema.get("additionalProperties").and_then(Value::as_object);
+    others.is_some_and(|others| !others.is_empty())
+}
+
 /// Which arguments of which tools are text, and which JSON.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Texts(Arc<[ToolTexts]>);
@@ -75,12 +81,11 @@ impl Texts {
         let of_tool = |tool: &Tool| {
             let get = |keyword| tool.parameters.as_ref().and_then(|schema| schema.get(keyword));
             let properties = get("properties").and_then(Value::as_object).into_iter().flatten();
-            let others = get("additionalProperties").and_then(Value::as_object);
             let is_text = |schema| kind_of(schema) != Kind::Json;
             ToolTexts {
                 tool: tool.name.clone(),
                 named: properties.map(|(key, schema)| (key.clone(), is_text(schema))).collect(),
-                others_are_json: others.is_some_and(|schema| !schema.is_empty()),
+                others_are_json: tool.parameters.as_ref().is_some_and(others_are_json),
             }
         };
         Self(tools.iter().map(of_tool).collect())
@@ -105,7 +110,7 @@ pub(super) struct Reader {
     key: String,
     /// What was read since the last thing that is complete.
     raw: String,
-    /// Where a value in Python stands.
+    /// Where a value in Python, or one in JSON, stands.
     nesting: Nesting,
 }
 
@@ -195,12 +200,21 @@ impl Reader {
                 }
             }
             State::Value => {
+                if self.raw.is_empty() {
+                    self.nesting = Nesting::default();
+                }
                 self.raw.push(c);
-                let is_json = || self.texts.is_text(&self.tool, &self.key) == Some(false);
+                if c != '\'' {
+                    self.nesting.push(c);
+                }
                 // In a string of JSON the mark is text.
-                let ends = |value: &&str| !(is_json() && is_unfinished(value));
+                let is_within = || {
+                    let is_json = self.texts.is_text(&self.tool, &self.key) == Some(false);
+                    let begins_json = self.raw.trim_ascii_start().starts_with(['"', '[', '{']);
+                    is_json && begins_json && self.nesting.quote.is_some()
+                };
                 let value = self.raw.strip_suffix(after_value.trim_ascii());
-                if let Some(value) = value.filter(ends) {
+                if let Some(value) = value.filter(|_| !is_within()) {
                     // The line's end in front of the mark is the mark's.
                     let own = match after_value.starts_with('\n') {
                         true => value.strip_suffix('\n').unwrap_or(value),
@@ -268,6 +282,27 @@ impl Reader {
         format!("{before}{key}: {value}")
     }
 
+    /// What is known of an argument that was cut off.
+    pub(super) fn cut(&mut self) -> String {
+        if self.state != State::Value {
+            return String::new();
+        }
+        let is_text = self.texts.is_text(&self.tool, &self.key) == Some(true);
+        let value = match self.form {
+            Form::Tagged { after_value, .. } if is_text => {
+                // What may be the beginning of the mark is none of the text.
+                let raw = self.raw.as_str();
+                let mut ends = raw.char_indices().map(|(at, _)| at);
+                let end = ends.find(|&at| after_value.starts_with(&raw[at..]));
+                let quoted = Value::from(&raw[..end.unwrap_or(raw.len())]).to_string();
+                quoted[..quoted.len() - 1].to_owned()
+            }
+            _ => return String::new(),
+        };
+        let before = if self.n_arguments == 0 { "{" } else { ", " };
+        format!("{before}{}: {value}", Value::from(self.key.as_str()))
+    }
+
     fn end(&mut self) -> Step {
         let end = if self.n_arguments == 0 { "{}" } else { "}" };
         Step::End(end.to_owned(), std::mem::take(&mut self.raw))
@@ -304,11 +339,6 @@ impl Nesting {
             _ => {}
         }
     }
-}
-
-/// Whether a text is the beginning of JSON that goes on.
-fn is_unfinished(text: &str) -> bool {
-    serde_json::from_str::<IgnoredAny>(text).is_err_and(|error| error.is_eof())
 }
 
 /// A value that is JSON, or Python's word for one that is.

@@ -74,10 +74,11 @@ pub(crate) fn lower(grammar: &CallGrammar) -> Result<TopLevelGrammar, Constraint
         grammars.push(GrammarWithLexer { name: Some("content".to_owned()), ..content });
     }
     if grammar.choice != ToolChoice::None {
+        let mut n_bytes = 0;
         for (tool_idx, tool) in tools.iter().enumerate() {
             let more = match grammar.calls.format().arguments {
                 Form::Json => lower_arguments(tool_idx, tool),
-                _ => spelling::lower(&grammar.calls, tool_idx, tool, &mut lark),
+                _ => spelling::lower(&grammar.calls, tool_idx, tool, &mut lark, &mut n_bytes),
             };
             grammars.extend(more.map_err(|error| ConstraintError::Tool {
                 name: tool.name.clone(),

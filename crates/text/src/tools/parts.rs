@@ -156,6 +156,10 @@ impl Splitter {
         if let State::Mark(_) = self.state {
             emit(out, Kind::Text, &self.raw);
         }
+        if let Some(reader) = &mut self.reader {
+            emit(out, Kind::Arguments, &reader.cut());
+        }
+        self.reader = None;
         (self.state, self.space, self.raw) = (State::Rest, String::new(), String::new());
     }
 
@@ -279,10 +283,16 @@ impl Splitter {
         match reader.push(c) {
             Step::More(json) => emit(out, Kind::Arguments, &json),
             Step::End(json, rest) => {
-                emit(out, Kind::Arguments, &json);
-                out.push(Part::CallEnd);
                 self.reader = None;
                 self.state = State::Fixed(Fixed::AfterArguments, 0);
+                let after = self.wanted(Fixed::AfterArguments);
+                if after.trim_ascii_start().starts_with(rest.trim_ascii()) {
+                    emit(out, Kind::Arguments, &json);
+                    out.push(Part::CallEnd);
+                } else {
+                    // Arguments that cannot be understood are not complete; the call is cut here.
+                    self.state = State::Rest;
+                }
                 self.skip_empty();
                 for (at, c) in rest.char_indices() {
                     self.push_char(c, &rest[at..at + c.len_utf8()], out);

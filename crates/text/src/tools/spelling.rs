@@ -4,7 +4,7 @@
 //! other bounds, and choices of texts. Arguments come in the order of the schema's properties. What
 //! a schema says about the object as a whole, beyond names, cannot be held to here and is refused.
 
-use super::arguments::{Form, Kind, kind_of};
+use super::arguments::{Form, Kind, kind_of, others_are_json};
 use super::grammar::{arguments_schema, literal};
 use super::{Calls, Tool};
 use crate::constraint::{ConstraintError, is_annotation, json_grammar, keyword_error, normalise};
@@ -13,6 +13,13 @@ use serde_json::{Map, Value, json};
 
 /// Longest name of an argument that no schema names.
 const KEY_CHARS_MAX: usize = 64;
+
+/// Most bytes of definitions, each counted for every argument that leads to it: the parser reads
+/// them for each.
+const DEFINITIONS_BYTES_MAX: usize = 4 << 20;
+
+/// What the root of a schema is called among its definitions, which otherwise have numbers.
+const ROOT: &str = "root";
 
 /// One tool's arguments, as far as the grammar goes by them.
 struct Shape<'s> {
@@ -31,11 +38,13 @@ pub(super) fn lower(
     tool_idx: usize,
     tool: &Tool,
     lark: &mut String,
+    n_bytes: &mut usize,
 ) -> Result<Vec<GrammarWithLexer>, ConstraintError> {
     let original = arguments_schema(tool.parameters.as_ref())?;
-    let schema = normalise(&original)?;
-    let shape = Shape::of(tool_idx, &original, &schema)?;
-    match calls.format().arguments {
+    let schema = with_root_defined(normalise(&original)?);
+    let shape = Shape::of(tool_idx, &original, &schema, n_bytes)?;
+    let form = calls.format().arguments;
+    match form {
         Form::Json => {}
         Form::Tagged { before_key, after_key, after_value } => {
             shape.push_tagged(calls, [before_key, after_key, after_value], lark)?;
@@ -43,13 +52,19 @@ pub(super) fn lower(
         Form::Python => shape.push_python(lark)?,
     }
     let mut grammars = Vec::new();
-    let values = shape.properties.iter().enumerate();
-    let values = values.map(|(idx, (.., schema))| (idx.to_string(), schema));
-    for (name, value) in values.chain(shape.others.iter().map(|value| ("x".to_owned(), value))) {
-        let name = format!("value_{tool_idx}_{name}");
-        if lark.contains(&format!("@{name} ")) {
-            grammars.push(GrammarWithLexer { name: Some(name), ..json_grammar(value.clone()) });
+    let mut push = |name: &dyn std::fmt::Display, value: &Value| {
+        let name = Some(format!("value_{tool_idx}_{name}"));
+        grammars.push(GrammarWithLexer { name, ..json_grammar(value.clone()) });
+    };
+    let is_python = form == Form::Python;
+    for (idx, (_, kind, value)) in shape.properties.iter().enumerate() {
+        let is_used = if is_python { !is_any_boolean(value) } else { *kind == Kind::Json };
+        if is_used {
+            push(&idx, value);
         }
+    }
+    if let Some(value) = shape.others.as_ref().filter(|value| is_python || !is_anything(value)) {
+        push(&"x", value);
     }
     Ok(grammars)
 }
@@ -59,9 +74,10 @@ impl<'s> Shape<'s> {
         tool_idx: usize,
         original: &'s Value,
         schema: &'s Value,
+        n_bytes: &mut usize,
     ) -> Result<Self, ConstraintError> {
-        const KNOWN: [&str; 5] =
-            ["$defs", "additionalProperties", "properties", "required", "type"];
+        const KNOWN: [&str; 6] =
+            ["$defs", "$schema", "additionalProperties", "properties", "required", "type"];
         let Some(map) = schema.as_object() else {
             return Err(ConstraintError::Grammar("#: expected a schema of an object".to_owned()));
         };
@@ -70,20 +86,12 @@ impl<'s> Shape<'s> {
             let why = "cannot be enforced in the way in which this model writes arguments";
             return Err(keyword_error("#", keyword, why));
         }
-        // A value refers to what the whole schema defines.
-        let whole = |value: &Value| match (value, map.get("$defs")) {
-            (Value::Object(value), Some(definitions)) => {
-                let mut value = value.clone();
-                value.insert("$defs".to_owned(), definitions.clone());
-                value.into()
-            }
-            (value, _) => value.clone(),
-        };
         let properties = map.get("properties").and_then(Value::as_object).into_iter().flatten();
-        let property = |(key, value): (&'s String, &Value)| {
-            (&**key, kind_of(&original["properties"][key]), whole(value))
+        let mut property = |(key, value): (&'s String, &Value)| {
+            Ok((&**key, kind_of(&original["properties"][key]), of_value(value, map, n_bytes)?))
         };
-        let properties: Vec<_> = properties.map(property).collect();
+        let properties: Vec<_> =
+            properties.map(&mut property).collect::<Result<_, ConstraintError>>()?;
         let required = map.get("required").and_then(Value::as_array).into_iter().flatten();
         let required: Vec<&str> = required.filter_map(Value::as_str).collect();
         let is_named = |key: &&str| properties.iter().any(|(name, ..)| name == key);
@@ -93,8 +101,8 @@ impl<'s> Shape<'s> {
         }
         let others = match map.get("additionalProperties") {
             Some(Value::Bool(false)) => None,
-            None => Some(json!({})),
-            Some(schema) => Some(whole(schema)),
+            Some(schema) if others_are_json(original) => Some(of_value(schema, map, n_bytes)?),
+            _ => Some(json!({})),
         };
         Ok(Self { tool_idx, properties, required, others })
     }
@@ -129,10 +137,10 @@ impl<'s> Shape<'s> {
     ) -> Result<(), ConstraintError> {
         self.check_names(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '<' | '>'))?;
         let Self { tool_idx, .. } = self;
-        let end = literal(calls, after_value);
+        let (end, mark) = (literal(calls, after_value), after_value.trim_ascii());
         if !lark.contains("\ntext_value: ") {
             // Up to the first mark. A mark that is a token is none of the text's.
-            let mark = Value::from(after_value.trim_ascii());
+            let mark = Value::from(mark);
             let any = format!("VALUE: /(?s:.+)/ & ~(/(?s:.*)/ {mark} /(?s:.*)/)\n");
             lark.push_str(&any);
             match end.starts_with('<') {
@@ -142,11 +150,18 @@ impl<'s> Shape<'s> {
                 }
             }
         }
+        let [before_key, after_key] = [before_key, after_key].map(|text| literal(calls, text));
         let mut arguments = Vec::new();
         for (idx, (key, kind, _)) in self.properties.iter().enumerate() {
-            let before = literal(calls, &[before_key, key, after_key].concat());
+            // The name is a terminal of its own, as those that no schema names are: one that has
+            // the text before it in it would be the only one to go on with.
+            let before = format!("{before_key} {} {after_key}", Value::from(*key));
             let value = match kind {
                 Kind::Text => "text_value".to_owned(),
+                Kind::Choice(texts) if texts.iter().any(|text| text.contains(mark)) => {
+                    let why = format!("of {key:?}: a text has {mark:?} in it, which ends it");
+                    return Err(keyword_error("#", "properties", &why));
+                }
                 Kind::Choice(texts) => format!("({}) {end}", one_of(texts)),
                 Kind::Json => format!("@value_{tool_idx}_{idx} {end}"),
             };
@@ -157,14 +172,13 @@ impl<'s> Shape<'s> {
         }
         if let Some(others) = &self.others {
             let key = self.other_key(&format!("[a-zA-Z0-9_.-]{{1,{KEY_CHARS_MAX}}}"));
-            let value = match others.as_object().is_some_and(Map::is_empty) {
+            let value = match is_anything(others) {
                 true => "text_value".to_owned(),
                 false => format!("@value_{tool_idx}_x {end}"),
             };
-            let (before, behind) = (literal(calls, before_key), literal(calls, after_key));
             lark.push_str(&format!("OTHER_KEY_{tool_idx}: {key}\n"));
             lark.push_str(&format!(
-                "other_{tool_idx}: {before} OTHER_KEY_{tool_idx} {behind} {value}\n"
+                "other_{tool_idx}: {before_key} OTHER_KEY_{tool_idx} {after_key} {value}\n"
             ));
             arguments.push(format!("other_{tool_idx}*"));
         }
@@ -185,9 +199,7 @@ impl<'s> Shape<'s> {
         for (idx, (key, kind, schema)) in self.properties.iter().enumerate() {
             let next = idx + 1;
             let value = match kind {
-                Kind::Json if schema["type"] == "boolean" && schema.get("enum").is_none() => {
-                    "(\"True\" | \"False\")".to_owned()
-                }
+                Kind::Json if is_any_boolean(schema) => "(\"True\" | \"False\")".to_owned(),
                 _ => format!("@value_{tool_idx}_{idx} "),
             };
             let argument = format!("\"{key}=\" {value} more_{tool_idx}_{next}");
@@ -212,6 +224,96 @@ impl<'s> Shape<'s> {
         lark.push_str(&format!("more_{tool_idx}_{last}: {more}\n"));
         Ok(())
     }
+}
+
+/// The schema with itself among its definitions, where a part refers to it: a value's schema has
+/// another root.
+fn with_root_defined(mut schema: Value) -> Value {
+    if !redirect_root(&mut schema) {
+        return schema;
+    }
+    let mut root = schema.clone();
+    if let (Some(map), Some(root_map)) = (schema.as_object_mut(), root.as_object_mut()) {
+        root_map.remove("$schema");
+        let definitions = root_map.remove("$defs").unwrap_or_else(|| json!({}));
+        let definitions = map.entry("$defs").or_insert(definitions);
+        definitions[ROOT] = root;
+    }
+    schema
+}
+
+/// Turns references to the root to its definition, and says whether there are any.
+fn redirect_root(value: &mut Value) -> bool {
+    match value {
+        Value::Object(map) => {
+            let is_it = map.get("$ref").is_some_and(|target| target == "#");
+            if is_it {
+                map.insert("$ref".to_owned(), format!("#/$defs/{ROOT}").into());
+            }
+            map.values_mut().fold(is_it, |is_any, value| redirect_root(value) || is_any)
+        }
+        Value::Array(all) => all.iter_mut().fold(false, |is_any, v| redirect_root(v) || is_any),
+        _ => false,
+    }
+}
+
+/// The schema of one value by itself: of the same draft as the whole, `map`, and with those of its
+/// definitions that it leads to. These count in `n_bytes`.
+fn of_value(
+    value: &Value,
+    map: &Map<String, Value>,
+    n_bytes: &mut usize,
+) -> Result<Value, ConstraintError> {
+    let Value::Object(own) = value else { return Ok(value.clone()) };
+    let mut own = own.clone();
+    let (mut reached, mut names) = (Map::new(), Vec::new());
+    push_references(value, &mut names);
+    while let Some(name) = names.pop() {
+        if let Some(definition) = map.get("$defs").and_then(|all| all.get(name))
+            && !reached.contains_key(name)
+        {
+            *n_bytes += definition.to_string().len();
+            if *n_bytes > DEFINITIONS_BYTES_MAX {
+                let what = "bytes of the definitions that arguments refer to, for each argument";
+                let (found, max) = (*n_bytes, DEFINITIONS_BYTES_MAX);
+                return Err(ConstraintError::TooLarge { what, found, max });
+            }
+            push_references(definition, &mut names);
+            reached.insert(name.to_owned(), definition.clone());
+        }
+    }
+    if !reached.is_empty() {
+        own.insert("$defs".to_owned(), reached.into());
+    }
+    if let Some(draft) = map.get("$schema") {
+        own.insert("$schema".to_owned(), draft.clone());
+    }
+    Ok(own.into())
+}
+
+/// Appends the names of the definitions that are referred to.
+fn push_references<'v>(value: &'v Value, names: &mut Vec<&'v str>) {
+    match value {
+        Value::Object(map) => {
+            let target = map.get("$ref").and_then(Value::as_str);
+            names.extend(target.and_then(|target| target.strip_prefix("#/$defs/")));
+            map.values().for_each(|value| push_references(value, names));
+        }
+        Value::Array(all) => all.iter().for_each(|value| push_references(value, names)),
+        _ => {}
+    }
+}
+
+/// Whether the schema says nothing but that a value is a boolean.
+fn is_any_boolean(schema: &Value) -> bool {
+    let is_all = |map: &Map<String, Value>| {
+        map.keys().all(|key| ["$defs", "$schema", "type"].contains(&&**key))
+    };
+    schema["type"] == "boolean" && schema.as_object().is_some_and(is_all)
+}
+
+fn is_anything(schema: &Value) -> bool {
+    schema.as_object().is_some_and(Map::is_empty)
 }
 
 fn is_digit_first(name: &str) -> bool {
