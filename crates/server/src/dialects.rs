@@ -10,9 +10,11 @@ pub(crate) mod fields;
 #[cfg(test)]
 mod golden;
 pub mod openai;
+mod paths;
 pub mod rerank;
 
 pub(crate) use family::Family;
+pub(crate) use paths::Paths;
 
 use crate::errors::{BadRequest, ServerError};
 use crate::limits::Limits;
@@ -41,9 +43,10 @@ pub(crate) trait Dialect {
     /// The family, which has a shape for errors.
     const FAMILY: Family;
 
-    /// Paths of fields that the request has and that have no effect, for the response to tell.
-    fn ignored(_request: &Self::Request) -> &[String] {
-        &[]
+    /// Takes the paths of fields that the request has and that have no effect, for the response to
+    /// tell.
+    fn take_ignored(_request: &mut Self::Request) -> Paths {
+        Paths::default()
     }
 
     /// Where the client has what stands in the field `field` of a message of [`Prompts::Chat`].

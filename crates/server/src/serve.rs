@@ -328,7 +328,7 @@ pub(crate) fn error_response(error: &ServerError, body: String) -> Response<Body
 
 fn with_notes(mut response: Response<Body>, notes: &Notes) -> Response<Body> {
     let headers = [
-        (UNUSED, notes.unused.header()),
+        (UNUSED, unused::list(&notes.unused)),
         (ADAPTED, notes.adapted.header()),
         (IGNORED, unused::list(&notes.ignored)),
     ];

@@ -1,11 +1,13 @@
 //! From a body to token ids: parse, find the model, render, tokenize. Computes and never waits.
 
 use super::adapt::{self, Adapted, Stage, chat_prompt};
-use super::unused::{self, Unused};
+use super::unused;
 use super::wishes;
 use crate::app::App;
 use crate::dialects::fields::short;
-use crate::dialects::{Call, ConstraintAsk, Dialect, PlainPrompt, Prompts, ToolsAsk, Vocabulary};
+use crate::dialects::{
+    Call, ConstraintAsk, Dialect, Paths, PlainPrompt, Prompts, ToolsAsk, Vocabulary,
+};
 use crate::errors::{BadRequest, ServerError};
 use crate::models::Served;
 use engine::{
@@ -41,11 +43,11 @@ pub(super) struct Prepared<R> {
 #[derive(Default)]
 pub(super) struct Notes {
     /// What of it the model's template left out.
-    pub(super) unused: Unused,
+    pub(super) unused: Paths,
     /// What of it was brought into another form.
     pub(super) adapted: Adapted,
     /// Paths of fields of the request that had no effect.
-    pub(super) ignored: Vec<String>,
+    pub(super) ignored: Paths,
 }
 
 /// A request that was read.
@@ -69,11 +71,11 @@ pub(super) fn read<D: Dialect>(app: &App, body: Vec<u8>) -> Result<Read<D::Reque
 
 /// Prepares one request for its model.
 pub(super) fn prepare<D: Dialect>(
-    request: D::Request,
+    mut request: D::Request,
     served: Served,
 ) -> Result<Prepared<D::Request>, ServerError> {
+    let mut notes = Notes { ignored: D::take_ignored(&mut request), ..Notes::default() };
     let call = D::call(&request);
-    let mut notes = Notes { ignored: D::ignored(&request).to_vec(), ..Notes::default() };
     let mut reasoning_budget = call.reasoning_budget;
     let prompts = match &call.prompts {
         Prompts::Chat { messages, kwargs, end } => {

@@ -4,16 +4,13 @@
 //! What was done or found out (calls and their results) may not be lost: that is refused. A name or
 //! a former train of thought, which clients send back of themselves, may; the response says so.
 
+use crate::dialects::Paths;
 use crate::errors::{BadRequest, ServerError};
 use axum::http::HeaderValue;
 use serde_json::Value;
 
 /// Longest list of fields in the header, in bytes; of more only the number is told.
 const N_LIST_BYTES: usize = 512;
-
-/// Paths of fields that had no effect, like `messages[1].name`.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Unused(Vec<String>);
 
 /// A field to look after.
 struct Probe {
@@ -41,25 +38,25 @@ pub(super) fn find(
     prompt: &[u32],
     render: impl Fn(&Value) -> Result<Vec<u32>, ServerError>,
     place: impl Fn(usize, &str) -> String,
-) -> Result<Unused, ServerError> {
-    let mut unused = Unused::default();
+) -> Result<Paths, ServerError> {
+    let mut unused = Paths::default();
     for probe in PROBES {
         let mut without = messages.clone();
-        let mut paths = Vec::new();
+        let mut paths = Paths::default();
         for (message_idx, message) in without.as_array_mut().into_iter().flatten().enumerate() {
             if probe.remove_from(message) {
                 paths.push(place(message_idx, probe.field));
             }
         }
         // A template that refuses the messages without the field has looked at it.
-        if paths.is_empty() || render(&without).map_or(true, |other| other != prompt) {
+        if paths.n_all() == 0 || render(&without).map_or(true, |other| other != prompt) {
             continue;
         }
         if !probe.may_be_lost {
             let why = "this model's chat template does not use it, so the model would not see it";
-            return Err(BadRequest::unsupported(&paths[0], why).into());
+            return Err(BadRequest::unsupported(&paths.kept()[0], why).into());
         }
-        unused.0.append(&mut paths);
+        unused.append(paths);
     }
     Ok(unused)
 }
@@ -84,27 +81,28 @@ impl Probe {
     }
 }
 
-impl Unused {
-    /// The header that tells; `None` where there is nothing to tell.
-    pub(super) fn header(&self) -> Option<HeaderValue> {
-        list(&self.0)
-    }
-}
-
 /// Paths of fields as one header, cut where they are many; `None` where there are none. What of
-/// the client's names cannot stand in a header is escaped.
-pub(super) fn list(paths: &[String]) -> Option<HeaderValue> {
+/// the client's names cannot stand in a header is escaped. The first is named in any case, by its
+/// beginning where it is long.
+pub(super) fn list(paths: &Paths) -> Option<HeaderValue> {
     let mut list = String::new();
-    for (path_idx, path) in paths.iter().enumerate() {
-        let path = path.escape_default().to_string();
-        if list.len() + path.len() > N_LIST_BYTES {
-            list.push_str(&format!(", and {} more", paths.len() - path_idx));
+    let mut n_told = 0;
+    for path in paths.kept() {
+        let mut path = path.escape_default().to_string();
+        if n_told == 0 && path.len() > N_LIST_BYTES {
+            path.truncate(N_LIST_BYTES);
+            path.push_str("...");
+        } else if list.len() + path.len() > N_LIST_BYTES {
             break;
         }
-        if path_idx > 0 {
+        if n_told > 0 {
             list.push_str(", ");
         }
         list.push_str(&path);
+        n_told += 1;
+    }
+    if n_told < paths.n_all() {
+        list.push_str(&format!(", and {} more", paths.n_all() - n_told));
     }
     let header = || HeaderValue::from_str(&list).expect("escaped text is visible ASCII");
     (!list.is_empty()).then(header)
@@ -134,7 +132,7 @@ mod tests {
             other => panic!("{other}"),
         });
         let expected = expected
-            .map(|paths| Unused(paths.iter().map(|path| (*path).to_owned()).collect()))
+            .map(|paths| paths.iter().map(|path| (*path).to_owned()).collect::<Paths>())
             .map_err(str::to_owned);
         assert_eq!(found, expected, "{messages}");
     }
@@ -159,13 +157,17 @@ mod tests {
 
     #[test]
     fn the_header_is_bounded() {
-        assert_eq!(Unused::default().header(), None);
-        let unused = |n| Unused((0..n).map(|i| format!("messages[{i}].name")).collect());
-        assert_eq!(unused(2).header().unwrap(), "messages[0].name, messages[1].name");
-        let header = unused(10_000).header().unwrap();
-        assert!(header.len() < N_LIST_BYTES + 64, "{header:?}");
-        assert!(header.to_str().unwrap().ends_with(" more"), "{header:?}");
+        assert_eq!(list(&Paths::default()), None);
+        let header = |n| list(&(0..n).map(|i| format!("messages[{i}].name")).collect()).unwrap();
+        assert_eq!(header(2), "messages[0].name, messages[1].name");
+        let many = header(10_000);
+        assert!(many.len() < N_LIST_BYTES + 64, "{many:?}");
+        let n_named = many.to_str().unwrap().matches("name").count();
+        assert!(many.to_str().unwrap().ends_with(&format!(", and {} more", 10_000 - n_named)));
         let strange = ["a\n\u{e9}".to_owned(), "x".repeat(600)];
-        assert_eq!(list(&strange).unwrap(), "a\\n\\u{e9}, and 1 more");
+        let [short, long] = strange.clone();
+        assert_eq!(list(&strange.into_iter().collect()).unwrap(), "a\\n\\u{e9}, and 1 more");
+        let shortened = list(&[long, short].into_iter().collect()).unwrap();
+        assert_eq!(shortened, format!("{}..., and 1 more", "x".repeat(N_LIST_BYTES)));
     }
 }

@@ -4,6 +4,7 @@
 //! and turns of one role that follow each other are one. So each message notes where it came from.
 //! What a block says is taken, or the block is refused by its type; other fields are told of.
 
+use crate::dialects::Paths;
 use crate::dialects::fields::{Fields, missing, shown, wrong};
 use crate::errors::BadRequest;
 use engine::ChatEnd;
@@ -29,10 +30,7 @@ pub(super) struct Conversation {
 }
 
 /// Takes `system` and `messages`; the paths of what has no effect go to `ignored`.
-pub(super) fn take(
-    fields: &mut Fields,
-    ignored: &mut Vec<String>,
-) -> Result<Conversation, BadRequest> {
+pub(super) fn take(fields: &mut Fields, ignored: &mut Paths) -> Result<Conversation, BadRequest> {
     let mut reader = Reader { messages: Vec::new(), places: Vec::new(), ignored };
     if let Some(content) = fields.take("system") {
         let text = reader.texts("system", content)?;
@@ -62,7 +60,7 @@ pub(super) fn take(
 struct Reader<'a> {
     messages: Vec<Map<String, Value>>,
     places: Vec<String>,
-    ignored: &'a mut Vec<String>,
+    ignored: &'a mut Paths,
 }
 
 impl Reader<'_> {
@@ -189,6 +187,21 @@ impl Reader<'_> {
         Ok(texts.join("\n"))
     }
 
+    /// As [`Reader::texts`], without documents: those in a document would make paths as long as
+    /// they are deep.
+    fn plain_texts(&mut self, path: &str, content: Value) -> Result<String, BadRequest> {
+        let mut texts = Vec::new();
+        for (path, kind, mut block) in blocks(path, content)? {
+            if kind != "text" {
+                let why = format!("{}: expected \"text\"", shown(&kind.into()));
+                return Err(BadRequest::unsupported(&format!("{path}.type"), &why));
+            }
+            texts.push(take_text(&mut block, "text")?);
+            self.rest(block);
+        }
+        Ok(texts.join("\n"))
+    }
+
     /// What a block of this type says.
     fn text(&mut self, path: &str, kind: &str, block: &mut Fields) -> Result<String, BadRequest> {
         match kind {
@@ -219,7 +232,7 @@ impl Reader<'_> {
             Some(kind) if kind == "content" => {
                 let path = source.path("content");
                 let content = source.take("content").unwrap_or(Value::Null);
-                self.texts(&path, content)?
+                self.plain_texts(&path, content)?
             }
             kind => {
                 let kind = kind.unwrap_or(Value::Null);
@@ -317,9 +330,9 @@ mod tests {
 
     /// What becomes of a conversation: messages, places and what is ignored.
     fn read(body: &str) -> Result<(Conversation, Vec<String>), BadRequest> {
-        let mut ignored = Vec::new();
+        let mut ignored = Paths::default();
         let taken = take(&mut Fields::parse(body.as_bytes()).unwrap(), &mut ignored)?;
-        Ok((taken, ignored))
+        Ok((taken, ignored.kept().to_vec()))
     }
 
     fn check(messages: &str, expected: Value, places: &[usize], ignored: &[&str]) {
@@ -494,6 +507,11 @@ mod tests {
         block(
             r#"{"type":"tool_result","tool_use_id":"x","content":[{"type":"image"}]}"#,
             r#".content[0].type: "image": this model reads text only"#,
+        );
+        block(
+            r#"{"type":"document","source":{"type":"content","content":[
+                {"type":"document","source":{"type":"text","data":"D"}}]}}"#,
+            r#".source.content[0].type: "document": expected "text""#,
         );
         block(r#"{"type":"tool_result"}"#, ".tool_use_id: absent: expected a string");
     }

@@ -5,8 +5,8 @@ use super::reply::{Display, MessagesReply};
 use super::{conversation, tools};
 use crate::dialects::fields::{Fields, Treatment, missing, shown, wrong};
 use crate::dialects::{
-    Answer, Call, ConstraintAsk, Delivery, Dialect, Family, Prompts, SamplingAsk, Thinking, Wish,
-    Wishes,
+    Answer, Call, ConstraintAsk, Delivery, Dialect, Family, Paths, Prompts, SamplingAsk, Thinking,
+    Wish, Wishes,
 };
 use crate::errors::BadRequest;
 use crate::limits::Limits;
@@ -58,7 +58,7 @@ pub struct MessagesRequest {
     /// Where each of the call's messages begins in the request.
     places: Vec<String>,
     /// Paths of what has no effect.
-    ignored: Vec<String>,
+    ignored: Paths,
 }
 
 /// The route that answers.
@@ -81,8 +81,8 @@ impl Dialect for Messages {
         MessagesReply::new(&request, answer, prompts)
     }
 
-    fn ignored(request: &MessagesRequest) -> &[String] {
-        &request.ignored
+    fn take_ignored(request: &mut MessagesRequest) -> Paths {
+        std::mem::take(&mut request.ignored)
     }
 
     fn place(request: &MessagesRequest, message_idx: usize, field: &str) -> String {
@@ -114,8 +114,8 @@ impl Dialect for CountTokens {
         Messages::reply(request, answer, prompts)
     }
 
-    fn ignored(request: &MessagesRequest) -> &[String] {
-        Messages::ignored(request)
+    fn take_ignored(request: &mut MessagesRequest) -> Paths {
+        Messages::take_ignored(request)
     }
 
     fn place(request: &MessagesRequest, message_idx: usize, field: &str) -> String {
@@ -139,7 +139,7 @@ pub(super) fn parse_count(body: &[u8], _limits: &Limits) -> Result<MessagesReque
 
 fn read(body: &[u8]) -> Result<MessagesRequest, BadRequest> {
     let mut fields = Fields::parse(body)?;
-    let mut ignored = fields.treat(FIELDS)?;
+    let mut ignored: Paths = fields.treat(FIELDS)?.into_iter().collect();
     let model = fields.text("model")?.ok_or_else(|| missing("model", "the name of a model"))?;
     let stream = fields.flag("stream")?.unwrap_or(false);
     let (thinking, reasoning_budget, display) = take_thinking(&mut fields, &mut ignored)?;
@@ -186,10 +186,7 @@ fn read(body: &[u8]) -> Result<MessagesRequest, BadRequest> {
 type ThinkingAsk = (Option<Wish<Thinking>>, Option<u32>, Display);
 
 /// `thinking`: whether, how many tokens at most, and whether it is shown.
-fn take_thinking(
-    fields: &mut Fields,
-    ignored: &mut Vec<String>,
-) -> Result<ThinkingAsk, BadRequest> {
+fn take_thinking(fields: &mut Fields, ignored: &mut Paths) -> Result<ThinkingAsk, BadRequest> {
     let Some(mut thinking) = fields.object("thinking")? else {
         return Ok((None, None, Display::Shown));
     };
@@ -229,7 +226,7 @@ fn take_thinking(
 type OutputAsk = (Option<Wish<&'static str>>, Option<ConstraintAsk>);
 
 /// `output_config`: how hard to think, and what the answer must look like.
-fn take_output(fields: &mut Fields, ignored: &mut Vec<String>) -> Result<OutputAsk, BadRequest> {
+fn take_output(fields: &mut Fields, ignored: &mut Paths) -> Result<OutputAsk, BadRequest> {
     const EFFORTS: &[&str] = &["low", "medium", "high", "xhigh", "max"];
     let older = take_format(fields, "output_format", ignored)?;
     let Some(mut config) = fields.object("output_config")? else { return Ok((None, older)) };
@@ -255,7 +252,7 @@ fn take_output(fields: &mut Fields, ignored: &mut Vec<String>) -> Result<OutputA
 fn take_format(
     fields: &mut Fields,
     name: &str,
-    ignored: &mut Vec<String>,
+    ignored: &mut Paths,
 ) -> Result<Option<ConstraintAsk>, BadRequest> {
     let Some(mut format) = fields.object(name)? else { return Ok(None) };
     let kind_path = format.path("type");

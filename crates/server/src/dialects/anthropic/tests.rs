@@ -417,8 +417,8 @@ fn every_known_field_is_treated_as_the_table_says() {
         let ignored: &[&str] = if *treatment == Treatment::Ignored { &[name] } else { &[] };
         for value in taken(name) {
             let parsed = parse(request(name, value).as_bytes(), &Limits::default());
-            let parsed = parsed.unwrap_or_else(|bad| panic!("{name}: {value}: {bad}"));
-            assert_eq!(Messages::ignored(&parsed), ignored, "{name}: {value}");
+            let mut parsed = parsed.unwrap_or_else(|bad| panic!("{name}: {value}: {bad}"));
+            assert_eq!(Messages::take_ignored(&mut parsed).kept(), ignored, "{name}: {value}");
         }
         let refused = match treatment {
             Treatment::Honoured => refused(name),
@@ -436,9 +436,19 @@ fn every_known_field_is_treated_as_the_table_says() {
 #[test]
 fn unknown_fields_are_told() {
     let parsed = parse(with(r#""x":1,"y":null,"fallbacks":[]"#).as_bytes(), &Limits::default());
-    let mut ignored = Messages::ignored(&parsed.unwrap()).to_vec();
+    let mut ignored = Messages::take_ignored(&mut parsed.unwrap()).kept().to_vec();
     ignored.sort_unstable();
     assert_eq!(ignored, ["fallbacks", "x"]);
+}
+
+#[test]
+fn unknown_fields_take_no_memory_beyond_their_bound() {
+    let blocks = vec![r#"{"type":"text","text":"a","x":1}"#; 10_000].join(",");
+    let messages = format!(r#"[{{"role":"user","content":[{blocks}]}}]"#);
+    let mut parsed = parse(request("messages", &messages).as_bytes(), &Limits::default()).unwrap();
+    let ignored = Messages::take_ignored(&mut parsed);
+    assert_eq!(ignored.n_all(), 10_000);
+    assert!(ignored.kept().iter().map(String::len).sum::<usize>() < 4096);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Tools of a request: their definitions, and whether and how they may be called.
 
 use crate::dialects::fields::{Fields, Treatment, missing, short, shown, wrong};
-use crate::dialects::{ToolAsk, ToolsAsk};
+use crate::dialects::{Paths, ToolAsk, ToolsAsk};
 use crate::errors::BadRequest;
 use engine::{Tool, ToolChoice};
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ struct Choice {
 /// Takes the tools; `None` where there is none. The paths of what has no effect go to `ignored`.
 pub(super) fn take(
     fields: &mut Fields,
-    ignored: &mut Vec<String>,
+    ignored: &mut Paths,
 ) -> Result<Option<ToolsAsk>, BadRequest> {
     let choice = take_choice(fields, ignored)?;
     let list = fields.list("tools")?.unwrap_or_default();
@@ -77,7 +77,7 @@ pub(super) fn take(
 }
 
 /// A tool, and its definition as templates read it.
-fn read(path: &str, tool: Value, ignored: &mut Vec<String>) -> Result<(Tool, Value), BadRequest> {
+fn read(path: &str, tool: Value, ignored: &mut Paths) -> Result<(Tool, Value), BadRequest> {
     let mut fields = Fields::of(path, tool)?;
     let kind_path = fields.path("type");
     if let Some(kind) = fields.take("type").filter(|kind| kind != "custom") {
@@ -110,7 +110,7 @@ fn read(path: &str, tool: Value, ignored: &mut Vec<String>) -> Result<(Tool, Val
     Ok((Tool { name, parameters: Some(parameters) }, definition))
 }
 
-fn take_choice(fields: &mut Fields, ignored: &mut Vec<String>) -> Result<Choice, BadRequest> {
+fn take_choice(fields: &mut Fields, ignored: &mut Paths) -> Result<Choice, BadRequest> {
     let Some(mut named) = fields.object("tool_choice")? else {
         return Ok(Choice { choice: ToolChoice::Auto, only: None, is_parallel: true });
     };
@@ -143,12 +143,12 @@ mod tests {
 
     fn check(body: Value, expected: Result<Read<'_>, &str>) {
         let mut fields = Fields::parse(body.to_string().as_bytes()).unwrap();
-        let mut ignored = Vec::new();
+        let mut ignored = Paths::default();
         let found = take(&mut fields, &mut ignored).map_err(|bad| bad.param.unwrap());
         let found = found.map(|ask| {
             let ask = ask.expect("tools were given");
             let names: Vec<String> = ask.callable.iter().map(|t| t.tool.name.clone()).collect();
-            (ask.choice, names, ask.is_parallel, ignored)
+            (ask.choice, names, ask.is_parallel, ignored.kept().to_vec())
         });
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let expected = expected.map(|(choice, names, is_parallel, ignored)| {
