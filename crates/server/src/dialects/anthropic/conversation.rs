@@ -34,7 +34,7 @@ pub(super) fn take(fields: &mut Fields, ignored: &mut Paths) -> Result<Conversat
     let mut reader = Reader { messages: Vec::new(), places: Vec::new(), ignored };
     if let Some(content) = fields.take("system") {
         let text = reader.texts("system", content)?;
-        reader.push("system", "system", &text);
+        reader.system("system", &text);
     }
     let Some(list) = fields.list("messages")? else {
         return Err(missing("messages", "an array of messages"));
@@ -51,6 +51,9 @@ pub(super) fn take(fields: &mut Fields, ignored: &mut Paths) -> Result<Conversat
             reader.check_prefill()?;
             end = ChatEnd::Continue;
         }
+    }
+    if reader.messages.is_empty() {
+        return Err(BadRequest::field("messages", "expected at least one message with a text"));
     }
     let messages = reader.messages.into_iter().map(Value::Object).collect();
     Ok(Conversation { messages, places: reader.places, end })
@@ -75,7 +78,7 @@ impl Reader<'_> {
         match role.as_str() {
             Some("system") => {
                 let text = self.texts(&content_path, content)?;
-                self.push("system", path, &text);
+                self.system(path, &text);
                 Ok(())
             }
             Some("user") => self.user(path, &content_path, content),
@@ -87,20 +90,39 @@ impl Reader<'_> {
         }
     }
 
+    /// A text without characters says nothing; some templates have a system message of their own
+    /// where there is none.
+    fn system(&mut self, place: &str, text: &str) {
+        if !text.is_empty() {
+            self.push("system", place, text);
+        }
+    }
+
     fn user(&mut self, place: &str, path: &str, content: Value) -> Result<(), BadRequest> {
         let blocks = blocks(path, content)?;
         if blocks.is_empty() {
             return Err(BadRequest::field(path, "[]: expected at least one block"));
         }
+        let mut is_empty = true;
         for (path, kind, mut block) in blocks {
             match &*kind {
-                "tool_result" => self.tool_result(place, block)?,
+                "tool_result" => {
+                    self.tool_result(place, block)?;
+                    is_empty = false;
+                }
                 _ => {
                     let text = self.text(&path, &kind, &mut block)?;
-                    self.push("user", place, &text);
+                    if !text.is_empty() {
+                        self.push("user", place, &text);
+                        is_empty = false;
+                    }
                     self.rest(block);
                 }
             }
+        }
+        // The turn stays: templates mind whose it is.
+        if is_empty {
+            self.push("user", place, "");
         }
         Ok(())
     }
@@ -184,7 +206,7 @@ impl Reader<'_> {
             texts.push(self.text(&path, &kind, &mut block)?);
             self.rest(block);
         }
-        Ok(texts.join("\n"))
+        Ok(joined(&texts))
     }
 
     /// As [`Reader::texts`], without documents: those in a document would make paths as long as
@@ -199,7 +221,7 @@ impl Reader<'_> {
             texts.push(take_text(&mut block, "text")?);
             self.rest(block);
         }
-        Ok(texts.join("\n"))
+        Ok(joined(&texts))
     }
 
     /// What a block of this type says.
@@ -267,8 +289,11 @@ impl Reader<'_> {
         self.places.push(place.to_owned());
     }
 
-    /// Appends to a text of the message at hand, in a line of its own.
+    /// Appends to a text of the message at hand, in a line of its own, what is not empty.
     fn append(&mut self, field: &str, more: &str) {
+        if more.is_empty() {
+            return;
+        }
         let Some(last) = self.messages.last_mut() else { return };
         let text = last.entry(field).or_insert_with(|| "".into());
         if let Value::String(text) = text {
@@ -284,6 +309,12 @@ impl Reader<'_> {
         block.accept(WITHOUT_EFFECT);
         self.ignored.extend(block.rest());
     }
+}
+
+/// Texts that are not empty, each in lines of its own.
+fn joined(texts: &[String]) -> String {
+    let texts: Vec<&str> = texts.iter().map(|text| &**text).filter(|t| !t.is_empty()).collect();
+    texts.join("\n")
 }
 
 /// The blocks of a content, each with its path and type; a string is a block of text.
@@ -375,6 +406,37 @@ mod tests {
             &[0, 2, 4, 5],
             &[],
         );
+    }
+
+    #[test]
+    fn empty_texts_change_nothing() {
+        let empty = r#"{"type":"text","text":""}"#;
+        check(
+            &format!(
+                r#"[{{"role":"system","content":""}},
+                    {{"role":"user","content":[{empty},{{"type":"text","text":"a"}},{empty}]}},
+                    {{"role":"assistant","content":[{{"type":"thinking","thinking":""}},{empty},
+                      {{"type":"text","text":"b"}},{empty}]}},
+                    {{"role":"user","content":[
+                      {{"type":"tool_result","tool_use_id":"t","content":[{empty},{empty}]}},
+                      {empty}]}},
+                    {{"role":"assistant","content":""}},{{"role":"user","content":""}}]"#
+            ),
+            json!([
+                {"role": "user", "content": "a"},
+                {"role": "assistant", "content": "b"},
+                {"role": "tool", "content": "", "tool_call_id": "t"},
+                {"role": "assistant", "content": ""},
+                {"role": "user", "content": ""},
+            ]),
+            &[1, 2, 3, 4, 5],
+            &[],
+        );
+        let user = r#""messages":[{"role":"user","content":"u"}]"#;
+        let (found, _) = read(&format!(r#"{{"system":"",{user}}}"#)).unwrap();
+        assert_eq!(found.messages, json!([{"role": "user", "content": "u"}]));
+        let nothing = read(r#"{"messages":[{"role":"system","content":""}]}"#).unwrap_err();
+        assert_eq!(nothing.param.as_deref(), Some("messages"));
     }
 
     #[test]
