@@ -87,7 +87,7 @@ pub use request::{
 };
 pub use scheduler::PREFILL_CHUNK;
 pub use text::{
-    Banned, CallGrammar, Calls, Constraint, ConstraintError, Grammar, Part, Preamble, Tool,
-    ToolChoice, ToolFormat,
+    Banned, CallGrammar, Calls, Constraint, ConstraintError, Grammar, MAX_TOOLS, Part, Preamble,
+    Tool, ToolChoice, ToolFormat,
 };
 pub use weights::greedy;

@@ -18,5 +18,6 @@ pub use decoder::StreamDecoder;
 pub use template::{ChatInput, ChatTemplate, TemplateError, render_case};
 pub use tokenizer::{Special, Tokenizer, TokenizerError};
 pub use tools::{
-    CallGrammar, Calls, Part, Preamble, Splitter, Tool, ToolChoice, ToolFormat, reasoning,
+    CallGrammar, Calls, MAX_TOOLS, Part, Preamble, Splitter, Tool, ToolChoice, ToolFormat,
+    reasoning,
 };

@@ -22,7 +22,7 @@ mod smollm;
 mod spelling;
 
 pub(crate) use grammar::lower;
-pub use grammar::{CallGrammar, Tool, ToolChoice};
+pub use grammar::{CallGrammar, MAX_TOOLS, Tool, ToolChoice};
 pub use parts::{Part, Preamble, Splitter};
 
 use crate::tokenizer::TokenText;

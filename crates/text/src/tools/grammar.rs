@@ -7,11 +7,12 @@ use crate::constraint::{ConstraintError, Grammar, json_grammar, lower_plain, nor
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use serde_json::{Map, Value, json};
 
-/// Most tools of a grammar (OpenAI's limit).
-const TOOLS_MAX: usize = 128;
+/// Most tools of a grammar: twice what OpenAI takes, since agents bring those of all that they are
+/// connected to.
+pub const MAX_TOOLS: usize = 256;
 
-/// Longest name of a tool.
-const NAME_CHARS_MAX: usize = 64;
+/// Longest name of a tool (Anthropic's limit).
+const NAME_CHARS_MAX: usize = 128;
 
 /// An answer that may have calls in it, each with arguments that its tool's schema allows.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +32,7 @@ pub struct CallGrammar {
 /// A tool, as far as calls of it are concerned.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tool {
-    /// 1 to 64 ASCII letters, digits, `_` and `-`.
+    /// 1 to 128 ASCII letters, digits, `_` and `-`.
     pub name: String,
     /// JSON schema of the arguments, which are an object; `None`: any object. An object whose
     /// properties it lists has no others, unless it says something about others.
@@ -60,9 +61,9 @@ pub enum ToolChoice {
 /// The grammar in the parser's terms: a frame, and beside it a grammar for each tool's arguments.
 pub(crate) fn lower(grammar: &CallGrammar) -> Result<TopLevelGrammar, ConstraintError> {
     let CallGrammar { tools, content, .. } = grammar;
-    if tools.len() > TOOLS_MAX {
+    if tools.len() > MAX_TOOLS {
         let (what, found) = ("tools", tools.len());
-        return Err(ConstraintError::TooLarge { what, found, max: TOOLS_MAX });
+        return Err(ConstraintError::TooLarge { what, found, max: MAX_TOOLS });
     }
     if let Some(tool) = tools.iter().find(|tool| !Tool::is_name(&tool.name)) {
         let problem = format!("{:?} is no name of a tool", tool.name);

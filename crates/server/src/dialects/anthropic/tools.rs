@@ -3,12 +3,8 @@
 use crate::dialects::fields::{Fields, Treatment, missing, short, shown, wrong};
 use crate::dialects::{Paths, ToolAsk, ToolsAsk};
 use crate::errors::BadRequest;
-use engine::{Tool, ToolChoice};
+use engine::{MAX_TOOLS, Tool, ToolChoice};
 use serde_json::{Value, json};
-
-/// Most tools of one request: twice what OpenAI takes, since agents bring those of all that they
-/// are connected to.
-const N_TOOLS: usize = 256;
 
 /// What becomes of the fields of a tool.
 const FIELDS: &[(&str, Treatment)] = &[
@@ -22,7 +18,8 @@ const FIELDS: &[(&str, Treatment)] = &[
     // Arguments always come as they are made, and always keep to the schema.
     ("eager_input_streaming", Treatment::Tolerated),
     ("strict", Treatment::Tolerated),
-    ("allowed_callers", Treatment::Ignored),
+    // The model itself is one of them.
+    ("allowed_callers", Treatment::Honoured),
     ("input_examples", Treatment::Ignored),
 ];
 
@@ -49,8 +46,8 @@ pub(super) fn take(
             _ => Ok(None),
         };
     }
-    if list.len() > N_TOOLS {
-        let problem = format!("{} tools: expected at most {N_TOOLS}", list.len());
+    if list.len() > MAX_TOOLS {
+        let problem = format!("{} tools: expected at most {MAX_TOOLS}", list.len());
         return Err(BadRequest::field("tools", &problem));
     }
     let mut callable: Vec<ToolAsk> = Vec::with_capacity(list.len());
@@ -87,7 +84,7 @@ fn read(path: &str, tool: Value, ignored: &mut Paths) -> Result<(Tool, Value), B
     let name_path = fields.path("name");
     let name = fields.text("name")?.ok_or_else(|| missing(&name_path, "a string"))?;
     if !Tool::is_name(&name) {
-        let expected = "1 to 64 of a-z, A-Z, 0-9, _ and -";
+        let expected = "1 to 128 of a-z, A-Z, 0-9, _ and -";
         return Err(wrong(&name_path, &name.into(), expected));
     }
     let description = fields.text("description")?.unwrap_or_default();
@@ -100,6 +97,15 @@ fn read(path: &str, tool: Value, ignored: &mut Paths) -> Result<(Tool, Value), B
     if fields.flag("defer_loading")? == Some(true) {
         let why = "true: this server has no search for tools";
         return Err(BadRequest::unsupported(&fields.path("defer_loading"), why));
+    }
+    let callers_path = fields.path("allowed_callers");
+    let callers = fields.list("allowed_callers")?.unwrap_or_default();
+    if !callers.is_empty() && !callers.iter().any(|caller| caller == "direct") {
+        let why = "without \"direct\": this server runs no code that could call it";
+        return Err(BadRequest::unsupported(&callers_path, why));
+    }
+    if callers.iter().any(|caller| caller != "direct") {
+        ignored.push(callers_path);
     }
     ignored.extend(fields.treat(FIELDS)?);
     ignored.extend(fields.rest());
@@ -185,7 +191,7 @@ mod tests {
         let full = json!({
             "type": "custom", "name": "f", "description": "d", "input_schema": {}, "strict": true,
             "cache_control": {"type": "ephemeral"}, "eager_input_streaming": true,
-            "defer_loading": false, "allowed_callers": ["direct"], "input_examples": [{}], "x": 1,
+            "defer_loading": false, "allowed_callers": ["direct", "y"], "input_examples": [{}], "x": 1,
         });
         let told: &[&str] = &["tools[0].allowed_callers", "tools[0].input_examples", "tools[0].x"];
         check(json!({"tools": [full]}), Ok((ToolChoice::Auto, &["f"], true, told)));
@@ -200,10 +206,25 @@ mod tests {
         check(json!({"tools": [tool("a"), typed]}), Err("tools[1].type"));
         check(json!({"tools": [tool("a"), tool("a")]}), Err("tools[1].name"));
         check(json!({"tools": [tool("a b")]}), Err("tools[0].name"));
+        let long = "a".repeat(128);
+        check(json!({"tools": [tool(&long)]}), Ok((ToolChoice::Auto, &[&long], true, &[])));
+        check(json!({"tools": [tool(&format!("{long}a"))]}), Err("tools[0].name"));
+        let mut called = tool("a");
+        for (callers, expected) in [
+            (json!(["direct"]), Ok(&[][..])),
+            (json!([]), Ok(&[][..])),
+            (json!(["direct", "x"]), Ok(&["tools[0].allowed_callers"][..])),
+            (json!(["code_execution_20250825"]), Err("tools[0].allowed_callers")),
+            (json!("direct"), Err("tools[0].allowed_callers")),
+        ] {
+            called["allowed_callers"] = callers;
+            let expected = expected.map(|told| (ToolChoice::Auto, &["a"][..], true, told));
+            check(json!({"tools": [called]}), expected);
+        }
         let mut deferred = tool("a");
         deferred["defer_loading"] = json!(true);
         check(json!({"tools": [deferred]}), Err("tools[0].defer_loading"));
-        let many: Vec<Value> = (0..=N_TOOLS).map(|i| tool(&i.to_string())).collect();
+        let many: Vec<Value> = (0..=MAX_TOOLS).map(|i| tool(&i.to_string())).collect();
         check(json!({"tools": many}), Err("tools"));
         check(json!({"tool_choice": {"type": "any"}}), Err("tool_choice"));
         check(with(json!("any")), Err("tool_choice"));

@@ -6,8 +6,9 @@ use crate::errors::BadRequest;
 use engine::{Tool, ToolChoice};
 use serde_json::{Value, json};
 
-/// Most tools of one request (OpenAI's limit).
+/// Most tools of one request, and most bytes of their names (OpenAI's limits).
 const N_TOOLS: usize = 128;
+const N_NAME_BYTES: usize = 64;
 
 /// Takes the tools out of `fields`; `None` where there is none to be called or told of.
 pub(super) fn take(fields: &mut Fields) -> Result<Option<ToolsAsk>, BadRequest> {
@@ -107,7 +108,7 @@ fn take_name(function: &mut Fields) -> Result<String, BadRequest> {
     let path = function.path("name");
     let name = function.text("name")?;
     let name = name.ok_or_else(|| BadRequest::field(&path, "absent: expected a string"))?;
-    if Tool::is_name(&name) {
+    if Tool::is_name(&name) && name.len() <= N_NAME_BYTES {
         return Ok(name);
     }
     let expected = "1 to 64 of a-z, A-Z, 0-9, _ and -";
