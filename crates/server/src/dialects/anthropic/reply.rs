@@ -8,7 +8,8 @@ use crate::dialects::{Answer, Choice, Reply, ToolCall, Usage};
 use crate::errors::ServerError;
 use engine::{FinishReason, Part, TokenInfo};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
+use serde_json::value::RawValue;
 
 /// Characters of an answer's id that are in those of its calls.
 const N_ID_CHARS: usize = 24;
@@ -66,7 +67,7 @@ struct Message<'a> {
 enum Block<'a> {
     Thinking { thinking: &'a str, signature: &'static str },
     Text { text: &'a str },
-    ToolUse { id: String, name: &'a str, input: Value },
+    ToolUse { id: String, name: &'a str, input: &'a RawValue },
 }
 
 #[derive(Serialize)]
@@ -163,10 +164,10 @@ impl MessagesReply {
     }
 }
 
-/// The arguments of a call that is complete.
-fn input(call: &ToolCall) -> Option<Value> {
-    let input = serde_json::from_str(&call.arguments).ok().filter(Value::is_object);
-    input.filter(|_| call.is_complete)
+/// The arguments of a call that is complete, as the model wrote them: numbers of any size and
+/// objects of any depth. Only complete ones are JSON.
+fn input(call: &ToolCall) -> Option<&RawValue> {
+    serde_json::from_str(&call.arguments).ok().filter(|_| call.is_complete)
 }
 
 impl Reply for MessagesReply {
@@ -199,7 +200,8 @@ impl Reply for MessagesReply {
                 let id = self.call_id(self.n_calls);
                 self.n_calls += 1;
                 self.is_cut = true;
-                let block = Block::ToolUse { id, name, input: json!({}) };
+                let input = serde_json::from_str("{}").expect("it is an empty object");
+                let block = Block::ToolUse { id, name, input };
                 self.begin_block(Kind::Call, &block, out);
             }
             Part::Arguments(arguments) => {
