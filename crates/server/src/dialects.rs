@@ -154,6 +154,8 @@ pub struct Call {
 pub struct Wishes {
     /// Whether there is to be a train of thought; `None`: as the model does by itself.
     pub thinking: Option<Wish<Thinking>>,
+    /// Most tokens of it.
+    pub budget: Option<Wish<u32>>,
     /// How hard to think, in one word; `None`: as the model does by itself.
     pub effort: Option<Wish<&'static str>>,
 }
@@ -163,8 +165,8 @@ pub struct Wishes {
 pub struct Wish<T> {
     /// What is wished for.
     pub what: T,
-    /// Where it stands.
-    pub param: &'static str,
+    /// Where it stands; `None`: nowhere, it is what the family means by its absence.
+    pub param: Option<&'static str>,
 }
 
 /// Whether a model thinks before it answers.

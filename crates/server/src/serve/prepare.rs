@@ -85,6 +85,7 @@ pub(super) fn prepare<D: Dialect>(
             let template = served.engine.template();
             let made = wishes::make(&call.wishes, template, marks.is_some(), &mut kwargs);
             notes.ignored.extend(made.ignored);
+            reasoning_budget = made.budget.or(reasoning_budget);
             if is_off_by_budget(template, marks, &mut kwargs) {
                 reasoning_budget = Some(0);
             }
@@ -165,13 +166,18 @@ fn constraint(
         content: content.map(|ask| ask.grammar.clone()),
     }));
     let constraint = engine.constraint(&grammar).map_err(|error| match error {
-        EngineError::Constraint(refusal) => refused_tools(refusal, tools, content),
+        EngineError::Constraint(refusal) => {
+            // Alone it is at fault, or the tools are.
+            let content = content.filter(|ask| compile(engine, ask).is_err());
+            refused_tools(refusal, tools, content)
+        }
         other => other.into(),
     })?;
     Ok((Some(constraint), (tools.choice != ToolChoice::None).then_some(calls)))
 }
 
-/// What is wrong with a tool's schema is said at its field.
+/// What is wrong with a tool's schema is said at its field; what else is, at that of `content`
+/// where it cannot be kept to, else at the tools.
 fn refused_tools(
     refusal: ConstraintError,
     tools: &ToolsAsk,

@@ -12,13 +12,16 @@ pub(super) struct Made {
     pub(super) ignored: Vec<String>,
     /// What was brought into another form.
     pub(super) adapted: Option<&'static str>,
+    /// Most tokens of a train of thought.
+    pub(super) budget: Option<u32>,
 }
 
 /// Sets the variables of the template by which it knows how much is to be thought. `is_marked` is
-/// whether the model's vocabulary tells reasoning from answers: without, it is no reasoning model.
+/// whether the model's vocabulary tells reasoning from answers.
 ///
-/// Not to think is said by "reasoning_effort" where there is no switch; whoever renders knows what
-/// to do where the template has neither.
+/// Not to think is said by the template's switch and by its word for no effort. Where reasoning is
+/// marked, it has no tokens in any case: some templates begin it whatever they are told, and some
+/// models do so by themselves.
 pub(super) fn make(
     wishes: &Wishes,
     template: Option<&ChatTemplate>,
@@ -27,20 +30,37 @@ pub(super) fn make(
 ) -> Made {
     let mut made = Made::default();
     let reads = |name: &str| template.is_some_and(|template| template.reads(name));
+    let thinks = is_marked || reads(SWITCH) || reads(EFFORT);
+    let mut is_off = false;
     if let Some(thinking) = wishes.thinking {
-        let is_off = thinking.what == Thinking::Off;
+        let wants_none = thinking.what == Thinking::Off;
         if reads(SWITCH) {
-            kwargs.insert(SWITCH.to_owned(), Value::Bool(!is_off));
-        } else if is_off && (is_marked || reads(EFFORT)) {
+            kwargs.insert(SWITCH.to_owned(), Value::Bool(!wants_none));
+        }
+        let has_word = reads(EFFORT) && template.is_some_and(knows_none);
+        if wants_none && has_word {
             kwargs.insert(EFFORT.to_owned(), "none".into());
-        } else if thinking.what == Thinking::On && !is_marked && !reads(EFFORT) {
-            made.ignored.push(thinking.param.to_owned());
+        }
+        is_off = wants_none && (is_marked || reads(SWITCH) || has_word);
+        let is_vain = match thinking.what {
+            Thinking::On => !thinks,
+            Thinking::Free => false,
+            Thinking::Off => thinks && !is_off,
+        };
+        made.ignored.extend(thinking.param.filter(|_| is_vain).map(str::to_owned));
+        made.budget = (is_off && is_marked).then_some(0);
+    }
+    if let Some(budget) = wishes.budget {
+        if is_marked {
+            made.budget = made.budget.or(Some(budget.what));
+        } else if thinks {
+            made.ignored.extend(budget.param.map(str::to_owned));
         }
     }
     if let Some(effort) = wishes.effort {
-        if !reads(EFFORT) {
-            made.ignored.push(effort.param.to_owned());
-        } else if !kwargs.contains_key(EFFORT) {
+        if is_off || !reads(EFFORT) {
+            made.ignored.extend(effort.param.map(str::to_owned));
+        } else {
             // Templates know three words.
             let word = match effort.what {
                 "xhigh" | "max" => {
@@ -55,42 +75,86 @@ pub(super) fn make(
     made
 }
 
+/// Whether a template that reads the effort has the word for none of it: others print whatever word
+/// they are given, or refuse it.
+fn knows_none(template: &ChatTemplate) -> bool {
+    ["'none'", "\"none\""].iter().any(|word| template.source().contains(word))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::dialects::Wish;
     use serde_json::json;
 
-    fn check(wishes: (Option<Thinking>, Option<&'static str>), source: &str, expected: Value) {
+    type Asked = (Option<Thinking>, Option<u32>, Option<&'static str>);
+
+    fn check((thinking, budget, effort): Asked, source: &str, expected: Value) {
         let wishes = Wishes {
-            thinking: wishes.0.map(|what| Wish { what, param: "thinking" }),
-            effort: wishes.1.map(|what| Wish { what, param: "effort" }),
+            thinking: thinking.map(|what| Wish { what, param: Some("thinking") }),
+            budget: budget.map(|what| Wish { what, param: Some("budget") }),
+            effort: effort.map(|what| Wish { what, param: Some("effort") }),
         };
         let template = ChatTemplate::new(source).unwrap();
         let mut kwargs = Map::new();
         let is_marked = source.contains("<think>");
         let made = make(&wishes, Some(&template), is_marked, &mut kwargs);
-        let found = json!([kwargs, made.ignored, made.adapted]);
+        let found = json!([kwargs, made.ignored, made.adapted, made.budget]);
         assert_eq!(found, expected, "{wishes:?} {source}");
+    }
+
+    const SWITCHED: &str = "{% if enable_thinking %}<think>{% endif %}";
+    const ALWAYS: &str = "<think>";
+    const PRINTED: &str = "{{ reasoning_effort }}";
+
+    #[test]
+    fn thinking_is_switched_off_by_whatever_there_is() {
+        let check = |source: &str, expected: Value| {
+            check((Some(Thinking::Off), None, None), source, expected);
+        };
+        check(SWITCHED, json!([{"enable_thinking": false}, [], null, 0]));
+        check(
+            "{% if enable_thinking %}x{% endif %}",
+            json!([{"enable_thinking": false}, [], null, null]),
+        );
+        check(ALWAYS, json!([{}, [], null, 0]));
+        check("<think>{{ reasoning_effort }}", json!([{}, [], null, 0]));
+        let word = "{% if reasoning_effort != 'none' %}x{% endif %}";
+        check(word, json!([{"reasoning_effort": "none"}, [], null, null]));
+        check(PRINTED, json!([{}, ["thinking"], null, null]));
+        check("plain", json!([{}, [], null, null]));
+    }
+
+    #[test]
+    fn what_nobody_stated_is_not_told() {
+        let thinking = Some(Wish { what: Thinking::Off, param: None });
+        let wishes = Wishes { thinking, ..Wishes::default() };
+        let template = ChatTemplate::new(PRINTED).unwrap();
+        let made = make(&wishes, Some(&template), false, &mut Map::new());
+        assert_eq!(made, Made::default());
     }
 
     #[test]
     fn what_a_template_cannot_do_is_told() {
         use Thinking::{Free, Off, On};
-        let switch = "{% if enable_thinking %}<think>{% endif %}";
-        let effort = "<think>{{ reasoning_effort }}";
-        check((Some(On), None), switch, json!([{"enable_thinking": true}, [], null]));
-        check((Some(Free), None), switch, json!([{"enable_thinking": true}, [], null]));
-        check((Some(Off), None), switch, json!([{"enable_thinking": false}, [], null]));
-        check((Some(Off), None), effort, json!([{"reasoning_effort": "none"}, [], null]));
-        check((Some(Off), None), "<think>", json!([{"reasoning_effort": "none"}, [], null]));
-        check((Some(On), None), "<think>", json!([{}, [], null]));
-        check((Some(Off), None), "plain", json!([{}, [], null]));
-        check((Some(Free), None), "plain", json!([{}, [], null]));
-        check((Some(On), None), "plain", json!([{}, ["thinking"], null]));
-        check((None, Some("low")), effort, json!([{"reasoning_effort": "low"}, [], null]));
-        check((None, Some("max")), effort, json!([{"reasoning_effort": "high"}, [], "effort"]));
-        check((None, Some("low")), switch, json!([{}, ["effort"], null]));
-        check((Some(Off), Some("low")), effort, json!([{"reasoning_effort": "none"}, [], null]));
+        let both = "<think>{{ reasoning_effort }}";
+        check((Some(On), None, None), SWITCHED, json!([{"enable_thinking": true}, [], null, null]));
+        check(
+            (Some(Free), None, None),
+            SWITCHED,
+            json!([{"enable_thinking": true}, [], null, null]),
+        );
+        check((Some(On), Some(7), None), ALWAYS, json!([{}, [], null, 7]));
+        check((Some(Free), None, None), "plain", json!([{}, [], null, null]));
+        check((Some(On), Some(7), None), "plain", json!([{}, ["thinking"], null, null]));
+        check((Some(On), Some(7), None), PRINTED, json!([{}, ["budget"], null, null]));
+        let low = json!({"reasoning_effort": "low"});
+        check((None, None, Some("low")), both, json!([low, [], null, null]));
+        let high = json!({"reasoning_effort": "high"});
+        check((None, None, Some("max")), both, json!([high, [], "effort", null]));
+        check((None, None, Some("low")), SWITCHED, json!([{}, ["effort"], null, null]));
+        check((Some(Off), None, Some("low")), both, json!([{}, ["effort"], null, 0]));
+        // It thinks all the same, and then as hard as is wished.
+        check((Some(Off), None, Some("low")), PRINTED, json!([low, ["thinking"], null, null]));
     }
 }

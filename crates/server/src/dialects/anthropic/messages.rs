@@ -142,7 +142,7 @@ fn read(body: &[u8]) -> Result<MessagesRequest, BadRequest> {
     let mut ignored: Paths = fields.treat(FIELDS)?.into_iter().collect();
     let model = fields.text("model")?.ok_or_else(|| missing("model", "the name of a model"))?;
     let stream = fields.flag("stream")?.unwrap_or(false);
-    let (thinking, reasoning_budget, display) = take_thinking(&mut fields, &mut ignored)?;
+    let (thinking, budget, display) = take_thinking(&mut fields, &mut ignored)?;
     let (effort, constraint) = take_output(&mut fields, &mut ignored)?;
     check_word(&mut fields, "service_tier", &["auto", "standard_only"])?;
     check_word(&mut fields, "speed", &["standard"])?;
@@ -166,16 +166,15 @@ fn read(body: &[u8]) -> Result<MessagesRequest, BadRequest> {
         logprobs: None,
         constraint,
         tools: tools::take(&mut fields, &mut ignored)?,
-        reasoning_budget,
-        wishes: Wishes { thinking, effort },
+        reasoning_budget: None,
+        wishes: Wishes { thinking: Some(thinking), budget, effort },
         delivery: if stream { Delivery::Stream } else { Delivery::Whole },
         cache_prompt: true,
         priority: Priority::Interactive,
     };
     let read = conversation::take(&mut fields, &mut ignored)?;
-    if let (ChatEnd::Continue, Some(ask)) = (read.end, &call.constraint) {
-        let why = "a last message of the assistant's cannot be continued in a format of its own";
-        return Err(BadRequest::unsupported(&ask.param, why));
+    if read.end == ChatEnd::Continue {
+        check_continued(&call)?;
     }
     ignored.extend(fields.rest());
     let (messages, kwargs, end) = (read.messages, Map::new(), read.end);
@@ -183,12 +182,27 @@ fn read(body: &[u8]) -> Result<MessagesRequest, BadRequest> {
     Ok(MessagesRequest { call, display, places: read.places, ignored })
 }
 
-type ThinkingAsk = (Option<Wish<Thinking>>, Option<u32>, Display);
+/// Refuses what has to come before or around an answer that has begun already.
+fn check_continued(call: &Call) -> Result<(), BadRequest> {
+    if let Some(ask) = &call.constraint {
+        let why = "a last message of the assistant's cannot be continued in a format of its own";
+        return Err(BadRequest::unsupported(&ask.param, why));
+    }
+    if call.wishes.thinking.is_some_and(|thinking| thinking.what == Thinking::On) {
+        let why = "\"enabled\": a last message of the assistant's is continued, and thinking would \
+                   stand before it";
+        return Err(BadRequest::unsupported("thinking", why));
+    }
+    Ok(())
+}
 
-/// `thinking`: whether, how many tokens at most, and whether it is shown.
+type ThinkingAsk = (Wish<Thinking>, Option<Wish<u32>>, Display);
+
+/// `thinking`: whether, how many tokens at most, and whether it is shown. Clients of this family
+/// that do not mention it expect the answer itself to come first.
 fn take_thinking(fields: &mut Fields, ignored: &mut Paths) -> Result<ThinkingAsk, BadRequest> {
     let Some(mut thinking) = fields.object("thinking")? else {
-        return Ok((None, None, Display::Shown));
+        return Ok((Wish { what: Thinking::Off, param: None }, None, Display::Shown));
     };
     let kind = thinking.take("type").unwrap_or(Value::Null);
     let (what, budget) = match kind.as_str() {
@@ -196,7 +210,8 @@ fn take_thinking(fields: &mut Fields, ignored: &mut Paths) -> Result<ThinkingAsk
             let path = thinking.path("budget_tokens");
             let budget = thinking.count("budget_tokens", 1)?;
             let budget = budget.ok_or_else(|| missing(&path, "an integer of at least 1"))?;
-            (Thinking::On, Some(budget))
+            let param = Some("thinking.budget_tokens");
+            (Thinking::On, Some(Wish { what: budget, param }))
         }
         Some("adaptive") => (Thinking::Free, None),
         Some("disabled") => (Thinking::Off, None),
@@ -211,8 +226,12 @@ fn take_thinking(fields: &mut Fields, ignored: &mut Paths) -> Result<ThinkingAsk
     };
     let display_path = thinking.path("display");
     let display = match thinking.text("display")?.as_deref() {
+        None => Display::Shown,
         // There is no summary; all of it is shown.
-        None | Some("summarized") => Display::Shown,
+        Some("summarized") => {
+            ignored.push(display_path);
+            Display::Shown
+        }
         Some("omitted") => Display::Omitted,
         Some(other) => {
             let expected = "\"summarized\" or \"omitted\"";
@@ -220,7 +239,7 @@ fn take_thinking(fields: &mut Fields, ignored: &mut Paths) -> Result<ThinkingAsk
         }
     };
     ignored.extend(thinking.rest());
-    Ok((Some(Wish { what, param: "thinking" }), budget, display))
+    Ok((Wish { what, param: Some("thinking") }, budget, display))
 }
 
 type OutputAsk = (Option<Wish<&'static str>>, Option<ConstraintAsk>);
@@ -245,7 +264,7 @@ fn take_output(fields: &mut Fields, ignored: &mut Paths) -> Result<OutputAsk, Ba
         return Err(BadRequest::field(&format.param, problem));
     }
     ignored.extend(config.rest());
-    let effort = effort.map(|what| Wish { what, param: "output_config.effort" });
+    let effort = effort.map(|what| Wish { what, param: Some("output_config.effort") });
     Ok((effort, format.or(older)))
 }
 

@@ -176,6 +176,19 @@ fn a_call_that_was_cut_off_is_not_in_a_whole_answer() {
 }
 
 #[test]
+fn arguments_come_as_the_model_wrote_them() {
+    let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
+    for value in ["1e999", "123456789012345678901234567890", "1.0", &deep] {
+        let arguments = format!(r#"{{"x": {value}}}"#);
+        let call =
+            [Part::CallBegin("f".to_owned()), Part::Arguments(arguments.clone()), Part::CallEnd];
+        let body = replay::<Messages>(&plain(), steps(call.to_vec(), Stop));
+        assert!(body.contains(&format!(r#""name":"f","input":{arguments}}}]"#)), "{body}");
+        assert!(body.contains(r#""stop_reason":"tool_use""#), "{body}");
+    }
+}
+
+#[test]
 fn no_text_is_no_block() {
     let body = replay::<Messages>(&plain(), vec![text(0, ""), Step::Done(0, Stop)]);
     assert!(body.contains(r#""content":[]"#), "{body}");
@@ -352,7 +365,7 @@ fn taken(name: &str) -> &'static [&'static str] {
         "top_p" => &["0", "0.5"],
         "thinking" => &[
             r#"{"type":"enabled","budget_tokens":1024}"#,
-            r#"{"type":"adaptive","display":"summarized"}"#,
+            r#"{"type":"adaptive","display":"omitted"}"#,
             r#"{"type":"disabled"}"#,
         ],
         "output_config" => &[
@@ -473,13 +486,51 @@ fn settings_reach_the_call() {
     assert_eq!((call.stop, call.delivery), (vec!["x".to_owned()], Delivery::Stream));
     let sampling = call.sampling.over(&crate::default_sampling());
     assert_eq!((sampling.temperature, sampling.top_k, sampling.top_p), (0.0, 4, 0.5));
-    assert_eq!(call.reasoning_budget, Some(7));
+    assert_eq!(call.wishes.budget.map(|wish| wish.what), Some(7));
     assert_eq!(call.wishes.thinking.map(|wish| wish.what), Some(Thinking::On));
     assert_eq!(call.wishes.effort.map(|wish| wish.what), Some("low"));
     let Prompts::Chat { messages, end, .. } = call.prompts else { panic!("it is a chat") };
     let user = json!({"role": "user", "content": "hi"});
     assert_eq!(messages, json!([{"role": "system", "content": "s"}, user]));
     assert_eq!(end, ChatEnd::Answer);
+}
+
+#[test]
+fn whoever_does_not_mention_thinking_wants_none() {
+    for parse in [parse, parse_count] {
+        let call = parse(plain().as_bytes(), &Limits::default()).unwrap().call;
+        let thinking = call.wishes.thinking.unwrap();
+        assert_eq!((thinking.what, thinking.param), (Thinking::Off, None));
+    }
+}
+
+#[test]
+fn thinking_that_is_all_shown_is_told_to_be_no_summary() {
+    let ignored = |display: &str| {
+        let thinking = format!(r#"{{"type":"adaptive","display":{display}}}"#);
+        let body = request("thinking", &thinking);
+        let mut parsed = parse(body.as_bytes(), &Limits::default()).unwrap();
+        Messages::take_ignored(&mut parsed).kept().to_vec()
+    };
+    assert_eq!(ignored(r#""summarized""#), ["thinking.display"]);
+    assert!(ignored(r#""omitted""#).is_empty() && ignored("null").is_empty());
+}
+
+#[test]
+fn an_answer_that_has_begun_is_not_thought_about() {
+    let mut body: Value = serde_json::from_str(&plain()).unwrap();
+    body["messages"] = json!([{"role": "assistant", "content": "So"}]);
+    for (thinking, is_taken) in [
+        (json!(null), true),
+        (json!({"type": "disabled"}), true),
+        (json!({"type": "adaptive"}), true),
+        (json!({"type": "enabled", "budget_tokens": 5}), false),
+    ] {
+        body["thinking"] = thinking;
+        let found = parse(body.to_string().as_bytes(), &Limits::default());
+        let param = found.as_ref().err().and_then(|bad| bad.param.as_deref());
+        assert_eq!(param, (!is_taken).then_some("thinking"), "{body}");
+    }
 }
 
 #[test]
