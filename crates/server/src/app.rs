@@ -143,14 +143,21 @@ pub(crate) struct Peer(pub(crate) IpAddr);
 /// one, else of the address. Keys are not checked, they only tell clients apart.
 fn principal(hasher: &RandomState, headers: &HeaderMap, peer: Option<Peer>) -> u64 {
     let bearer = headers.get(header::AUTHORIZATION).map(|value| {
-        let value = value.as_bytes();
+        let value = value.as_bytes().trim_ascii();
         // The scheme's name has no case. The same key is the same client in either header.
-        match value.split_at_checked(b"Bearer ".len()) {
-            Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"Bearer ") => key,
+        match value.split_at_checked(b"Bearer".len()) {
+            Some((scheme, key))
+                if scheme.eq_ignore_ascii_case(b"Bearer")
+                    && key.first().is_none_or(u8::is_ascii_whitespace) =>
+            {
+                key.trim_ascii()
+            }
             _ => value,
         }
     });
-    match bearer.or_else(|| headers.get("x-api-key").map(HeaderValue::as_bytes)) {
+    let api_key = headers.get("x-api-key").map(|value| value.as_bytes().trim_ascii());
+    // An empty key is what clients send that have none: no reason to share anything.
+    match [bearer, api_key].into_iter().flatten().find(|key| !key.is_empty()) {
         Some(key) => hasher.hash_one(("key", key)),
         None => hasher.hash_one(("peer", peer.map(|Peer(address)| address.to_canonical()))),
     }
@@ -366,6 +373,14 @@ mod tests {
         assert_ne!(number(Some("Bearer a"), "10.0.0.1"), number(Some("Bearer b"), "10.0.0.1"));
         assert_ne!(number(None, "10.0.0.1"), number(None, "10.0.0.2"));
         assert_eq!(number(None, "10.0.0.1"), number(None, "::ffff:10.0.0.1"));
+        for empty in ["", " ", "Bearer", "bearer ", "Bearer  "] {
+            assert_eq!(number(Some(empty), "10.0.0.1"), number(None, "10.0.0.1"), "{empty:?}");
+            let both = [(&header::AUTHORIZATION, empty), (&api_key, "a")];
+            assert_eq!(numbered(&both, "10.0.0.1"), by_api_key, "{empty:?}");
+        }
+        assert_eq!(numbered(&[(&api_key, "")], "10.0.0.1"), number(None, "10.0.0.1"));
+        // A key that begins like the scheme.
+        assert_ne!(number(Some("Bearers"), "10.0.0.1"), number(Some("s"), "10.0.0.1"));
     }
 
     #[test]
