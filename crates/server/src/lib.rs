@@ -45,6 +45,47 @@ pub struct Alias {
     pub model: String,
 }
 
+impl Alias {
+    /// Checks that each alias of a server with models of these names can be reached, and stands for
+    /// one of them.
+    ///
+    /// # Errors
+    /// What is wrong with the first that is not, by its name.
+    pub fn check(aliases: &[Self], models: &[&str]) -> Result<(), String> {
+        for (alias_idx, alias) in aliases.iter().enumerate() {
+            let Self { name, model } = alias;
+            let wrong = |problem: &str| Err(format!("alias {name:?}: {problem}"));
+            if name.strip_suffix('*').unwrap_or(name).contains('*') {
+                return wrong("expected \"*\" at its end only");
+            }
+            if models.contains(&&**name) {
+                return wrong("a served model has this name, expected another");
+            }
+            if let Some(earlier) = aliases[..alias_idx].iter().find(|other| other.fits(name)) {
+                return wrong(&format!("never reached behind {:?}", earlier.name));
+            }
+            if !models.contains(&&**model) {
+                return wrong(&format!("{model:?}: expected the name of a served model"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `name` is one of its names. Of a name with `*` at its end: whether all that begin so
+    /// are.
+    fn fits(&self, name: &str) -> bool {
+        match self.name.strip_suffix('*') {
+            Some(begin) => name.starts_with(begin),
+            None => self.name == name,
+        }
+    }
+
+    /// Whether it is one name, not all that begin alike.
+    fn is_one(&self) -> bool {
+        !self.name.ends_with('*')
+    }
+}
+
 /// What a server serves, and within which bounds.
 pub struct Config {
     /// What opens the models and holds them.
@@ -102,4 +143,32 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServerError> {
     listen::run(listener, config, shutdown).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aliases_that_can_have_no_effect_are_refused() {
+        let check = |aliases: &[(&str, &str)], expected: Result<(), &str>| {
+            let alias = |&(name, model): &(&str, &str)| Alias {
+                name: name.to_owned(),
+                model: model.to_owned(),
+            };
+            let aliases: Vec<Alias> = aliases.iter().map(alias).collect();
+            let found = Alias::check(&aliases, &["a", "b"]);
+            assert_eq!(found, expected.map_err(str::to_owned), "{aliases:?}");
+        };
+        check(&[("x", "a"), ("x-*", "a"), ("y", "b"), ("*", "b")], Ok(()));
+        let target = "alias \"x\": \"c\": expected the name of a served model";
+        check(&[("x", "c")], Err(target));
+        check(&[("x*y", "a")], Err("alias \"x*y\": expected \"*\" at its end only"));
+        check(&[("x**", "a")], Err("alias \"x**\": expected \"*\" at its end only"));
+        let shadowed = "alias \"b\": a served model has this name, expected another";
+        check(&[("b", "a")], Err(shadowed));
+        check(&[("x", "a"), ("x", "b")], Err("alias \"x\": never reached behind \"x\""));
+        check(&[("x*", "a"), ("xy", "b")], Err("alias \"xy\": never reached behind \"x*\""));
+        check(&[("x*", "a"), ("xy*", "b")], Err("alias \"xy*\": never reached behind \"x*\""));
+    }
 }

@@ -61,22 +61,15 @@ impl Models {
             let problem = format!("models: {name:?} given twice, expected each name once");
             return Err(ServerError::Config(problem));
         }
-        if let Some(alias) = aliases.iter().find(|alias| !names.contains(alias.model.as_str())) {
-            let Alias { name, model } = alias;
-            let problem = format!("alias {name:?}: {model:?}: expected the name of a served model");
-            return Err(ServerError::Config(problem));
-        }
+        let names: Vec<&str> = listed.iter().map(|model| model.name.as_str()).collect();
+        Alias::check(&aliases, &names).map_err(ServerError::Config)?;
         Ok(Self { fleet, listed, aliases, created })
     }
 
     /// The model of this name, or that it is an alias of.
     fn named(&self, name: &str) -> Result<&Model, ServerError> {
         let own = |name: &str| self.listed.iter().find(|model| model.name == name);
-        let fits = |alias: &&Alias| match alias.name.strip_suffix('*') {
-            Some(begin) => name.starts_with(begin),
-            None => alias.name == name,
-        };
-        let alias = || self.aliases.iter().find(fits);
+        let alias = || self.aliases.iter().find(|alias| alias.fits(name));
         let found = own(name).or_else(|| own(&alias()?.model));
         found.ok_or_else(|| ServerError::ModelNotFound {
             asked: short(name),
@@ -145,21 +138,32 @@ impl Models {
         }
     }
 
-    /// What there is to say of each model, in order.
+    /// What there is to say of each model, in order, and behind them under each further name: who
+    /// chooses from the list sees what may be asked for.
     pub(crate) fn cards(&self) -> Vec<ModelCard> {
         let statuses = self.fleet.status();
         let card = |model: &Model| {
             let status = statuses.iter().find(|status| status.name == model.name);
             card(model, status, self.created)
         };
-        self.listed.iter().map(card).collect()
+        let mut cards: Vec<ModelCard> = self.listed.iter().map(card).collect();
+        for alias in self.aliases.iter().filter(|alias| alias.is_one()) {
+            let of_model = cards.iter().find(|card| card.id == alias.model).cloned();
+            cards.extend(of_model.map(|card| ModelCard { id: alias.name.clone(), ..card }));
+        }
+        cards
     }
 
     /// What there is to say of one model.
     pub(crate) fn card(&self, name: &str) -> Result<ModelCard, ServerError> {
         let model = self.named(name)?;
         let status = self.fleet.status().into_iter().find(|status| status.name == model.name);
-        Ok(card(model, status.as_ref(), self.created))
+        let card = card(model, status.as_ref(), self.created);
+        let alias = self.aliases.iter().find(|alias| alias.is_one() && alias.name == name);
+        Ok(match alias {
+            Some(alias) => ModelCard { id: alias.name.clone(), ..card },
+            None => card,
+        })
     }
 
     /// The first model whose engine has stopped for good, and nobody has asked for it since.

@@ -196,6 +196,10 @@ impl Serve {
         if self.models.is_empty() {
             models.extend(self.others(context, fleet, &models[0].name, &failure)?);
         }
+        // Before minutes of loading.
+        let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+        Alias::check(&self.alias, &names)
+            .map_err(|problem| Failure::new(Exit::Usage, format!("--alias: {problem}")))?;
         for text in asked.iter().filter(|_| self.on_demand) {
             context.note(&format!("{text}: opened when it is asked for"));
         }

@@ -20,7 +20,13 @@ const TEMPLATE: &str = concat!(
     "{{ raise_exception('a system message comes first') }}{% endif %}",
     "<|im_start|>{{ message.role }}\n{{ message.content }}",
     "<|im_end|>\n{% endfor %}<|im_start|>assistant\n{% if enable_thinking is defined and not ",
-    "enable_thinking %}<think>\n\n</think>\n\n{% elif begun is defined %}<think>\n{% endif %}",
+    "enable_thinking %}<think>\n\n</think>\n\n{% elif begun is defined or enable_thinking is ",
+    "defined %}<think>\n{% endif %}",
+);
+/// One that knows no switch.
+pub(crate) const RESTLESS: &str = concat!(
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}",
+    "<|im_end|>\n{% endfor %}<|im_start|>assistant\n<think>\n",
 );
 const MARKS: [(&str, &str); 4] = [
     ("<gh_stars>", "<think>"),
@@ -29,12 +35,12 @@ const MARKS: [(&str, &str); 4] = [
     ("<issue_closed>", "</tool_call>"),
 ];
 
-fn reasoning_engine() -> Engine {
+pub(crate) fn reasoning_engine(template: &str) -> Engine {
     let file = Gguf::open(&testkit::smollm2()).unwrap();
     let mut writer = Writer::new();
     for (key, value) in file.metadata().iter() {
         let value = match (key, value) {
-            ("tokenizer.chat_template", _) => Meta::String(TEMPLATE.to_owned()),
+            ("tokenizer.chat_template", _) => Meta::String(template.to_owned()),
             ("tokenizer.ggml.tokens", Meta::Array(Array::Strings(tokens))) => {
                 let renamed = |token: &str| match MARKS.iter().find(|(old, _)| *old == token) {
                     Some((_, new)) => (*new).to_owned(),
@@ -50,7 +56,7 @@ fn reasoning_engine() -> Engine {
         writer.tensor(&tensor.name, &tensor.shape, tensor.ty, file.data(tensor));
     }
     // Tests may each be a process: one must not write what another has mapped.
-    let name = format!("reasoning-{}.gguf", std::process::id());
+    let name = format!("reasoning-{}-{}.gguf", std::process::id(), template.len());
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&path, writer.finish().unwrap()).unwrap();
     let options = EngineOptions { n_ctx: Some(512), ..EngineOptions::default() };
@@ -62,7 +68,7 @@ fn reasoning_engine() -> Engine {
 /// A server whose model reasons.
 pub(crate) fn address() -> SocketAddr {
     static SERVER: OnceLock<Running> = OnceLock::new();
-    SERVER.get_or_init(|| start_with(reasoning_engine())).address
+    SERVER.get_or_init(|| start_with(reasoning_engine(TEMPLATE))).address
 }
 
 fn ask(more: Value) -> Response {
