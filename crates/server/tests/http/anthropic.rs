@@ -270,7 +270,7 @@ fn as_many_tools_are_taken_as_is_said() {
     assert!(body(&count(256, json!({})))["input_tokens"].as_u64().unwrap() > 256);
     check_error(&count(257, json!({})), 400, "invalid_request_error", "tools: 257 tools");
     // What is too large together is too large for the tools, where the format alone is not.
-    let city = json!({"type": "string", "description": "x".repeat(1 << 20)});
+    let city = json!({"type": "string", "description": "word ".repeat(1 << 18)});
     let schema = json!({"type": "object", "properties": {"city": city}});
     let large = json!([{"name": "f", "input_schema": schema}]);
     let format = json!({"type": "json_schema", "schema": {"type": "object"}});

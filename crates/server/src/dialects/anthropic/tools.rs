@@ -191,7 +191,8 @@ mod tests {
         let full = json!({
             "type": "custom", "name": "f", "description": "d", "input_schema": {}, "strict": true,
             "cache_control": {"type": "ephemeral"}, "eager_input_streaming": true,
-            "defer_loading": false, "allowed_callers": ["direct", "y"], "input_examples": [{}], "x": 1,
+            "defer_loading": false, "allowed_callers": ["direct", "y"],
+            "input_examples": [{}], "x": 1,
         });
         let told: &[&str] = &["tools[0].allowed_callers", "tools[0].input_examples", "tools[0].x"];
         check(json!({"tools": [full]}), Ok((ToolChoice::Auto, &["f"], true, told)));
