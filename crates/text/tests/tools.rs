@@ -649,5 +649,5 @@ fn tools_that_cannot_be_held_to_are_refused_by_name() {
     check(vec![tool("list", Some(json!({"type": "array"})))], "keyword \"type\"");
     check(vec![tool("text", Some(json!("object")))], "expected a schema of an object");
     check(vec![tool("a b", None)], "no name of a tool");
-    check((0..129).map(|i| tool(&format!("t{i}"), None)).collect(), "tools: 129");
+    check((0..257).map(|i| tool(&format!("t{i}"), None)).collect(), "tools: 257");
 }

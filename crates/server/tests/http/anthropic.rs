@@ -356,7 +356,7 @@ fn a_train_of_thought_is_a_block_of_its_own() {
 }
 
 #[test]
-fn an_answer_without_thinking_begins_with_its_text() {
+fn an_answer_begins_with_thinking_only_where_that_is_asked_for() {
     let enabled = json!({"type": "enabled", "budget_tokens": 8});
     let disabled = json!({"type": "disabled"});
     // A model that can be switched off, and one that begins to think whatever it is told.
@@ -369,8 +369,9 @@ fn an_answer_without_thinking_begins_with_its_text() {
             body(&answer)["content"][0]["type"].clone()
         };
         assert_eq!(answer(&enabled), "thinking");
-        assert_eq!(answer(&disabled), "text");
-        assert_eq!(answer(&Value::Null), "text");
+        // Such a small model may have nothing to say then.
+        assert_ne!(answer(&disabled), "thinking");
+        assert_ne!(answer(&Value::Null), "thinking");
     }
     let count = |thinking: &Value| {
         let mut counted = question(json!({"thinking": thinking}));
