@@ -362,6 +362,65 @@ fn serve_prints_its_address_answers_and_ends_on_sigterm() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
+/// Starts a server that keeps prompts in a folder, asks it, and stops it. Returns how many tokens
+/// of the prompt it had, the text, and what it said.
+#[cfg(unix)]
+fn ask_a_server_that_keeps(home: &Home, more: &[&str]) -> (u64, String, String) {
+    let path = testkit::smollm2();
+    let folder = home.path("cache");
+    let args = ["serve", arg(&path), "--listen", "127.0.0.1:0", "--cache-dir", arg(&folder)];
+    let mut command = home.command(&[&args, more].concat());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("listening on http://").expect("the address first");
+    let prompt = "The tide comes in and the tide goes out. ".repeat(30);
+    let body = json!({"prompt": prompt, "max_tokens": 8, "temperature": 0}).to_string();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = "POST /v1/completions HTTP/1.1\r\nAuthorization: Bearer mine\r\nConnection: close";
+    let n_bytes = body.len();
+    write!(stream, "{head}\r\nHost: {address}\r\nContent-Length: {n_bytes}\r\n\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let body: Value = serde_json::from_str(body).expect("the body is JSON");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let n_cached = body["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap();
+    let text = body["choices"][0]["text"].as_str().unwrap().to_owned();
+    (n_cached, text, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[cfg(unix)]
+#[test]
+fn serve_keeps_prompts_over_restarts() {
+    let home = Home::new();
+    let (n_cached, text, _) = ask_a_server_that_keeps(&home, &[]);
+    assert_eq!(n_cached, 0);
+    let (n_again, text_again, said) = ask_a_server_that_keeps(&home, &["--cache-size", "1GiB"]);
+    assert!(n_again >= 256 && text_again == text, "{n_again} {text_again:?}, expected {text:?}");
+    assert!(!said.contains("warning:"), "{said}");
+    // A damaged file is told; the answer stays the same.
+    let files = std::fs::read_dir(home.path("cache")).unwrap().map(|file| file.unwrap().path());
+    for path in files.filter(|path| path.extension().is_some_and(|end| end == "kvpage")) {
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[9000] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let (n_damaged, text_damaged, said) = ask_a_server_that_keeps(&home, &[]);
+    assert_eq!((n_damaged, text_damaged), (0, text));
+    assert!(said.contains(".kvpage: not used, removed: the checksum does not fit"), "{said}");
+    // No budget keeps nothing.
+    assert!(ask_a_server_that_keeps(&home, &["--cache-size", "0"]).0 == 0);
+    assert!(ask_a_server_that_keeps(&home, &[]).0 == 0);
+    let other = home.write("file", b"");
+    let refused = home.run(&["serve", "--cache-dir", arg(&other), "--listen", "127.0.0.1:0"]);
+    refused.fails(1, &["--cache-dir", arg(&other)]);
+}
+
 #[test]
 fn doctor_says_what_is_here() {
     let home = Home::new();

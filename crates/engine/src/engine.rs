@@ -49,7 +49,8 @@ impl Engine {
         let queue = Arc::new(Queue::new(loaded.limits.max_waiting_tokens));
         let tokenizer = Arc::new(loaded.tokenizer);
         let worker =
-            Worker::new(Arc::clone(&queue), Arc::clone(&tokenizer), loaded.runner, loaded.limits);
+            Worker::new(Arc::clone(&queue), Arc::clone(&tokenizer), loaded.runner, loaded.limits)
+                .keeping(loaded.keeper);
         let thread = std::thread::Builder::new()
             .name("engine".to_string())
             .spawn(move || worker.run())

@@ -103,6 +103,14 @@ pub enum EngineError {
     /// Whoever opens the models of a [`Fleet`](crate::Fleet) would not open this one.
     #[error("{0}")]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The folder of a [`PrefixStore`](crate::PrefixStore) cannot be used.
+    #[error("{}: {problem}", path.display())]
+    PrefixStore {
+        /// The folder, or the file in it.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The system would not give the engine its thread.
     #[error("cannot start the engine thread: {0}")]
     Thread(#[source] std::io::Error),

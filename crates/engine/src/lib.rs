@@ -48,14 +48,17 @@ mod engine;
 mod error;
 mod fleet;
 mod host;
+mod keeper;
 mod load;
 mod memory;
 mod opened;
 mod options;
 mod pace;
+mod page_file;
 mod pages;
 mod philox;
 mod preamble;
+mod prefix_store;
 mod queue;
 mod request;
 mod sampler;
@@ -79,6 +82,7 @@ pub use opened::{Opened, Task};
 pub use options::{
     DEFAULT_N_CTX, EngineOptions, MAX_SEQUENCES, MAX_THREADS, ModelInfo, Speculation,
 };
+pub use prefix_store::PrefixStore;
 pub use queue::MAX_WAITING;
 pub use request::{
     CacheScope, Done, Dry, Event, FinishReason, MAX_DRY_BREAKERS, MAX_LOGIT_BIAS, MAX_LOGPROBS,

@@ -5,14 +5,16 @@ use crate::check::invalid;
 use crate::draft::StepCost;
 use crate::error::EngineError;
 use crate::host;
+use crate::keeper::Keeper;
 use crate::memory::{Sizes, plan_pages};
 use crate::options::{EngineOptions, ModelInfo};
+use crate::page_file::{Origin, model_digest};
 use crate::scheduler::PREFILL_CHUNK;
 use crate::worker::{Limits, Runner};
 use gguf::{Gguf, Metadata};
 use kernels::{Cpu, Isa, KvPool, KvShape, PAGE_LEN};
 use model::{Model, Plan, Scratch};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use text::{ChatTemplate, TemplateError, Tokenizer};
@@ -24,6 +26,7 @@ pub(crate) struct Loaded {
     pub(crate) tokenizer: Tokenizer,
     pub(crate) template: Template,
     pub(crate) info: ModelInfo,
+    pub(crate) keeper: Option<Keeper>,
 }
 
 /// The model's chat template. A broken one must not keep the model from completing text, so its
@@ -69,8 +72,23 @@ pub(crate) fn load(path: &Path, options: &EngineOptions) -> Result<Loaded, Engin
     };
     let kv_shape = KvShape { format: options.kv_format, ..model.kv_shape() };
     let kv = KvPool::new(kv_shape, limits.n_pages as usize);
+    let keeper = keeper(options, gguf.files(), kv_shape)?;
     let runner = Runner { model, kv, scratch: Scratch::new() };
-    Ok(Loaded { runner, limits, tokenizer, template, info })
+    Ok(Loaded { runner, limits, tokenizer, template, info, keeper })
+}
+
+/// What keeps pages over restarts, where that is wanted.
+fn keeper(
+    options: &EngineOptions,
+    files: &[PathBuf],
+    shape: KvShape,
+) -> Result<Option<Keeper>, EngineError> {
+    let Some(store) = options.prefix_store.clone() else { return Ok(None) };
+    let model = model_digest(options.model_digest.as_deref(), files).map_err(|error| {
+        let path = files.first().cloned().unwrap_or_default();
+        EngineError::PrefixStore { path, problem: format!("not hashed: {error}") }
+    })?;
+    Ok(Some(Keeper { store, origin: Origin { model, shape } }))
 }
 
 fn read_template(metadata: &Metadata) -> Result<Template, EngineError> {

@@ -4,6 +4,7 @@ use crate::check::invalid;
 use crate::draft::StepCost;
 use crate::error::EngineError;
 use crate::host;
+use crate::prefix_store::PrefixStore;
 use std::time::Duration;
 
 /// Most sequences that may run at once: bounds the pass's logits, `[n_sequences, n_vocab]`.
@@ -47,6 +48,11 @@ pub struct EngineOptions {
     /// opened before ([`ModelInfo::promised_bytes`]): the system still counts it as available,
     /// this engine does not. No part of `memory_limit_bytes`, which is this engine's alone.
     pub promised_bytes: u64,
+    /// Where the prefix cache is kept over restarts; `None`: it is not.
+    pub prefix_store: Option<PrefixStore>,
+    /// What tells the model's files from all others, such as their SHA-256, where that is known:
+    /// with a `prefix_store` it saves reading them once more.
+    pub model_digest: Option<String>,
 }
 
 /// Whether tokens are guessed in advance, to be checked several in one pass.
@@ -73,6 +79,8 @@ impl Default for EngineOptions {
             kv_format: kernels::KvFormat::F16,
             memory_limit_bytes: None,
             promised_bytes: 0,
+            prefix_store: None,
+            model_digest: None,
         }
     }
 }

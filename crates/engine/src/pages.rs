@@ -12,6 +12,8 @@
 //! page also uses those before it, and giving pages back last to first makes the least recently
 //! used page always one that no cached page hangs on.
 
+use crate::page_file::PageKey;
+use crate::request::CacheScope;
 use kernels::PAGE_LEN;
 use std::hash::{BuildHasher, RandomState};
 
@@ -21,8 +23,8 @@ const NONE: u32 = u32::MAX;
 /// What comes before a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Prefix {
-    /// Nothing: the first page of a scope. `None` is what everybody shares.
-    Start(Option<u64>),
+    /// Nothing: the first page of a scope.
+    Start(CacheScope),
     /// The page that was published under this number.
     After(u64),
 }
@@ -41,6 +43,22 @@ struct Page {
     newer: u32,
 }
 
+/// What a page is called outside the process, of those that may be kept there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Name {
+    pub(crate) scope: CacheScope,
+    /// The key of the page before it.
+    pub(crate) before: PageKey,
+    pub(crate) key: PageKey,
+}
+
+/// Whether a page is kept outside the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Saved {
+    Yes,
+    No,
+}
+
 /// Hands out page numbers below `n_pages`, takes them back and finds them again.
 #[derive(Debug)]
 pub(crate) struct PagePool {
@@ -57,6 +75,14 @@ pub(crate) struct PagePool {
     newest: u32,
     /// Number of the next page to be published.
     next_number: u64,
+    /// Of the published pages that have one.
+    names: Box<[Option<Name>]>,
+    /// Which named pages were not handed over to be kept, and how many they are.
+    is_unsaved: Box<[bool]>,
+    n_unsaved: usize,
+    /// Unsaved pages that had to make room, with their names. What is in them is lost with the next
+    /// pass.
+    evicted: Vec<(u32, Name)>,
 }
 
 impl PagePool {
@@ -74,6 +100,10 @@ impl PagePool {
             oldest: NONE,
             newest: NONE,
             next_number: 0,
+            names: vec![None; n_all].into(),
+            is_unsaved: vec![false; n_all].into(),
+            n_unsaved: 0,
+            evicted: Vec::new(),
         }
     }
 
@@ -149,6 +179,45 @@ impl PagePool {
         (page, Prefix::After(number))
     }
 
+    /// Gives a published page its name.
+    pub(crate) fn set_name(&mut self, page: u32, name: Name, saved: Saved) {
+        let old = self.names[page as usize].replace(name);
+        if old != Some(name) && saved == Saved::No {
+            self.is_unsaved[page as usize] = true;
+            self.n_unsaved += 1;
+        }
+    }
+
+    /// The tokens of a published page.
+    pub(crate) fn tokens_of(&self, page: u32) -> &[u32] {
+        &self.tokens[page as usize * PAGE_LEN..][..PAGE_LEN]
+    }
+
+    /// Takes the list of unsaved pages that had to make room since the last call.
+    pub(crate) fn take_evicted(&mut self) -> Vec<(u32, Name)> {
+        std::mem::take(&mut self.evicted)
+    }
+
+    /// The unsaved page that nobody uses, of these the one that was used least recently.
+    pub(crate) fn oldest_unsaved(&self) -> Option<(u32, Name)> {
+        let mut cached = self.cached_from_oldest().filter(|_| self.n_unsaved > 0);
+        cached.find(|&(page, _)| self.is_unsaved[page as usize])
+    }
+
+    /// Notes that a page was handed over to be kept.
+    pub(crate) fn set_saved(&mut self, page: u32) {
+        self.n_unsaved -= usize::from(std::mem::take(&mut self.is_unsaved[page as usize]));
+    }
+
+    /// The named pages that nobody uses, the one first that was used least recently.
+    pub(crate) fn cached_from_oldest(&self) -> impl Iterator<Item = (u32, Name)> {
+        let some = |page: u32| (page != NONE).then_some(page);
+        let pages = std::iter::successors(some(self.oldest), move |&page| {
+            some(self.pages[page as usize].newer)
+        });
+        pages.filter_map(|page| Some((page, self.names[page as usize]?)))
+    }
+
     /// Ends one use of a page. The pages of a sequence are released last to first.
     ///
     /// # Panics
@@ -178,6 +247,12 @@ impl PagePool {
     fn forget_oldest(&mut self) -> u32 {
         let page = self.oldest;
         self.unlink(page);
+        if let Some(name) = self.names[page as usize].take()
+            && self.is_unsaved[page as usize]
+        {
+            self.set_saved(page);
+            self.evicted.push((page, name));
+        }
         let entry = self.pages[page as usize].entry.take();
         let (prefix, _) = entry.expect("a cached page is a published one");
         let bucket = self.bucket(prefix, self.tokens_of(page));
@@ -206,10 +281,6 @@ impl PagePool {
             newer => self.pages[newer as usize].older = older,
         }
         self.n_cached -= 1;
-    }
-
-    fn tokens_of(&self, page: u32) -> &[u32] {
-        &self.tokens[page as usize * PAGE_LEN..][..PAGE_LEN]
     }
 
     fn bucket(&self, prefix: Prefix, tokens: &[u32]) -> usize {

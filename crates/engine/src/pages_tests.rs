@@ -40,7 +40,7 @@ impl PagePool {
     }
 }
 
-const START: Prefix = Prefix::Start(None);
+const START: Prefix = Prefix::Start(CacheScope::Shared);
 
 fn tokens(first: u32) -> Vec<u32> {
     (first..first + PAGE_LEN as u32).collect()
@@ -56,7 +56,7 @@ fn what_was_published_is_found_until_its_page_is_needed() {
     assert_eq!(pool.find(START, &tokens(1)), Some((a, after_a)));
     assert_eq!(pool.find(after_a, &tokens(1)), Some((b, after_b)));
     assert_eq!(pool.find(after_b, &tokens(1)), None);
-    assert_eq!(pool.find(Prefix::Start(Some(7)), &tokens(1)), None);
+    assert_eq!(pool.find(Prefix::Start(CacheScope::Key(7)), &tokens(1)), None);
     assert_eq!(pool.n_matching(START, &[1, 2, 9]), 2);
     assert_eq!(pool.n_matching(after_b, &[1]), 0);
     pool.release(b);
@@ -113,7 +113,8 @@ fn random_use_keeps_the_sum_and_finds_only_what_is_meant() {
             }
         } else {
             let scope = draw(2, 2) as u64;
-            let (mut prefix, mut path, mut pages) = (Prefix::Start(Some(scope)), vec![], vec![]);
+            let (mut prefix, mut path, mut pages) =
+                (Prefix::Start(CacheScope::Key(scope)), vec![], vec![]);
             for i in 0..draw(3, 6) as u64 {
                 let first = draw(4 + i, 3) as u32 * 100;
                 path.push(first);

@@ -149,6 +149,15 @@ impl Queue {
         }
     }
 
+    /// As [`Queue::wait`], for so long at most.
+    pub(crate) fn wait_for(&self, timeout: Duration) {
+        let state = self.lock();
+        if state.arrived.is_empty() && !self.is_closing() {
+            // Awake too early costs one look more.
+            drop(self.wake.wait_timeout(state, timeout));
+        }
+    }
+
     /// Tells the engine thread to end.
     pub(crate) fn close(&self) {
         // Under the lock, so that it cannot fall between the engine's look and its sleep.

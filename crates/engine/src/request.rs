@@ -62,13 +62,18 @@ pub struct Request {
 ///
 /// How fast an answer begins tells whether its prompt was in the cache. So a scope should be no
 /// wider than those who may know of each other's prompts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum CacheScope {
     /// With every other `Shared` request of the engine.
     #[default]
     Shared,
-    /// With the requests of the same key.
+    /// With the requests of the same key, as long as the engine is open.
     Key(u64),
+    /// With the requests of the same key, also after a restart: [`PrefixStore::scope`] gives keys
+    /// that mean the same then. Without a store as [`CacheScope::Key`].
+    ///
+    /// [`PrefixStore::scope`]: crate::PrefixStore::scope
+    Lasting(u64),
     /// With none: nothing is looked up or left to be found.
     Off,
 }

@@ -58,9 +58,12 @@ impl<F: Forward> Worker<F> {
         sequence.priority = entry.priority;
         sequence.seat = self.next_seat;
         self.next_seat += 1;
+        let scope = sequence.scope();
+        sequence.name_pages(self.keeper.as_ref().and_then(|keeper| keeper.start(scope)));
         claim_cached(&mut sequence, &mut self.pages, &mut self.waiting);
         self.running.iter().for_each(|other| sequence.follow(other));
         self.running.push(sequence);
+        self.begin_restore(self.running.len() - 1);
     }
 
     /// Lets those go on whose leaders have come far enough, or are gone.
@@ -76,6 +79,7 @@ impl<F: Forward> Worker<F> {
             sequence.stop_following();
             claim_cached(sequence, &mut self.pages, &mut self.waiting);
             before.iter().for_each(|other| sequence.follow(other));
+            self.begin_restore(seq_idx);
         }
     }
 

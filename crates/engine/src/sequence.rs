@@ -5,7 +5,9 @@
 
 use crate::answer::Answer;
 use crate::draft::{Drafter, StepCost};
-use crate::pages::{PagePool, Prefix, n_common};
+use crate::keeper::{Incoming, Naming};
+use crate::page_file::PageKey;
+use crate::pages::{PagePool, Prefix, Saved, n_common};
 use crate::queue::Submission;
 use crate::request::{CacheScope, Done, Event, FinishReason, Priority, Request, TokenInfo};
 use crate::sampler::{SampleError, Sampler, SamplerScratch, log_probabilities};
@@ -51,9 +53,12 @@ pub(crate) struct Sequence {
     scope: CacheScope,
     /// What the pages that it shares with the cache stand for, and how many these are.
     prefix: Prefix,
+    naming: Naming,
     n_published: usize,
     /// The seat of a sequence that computes the first so many pages of this one.
     leader: Option<(u64, usize)>,
+    /// Pages that come from the store; it is held as long as there may be more.
+    incoming: Option<Incoming>,
     n_reused: u32,
     n_matched: u32,
     n_preempted: u32,
@@ -124,9 +129,11 @@ impl Sequence {
             n_max,
             pages: Vec::with_capacity(n_max.div_ceil(PAGE_LEN)),
             scope: cache,
-            prefix: start_of(cache),
+            prefix: Prefix::Start(cache),
+            naming: Naming::default(),
             n_published: 0,
             leader: None,
+            incoming: None,
             n_reused: 0,
             n_matched: 0,
             n_preempted: 0,
@@ -163,8 +170,13 @@ impl Sequence {
             n_cached: self.n_cached,
             n_reused: self.n_reused as usize,
             priority: self.priority,
-            is_held: self.leader.is_some(),
+            is_held: self.leader.is_some() || self.incoming.is_some(),
         }
+    }
+
+    /// With whom it shares pages.
+    pub(crate) fn scope(&self) -> CacheScope {
+        self.scope
     }
 
     /// Prompt tokens that the cache spared.
@@ -212,6 +224,7 @@ impl Sequence {
             pool.claim(page);
             self.pages.push(page);
             self.prefix = prefix;
+            self.naming.pass(self.scope, tokens);
             self.n_published += 1;
             self.n_cached += PAGE_LEN;
         }
@@ -227,11 +240,58 @@ impl Sequence {
     /// Lets others find the pages that are full by now.
     pub(crate) fn publish(&mut self, pool: &mut PagePool) {
         while self.scope != CacheScope::Off && (self.n_published + 1) * PAGE_LEN <= self.n_cached {
-            let page = &mut self.pages[self.n_published];
-            let tokens = &self.tokens[self.n_published * PAGE_LEN..][..PAGE_LEN];
-            (*page, self.prefix) = pool.publish(*page, self.prefix, tokens);
-            self.n_published += 1;
+            self.publish_next(pool, Saved::No);
         }
+    }
+
+    fn publish_next(&mut self, pool: &mut PagePool, saved: Saved) {
+        let page = &mut self.pages[self.n_published];
+        let tokens = &self.tokens[self.n_published * PAGE_LEN..][..PAGE_LEN];
+        (*page, self.prefix) = pool.publish(*page, self.prefix, tokens);
+        if let Some(name) = self.naming.pass(self.scope, tokens) {
+            pool.set_name(*page, name, saved);
+        }
+        self.n_published += 1;
+    }
+
+    /// Notes what its pages are called, before it has any.
+    pub(crate) fn name_pages(&mut self, start: Option<PageKey>) {
+        self.naming = Naming { key: start, start };
+    }
+
+    /// What the store may know of its next tokens: the scope, the page before, and whole pages, at
+    /// least one; `None` where it is of no use to ask.
+    pub(crate) fn to_restore(&self) -> Option<(CacheScope, PageKey, &[u32])> {
+        let is_idle = self.leader.is_none() && self.incoming.is_none();
+        let key = self.naming.key.filter(|_| is_idle && self.pages.len() == self.n_published)?;
+        // The last token must be computed.
+        let next = &self.known()[self.n_cached..self.n_known() - 1];
+        let next = &next[..next.len() / PAGE_LEN * PAGE_LEN];
+        (self.n_cached == self.n_published * PAGE_LEN && !next.is_empty())
+            .then_some((self.scope, key, next))
+    }
+
+    /// The pages on their way to it.
+    pub(crate) fn incoming(&mut self) -> Option<&mut Incoming> {
+        self.incoming.as_mut()
+    }
+
+    /// Begins or ends waiting for the store.
+    pub(crate) fn set_incoming(&mut self, incoming: Option<Incoming>) {
+        self.incoming = incoming;
+    }
+
+    /// Takes over a page that came from the store, for its next tokens. Returns whether it can use
+    /// more.
+    pub(crate) fn adopt(&mut self, page: u32, pool: &mut PagePool) -> bool {
+        self.pages.push(page);
+        self.n_cached += PAGE_LEN;
+        self.publish_next(pool, Saved::Yes);
+        if self.n_preempted == 0 {
+            self.n_reused += PAGE_LEN as u32;
+            self.n_matched = self.n_matched.max(self.n_cached as u32);
+        }
+        self.n_cached + PAGE_LEN < self.n_known()
     }
 
     /// Takes pages until it has room for `n_tokens` beyond what is cached. Returns for how many
@@ -251,8 +311,10 @@ impl Sequence {
         self.pages.drain(..).rev().for_each(|page| pool.release(page));
         self.n_cached = 0;
         self.n_published = 0;
-        self.prefix = start_of(self.scope);
+        self.prefix = Prefix::Start(self.scope);
+        self.naming.restart();
         self.leader = None;
+        self.incoming = None;
     }
 
     /// Notes that it lost its seat.
@@ -516,14 +578,6 @@ impl Sequence {
     }
 }
 
-/// What the first page of a scope comes after.
-fn start_of(scope: CacheScope) -> Prefix {
-    Prefix::Start(match scope {
-        CacheScope::Key(key) => Some(key),
-        CacheScope::Shared | CacheScope::Off => None,
-    })
-}
-
 fn over(cancelled: &AtomicBool, deadline: Option<Instant>, now: Instant) -> Option<FinishReason> {
     if cancelled.load(Ordering::Relaxed) {
         return Some(FinishReason::Cancelled);
@@ -538,7 +592,7 @@ impl Entry {
             Work::New(new) => new.request.cache,
             Work::Back(sequence) => sequence.scope,
         };
-        (scope != CacheScope::Off).then(|| start_of(scope))
+        (scope != CacheScope::Off).then_some(Prefix::Start(scope))
     }
 
     /// Why it must end before its time, if it must.

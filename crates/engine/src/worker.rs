@@ -4,6 +4,7 @@
 //! callers reach it through the [`Queue`] only.
 
 use crate::draft::StepCost;
+use crate::keeper::{Keeper, Kept};
 use crate::pace::Pace;
 use crate::pages::PagePool;
 use crate::queue::{Queue, Submission};
@@ -27,6 +28,8 @@ const MAX_PANICS: usize = 3;
 /// Most ids of which logits are computed one by one. More are mostly in too many places for that to
 /// be cheaper, and their list would cost time as well.
 const N_WANTED_MAX: usize = 1024;
+/// How long an engine without work waits for a store that has enough to do.
+const DISK_PAUSE: Duration = Duration::from_millis(20);
 
 /// What computes logits. The real one is [`Runner`]; the simulator of the tests checks that it is
 /// asked consistently.
@@ -37,6 +40,9 @@ pub(crate) trait Forward {
     fn logits(&mut self, of: LogitsOf<'_>) -> &[f32];
     /// Length of a row of logits.
     fn n_logits(&self) -> usize;
+    /// Appends the bits of a KV page, and fills a page with such.
+    fn page_to_bytes(&self, page: u32, out: &mut Vec<u8>);
+    fn page_from_bytes(&mut self, page: u32, bytes: &[u8]);
     /// Drops what a panic left half done; the KV entries of no sequence are needed any more.
     fn reset(&mut self);
     /// How long the pass that began at `began` took; the simulator has a clock of its own.
@@ -65,6 +71,14 @@ impl Forward for Runner {
         self.model.config().n_vocab
     }
 
+    fn page_to_bytes(&self, page: u32, out: &mut Vec<u8>) {
+        self.kv.page_to_bytes(page, out);
+    }
+
+    fn page_from_bytes(&mut self, page: u32, bytes: &[u8]) {
+        self.kv.page_from_bytes(page, bytes);
+    }
+
     fn reset(&mut self) {
         self.scratch = Scratch::new();
     }
@@ -91,9 +105,11 @@ pub(crate) struct Limits {
 pub(crate) struct Worker<F> {
     pub(crate) queue: Arc<Queue>,
     pub(crate) tokenizer: Arc<Tokenizer>,
-    forward: F,
+    pub(crate) forward: F,
     pub(crate) limits: Limits,
     pub(crate) pages: PagePool,
+    /// Where pages are kept over restarts.
+    pub(crate) keeper: Option<Keeper>,
     pub(crate) waiting: Waiting,
     /// Empty between steps; only its allocation is kept.
     pub(crate) arrived: Vec<Submission>,
@@ -125,6 +141,7 @@ impl<F: Forward> Worker<F> {
             forward,
             limits,
             pages: PagePool::new(limits.n_pages),
+            keeper: None,
             waiting: Waiting::default(),
             arrived: Vec::new(),
             next_seat: 0,
@@ -137,15 +154,26 @@ impl<F: Forward> Worker<F> {
         }
     }
 
+    /// The same worker, which keeps pages over restarts.
+    pub(crate) fn keeping(self, keeper: Option<Keeper>) -> Self {
+        Self { keeper, ..self }
+    }
+
     /// Steps until the queue closes. A panic in a step fails the requests that ran in it; those
     /// that wait still get their turn.
     pub(crate) fn run(mut self) {
         let mut n_panics = 0;
         let reason = loop {
             if self.running.is_empty() && self.waiting.is_empty() {
-                self.queue.wait();
+                match self.save_one() {
+                    Kept::Nothing => self.queue.wait(),
+                    Kept::Page => {}
+                    Kept::Busy => self.queue.wait_for(DISK_PAUSE),
+                }
             }
             if self.queue.is_closing() {
+                self.running.iter_mut().for_each(|sequence| sequence.release(&mut self.pages));
+                self.save_all();
                 break "it was closed".to_string();
             }
             match catch_unwind(AssertUnwindSafe(|| self.step())) {
@@ -174,8 +202,11 @@ impl<F: Forward> Worker<F> {
     pub(crate) fn step(&mut self) {
         self.remove_over();
         self.admit();
+        self.take_restored();
         self.schedule();
+        self.save_evicted();
         if self.shares.is_empty() {
+            self.wait_for_restored();
             return;
         }
         let began = Instant::now();

@@ -12,7 +12,7 @@ use crate::request::{
     CacheScope, Done, Dry, Event, Mirostat, Priority, Request, Sampling, TokenInfo,
 };
 use gguf::{Gguf, write::Writer};
-use kernels::Isa;
+use kernels::{Isa, KvFormat, KvShape};
 use model::LogitsFor;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,6 +47,9 @@ fn tokenizer() -> Arc<Tokenizer> {
     let gguf = Gguf::from_bytes(writer.finish().unwrap()).unwrap();
     Arc::new(Tokenizer::from_gguf(gguf.metadata()).unwrap())
 }
+
+/// What the store is told of the simulated pages, which are smaller.
+const SHAPE: KvShape = KvShape { n_layers: 1, n_kv_heads: 1, head_dim: 16, format: KvFormat::F16 };
 
 /// The simulated pass.
 struct Simulated {
@@ -107,6 +110,19 @@ impl Forward for Simulated {
 
     fn n_logits(&self) -> usize {
         N_LOGITS
+    }
+
+    fn page_to_bytes(&self, page: u32, out: &mut Vec<u8>) {
+        let slots = &self.slots[page as usize * PAGE_LEN..][..PAGE_LEN];
+        out.extend(slots.iter().flat_map(|slot| slot.to_le_bytes()));
+        out.resize(SHAPE.page_bytes(), 0);
+    }
+
+    fn page_from_bytes(&mut self, page: u32, bytes: &[u8]) {
+        let slots = &mut self.slots[page as usize * PAGE_LEN..][..PAGE_LEN];
+        for (slot, bytes) in slots.iter_mut().zip(bytes.as_chunks().0) {
+            *slot = u32::from_le_bytes(*bytes);
+        }
     }
 
     fn reset(&mut self) {
@@ -734,3 +750,6 @@ fn a_panic_while_seating_fails_the_request_and_closes_its_account() {
     run_all(&mut worker, std::slice::from_ref(&good));
     check_against_alone(&request(&[1, 2]), &good);
 }
+
+#[path = "keeper_tests.rs"]
+mod keeper;

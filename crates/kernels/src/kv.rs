@@ -8,6 +8,7 @@
 use crate::Cpu;
 use crate::cpu::SendPtr;
 use crate::isa::{Kernel, LANES, Simd};
+use std::ops::Range;
 
 /// Positions of a page.
 pub const PAGE_LEN: usize = 64;
@@ -133,6 +134,58 @@ impl KvPool {
     /// Pages in all.
     pub fn n_pages(&self) -> usize {
         self.n_pages
+    }
+
+    /// Appends what a page holds: codes of 16 bits, or codes of 8 and then the scales,
+    /// little-endian; [`KvShape::page_bytes`] in all.
+    ///
+    /// # Panics
+    /// If there is no such page.
+    pub fn page_to_bytes(&self, page: u32, out: &mut Vec<u8>) {
+        match &self.data {
+            Data::F16(data) => {
+                let values = &data[self.page_range(page, self.shape.head_len())];
+                out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            }
+            Data::Q8 { codes, scales } => {
+                out.extend_from_slice(&codes[self.page_range(page, self.shape.head_len())]);
+                let scales = &scales[self.page_range(page, N_SCALES)];
+                out.extend(scales.iter().flat_map(|scale| scale.to_le_bytes()));
+            }
+        }
+    }
+
+    /// Fills a page with what [`KvPool::page_to_bytes`] gave for a pool of the same shape.
+    ///
+    /// # Panics
+    /// If there is no such page, or `bytes` are not [`KvShape::page_bytes`].
+    pub fn page_from_bytes(&mut self, page: u32, bytes: &[u8]) {
+        assert_eq!(bytes.len(), self.shape.page_bytes(), "page_from_bytes: length");
+        let range = self.page_range(page, self.shape.head_len());
+        let scales_range = self.page_range(page, N_SCALES);
+        match &mut self.data {
+            Data::F16(data) => {
+                for (value, bytes) in data[range].iter_mut().zip(bytes.as_chunks().0) {
+                    *value = u16::from_le_bytes(*bytes);
+                }
+            }
+            Data::Q8 { codes, scales } => {
+                let (codes_bytes, scales_bytes) = bytes.split_at(range.len());
+                codes[range].copy_from_slice(codes_bytes);
+                for (scale, bytes) in
+                    scales[scales_range].iter_mut().zip(scales_bytes.as_chunks().0)
+                {
+                    *scale = f32::from_le_bytes(*bytes);
+                }
+            }
+        }
+    }
+
+    /// Where a page lies among values of which each layer and head has `head_len`.
+    fn page_range(&self, page: u32, head_len: usize) -> Range<usize> {
+        assert!((page as usize) < self.n_pages, "page {page} of {}", self.n_pages);
+        let page_len = self.shape.n_layers * self.shape.n_kv_heads * head_len;
+        page as usize * page_len..(page as usize + 1) * page_len
     }
 
     /// Makes all that is kept not a number, as far as the format can.
@@ -362,4 +415,37 @@ fn q8_codes<S: Simd>(simd: S, x: &[f32; LANES], scale: f32) -> [u8; LANES] {
     let mut codes = [0; LANES];
     simd.store_i(simd.round(simd.mul(in_range(simd, x), simd.splat(factor))), &mut codes);
     codes.map(|code| code as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_moves_with_all_its_bits() {
+        let cpu = Cpu::new(crate::Isa::available()[0], 1);
+        for format in KvFormat::ALL {
+            let shape = KvShape { n_layers: 2, n_kv_heads: 3, head_dim: 32, format };
+            let mut kv = KvPool::new(shape, 3);
+            let x: Vec<f32> = (0..96).map(|i| (i as f32 * 0.37).sin() * 9.0).collect();
+            for pos in 0..PAGE_LEN as u32 {
+                let rows = [Query { pos, pages: &[1] }];
+                for layer in 0..2 {
+                    let x: Vec<f32> = x.iter().map(|x| x * (pos + 1 + layer) as f32).collect();
+                    cpu.kv_write(&mut kv, layer as usize, &rows, &x, &x);
+                }
+            }
+            let bytes = |kv: &KvPool, page| {
+                let mut out = Vec::new();
+                kv.page_to_bytes(page, &mut out);
+                out
+            };
+            let (before, held, after) = (bytes(&kv, 0), bytes(&kv, 1), bytes(&kv, 2));
+            assert_eq!(held.len(), shape.page_bytes());
+            assert!(held.iter().filter(|&&byte| byte != 0).count() > held.len() / 2);
+            let mut other = KvPool::new(shape, 3);
+            other.page_from_bytes(1, &held);
+            assert_eq!([0, 1, 2].map(|page| bytes(&other, page)), [before, held, after]);
+        }
+    }
 }

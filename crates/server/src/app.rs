@@ -18,7 +18,7 @@ use axum::extract::{Extension, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::routing::{get, post};
-use engine::Sampling;
+use engine::{CacheScope, PrefixStore, Sampling};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -53,6 +53,8 @@ pub(crate) struct App {
     /// Makes the numbers by which clients are told apart; its key is random, so that nobody can
     /// search for another's number.
     principals: RandomState,
+    /// Makes those that outlast the process, where prompts are kept that long.
+    prefix_store: Option<PrefixStore>,
 }
 
 impl App {
@@ -68,6 +70,7 @@ impl App {
             over,
             gate: Gate::new(&config.allowed_hosts, &config.allowed_origins),
             principals: RandomState::new(),
+            prefix_store: config.prefix_store,
         })
     }
 
@@ -94,14 +97,16 @@ pub(crate) struct Arrival {
     /// From the client where it sent a sane one.
     pub(crate) id: String,
     pub(crate) started: Instant,
-    /// Whose request it is: who shares the prefix cache, and who gets fair shares of the engine.
+    /// Whose request it is: who gets fair shares of the engine.
     pub(crate) principal: u64,
+    /// With whom it shares the prefix cache.
+    pub(crate) cache: CacheScope,
     /// In whose shape it is refused where no route of a family's has taken it.
     family: Family,
 }
 
 impl Arrival {
-    fn new(path: &str, headers: &HeaderMap, principal: u64) -> Self {
+    fn new(path: &str, headers: &HeaderMap, principal: u64, cache: CacheScope) -> Self {
         let sane = |id: &&str| {
             let is_sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte);
             (1..=N_ID_CHARS).contains(&id.len()) && id.bytes().all(is_sane)
@@ -110,7 +115,7 @@ impl Arrival {
         let header = |name| headers.get(name).and_then(|id: &HeaderValue| id.to_str().ok());
         let given = header("x-request-id").or_else(|| header("request-id")).filter(sane);
         let id = given.map_or_else(|| format!("req_{}", random_hex()), str::to_owned);
-        Self { id, started: Instant::now(), principal, family: Family::of(path, headers) }
+        Self { id, started: Instant::now(), principal, cache, family: Family::of(path, headers) }
     }
 
     /// The random part of the answer's id. Not the request's: a client may send one twice.
@@ -163,6 +168,24 @@ fn principal(hasher: &RandomState, headers: &HeaderMap, peer: Option<Peer>) -> u
     }
 }
 
+/// With whom the request of `principal` shares the prefix cache. A key means the same client after
+/// a restart, and this machine stays this machine; another address may be somebody else's by then.
+fn cache_scope(
+    store: Option<&PrefixStore>,
+    headers: &HeaderMap,
+    peer: Option<Peer>,
+    principal: u64,
+) -> CacheScope {
+    let peer = peer.map(|Peer(address)| address.to_canonical());
+    match (store, headers.get(header::AUTHORIZATION)) {
+        (Some(store), Some(key)) => store.scope(&[b"key:", key.as_bytes()].concat()),
+        (Some(store), None) if peer.is_some_and(|address| address.is_loopback()) => {
+            store.scope(b"loopback")
+        }
+        _ => CacheScope::Key(principal),
+    }
+}
+
 /// The address at which a connection arrived.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Local(pub(crate) SocketAddr);
@@ -204,7 +227,8 @@ pub(crate) fn plain_path(uri: &Uri) -> Option<Uri> {
 async fn wrap(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response<Body> {
     let peer = request.extensions().get::<Peer>().copied();
     let principal = principal(&app.principals, request.headers(), peer);
-    let arrival = Arrival::new(request.uri().path(), request.headers(), principal);
+    let cache = cache_scope(app.prefix_store.as_ref(), request.headers(), peer, principal);
+    let arrival = Arrival::new(request.uri().path(), request.headers(), principal, cache);
     let local = request.extensions().get::<Local>().copied();
     let passed = app.gate.check(local.map(|Local(address)| address), &request);
     let asked = (request.method().clone(), crate::dialects::fields::short(request.uri().path()));
@@ -384,14 +408,40 @@ mod tests {
     }
 
     #[test]
+    fn keys_and_this_machine_mean_the_same_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        // Each time as after a restart: with a store opened anew, and another number.
+        let scope = |key: Option<&'static str>, address: &str, principal: u64| {
+            let store = PrefixStore::open(folder.path(), 0, |_| {}).unwrap();
+            let mut headers = HeaderMap::new();
+            if let Some(key) = key {
+                headers.insert(header::AUTHORIZATION, HeaderValue::from_static(key));
+            }
+            cache_scope(Some(&store), &headers, Some(Peer(address.parse().unwrap())), principal)
+        };
+        let own = scope(Some("Bearer a"), "10.0.0.1", 1);
+        assert!(matches!(own, CacheScope::Lasting(_)));
+        assert_eq!(scope(Some("Bearer a"), "10.0.0.2", 2), own);
+        assert_ne!(scope(Some("Bearer b"), "10.0.0.1", 1), own);
+        let local = scope(None, "127.0.0.1", 1);
+        assert_eq!(scope(None, "::1", 2), local);
+        assert_ne!(local, own);
+        assert_eq!(scope(None, "10.0.0.1", 7), CacheScope::Key(7));
+        assert_eq!(cache_scope(None, &HeaderMap::new(), None, 7), CacheScope::Key(7));
+    }
+
+    #[test]
     fn only_sane_request_ids_are_taken_over() {
         let check = |id: &str, taken: bool| {
             let mut headers = HeaderMap::new();
             headers.insert("x-request-id", HeaderValue::from_str(id).unwrap());
-            assert_eq!(Arrival::new("/", &headers, 0).id == id, taken, "{id}");
+            assert_eq!(Arrival::new("/", &headers, 0, CacheScope::Off).id == id, taken, "{id}");
             let id = headers.remove("x-request-id").unwrap();
             headers.insert("request-id", id.clone());
-            assert_eq!(Arrival::new("/", &headers, 0).id == id.to_str().unwrap(), taken);
+            assert_eq!(
+                Arrival::new("/", &headers, 0, CacheScope::Off).id == id.to_str().unwrap(),
+                taken
+            );
         };
         check("trace-1.2:a/b_C", true);
         check("", false);

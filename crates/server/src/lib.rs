@@ -105,6 +105,8 @@ pub struct Config {
     /// Host names accepted in the `Host` header beside `localhost` and addresses when a connection
     /// arrives on loopback; a proxy in front of the server may need one.
     pub allowed_hosts: Vec<String>,
+    /// Where the models keep what they read over restarts, if they do: it tells clients apart.
+    pub prefix_store: Option<engine::PrefixStore>,
 }
 
 impl Config {
@@ -118,6 +120,7 @@ impl Config {
             default_sampling: default_sampling(),
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
+            prefix_store: None,
         }
     }
 }

@@ -128,7 +128,7 @@ async fn answer<D: Dialect>(
         preamble,
         calls,
         cache: match call.cache_prompt {
-            true => CacheScope::Key(arrival.principal),
+            true => arrival.cache,
             false => CacheScope::Off,
         },
         priority: call.priority,

@@ -2,11 +2,14 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use engine::{EngineError, EngineOptions, Fleet, FleetError, FleetModel, Keep, Opened, Task};
+use engine::{
+    EngineError, EngineOptions, Fleet, FleetError, FleetModel, Keep, Opened, PrefixStore, Task,
+};
 use kernels::KvFormat;
 use server::Alias;
 
@@ -22,6 +25,8 @@ use crate::terminal::{self, Colour, paint};
 
 /// How long a model stays that was opened on demand, where nobody says.
 const KEEP_ALIVE: Duration = Duration::from_secs(300);
+/// How long answers that were broken off may take to give their model back.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Most models that one command line names.
 const MAX_MODELS: usize = 32;
 
@@ -83,12 +88,23 @@ pub(crate) struct Serve {
     /// Compute one token at a time: same answers, no guesses checked in advance
     #[arg(long)]
     no_speculation: bool,
+    /// Folder where what was read of prompts is kept over restarts, readable by you alone; it
+    /// grows to --cache-size. Shared by requests of one key, and by those of this machine without
+    #[arg(long, value_name = "FOLDER")]
+    cache_dir: Option<PathBuf>,
+    /// Most bytes of that folder, such as 20GiB; what was used least recently goes
+    #[arg(long, value_name = "SIZE", value_parser = numbers::parse_bytes, requires = "cache_dir",
+          default_value = "8GiB")]
+    cache_size: u64,
     /// Web origin whose pages may call the server, such as https://chat.example (may be repeated)
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
     /// Host name accepted beside the loopback names (may be repeated)
     #[arg(long, value_name = "HOST")]
     allow_host: Vec<String>,
+    /// What `cache_dir` says, open.
+    #[arg(skip)]
+    store: Option<PrefixStore>,
 }
 
 impl Subcommand for Serve {
@@ -107,6 +123,7 @@ impl Subcommand for Serve {
         }
         warn_of_threads(context, self.threads);
         let fleet = Fleet::new(self.memory);
+        self.store = self.prefix_store()?;
         let models = self.models(context, &fleet)?;
         let name = models[0].name.clone();
         // One that is opened on demand says what it is when it is there.
@@ -116,7 +133,9 @@ impl Subcommand for Serve {
             _ => Use::Chat,
         };
         let advice = advice(&base_url(address), &name, use_for);
-        let mut config = server::Config::new(fleet, models);
+        let names: Vec<String> = models.iter().map(|model| model.name.clone()).collect();
+        let mut config = server::Config::new(fleet.clone(), models);
+        config.prefix_store = self.store.clone();
         config.aliases = self.alias;
         config.allowed_origins.extend(self.allow_origin);
         config.allowed_hosts.extend(self.allow_host);
@@ -130,11 +149,15 @@ impl Subcommand for Serve {
             let shutdown = shutdown_signal()?;
             announce(context, address, &advice)?;
             server::run(listener, config, shutdown).await?;
+            // They close here, with all that they have to keep.
+            let close = move || names.iter().filter(|name| fleet.remove(name)).count();
+            tokio::task::spawn_blocking(close).await.context("close the models")?;
             context.note("stopped");
             anyhow::Ok(())
         })?;
-        // A model that is just being opened is for nobody any more.
-        runtime.shutdown_background();
+        // A model that is just being opened is for nobody any more; one of which an answer was
+        // broken off just now may have something to keep.
+        runtime.shutdown_timeout(if self.store.is_some() { LAST_ANSWERS } else { Duration::ZERO });
         Ok(())
     }
 }
@@ -161,6 +184,17 @@ impl Serve {
             };
             Failure::new(exit, format!("{}: {error}{hint}", place())).into()
         })
+    }
+
+    /// Opens the folder of the prefix cache, if there is to be one.
+    fn prefix_store(&self) -> anyhow::Result<Option<PrefixStore>> {
+        let Some(folder) = &self.cache_dir else { return Ok(None) };
+        let warn = |line: &str| {
+            let label = paint("warning:", Colour::Yellow, &io::stderr());
+            terminal::say(&format!("{label} {line}"));
+        };
+        let store = PrefixStore::open(folder, self.cache_size, warn);
+        Ok(Some(store.context("--cache-dir")?))
     }
 
     /// How long a model stays that was opened on demand.
@@ -248,20 +282,22 @@ impl Serve {
         keep: Keep,
         failure: &LastFailure,
     ) -> server::Model {
+        let (name, task) = (chosen.name.clone(), chosen.task());
+        // A split model is all of its files.
+        let digest: Option<String> = chosen
+            .installed
+            .as_ref()
+            .map(|installed| installed.files.iter().map(|file| file.sha256.to_string()).collect());
         let options = EngineOptions {
             n_threads: self.threads.map(usize::from),
             n_ctx: self.ctx,
             max_sequences: usize::from(self.max_sequences),
             speculation: speculation(self.no_speculation),
             kv_format: self.kv,
+            prefix_store: self.store.clone(),
+            model_digest: digest.clone(),
             ..EngineOptions::default()
         };
-        let (name, task) = (chosen.name.clone(), chosen.task());
-        // A split model is all of its files.
-        let digest = chosen
-            .installed
-            .as_ref()
-            .map(|installed| installed.files.iter().map(|file| file.sha256.to_string()).collect());
         let (context, failure) = (context.clone(), failure.clone());
         let open = move |options: &EngineOptions| {
             let opened = chosen.open(&context, options);
