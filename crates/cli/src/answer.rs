@@ -62,7 +62,7 @@ pub(crate) fn stream(
                 }
             }
             // Nobody asked for other parts.
-            Event::Part { .. } => {}
+            Event::Prompt { .. } | Event::Part { .. } => {}
             Event::Done(Done { reason: FinishReason::Failed(why), .. }) => {
                 bail!("the answer broke off: {why}")
             }

@@ -22,7 +22,7 @@ pub fn run(model: &Path, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     for event in engine.generate(request)? {
         match event {
             // Only where the request asks for calls or names the marks of reasoning.
-            Event::Part { .. } => {}
+            Event::Prompt { .. } | Event::Part { .. } => {}
             Event::Text { text, .. } => write!(out, "{text}")?,
             Event::Done(done) => {
                 writeln!(out, "\n{} tokens, {:?}", done.n_generated, done.reason)?;

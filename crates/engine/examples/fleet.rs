@@ -23,7 +23,7 @@ pub fn run(model: &Path, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
         let request = Request { prompt, max_tokens: Some(8), ..Request::default() };
         let text = |event| match event {
             Event::Text { text, .. } => text,
-            Event::Part { .. } | Event::Done(_) => String::new(),
+            Event::Prompt { .. } | Event::Part { .. } | Event::Done(_) => String::new(),
         };
         let text: String = engine.generate(request)?.map(text).collect();
         writeln!(out, "{name}: {text:?}")?;

@@ -19,7 +19,7 @@ pub fn run(model: &Path, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     for event in generation {
         match event {
             // Only where the request asks for calls or names the marks of reasoning.
-            Event::Part { .. } => {}
+            Event::Prompt { .. } | Event::Part { .. } => {}
             Event::Text { text, .. } => {
                 n_chars += text.chars().count();
                 write!(out, "{text}")?;

@@ -41,7 +41,7 @@ pub fn run(model: &Path, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     for generation in running {
         let text = |event| match event {
             Event::Text { text, .. } => text,
-            Event::Part { .. } | Event::Done(_) => String::new(),
+            Event::Prompt { .. } | Event::Part { .. } | Event::Done(_) => String::new(),
         };
         let answer: String = generation.map(text).collect();
         let value: Value = serde_json::from_str(&answer)?;

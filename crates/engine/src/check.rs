@@ -14,18 +14,20 @@ pub(crate) fn check(request: &Request, n_vocab: usize, n_ctx: u32) -> Result<(),
     if n_prompt == 0 {
         return Err(invalid("prompt", "no tokens", "at least one token".to_string()));
     }
-    if n_prompt >= n_ctx as usize {
+    let n_answer = usize::from(request.max_tokens != Some(0));
+    if n_prompt + n_answer > n_ctx as usize {
         return Err(EngineError::ContextOverflow { n_prompt, n_ctx });
     }
     if let Some(pos) = request.prompt.iter().position(|&id| id as usize >= n_vocab) {
         let value = format!("token {} at position {pos}", request.prompt[pos]);
         return Err(invalid("prompt", value, format!("ids below {n_vocab}")));
     }
-    if request.max_tokens == Some(0) {
-        return Err(invalid("max_tokens", 0, "at least 1".to_string()));
-    }
-    if let Some(n_top) = request.logprobs.filter(|&n_top| n_top > MAX_LOGPROBS) {
-        return Err(invalid("logprobs", n_top, format!("at most {MAX_LOGPROBS}")));
+    for (field, n_top) in
+        [("logprobs", request.logprobs), ("prompt_logprobs", request.prompt_logprobs)]
+    {
+        if let Some(n_top) = n_top.filter(|&n_top| n_top > MAX_LOGPROBS) {
+            return Err(invalid(field, n_top, format!("at most {MAX_LOGPROBS}")));
+        }
     }
     if request.stop.len() > MAX_STOP_STRINGS {
         let value = format!("{} strings", request.stop.len());
@@ -163,7 +165,7 @@ mod tests {
 
     #[test]
     fn each_field_is_checked() {
-        check_refused(|r| r.max_tokens = Some(0), "max_tokens: 0, expected at least 1");
+        check_refused(|r| r.prompt_logprobs = Some(21), "prompt_logprobs: 21, expected at most 20");
         check_refused(|r| r.logprobs = Some(21), "logprobs: 21, expected at most 20");
         check_refused(
             |r| r.stop = vec!["a".into(), String::new()],

@@ -211,7 +211,7 @@ fn answers_go_on_with_the_model_that_was_replaced() {
     let text = |events: &[Event]| -> String {
         let text = |event: &Event| match event {
             Event::Text { text, .. } => text.clone(),
-            Event::Part { .. } => panic!("nobody asked for parts"),
+            Event::Prompt { .. } | Event::Part { .. } => panic!("nobody asked for parts"),
             Event::Done(done) => {
                 assert_eq!(done.reason, FinishReason::Length);
                 String::new()

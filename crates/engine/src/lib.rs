@@ -16,7 +16,7 @@
 //! for event in engine.generate(Request { prompt, max_tokens: Some(64), ..Request::default() })? {
 //!     match event {
 //!         Event::Text { text, .. } => print!("{text}"),
-//!         Event::Part { .. } => {} // Only where the request says that there may be others.
+//!         Event::Prompt { .. } | Event::Part { .. } => {} // Only where the request asks for them.
 //!         Event::Done(done) => println!("\n{:?}, {} tokens", done.reason, done.n_generated),
 //!     }
 //! }

@@ -9,7 +9,7 @@ use crate::keeper::Keeper;
 use crate::memory::{Sizes, plan_pages};
 use crate::options::{EngineOptions, ModelInfo};
 use crate::page_file::{Origin, model_digest};
-use crate::scheduler::PREFILL_CHUNK;
+use crate::scheduler::{PREFILL_CHUNK, SCORED_CHUNK};
 use crate::worker::{Limits, Runner};
 use gguf::{Gguf, Metadata};
 use kernels::{Cpu, Isa, KvPool, KvShape, PAGE_LEN};
@@ -117,7 +117,8 @@ impl Template {
 
 /// Of the largest step that the scheduler makes.
 fn scratch_bytes(plan: &Plan, max_sequences: usize, cost: &StepCost) -> u64 {
-    plan.scratch_bytes(PREFILL_CHUNK + max_sequences, max_sequences.max(cost.max_rows))
+    let n_outputs = max_sequences.max(cost.max_rows) + SCORED_CHUNK;
+    plan.scratch_bytes(PREFILL_CHUNK + max_sequences, n_outputs)
 }
 
 /// The worker's bounds, the memory check included.

@@ -11,9 +11,9 @@ pub struct Request {
     /// The prompt, at least one id, each below the model's `n_vocab`. `prompt.len() + 1` must fit
     /// into the context.
     pub prompt: Vec<u32>,
-    /// Most tokens to generate, at least 1. `None`: to the end of the context. A number that
-    /// reaches beyond the context is no error: generation then ends with
-    /// [`FinishReason::Length`] where the context ends.
+    /// Most tokens to generate; 0 reads the prompt and no more, and then it may fill the context.
+    /// `None`: to the end of the context. A number that reaches beyond the context is no error:
+    /// generation then ends with [`FinishReason::Length`] where the context ends.
     pub max_tokens: Option<u32>,
     /// How the next token is chosen.
     pub sampling: Sampling,
@@ -26,6 +26,10 @@ pub struct Request {
     /// most [`MAX_LOGPROBS`]. These are of the model's own distribution, before any penalty,
     /// bias, temperature or cut.
     pub logprobs: Option<u32>,
+    /// Report the prompt's tokens too ([`Event::Prompt`]), as `logprobs` does those of the answer:
+    /// the log-probability that each has behind those before it. Then all of the prompt is
+    /// computed, and none of it taken from the prefix cache.
+    pub prompt_logprobs: Option<u32>,
     /// Who may find what this request leaves in the prefix cache, and whose it may use. Changes
     /// speed, never a result.
     pub cache: CacheScope,
@@ -200,9 +204,16 @@ pub struct Mirostat {
     pub eta: f32,
 }
 
-/// What happens to a request, in order: any number of `Text` and `Part`, then one `Done`.
+/// What happens to a request, in order: any number of `Prompt`, of `Text` and `Part`, then one
+/// `Done`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// The next tokens of the prompt; only where [`Request::prompt_logprobs`] asked for them, and
+    /// then each token comes once.
+    Prompt {
+        /// The first token of a prompt has nothing before it, and no log-probability.
+        tokens: Vec<TokenInfo>,
+    },
     /// More of the answer.
     Text {
         /// Whole characters, never any part of a stop string. Empty only where tokens without
@@ -225,12 +236,13 @@ pub enum Event {
     Done(Done),
 }
 
-/// One sampled token.
+/// One token of the answer, or of the prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenInfo {
     /// Its id.
     pub id: u32,
-    /// Natural logarithm of its probability, where [`Request::logprobs`] asked for it.
+    /// Natural logarithm of its probability, where [`Request::logprobs`] or
+    /// [`Request::prompt_logprobs`] asked for it.
     pub logprob: Option<f32>,
     /// The likeliest tokens and their log-probabilities, likeliest first, ties by lowest id.
     pub top: Vec<(u32, f32)>,

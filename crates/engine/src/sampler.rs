@@ -10,7 +10,7 @@ use crate::dry::Repetitions;
 use crate::philox;
 use crate::preamble::Thought;
 use crate::request::{Mirostat, Sampling};
-use crate::weights::{Candidate, Weights, likelier, scan, top_k, weight};
+use crate::weights::{Candidate, Scan, Weights, likelier, scan, top_k, weight};
 use text::{Banned, Constraint, Preamble, Tokenizer};
 
 /// Why no token could be chosen. The request fails, the process does not.
@@ -265,12 +265,7 @@ impl Sampler {
         pos: u64,
         scratch: &mut SamplerScratch,
     ) -> Result<u32, SampleError> {
-        let found = scan(logits);
-        if !found.is_finite {
-            let broken = (0..).zip(logits).find(|(_, logit)| !logit.is_finite());
-            let (id, &value) = broken.expect("the scan met it");
-            return Err(SampleError::NotFinite { id, value });
-        }
+        let found = ensure_finite(logits)?;
         let SamplerScratch { adjusted, weights, candidates } = scratch;
         let forced = self.thought.as_ref().and_then(Thought::forced);
         let is_adjusted = self.seen.is_some()
@@ -544,6 +539,17 @@ fn check_adjusted(logits: &[f32], id: u32) -> Result<(), SampleError> {
         true => Err(SampleError::Adjusted { id, value }),
         false => Ok(()),
     }
+}
+
+/// Scans a row of a pass, in which every logit must be a number.
+pub(crate) fn ensure_finite(logits: &[f32]) -> Result<Scan, SampleError> {
+    let found = scan(logits);
+    if !found.is_finite {
+        let broken = (0..).zip(logits).find(|(_, logit)| !logit.is_finite());
+        let (id, &value) = broken.expect("the scan met it");
+        return Err(SampleError::NotFinite { id, value });
+    }
+    Ok(found)
 }
 
 /// Log-probability of `id` and of the `n_top` likeliest tokens (likeliest first, ties by lowest

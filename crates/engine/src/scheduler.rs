@@ -13,6 +13,9 @@ use crate::request::Priority;
 /// Most prompt tokens of one step, over all sequences: enough to keep the matrix products busy,
 /// few enough that a request that comes in between gets its turn soon.
 pub const PREFILL_CHUNK: usize = 256;
+/// Most prompt tokens of one step whose logits are wanted, over all sequences: it bounds the logits
+/// that a step holds, `[n_rows, n_vocab]`.
+pub(crate) const SCORED_CHUNK: usize = 64;
 /// What part of the slice of prefill is for the sequence that was seated first.
 const FIRST_PART: usize = 4;
 
@@ -28,6 +31,8 @@ pub(crate) struct Progress {
     pub(crate) priority: Priority,
     /// Whether it waits for pages that another sequence computes.
     pub(crate) is_held: bool,
+    /// Whether the logits of all its prompt's tokens are wanted.
+    pub(crate) is_scored: bool,
 }
 
 impl Progress {
@@ -87,11 +92,16 @@ pub(crate) fn schedule(
     let first = prompts.iter().map(|share| share.seq_idx).min();
     let mut n_reserved = n_prefill.div_ceil(FIRST_PART);
     let mut n_left = n_prefill - n_reserved;
+    let mut n_scored_left = SCORED_CHUNK;
     for share in prompts {
         if Some(share.seq_idx) == first {
             n_left += std::mem::take(&mut n_reserved);
         }
-        let n_tokens = share.n_tokens.min(n_left);
+        let mut n_tokens = share.n_tokens.min(n_left);
+        if sequences.clone().nth(share.seq_idx).is_some_and(|progress| progress.is_scored) {
+            n_tokens = n_tokens.min(n_scored_left);
+            n_scored_left -= n_tokens;
+        }
         n_left -= n_tokens;
         share.is_last = n_tokens == share.n_tokens;
         share.n_tokens = n_tokens;
@@ -107,7 +117,8 @@ pub(crate) fn whole_slice(
     n_most: usize,
 ) -> Option<usize> {
     let interactive = sequences.filter(|progress| progress.priority == Priority::Interactive);
-    let short = interactive.filter(move |p| p.is_prefilling() && p.n_tokens - p.n_reused <= n_most);
+    let short = interactive
+        .filter(move |p| p.is_prefilling() && !p.is_scored && p.n_tokens - p.n_reused <= n_most);
     let lengths = short.map(|progress| progress.n_left());
     let (all, shortest) = (lengths.clone().sum(), lengths.min()?);
     // Beside what is reserved for the one that was seated first.
@@ -141,7 +152,7 @@ mod tests {
 
     fn progress(&(n_tokens, n_cached): &(usize, usize)) -> Progress {
         let priority = Priority::Interactive;
-        Progress { n_tokens, n_cached, n_reused: 0, priority, is_held: false }
+        Progress { n_tokens, n_cached, n_reused: 0, priority, is_held: false, is_scored: false }
     }
 
     fn check(sequences: &[(usize, usize)], expected: &[(usize, usize, bool)]) {
@@ -222,6 +233,23 @@ mod tests {
         schedule(sequences.iter().copied(), 100, &mut shares);
         let found: Vec<_> = shares.iter().map(|share| (share.seq_idx, share.n_tokens)).collect();
         assert_eq!(found, [(2, 75), (0, 25)]);
+    }
+
+    #[test]
+    fn prompts_whose_logits_are_wanted_share_a_smaller_chunk() {
+        let mut sequences: Vec<_> =
+            [(900, 0), (50, 0), (9, 8), (40, 0)].iter().map(progress).collect();
+        sequences[0].is_scored = true;
+        sequences[1].is_scored = true;
+        let mut shares = Vec::new();
+        schedule(sequences.iter().copied(), PREFILL_CHUNK, &mut shares);
+        let found: Vec<_> = shares.iter().map(|share| (share.seq_idx, share.n_tokens)).collect();
+        assert_eq!(found, [(2, 1), (3, 40), (1, 50), (0, 14)]);
+        // A quarter is for the first: it gets what there is.
+        sequences[1].n_tokens = 70;
+        schedule(sequences.iter().copied(), PREFILL_CHUNK, &mut shares);
+        assert_eq!(shares.iter().map(|share| share.n_tokens).collect::<Vec<_>>(), [1, 40, 64]);
+        assert_eq!(whole_slice(sequences[..2].iter().copied(), 256), None);
     }
 
     /// Any load: bounded steps, no double work, and everything gets done, the longest prompt too

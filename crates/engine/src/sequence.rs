@@ -10,7 +10,7 @@ use crate::page_file::PageKey;
 use crate::pages::{PagePool, Prefix, Saved, n_common};
 use crate::queue::Submission;
 use crate::request::{CacheScope, Done, Event, FinishReason, Priority, Request, TokenInfo};
-use crate::sampler::{SampleError, Sampler, SamplerScratch, log_probabilities};
+use crate::sampler::{SampleError, Sampler, SamplerScratch, ensure_finite, log_probabilities};
 use crate::scheduler::{Progress, Share};
 use crate::waiting::{Entry, Work};
 use crate::worker::Limits;
@@ -67,6 +67,9 @@ pub(crate) struct Sequence {
     sampler: Sampler,
     seed: u64,
     logprobs: Option<u32>,
+    /// What is wanted of the prompt's tokens, and how many of them were reported.
+    prompt_logprobs: Option<u32>,
+    n_scored: usize,
     ignore_eos: bool,
     stop_tokens: Vec<u32>,
     /// Why it ends, once it does.
@@ -101,6 +104,7 @@ impl Sequence {
             submission.request;
         let Request { constraint, preamble, calls, min_tokens, stop_tokens, banned, .. } =
             submission.request;
+        let prompt_logprobs = submission.request.prompt_logprobs;
         let decoder = match constraint {
             Some(_) => StreamDecoder::verbatim(),
             None => StreamDecoder::after(tokenizer, &prompt),
@@ -141,6 +145,8 @@ impl Sequence {
             sampler,
             seed: submission.seed,
             logprobs,
+            prompt_logprobs,
+            n_scored: 0,
             ignore_eos,
             stop_tokens,
             end: None,
@@ -171,6 +177,21 @@ impl Sequence {
             n_reused: self.n_reused as usize,
             priority: self.priority,
             is_held: self.leader.is_some() || self.incoming.is_some(),
+            is_scored: self.is_scored(),
+        }
+    }
+
+    /// Whether there are tokens of the prompt of which the logits before them are wanted.
+    fn is_scored(&self) -> bool {
+        self.prompt_logprobs.is_some() && self.n_scored < self.n_prompt
+    }
+
+    /// Tokens of which nobody wants the logits again: they may come from the cache.
+    fn n_claimable(&self) -> usize {
+        match self.is_scored() {
+            true => self.n_scored.saturating_sub(1),
+            // The last token must be computed, or there would be no logits.
+            false => self.n_known() - 1,
         }
     }
 
@@ -211,14 +232,14 @@ impl Sequence {
         (self.priority, self.ticket)
     }
 
-    /// Takes over the pages of its next tokens that are in the cache; the last token must be
-    /// computed, or there would be no logits. Returns how many tokens that spares.
+    /// Takes over the pages of its next tokens that are in the cache, and need not be computed for
+    /// their logits. Returns how many tokens that spares.
     pub(crate) fn claim_cached(&mut self, pool: &mut PagePool) -> usize {
         if self.scope == CacheScope::Off || self.n_cached != self.n_published * PAGE_LEN {
             return 0;
         }
         let n_before = self.n_cached;
-        while self.n_cached + PAGE_LEN < self.n_known() {
+        while self.n_cached + PAGE_LEN <= self.n_claimable() {
             let tokens = &self.tokens[self.n_cached..][..PAGE_LEN];
             let Some((page, prefix)) = pool.find(self.prefix, tokens) else { break };
             pool.claim(page);
@@ -264,8 +285,7 @@ impl Sequence {
     pub(crate) fn to_restore(&self) -> Option<(CacheScope, PageKey, &[u32])> {
         let is_idle = self.leader.is_none() && self.incoming.is_none();
         let key = self.naming.key.filter(|_| is_idle && self.pages.len() == self.n_published)?;
-        // The last token must be computed.
-        let next = &self.known()[self.n_cached..self.n_known() - 1];
+        let next = self.known().get(self.n_cached..self.n_claimable())?;
         let next = &next[..next.len() / PAGE_LEN * PAGE_LEN];
         (self.n_cached == self.n_published * PAGE_LEN && !next.is_empty())
             .then_some((self.scope, key, next))
@@ -291,7 +311,7 @@ impl Sequence {
             self.n_reused += PAGE_LEN as u32;
             self.n_matched = self.n_matched.max(self.n_cached as u32);
         }
-        self.n_cached + PAGE_LEN < self.n_known()
+        self.n_cached + PAGE_LEN <= self.n_claimable()
     }
 
     /// Takes pages until it has room for `n_tokens` beyond what is cached. Returns for how many
@@ -326,7 +346,7 @@ impl Sequence {
     /// Waits for `other`, seated before, if that computes more of its first pages than the cache
     /// had. One that goes after this one in rank is not waited for.
     pub(crate) fn follow(&mut self, other: &Self) {
-        let n_most = (self.n_known() - 1) / PAGE_LEN;
+        let n_most = self.n_claimable() / PAGE_LEN;
         let is_useful = other.scope == self.scope
             && self.scope != CacheScope::Off
             && other.priority <= self.priority
@@ -365,7 +385,7 @@ impl Sequence {
     /// How many guesses it would add to a step of `n_rows` rows.
     pub(crate) fn n_draft_wanted(&self, n_rows: usize, cost: &StepCost) -> usize {
         // All accepted, there is one more token, and no more than `n_max` in all.
-        let n_most = self.n_max - self.n_known() - 1;
+        let n_most = (self.n_max - self.n_known()).saturating_sub(1);
         let (tokens, forced) = (self.known(), self.sampler.forced());
         let n_wanted = |drafter: &Drafter| drafter.n_wanted(n_rows, cost, tokens, forced);
         self.drafter.as_ref().map_or(0, n_wanted).min(n_most)
@@ -406,6 +426,7 @@ impl Sequence {
             start_pos: self.n_cached as u32,
             pages: &self.pages,
             logits: match share {
+                _ if self.is_scored() => LogitsFor::All,
                 Share { is_last: false, .. } => LogitsFor::None,
                 Share { n_draft: 0, .. } => LogitsFor::Last,
                 // Behind a single token, so for it and for each guess.
@@ -418,6 +439,48 @@ impl Sequence {
     pub(crate) fn advance(&mut self, share: &Share, step_began: Instant) {
         self.n_cached += share.n_tokens;
         self.started_at.get_or_insert(step_began);
+        if share.is_last && self.n_max == self.n_prompt {
+            self.end.get_or_insert(FinishReason::Length);
+        }
+    }
+
+    /// Rows of logits before those that a token is sampled from.
+    pub(crate) fn n_scored_rows(&self, share: &Share) -> usize {
+        match self.is_scored() {
+            true => share.n_tokens - usize::from(share.is_last),
+            false => 0,
+        }
+    }
+
+    /// Reports the tokens of the prompt that follow those of its share, given the logits of these,
+    /// one row for each; before [`Sequence::advance`].
+    pub(crate) fn score<'a>(
+        &mut self,
+        rows: impl Iterator<Item = &'a [f32]>,
+        scratch: &mut SamplerScratch,
+    ) {
+        let Some(n_top) = self.prompt_logprobs.filter(|_| self.is_scored()) else { return };
+        let mut tokens = Vec::new();
+        if self.n_scored == 0 {
+            tokens.push(TokenInfo { id: self.tokens[0], logprob: None, top: Vec::new() });
+        }
+        for (pos, row) in (self.n_cached + 1..).zip(rows) {
+            // After an interruption some are computed again.
+            if pos < self.n_scored + tokens.len() || self.end.is_some() {
+                continue;
+            }
+            if let Err(error) = ensure_finite(row) {
+                self.end = Some(FinishReason::Failed(error.to_string()));
+                continue;
+            }
+            let id = self.tokens[pos];
+            let (logprob, top) = log_probabilities(row, id, n_top as usize, scratch);
+            tokens.push(TokenInfo { id, logprob: Some(logprob), top });
+        }
+        self.n_scored += tokens.len();
+        if !tokens.is_empty() {
+            self.answer.send(Event::Prompt { tokens });
+        }
     }
 
     /// Samples and sends the token that follows the known ones, given its logits `[n_vocab]`.
@@ -539,6 +602,11 @@ impl Sequence {
         }
         // Nobody is left to tell, so the reason is for form's sake.
         self.answer.is_deaf().then_some(FinishReason::Cancelled)
+    }
+
+    /// Whether this step ended it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.end.is_some()
     }
 
     /// Why the sequence ends, if this step ended it.

@@ -332,7 +332,13 @@ fn logits_of<'a>(
     ids: &'a mut Vec<u32>,
 ) -> LogitsOf<'a> {
     ids.clear();
-    for share in shares.iter().filter(|share| share.is_last) {
+    for share in shares {
+        if running[share.seq_idx].n_scored_rows(share) > 0 {
+            return LogitsOf::All;
+        }
+        if !share.is_last {
+            continue;
+        }
         let n_most = N_WANTED_MAX - ids.len();
         if !running[share.seq_idx].allowed(share, n_most, ids) {
             return LogitsOf::All;
@@ -353,8 +359,10 @@ fn take<'a>(
 ) {
     for share in shares {
         let sequence = &mut running[share.seq_idx];
+        let n_scored = sequence.n_scored_rows(share);
+        sequence.score(rows.by_ref().take(n_scored), scratch);
         sequence.advance(share, step_began);
-        let mut is_of_use = share.is_last;
+        let mut is_of_use = share.is_last && !sequence.is_over();
         let n_rows = if share.is_last { 1 + share.n_draft } else { 0 };
         let n_sure = sequence.n_sure().min(n_rows);
         for _ in 0..n_sure {

@@ -225,6 +225,7 @@ fn random_request(seed: u64) -> Request {
         stop: [vec![], vec!["e".to_string(), "\u{fffd}\u{fffd}".to_string()]][number(7, 2)].clone(),
         ignore_eos: number(8, 4) == 0,
         logprobs: [None, Some(2)][number(9, 2)],
+        prompt_logprobs: [None, None, None, Some(1)][number(15, 4)],
         constraint: match number(8, 8) {
             6 => Some(some_letters()),
             7 => Some(some_skeleton()),
@@ -300,7 +301,7 @@ fn answers_stay_within_their_constraint() {
     }
 }
 
-/// What a client got, the `Done` apart.
+/// What a client got, tokens of the prompt that it asked about first, the `Done` apart.
 fn outcome(events: &Events) -> (String, Vec<TokenInfo>, Option<Done>) {
     let events = events.lock().unwrap();
     let (mut all_text, mut all_tokens) = (String::new(), Vec::new());
@@ -310,6 +311,10 @@ fn outcome(events: &Events) -> (String, Vec<TokenInfo>, Option<Done>) {
         match event.clone() {
             Event::Text { text, tokens } => {
                 all_text.push_str(&text);
+                all_tokens.extend(tokens);
+            }
+            Event::Prompt { tokens } => {
+                assert!(all_text.is_empty(), "the prompt comes first");
                 all_tokens.extend(tokens);
             }
             Event::Part { part, .. } => panic!("nobody asked for {part:?}"),

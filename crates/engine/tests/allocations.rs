@@ -31,8 +31,8 @@ fn count(engine: &Engine, request: Request) -> (usize, usize) {
             sink[n_events].store(n_allocations(), Ordering::Relaxed);
             n_events += 1;
         }
-        Event::Part { part, .. } => panic!("nobody asked for {part:?}"),
         Event::Done(_) => done.send(n_events).expect("the test waits"),
+        other => panic!("nobody asked for {other:?}"),
     };
     engine.submit(request, on_event).expect("the request is good");
     let n_events = is_done.recv().expect("the engine ends every request");

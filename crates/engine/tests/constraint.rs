@@ -20,8 +20,8 @@ fn collect(events: impl Iterator<Item = Event>) -> (String, Done) {
     for event in events {
         match event {
             Event::Text { text, .. } => all_text.push_str(&text),
-            Event::Part { part, .. } => panic!("nobody asked for {part:?}"),
             Event::Done(done) => end = Some(done),
+            other => panic!("nobody asked for {other:?}"),
         }
     }
     (all_text, end.expect("the events end with `Done`"))

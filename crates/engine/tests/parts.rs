@@ -20,6 +20,7 @@ fn collect(request: Request) -> (Vec<Part>, Vec<u32>, Done) {
         let (part, tokens) = match event {
             Event::Text { text, tokens } => (Part::Text(text), tokens),
             Event::Part { part, tokens } => (part, tokens),
+            Event::Prompt { .. } => panic!("nobody asked for the prompt"),
             Event::Done(done) => {
                 end = Some(done);
                 continue;

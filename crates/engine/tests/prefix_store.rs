@@ -32,8 +32,8 @@ fn run(engine: &Engine, request: &Request) -> (Vec<(u32, u32)>, u32) {
                     .into_iter()
                     .map(|token| (token.id, token.logprob.expect("it was asked for").to_bits())),
             ),
-            Event::Part { part, .. } => panic!("nobody asked for {part:?}"),
             Event::Done(done) => n_reused = done.n_reused,
+            other => panic!("nobody asked for {other:?}"),
         }
     }
     (all, n_reused)

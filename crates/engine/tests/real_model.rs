@@ -35,8 +35,8 @@ fn collect(events: impl Iterator<Item = Event>) -> (String, Vec<u32>, Done) {
                 all_text.push_str(&text);
                 ids.extend(tokens.into_iter().map(|token| token.id));
             }
-            Event::Part { part, .. } => panic!("nobody asked for {part:?}"),
             Event::Done(done) => assert_eq!(end.replace(done), None, "a second `Done`"),
+            other => panic!("nobody asked for {other:?}"),
         }
     }
     (all_text, ids, end.expect("the events end with `Done`"))
@@ -99,8 +99,8 @@ fn tokens_of(events: impl Iterator<Item = Event>) -> (Vec<TokenInfo>, Done) {
     for event in events {
         match event {
             Event::Text { tokens, .. } => all.extend(tokens),
-            Event::Part { part, .. } => panic!("nobody asked for {part:?}"),
             Event::Done(done) => end = Some(done),
+            other => panic!("nobody asked for {other:?}"),
         }
     }
     (all, end.expect("the events end with `Done`"))

@@ -132,6 +132,8 @@ pub struct Call {
     pub stop_tokens: Vec<u32>,
     /// Report log-probabilities, with so many likeliest alternatives.
     pub logprobs: Option<u32>,
+    /// The same of the prompt's tokens.
+    pub prompt_logprobs: Option<u32>,
     /// What the answer must look like.
     pub constraint: Option<ConstraintAsk>,
     /// Tools that the answer may or must call.
@@ -342,6 +344,8 @@ pub(crate) struct Choice {
     pub(crate) calls: Vec<ToolCall>,
     /// Of the whole answer, reasoning, calls and their marks included.
     pub(crate) tokens: Vec<TokenInfo>,
+    /// Of the prompt, where they were asked for.
+    pub(crate) prompt_tokens: Vec<TokenInfo>,
     pub(crate) reason: FinishReason,
 }
 
@@ -362,6 +366,7 @@ impl Choice {
             reasoning: String::new(),
             calls: Vec::new(),
             tokens: Vec::new(),
+            prompt_tokens: Vec::new(),
             reason: FinishReason::Cancelled,
         }
     }
@@ -388,10 +393,14 @@ impl Choice {
 }
 
 /// Turns one request's events into the family's bytes: either the stream calls, in the order
-/// `open`, any of `part` and `done`, then `close` or `fail`; or `whole`, once.
+/// `open`, any of `prompt`, `part` and `done`, then `close` or `fail`; or `whole`, once.
 pub(crate) trait Reply: Send + 'static {
     /// What a stream says before any text.
     fn open(&mut self, out: &mut String);
+    /// More tokens of one alternative's prompt; only of a call that asks for them.
+    fn prompt(&mut self, choice_idx: usize, tokens: &[TokenInfo], out: &mut String) {
+        let _ = (choice_idx, tokens, out);
+    }
     /// More of one alternative.
     fn part(&mut self, choice_idx: usize, part: &Part, tokens: &[TokenInfo], out: &mut String);
     /// The end of one alternative.

@@ -123,6 +123,7 @@ async fn answer<D: Dialect>(
         stop: call.stop.clone(),
         ignore_eos: call.ignore_eos,
         logprobs: call.logprobs,
+        prompt_logprobs: call.prompt_logprobs,
         banned,
         constraint,
         preamble,
@@ -221,6 +222,9 @@ async fn gather(
         };
         for step in steps {
             match step {
+                Step::Prompt { choice_idx, tokens } => {
+                    choices[choice_idx].prompt_tokens.extend(tokens);
+                }
                 Step::Part { choice_idx, part, tokens } => {
                     record.first_token();
                     choices[choice_idx].push(part, tokens);
@@ -285,6 +289,7 @@ async fn pump<R: Reply>(
         };
         for step in steps {
             match step {
+                Step::Prompt { choice_idx, tokens } => reply.prompt(choice_idx, &tokens, &mut out),
                 Step::Part { choice_idx, part, tokens } => {
                     record.first_token();
                     reply.part(choice_idx, &part, &tokens, &mut out);

@@ -8,6 +8,7 @@ use engine::{FinishReason, Part, TokenInfo};
 
 /// One step of a transcript.
 pub(super) enum Step {
+    Prompt(usize, Vec<TokenInfo>),
     Text(usize, &'static str, Vec<TokenInfo>),
     Part(usize, Part, Vec<TokenInfo>),
     Done(usize, FinishReason),
@@ -81,6 +82,7 @@ fn stream(reply: &mut impl Reply, steps: Vec<Step>, usage: Usage) -> String {
     reply.open(&mut out);
     for step in steps {
         match step {
+            Step::Prompt(choice_idx, tokens) => reply.prompt(choice_idx, &tokens, &mut out),
             Step::Text(choice_idx, text, tokens) => {
                 reply.part(choice_idx, &Part::Text(text.to_owned()), &tokens, &mut out);
             }
@@ -102,6 +104,7 @@ fn gather(steps: Vec<Step>, n_choices: usize) -> Vec<Choice> {
     let mut choices = vec![Choice::empty(); n_choices];
     for step in steps {
         match step {
+            Step::Prompt(choice_idx, tokens) => choices[choice_idx].prompt_tokens.extend(tokens),
             Step::Text(choice_idx, text, tokens) => {
                 choices[choice_idx].push(Part::Text(text.to_owned()), tokens);
             }

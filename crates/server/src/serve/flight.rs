@@ -38,6 +38,7 @@ struct Cached {
 
 /// What happened to one choice.
 pub(super) enum Step {
+    Prompt { choice_idx: usize, tokens: Vec<TokenInfo> },
     Part { choice_idx: usize, part: Part, tokens: Vec<TokenInfo> },
     Done { choice_idx: usize, reason: FinishReason },
 }
@@ -112,6 +113,7 @@ impl Flight {
         let mut steps = Vec::with_capacity(self.taken.len());
         for (choice_idx, event) in self.taken.drain(..) {
             match event {
+                Event::Prompt { tokens } => steps.push(Step::Prompt { choice_idx, tokens }),
                 Event::Text { text, tokens } => {
                     self.n_delivered[choice_idx] += tokens.len() as u64;
                     steps.push(Step::Part { choice_idx, part: Part::Text(text), tokens });

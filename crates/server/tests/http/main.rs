@@ -565,3 +565,54 @@ fn models_open_when_they_are_asked_for_and_close_when_nobody_uses_them() {
     assert!(gone.body.contains("no/such/file.gguf"), "{}", gone.body);
     check_error(&ask("none"), 404, Some("model"), Some("model_not_found"));
 }
+
+#[test]
+fn prompts_are_scored_and_the_best_of_many_told() {
+    let ask = |more: Value| {
+        let mut body =
+            json!({"model": MODEL, "prompt": "The capital of France is", "temperature": 0});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let response = post(address(), "/v1/completions", &body);
+        assert_eq!(response.status, 200, "{}", response.body);
+        response.json()
+    };
+    let scored = ask(json!({"echo": true, "logprobs": 2, "max_tokens": 0}));
+    let choice = &scored["choices"][0];
+    assert_eq!(choice["text"], "The capital of France is");
+    assert_eq!(
+        (&choice["finish_reason"], &scored["usage"]["completion_tokens"]),
+        (&"length".into(), &0.into())
+    );
+    let told = &choice["logprobs"];
+    let tokens: Vec<&str> =
+        told["tokens"].as_array().unwrap().iter().map(|token| token.as_str().unwrap()).collect();
+    assert_eq!(tokens.concat(), "The capital of France is");
+    let offsets: Vec<u64> =
+        told["text_offset"].as_array().unwrap().iter().map(|at| at.as_u64().unwrap()).collect();
+    assert_eq!((offsets[0], offsets[1]), (0, 3));
+    assert!(told["token_logprobs"][0].is_null() && told["top_logprobs"][0].is_null());
+    assert!(told["token_logprobs"].as_array().unwrap()[1..].iter().all(|l| l.as_f64() < Some(0.0)));
+    // What a harness asks: the same with one token more.
+    let longer = ask(json!({"echo": true, "logprobs": 2, "max_tokens": 1}));
+    let longer = &longer["choices"][0]["logprobs"];
+    let n_prompt = tokens.len();
+    assert_eq!(longer["tokens"].as_array().unwrap().len(), n_prompt + 1);
+    let both =
+        [longer, told].map(|told| told["token_logprobs"].as_array().unwrap()[..n_prompt].to_vec());
+    assert_eq!(both[0], both[1]);
+    assert_eq!(ask(json!({"max_tokens": 0}))["choices"][0]["text"], "");
+
+    let best = ask(
+        json!({"best_of": 4, "n": 2, "temperature": 1, "seed": 5, "max_tokens": 6, "logprobs": 0}),
+    );
+    assert_eq!(best["usage"]["completion_tokens"], 24);
+    let mean = |choice: &Value| {
+        let all = choice["logprobs"]["token_logprobs"].as_array().unwrap();
+        all.iter().map(|l| l.as_f64().unwrap()).sum::<f64>() / all.len() as f64
+    };
+    let choices = best["choices"].as_array().unwrap();
+    let all = ask(json!({"n": 4, "temperature": 1, "seed": 5, "max_tokens": 6, "logprobs": 0}));
+    let mut means: Vec<f64> = all["choices"].as_array().unwrap().iter().map(mean).collect();
+    means.sort_by(|a, b| b.total_cmp(a));
+    assert_eq!(choices.iter().map(mean).collect::<Vec<_>>(), means[..2]);
+}

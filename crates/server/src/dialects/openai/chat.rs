@@ -81,6 +81,7 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadRequ
             min_tokens: settings.min_tokens,
             stop_tokens: settings.stop_tokens,
             logprobs,
+            prompt_logprobs: None,
             constraint: settings.constraint,
             tools,
             reasoning_budget,

@@ -4,10 +4,11 @@
 //! from `i * n`.
 
 use super::logprobs::{self, LegacyLogprobs};
+use super::settings::Settings;
 use super::{UsageBody, finish_word, push_end, push_event, push_failure, settings, to_json};
 use crate::dialects::fields::{Fields, take_texts};
 use crate::dialects::{
-    Answer, Call, Choice, Dialect, Family, PlainPrompt, Prompts, Reply, Usage, Wishes,
+    Answer, Call, Choice, Delivery, Dialect, Family, PlainPrompt, Prompts, Reply, Usage, Wishes,
 };
 use crate::errors::{BadRequest, ServerError};
 use crate::limits::Limits;
@@ -25,8 +26,13 @@ const N_LOGPROBS: i64 = 5;
 pub struct CompletionRequest {
     /// What it asks of the model.
     pub call: Call,
-    /// Whether the answer begins with the prompt.
+    /// Alternatives of each prompt that are told, of the `n_per_prompt` that are made: the best.
+    pub n: usize,
+    /// Whether the answer begins with the prompt; where log-probabilities are told, with those of
+    /// its tokens.
     pub echo: bool,
+    /// Whether log-probabilities are told.
+    pub logprobs: bool,
     /// Whether a stream ends with a chunk that holds the usage.
     pub include_usage: bool,
 }
@@ -59,9 +65,13 @@ impl Dialect for Completions {
         CompletionReply {
             id: format!("cmpl-{}", answer.id),
             n_chars: vec![0; prompts.len() * n_per_prompt],
+            prompts: prompts.iter().map(Vec::len).collect(),
+            prompt_tokens: vec![Vec::new(); prompts.len() * n_per_prompt],
             echoes,
+            n: request.n,
             n_per_prompt,
-            logprobs: request.call.logprobs.is_some(),
+            logprobs: request.logprobs,
+            is_scored: request.call.prompt_logprobs.is_some(),
             include_usage: request.include_usage,
             answer,
         }
@@ -83,29 +93,19 @@ fn echo(prompt: &PlainPrompt, ids: &[u32], answer: &Answer) -> String {
 pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<CompletionRequest, BadRequest> {
     let mut fields = Fields::parse(body)?;
     let settings = settings::take(&mut fields, limits)?;
-    let max_tokens = fields.count("max_tokens", 1)?.unwrap_or(MAX_TOKENS_DEFAULT);
+    let max_tokens = fields.count("max_tokens", 0)?.unwrap_or(MAX_TOKENS_DEFAULT);
     let logprobs = fields.integer("logprobs", 0..=N_LOGPROBS)?.map(|n_top| n_top as u32);
     let echo = fields.flag("echo")?.unwrap_or(false);
-    if echo && logprobs.is_some() {
-        let why = "with \"echo\": true: this server has no log-probabilities of prompts";
-        return Err(BadRequest::unsupported("logprobs", why));
-    }
     if fields.text("suffix")?.is_some_and(|suffix| !suffix.is_empty()) {
         let why = "given: this server does not fill in the middle";
         return Err(BadRequest::unsupported("suffix", why));
     }
-    if let Some(best_of) = fields.count("best_of", 1)?
-        && best_of as usize != settings.n
-    {
-        let why = format!("{best_of}: expected the value of \"n\" ({}) or nothing", settings.n);
-        return Err(BadRequest::unsupported("best_of", &why));
-    }
+    let best_of = take_best_of(&mut fields, &settings, limits)?;
     let prompts = take_texts(&mut fields, "prompt")?;
-    if prompts.len().saturating_mul(settings.n) > limits.n_choices {
+    if prompts.len().saturating_mul(best_of) > limits.n_choices {
         let problem = format!(
-            "{} prompts times {} alternatives: expected at most {} in all",
+            "{} prompts times {best_of} alternatives: expected at most {} in all",
             prompts.len(),
-            settings.n,
             limits.n_choices
         );
         return Err(BadRequest::field("prompt", &problem));
@@ -115,7 +115,7 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<CompletionRequest, B
         call: Call {
             model: settings.model,
             prompts: Prompts::Plain(prompts),
-            n_per_prompt: settings.n,
+            n_per_prompt: best_of,
             max_tokens: Some(max_tokens),
             sampling: settings.sampling,
             stop: settings.stop,
@@ -123,7 +123,9 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<CompletionRequest, B
             banned: settings.banned,
             min_tokens: settings.min_tokens,
             stop_tokens: settings.stop_tokens,
-            logprobs,
+            // Without them there is nothing to choose the best by.
+            logprobs: logprobs.or((best_of > settings.n).then_some(0)),
+            prompt_logprobs: logprobs.filter(|_| echo),
             constraint: settings.constraint,
             tools: None,
             reasoning_budget: None,
@@ -132,9 +134,30 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<CompletionRequest, B
             cache_prompt: settings.cache_prompt,
             priority: settings.priority,
         },
+        n: settings.n,
         echo,
+        logprobs: logprobs.is_some(),
         include_usage: settings.include_usage,
     })
+}
+
+/// How many alternatives of each prompt are made.
+fn take_best_of(
+    fields: &mut Fields,
+    settings: &Settings,
+    limits: &Limits,
+) -> Result<usize, BadRequest> {
+    let n_max = i64::try_from(limits.n_choices_per_prompt).unwrap_or(i64::MAX);
+    let best_of = fields.integer("best_of", 1..=n_max)?.map_or(settings.n, |n| n as usize);
+    if best_of < settings.n {
+        let problem = format!("{best_of}: expected at least the value of \"n\" ({})", settings.n);
+        return Err(BadRequest::field("best_of", &problem));
+    }
+    if best_of > settings.n && settings.delivery == Delivery::Stream {
+        let why = format!("{best_of}, with \"stream\": the best is known at the end only");
+        return Err(BadRequest::unsupported("best_of", &why));
+    }
+    Ok(best_of)
 }
 
 /// Renders the answer to one completion request.
@@ -143,10 +166,17 @@ pub(crate) struct CompletionReply {
     id: String,
     /// What each prompt's alternatives begin with; empty without `echo`.
     echoes: Vec<String>,
+    /// Tokens of each prompt, and those of each alternative that came so far.
+    prompts: Vec<usize>,
+    prompt_tokens: Vec<Vec<TokenInfo>>,
+    /// Alternatives that are told, and made.
+    n: usize,
     n_per_prompt: usize,
     /// Characters of each alternative that were sent, for `text_offset`.
     n_chars: Vec<usize>,
     logprobs: bool,
+    /// Whether the tokens of prompts are told with theirs.
+    is_scored: bool,
     include_usage: bool,
 }
 
@@ -201,12 +231,28 @@ impl CompletionReply {
 
 impl Reply for CompletionReply {
     fn open(&mut self, out: &mut String) {
+        if self.is_scored {
+            return;
+        }
         for index in 0..self.n_chars.len() {
             let text = &self.echoes[index / self.n_per_prompt];
             if !text.is_empty() {
                 let choice = BodyChoice { text, index, logprobs: None, finish_reason: None };
                 self.chunk(choice, out);
             }
+        }
+    }
+
+    /// The prompt is told in one piece, since its text cannot be cut where its tokens are.
+    fn prompt(&mut self, choice_idx: usize, tokens: &[TokenInfo], out: &mut String) {
+        let prompt_idx = choice_idx / self.n_per_prompt;
+        self.prompt_tokens[choice_idx].extend_from_slice(tokens);
+        if self.prompt_tokens[choice_idx].len() == self.prompts[prompt_idx] {
+            let tokens = std::mem::take(&mut self.prompt_tokens[choice_idx]);
+            let logprobs = self.logprobs(choice_idx, &tokens);
+            let text = &self.echoes[prompt_idx];
+            let choice = BodyChoice { text, index: choice_idx, logprobs, finish_reason: None };
+            self.chunk(choice, out);
         }
     }
 
@@ -240,17 +286,43 @@ impl Reply for CompletionReply {
     }
 
     fn whole(&mut self, choices: &[Choice], usage: Usage) -> String {
-        let echoed = |(index, choice): (usize, &Choice)| {
-            format!("{}{}", self.echoes[index / self.n_per_prompt], choice.text)
+        let told: Vec<usize> = best(choices, self.n_per_prompt, self.n);
+        let echoed = |&choice_idx: &usize| {
+            format!("{}{}", self.echoes[choice_idx / self.n_per_prompt], choices[choice_idx].text)
         };
-        let texts: Vec<String> = choices.iter().enumerate().map(echoed).collect();
-        let mut bodies = Vec::with_capacity(choices.len());
-        for (index, (choice, text)) in choices.iter().zip(&texts).enumerate() {
-            let logprobs = self.logprobs(index, &choice.tokens);
+        let texts: Vec<String> = told.iter().map(echoed).collect();
+        let mut bodies = Vec::with_capacity(told.len());
+        for (index, (choice_idx, text)) in told.into_iter().zip(&texts).enumerate() {
+            let choice = &choices[choice_idx];
+            let tokens = [&choice.prompt_tokens[..], &choice.tokens[..]].concat();
+            let logprobs = self.logprobs(choice_idx, &tokens);
             let finish_reason = Some(finish_word(&choice.reason));
             bodies.push(BodyChoice { text, index, logprobs, finish_reason });
         }
         to_json(&self.body(&bodies, Some(Some(usage.into()))))
+    }
+}
+
+/// Of each prompt's `n_made` alternatives the `n` with the highest log-probability per token, best
+/// first, equals and all of them in order. One without tokens is the worst.
+fn best(choices: &[Choice], n_made: usize, n: usize) -> Vec<usize> {
+    let mut told = Vec::new();
+    for start in (0..choices.len()).step_by(n_made.max(1)) {
+        let mut made: Vec<usize> = (start..start + n_made).collect();
+        if n < n_made {
+            made.sort_by(|&a, &b| mean_logprob(&choices[b]).total_cmp(&mean_logprob(&choices[a])));
+            made.truncate(n);
+        }
+        told.extend(made);
+    }
+    told
+}
+
+fn mean_logprob(choice: &Choice) -> f64 {
+    let sum: f64 = choice.tokens.iter().filter_map(|t| t.logprob).map(f64::from).sum();
+    match choice.tokens.len() {
+        0 => f64::NEG_INFINITY,
+        n_tokens => sum / n_tokens as f64,
     }
 }
 

@@ -53,13 +53,14 @@ pub(super) fn chat(tokens: &[TokenInfo], vocabulary: &dyn Vocabulary) -> ChatLog
 #[derive(Debug, Serialize)]
 pub(super) struct LegacyLogprobs {
     tokens: Vec<String>,
-    token_logprobs: Vec<f32>,
-    top_logprobs: Vec<Map<String, Value>>,
+    /// Null where a prompt begins.
+    token_logprobs: Vec<Option<f32>>,
+    top_logprobs: Vec<Option<Map<String, Value>>>,
     text_offset: Vec<usize>,
 }
 
-/// One entry for each token, in order. `n_chars` is the number of characters that stand before
-/// the first token, and is moved on past the last.
+/// One entry for each token, in order; the first of a prompt has no log-probability. `n_chars` is
+/// the number of characters that stand before the first token, and is moved on past the last.
 pub(super) fn legacy(
     tokens: &[TokenInfo],
     vocabulary: &dyn Vocabulary,
@@ -80,14 +81,14 @@ pub(super) fn legacy(
             *n_chars += bytes.iter().filter(|&&byte| byte & 0xC0 != 0x80).count();
         }
         body.tokens.push(lossy(&bytes));
-        body.token_logprobs.push(finite(token.logprob));
+        body.token_logprobs.push(token.logprob.map(|logprob| finite(Some(logprob))));
         let mut top = Map::new();
         for &(id, logprob) in &token.top {
             // Of tokens with the same text the likeliest, which comes first, stays.
             top.entry(lossy(&vocabulary.token_bytes(id)))
                 .or_insert_with(|| Value::from(finite(Some(logprob))));
         }
-        body.top_logprobs.push(top);
+        body.top_logprobs.push(token.logprob.map(|_| top));
     }
     body
 }

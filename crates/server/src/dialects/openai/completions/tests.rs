@@ -92,6 +92,87 @@ fn control_tokens_take_no_place_in_the_text() {
     assert_eq!(logprobs["text_offset"], serde_json::json!([0, 0, 5]));
 }
 
+/// The prompt of a transcript, as scored: "a", "b" and most of a character.
+fn scored_prompt() -> Vec<TokenInfo> {
+    let first = TokenInfo { id: u32::from(b'a'), logprob: None, top: Vec::new() };
+    vec![first, token(98, -3.0, &[(97, -0.5)]), token(257, -4.0, &[(257, -4.0)])]
+}
+
+#[test]
+fn an_echo_is_told_with_its_log_probabilities() {
+    let expected = serde_json::json!({
+        "tokens": ["a", "b", "\u{fffd}", "hello"],
+        "token_logprobs": [null, -3.0, -4.0, -0.25],
+        "top_logprobs": [null, {"a": -0.5}, {"\u{fffd}": -4.0}, {}],
+        "text_offset": [0, 1, 2, 3],
+    });
+    let steps = || {
+        let prompt = scored_prompt();
+        vec![
+            Step::Prompt(0, prompt[..2].to_vec()),
+            Step::Prompt(0, prompt[2..].to_vec()),
+            Step::Text(0, "hello", vec![token(256, -0.25, &[])]),
+            Step::Done(0, Length),
+        ]
+    };
+    let request = r#"{"prompt":[97,98,257],"echo":true,"logprobs":1}"#;
+    let body: Value = serde_json::from_str(&replay::<Completions>(request, steps())).unwrap();
+    let choice = &body["choices"][0];
+    assert_eq!((&choice["text"], &choice["logprobs"]), (&"ab\u{fffd}hello".into(), &expected));
+
+    // In a stream the prompt comes in one piece, and the offsets go on behind it.
+    let request = r#"{"prompt":[97,98,257],"echo":true,"logprobs":1,"stream":true}"#;
+    let stream = replay::<Completions>(request, steps());
+    let chunks: Vec<Value> = stream
+        .split_terminator("\n\n")
+        .filter_map(|event| serde_json::from_str(event.strip_prefix("data: ")?).ok())
+        .collect();
+    let choices: Vec<&Value> = chunks.iter().map(|chunk| &chunk["choices"][0]).collect();
+    let texts: Vec<&str> = choices.iter().map(|choice| choice["text"].as_str().unwrap()).collect();
+    assert_eq!(texts, ["ab\u{fffd}", "hello", ""]);
+    for (field, all) in expected.as_object().unwrap() {
+        let told: Vec<&Value> = choices[..2]
+            .iter()
+            .flat_map(|choice| choice["logprobs"][field].as_array().unwrap())
+            .collect();
+        assert_eq!(told, all.as_array().unwrap().iter().collect::<Vec<_>>(), "{field}");
+    }
+}
+
+#[test]
+fn a_prompt_alone_is_scored() {
+    let request = r#"{"prompt":"ab","echo":true,"logprobs":0,"max_tokens":0}"#;
+    let steps = vec![Step::Prompt(0, scored_prompt()), Step::Done(0, Length)];
+    let body: Value = serde_json::from_str(&replay::<Completions>(request, steps)).unwrap();
+    assert_eq!(body["choices"][0]["text"], "ab");
+    let logprobs = &body["choices"][0]["logprobs"];
+    assert_eq!(logprobs["token_logprobs"], serde_json::json!([null, -3.0, -4.0]));
+    assert_eq!(parsed(request).unwrap().call.max_tokens, Some(0));
+}
+
+#[test]
+fn the_best_are_told_by_log_probability_per_token() {
+    let request = r#"{"prompt":["x","y"],"n":2,"best_of":3}"#;
+    let text = |choice_idx, text, logprobs: &[f32]| {
+        Step::Text(choice_idx, text, logprobs.iter().map(|&l| token(256, l, &[])).collect())
+    };
+    let steps = vec![
+        text(0, "long", &[-1.0, -1.0, -1.0]),
+        text(1, "short", &[-1.5]),
+        text(2, "best", &[-0.5, -1.0]),
+        // Nothing came of the first, and the others are equal.
+        text(4, "one", &[-2.0]),
+        text(5, "two", &[-2.0, -2.0]),
+    ];
+    let body: Value = serde_json::from_str(&replay::<Completions>(request, steps)).unwrap();
+    let choices = body["choices"].as_array().unwrap();
+    let texts: Vec<&str> = choices.iter().map(|choice| choice["text"].as_str().unwrap()).collect();
+    assert_eq!(texts, ["best", "long", "one", "two"]);
+    let places: Vec<u64> = choices.iter().map(|choice| choice["index"].as_u64().unwrap()).collect();
+    assert_eq!(places, [0, 1, 2, 3]);
+    assert!(choices.iter().all(|choice| choice["logprobs"].is_null()));
+}
+
 #[test]
 fn prompts_are_read_in_all_forms() {
     let check = |prompt: &str, expected: Result<Vec<PlainPrompt>, &str>| {
@@ -118,6 +199,10 @@ fn prompts_are_read_in_all_forms() {
 fn parameters_are_honoured_or_refused_by_name() {
     let taken = [
         r#""best_of":2,"n":2"#,
+        r#""best_of":3,"n":2,"logprobs":0"#,
+        r#""best_of":2,"n":2,"stream":true"#,
+        r#""echo":true,"logprobs":1,"max_tokens":0"#,
+        r#""echo":true,"logprobs":1,"stream":true"#,
         r#""suffix":"""#,
         r#""echo":false,"logprobs":5"#,
         r#""max_tokens":1"#,
@@ -127,11 +212,12 @@ fn parameters_are_honoured_or_refused_by_name() {
         assert!(parsed.is_ok(), "{field}: {parsed:?}");
     }
     let refused = [
-        (r#""best_of":3,"n":2"#, "best_of"),
+        (r#""best_of":1,"n":2"#, "best_of"),
+        (r#""best_of":3,"n":2,"stream":true"#, "best_of"),
+        (r#""best_of":129"#, "best_of"),
         (r#""suffix":"end""#, "suffix"),
-        (r#""echo":true,"logprobs":0"#, "logprobs"),
         (r#""logprobs":6"#, "logprobs"),
-        (r#""max_tokens":0"#, "max_tokens"),
+        (r#""max_tokens":-1"#, "max_tokens"),
         (r#""messages":[]"#, "messages"),
         (r#""max_completion_tokens":3"#, "max_completion_tokens"),
     ];
