@@ -94,6 +94,25 @@ pub enum EngineError {
         /// When there should be room.
         retry_after: Duration,
     },
+    /// What the same client has waiting takes longer than the request may.
+    #[error(
+        "the request must end within {} ms, but the {n_waiting} requests of {n_tokens_waiting} \
+         tokens that its client has waiting take about {} ms at {tokens_per_second:.0} tokens/s; \
+         it would be number {} of the client",
+        .left.as_millis(), .wait.as_millis(), .n_waiting + 1
+    )]
+    DeadlineOutOfReach {
+        /// Requests of the client that wait, and their tokens: they come first.
+        n_waiting: usize,
+        /// See `n_waiting`.
+        n_tokens_waiting: usize,
+        /// What the engine worked on lately.
+        tokens_per_second: f32,
+        /// How long it takes at least until the request's turn, as far as that can be known.
+        wait: Duration,
+        /// How long there is until the deadline.
+        left: Duration,
+    },
     /// The engine has ended and takes nothing more.
     #[error("the engine has stopped: {reason}")]
     Stopped {

@@ -5,7 +5,9 @@
 
 use crate::answer::Listener;
 use crate::error::EngineError;
-use crate::request::Request;
+use crate::request::{Priority, Request};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +19,12 @@ pub const MAX_WAITING: usize = 1024;
 const N_ANSWER_EXPECTED: usize = 512;
 /// Bounds of the advice when to come again.
 const RETRY_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(600)];
+/// How many times as wide the bounds are for a client that has nothing waiting: others must not be
+/// able to keep it out by filling the queue.
+const N_BOUNDS_NEWCOMER: usize = 2;
+/// How much faster than lately the engine may be, when a deadline is held against what waits:
+/// prompts may be in the cache, and answers end early.
+const SPEED_MARGIN: f32 = 2.0;
 /// Where nothing was measured yet.
 const FIRST_TOKENS_PER_SECOND: f32 = 100.0;
 
@@ -34,6 +42,11 @@ impl Submission {
     pub(crate) fn n_tokens(&self) -> usize {
         let n_answer = self.request.max_tokens.map_or(N_ANSWER_EXPECTED, |n| n as usize);
         self.request.prompt.len() + n_answer.min(N_ANSWER_EXPECTED)
+    }
+
+    /// Whose it is, and which of the client's others it waits behind.
+    fn account(&self) -> (u64, Priority) {
+        (self.request.client, self.request.priority)
     }
 }
 
@@ -59,8 +72,17 @@ struct State {
     /// tokens.
     n_waiting: usize,
     n_tokens: usize,
+    /// Of them, those of each client and priority.
+    by_client: HashMap<(u64, Priority), (usize, usize)>,
     /// Set once the engine thread takes nothing more, with the reason.
     stopped: Option<String>,
+}
+
+impl State {
+    /// Whether its client has something of this class waiting.
+    fn waits(&self, submission: &Submission) -> bool {
+        self.by_client.contains_key(&submission.account())
+    }
 }
 
 impl Queue {
@@ -73,7 +95,7 @@ impl Queue {
             n_arrived: AtomicUsize::new(0),
             n_waiting: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
-            speed: AtomicU32::new(FIRST_TOKENS_PER_SECOND.to_bits()),
+            speed: AtomicU32::new(0.0_f32.to_bits()),
         }
     }
 
@@ -91,14 +113,25 @@ impl Queue {
             return Err(EngineError::Stopped { reason: reason.clone() });
         }
         let n_tokens = submissions.iter().map(Submission::n_tokens).sum();
+        let n_bounds = match submissions.iter().any(|submission| state.waits(submission)) {
+            true => 1,
+            false => N_BOUNDS_NEWCOMER,
+        };
         let n_tokens_after = state.n_tokens.saturating_add(n_tokens);
-        let is_full = state.n_waiting > 0 && n_tokens_after > self.max_tokens;
-        if is_full || state.n_waiting + submissions.len() > MAX_WAITING {
-            return Err(self.refusal(&state, n_tokens));
+        let max_tokens = self.max_tokens.saturating_mul(n_bounds);
+        let is_full = state.n_waiting > 0 && n_tokens_after > max_tokens;
+        let n_after = state.n_waiting + submissions.len();
+        if is_full || submissions.len() > MAX_WAITING || n_after > n_bounds * MAX_WAITING {
+            return Err(self.refusal(&state, n_tokens, max_tokens));
         }
-        state.n_waiting += submissions.len();
+        for submission in &submissions {
+            self.ensure_in_reach(&state, submission)?;
+        }
+        state.n_waiting = n_after;
         state.n_tokens = n_tokens_after;
         for mut submission in submissions {
+            let own = state.by_client.entry(submission.account()).or_default();
+            *own = (own.0 + 1, own.1 + submission.n_tokens());
             submission.listener.arm();
             state.arrived.push(submission);
         }
@@ -107,17 +140,45 @@ impl Queue {
         Ok(())
     }
 
-    fn refusal(&self, state: &State, n_tokens: usize) -> EngineError {
-        let n_over = state.n_tokens.saturating_add(n_tokens).saturating_sub(self.max_tokens);
+    /// Refuses a deadline that is over before the request's turn: a client's requests of a class
+    /// have theirs one after the other, whatever share of the engine the client gets.
+    fn ensure_in_reach(&self, state: &State, submission: &Submission) -> Result<(), EngineError> {
+        let Some(deadline) = submission.request.deadline else { return Ok(()) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let own = state.by_client.get(&submission.account());
+        let (n_waiting, n_tokens_waiting) = own.copied().unwrap_or_default();
+        let speed = self.tokens_per_second();
+        let seconds = speed.map_or(0.0, |speed| n_tokens_waiting as f32 / (speed * SPEED_MARGIN));
+        let wait = Duration::from_secs_f32(seconds.min(RETRY_AFTER[1].as_secs_f32()));
+        if left > wait {
+            return Ok(());
+        }
+        Err(EngineError::DeadlineOutOfReach {
+            n_waiting,
+            n_tokens_waiting,
+            tokens_per_second: speed.unwrap_or(FIRST_TOKENS_PER_SECOND),
+            wait,
+            left,
+        })
+    }
+
+    /// How fast the engine worked lately; `None` where nothing was measured yet.
+    fn tokens_per_second(&self) -> Option<f32> {
+        let speed = f32::from_bits(self.speed.load(Ordering::Relaxed));
+        (speed > 0.0).then_some(speed.max(0.01))
+    }
+
+    fn refusal(&self, state: &State, n_tokens: usize, max_tokens: usize) -> EngineError {
+        let n_over = state.n_tokens.saturating_add(n_tokens).saturating_sub(max_tokens);
         // Full by count: one must go, which is about the mean.
         let n_to_go = n_over.max(state.n_tokens / state.n_waiting.max(1));
-        let tokens_per_second = f32::from_bits(self.speed.load(Ordering::Relaxed)).max(0.01);
+        let tokens_per_second = self.tokens_per_second().unwrap_or(FIRST_TOKENS_PER_SECOND);
         let seconds = (n_to_go as f32 / tokens_per_second).min(RETRY_AFTER[1].as_secs_f32());
         EngineError::Overloaded {
             n_waiting: state.n_waiting,
             n_tokens_waiting: state.n_tokens,
             n_tokens,
-            max_tokens_waiting: self.max_tokens,
+            max_tokens_waiting: max_tokens,
             tokens_per_second,
             retry_after: Duration::from_secs_f32(seconds.ceil()).max(RETRY_AFTER[0]),
         }
@@ -133,11 +194,20 @@ impl Queue {
         self.publish(&state);
     }
 
-    /// Notes that a request that was handed over, of so many tokens, waits no longer.
-    pub(crate) fn no_longer_waits(&self, n_tokens: usize) {
+    /// Notes that a request that was handed over waits no longer.
+    pub(crate) fn no_longer_waits(&self, submission: &Submission) {
         let mut state = self.lock();
+        let n_tokens = submission.n_tokens();
         state.n_waiting -= 1;
         state.n_tokens -= n_tokens;
+        if let Entry::Occupied(mut own) = state.by_client.entry(submission.account()) {
+            let (n_waiting, n_tokens_waiting) = own.get_mut();
+            *n_waiting -= 1;
+            *n_tokens_waiting -= n_tokens;
+            if *n_waiting == 0 {
+                own.remove();
+            }
+        }
         self.publish(&state);
     }
 

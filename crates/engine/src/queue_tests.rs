@@ -29,9 +29,58 @@ fn the_queue_is_bounded_by_tokens() {
     queue.take_arrived(&mut arrived);
     assert_eq!((arrived.len(), queue.n_waiting()), (1, 1));
     assert!(queue.push(submission(1, Some(1))).is_err(), "handed over is not seated");
-    queue.no_longer_waits(arrived[0].n_tokens());
+    queue.no_longer_waits(&arrived[0]);
     (0..4).for_each(|_| queue.push(submission(200, Some(50))).unwrap());
     assert!(queue.push(submission(1, Some(1))).is_err());
+}
+
+#[test]
+fn nobody_keeps_others_out_by_filling_the_queue() {
+    let queue = Queue::new(1000);
+    let of = |client: u64, n_prompt: usize| {
+        let mut submission = submission(n_prompt, Some(1));
+        submission.request.client = client;
+        submission
+    };
+    (0..9).for_each(|_| queue.push(of(1, 100)).unwrap());
+    assert!(queue.push(of(1, 100)).is_err());
+    queue.push(of(2, 100)).unwrap();
+    // With something waiting it is as the others.
+    assert!(queue.push(of(2, 100)).is_err());
+    queue.push(of(3, 900)).unwrap();
+    assert!(queue.push(of(4, 900)).is_err(), "there is an end to it");
+    let mut arrived = Vec::new();
+    queue.take_arrived(&mut arrived);
+    arrived.iter().for_each(|submission| queue.no_longer_waits(submission));
+    assert_eq!(queue.n_waiting(), 0);
+    assert!(queue.lock().by_client.is_empty());
+}
+
+#[test]
+fn a_deadline_out_of_reach_is_refused_at_once() {
+    let queue = Queue::new(usize::MAX);
+    let within = |client: u64, priority, seconds: u64| {
+        let mut submission = submission(100, Some(100));
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        let Request { client: of, priority: as_, deadline: until, .. } = &mut submission.request;
+        (*of, *as_, *until) = (client, priority, Some(deadline));
+        submission
+    };
+    let interactive = |client, seconds| within(client, Priority::Interactive, seconds);
+    let push = |submission| queue.push(submission).map_err(|error| error.to_string());
+    // Nothing is known of the speed yet, but that is over which is over.
+    (0..5).for_each(|_| push(interactive(1, 1)).unwrap());
+    assert!(push(interactive(1, 0)).is_err() && push(interactive(2, 0)).is_err());
+    queue.set_speed(50.0);
+    // Five requests of 200 tokens, at 100 tokens/s at most.
+    let message = push(interactive(1, 9)).unwrap_err();
+    let expected = "5 requests of 1000 tokens that its client has waiting take about 10000 ms at \
+                    50 tokens/s; it would be number 6 of the client";
+    assert!(message.ends_with(expected), "{message}");
+    push(interactive(1, 11)).unwrap();
+    // Another client, or another class, does not wait for them.
+    push(interactive(2, 1)).unwrap();
+    push(within(1, Priority::Batch, 1)).unwrap();
 }
 
 #[test]

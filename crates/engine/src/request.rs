@@ -37,7 +37,8 @@ pub struct Request {
     pub priority: Priority,
     /// On whose behalf it runs: those who wait get equal shares, whatever they send.
     pub client: u64,
-    /// When it ends, done or not, with [`FinishReason::Expired`].
+    /// When it ends, done or not, with [`FinishReason::Expired`]. One that cannot be met is refused
+    /// ([`EngineError::DeadlineOutOfReach`](crate::EngineError)).
     pub deadline: Option<Instant>,
     /// Tokens that the answer has at least: before, none that ends it is chosen, and no stop token.
     /// A constraint that is complete ends it before.
@@ -83,7 +84,7 @@ pub enum CacheScope {
 }
 
 /// Who goes first where not all can run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
     /// Somebody waits for it.
     #[default]

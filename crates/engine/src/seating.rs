@@ -21,7 +21,7 @@ impl<F: Forward> Worker<F> {
         let now = Instant::now();
         for entry in self.waiting.take_over(|entry| entry.over(now).is_some()) {
             if let Work::New(submission) = &entry.work {
-                self.queue.no_longer_waits(submission.n_tokens());
+                self.queue.no_longer_waits(submission);
             }
             let reason = entry.over(now).unwrap_or(FinishReason::Cancelled);
             finish_waiting(entry, reason);
@@ -48,7 +48,7 @@ impl<F: Forward> Worker<F> {
     fn seat(&mut self, entry: Entry) {
         let mut sequence = match entry.work {
             Work::New(submission) => {
-                self.queue.no_longer_waits(submission.n_tokens());
+                self.queue.no_longer_waits(&submission);
                 self.waiting.charge(entry.account, submission.request.prompt.len() as u64);
                 let place = (entry.ticket, entry.priority, entry.account);
                 Sequence::new(place, *submission, &self.tokenizer, &self.limits)

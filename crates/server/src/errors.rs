@@ -101,6 +101,14 @@ pub enum ServerError {
         /// When there should be room.
         retry_after: Duration,
     },
+    /// The request's deadline is over before its turn comes.
+    #[error("{what}")]
+    DeadlineOutOfReach {
+        /// The arithmetic.
+        what: String,
+        /// When the same request would be in time.
+        retry_after: Duration,
+    },
     /// The request was not answered in the time that it had.
     #[error("the request's time was over before its answer was complete")]
     Expired,
@@ -166,7 +174,9 @@ impl ServerError {
             Self::BodyEncoded(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Expired => StatusCode::GATEWAY_TIMEOUT,
-            Self::ModelUnavailable { .. } | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ModelUnavailable { .. }
+            | Self::DeadlineOutOfReach { .. }
+            | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             Self::Config(_) | Self::Io(_) | Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -183,7 +193,9 @@ impl ServerError {
     /// After how long the same request may be answered; `None` where trying again is useless.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after, .. } => Some(*retry_after),
+            Self::Overloaded { retry_after, .. } | Self::DeadlineOutOfReach { retry_after, .. } => {
+                Some(*retry_after)
+            }
             Self::ModelUnavailable { retry_after, .. } => *retry_after,
             Self::ShuttingDown => Some(Duration::from_secs(1)),
             _ => None,
@@ -220,6 +232,10 @@ impl From<EngineError> for ServerError {
             EngineError::Overloaded { retry_after, .. } => {
                 Self::Overloaded { what: error.to_string(), retry_after }
             }
+            EngineError::DeadlineOutOfReach { wait, left, .. } => Self::DeadlineOutOfReach {
+                what: error.to_string(),
+                retry_after: wait.saturating_sub(left).max(Duration::from_secs(1)),
+            },
             other => Self::Failed(other.to_string()),
         }
     }

@@ -7,6 +7,7 @@
 
 mod adapt;
 mod body;
+mod deadline;
 mod flight;
 mod prepare;
 mod record;
@@ -24,6 +25,7 @@ use crate::models::OfTask;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use body::Outlet;
+use deadline::within;
 use engine::{CacheScope, Request};
 use flight::{Flight, Step};
 use prepare::{Notes, Prepared, Read};
@@ -91,9 +93,10 @@ async fn answer<D: Dialect>(
 ) -> Result<(Notes, Answered<D::Reply>), ServerError> {
     // Before the body is read, so that at most `n_requests` bodies are in memory.
     let seat = app.admit()?;
-    let body = body::read(headers, body, &app.limits).await?;
+    let deadline = deadline::of(headers, arrival.started)?;
+    let body = within(deadline, body::read(headers, body, &app.limits)).await?;
     let Prepared { request, served, prompts, constraint, banned, preamble, calls, notes } =
-        prepare::<D>(&app, body).await?;
+        within(deadline, prepare::<D>(&app, body)).await?;
     record.model(&served.name);
     record.prompts(&prompts);
     let answer = Answer {
@@ -133,6 +136,7 @@ async fn answer<D: Dialect>(
             false => CacheScope::Off,
         },
         priority: call.priority,
+        deadline,
         client: arrival.principal,
         ..Request::default()
     };
@@ -140,12 +144,26 @@ async fn answer<D: Dialect>(
     let mut reply = D::reply(request, answer, &prompts);
     match delivery {
         Delivery::Stream => {
+            if deadline.is_some() {
+                // Whoever has a deadline is told by the status that it was too early to begin with.
+                begin(&app, &mut flight).await?;
+            }
             Ok((notes, Answered::Stream(Start { app, flight, reply, _seat: seat })))
         }
         Delivery::Whole | Delivery::Count => {
             let choices = gather(&app, &mut flight, record).await?;
             Ok((notes, Answered::Whole(reply.whole(&choices, flight.usage()))))
         }
+    }
+}
+
+/// Waits for the first of the events, which stays to be followed.
+async fn begin(app: &App, flight: &mut Flight) -> Result<(), ServerError> {
+    let mut over = app.over.clone();
+    tokio::select! {
+        biased;
+        () = told(&mut over) => Err(ServerError::ShuttingDown),
+        begun = flight.begin() => begun,
     }
 }
 

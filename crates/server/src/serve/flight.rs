@@ -15,6 +15,8 @@ pub(super) struct Flight {
     events: mpsc::UnboundedReceiver<(usize, Event)>,
     /// What was taken out of `events`; kept to keep its room.
     taken: Vec<(usize, Event)>,
+    /// What was waited for and not followed yet.
+    begun: Vec<Step>,
     handles: Vec<Handle>,
     /// Keeps the model open.
     _engine: Engine,
@@ -69,6 +71,7 @@ impl Flight {
         Ok(Self {
             events,
             taken: Vec::new(),
+            begun: Vec::new(),
             handles,
             _engine: engine.clone(),
             n_delivered: vec![0; n_choices],
@@ -86,7 +89,7 @@ impl Flight {
 
     /// Whether every choice has ended.
     pub(super) fn is_done(&self) -> bool {
-        self.n_done == self.n_delivered.len()
+        self.n_done == self.n_delivered.len() && self.begun.is_empty()
     }
 
     /// Tokens so far; exact once every choice has ended.
@@ -101,11 +104,23 @@ impl Flight {
         }
     }
 
+    /// Waits for the first thing to happen; [`Flight::steps`] gives it next.
+    ///
+    /// # Errors
+    /// As [`Flight::steps`].
+    pub(super) async fn begin(&mut self) -> Result<(), ServerError> {
+        self.begun = self.steps().await?;
+        Ok(())
+    }
+
     /// Waits for something to happen. Losing this future loses nothing.
     ///
     /// # Errors
     /// When a generation failed, or the engine's thread is gone.
     pub(super) async fn steps(&mut self) -> Result<Vec<Step>, ServerError> {
+        if !self.begun.is_empty() {
+            return Ok(std::mem::take(&mut self.begun));
+        }
         self.events.recv_many(&mut self.taken, N_EVENTS).await;
         if self.taken.is_empty() {
             return Err(ServerError::Failed("the engine has stopped".to_owned()));

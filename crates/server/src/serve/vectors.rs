@@ -4,6 +4,7 @@
 //! Embedding computes on a blocking thread, batch by batch; callers take turns there. Whoever stops
 //! listening is noticed between two batches.
 
+use super::deadline::{self, within};
 use super::record::{Outcome, Record};
 use super::{blocking, body, error_response, in_turn, json_response, opened};
 use crate::app::{App, Arrival};
@@ -27,7 +28,13 @@ pub(crate) async fn serve_vectors<D: VectorDialect>(
     body: Body,
 ) -> Response<Body> {
     let mut record = Record::new(&arrival);
-    match answer::<D>(app, &arrival, &headers, body, &mut record).await {
+    let answered = match deadline::of(&headers, arrival.started) {
+        Ok(deadline) => {
+            within(deadline, answer::<D>(app, &arrival, &headers, body, &mut record)).await
+        }
+        Err(error) => Err(error.into()),
+    };
+    match answered {
         Ok(body) => {
             record.end(Outcome::Done);
             json_response(StatusCode::OK, body)
@@ -47,7 +54,7 @@ async fn answer<D: VectorDialect>(
     record: &mut Record,
 ) -> Result<String, ServerError> {
     // Before the body is read, so that at most `n_requests` bodies are in memory.
-    let _seat = app.admit()?;
+    let _seat = app.admit(arrival)?;
     // They have no queue of their own; the other seats are for answers.
     let _turn = app.admit_vectors()?;
     let body = body::read(headers, body, &app.limits).await?;

@@ -616,3 +616,44 @@ fn prompts_are_scored_and_the_best_of_many_told() {
     means.sort_by(|a, b| b.total_cmp(a));
     assert_eq!(choices.iter().map(mean).collect::<Vec<_>>(), means[..2]);
 }
+
+#[test]
+fn a_deadline_is_told_by_status_before_the_first_token_and_in_the_stream_after_it() {
+    let ask = |deadline_ms: &str, more: Value| {
+        let mut body = json!({
+            "model": MODEL,
+            "messages": [{"role": "user", "content": "Count to one thousand."}],
+            "temperature": 0,
+            "ignore_eos": true,
+        });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let head = post_head("/v1/chat/completions");
+        let head = format!("{head}\nx-freehold-deadline-ms: {deadline_ms}");
+        request(address(), &head, body.to_string().as_bytes())
+    };
+    for stream in [true, false] {
+        let in_time = ask("60000", json!({"max_tokens": 3, "stream": stream}));
+        assert_eq!(in_time.status, 200, "{}", in_time.body);
+        assert!(in_time.body.contains("\"length\""), "{}", in_time.body);
+        let at_once = ask("1", json!({"stream": stream}));
+        assert!([503, 504].contains(&at_once.status), "{} {}", at_once.status, at_once.body);
+        assert!(at_once.json()["error"]["message"].is_string());
+        let bad = ask("soon", json!({"stream": stream}));
+        check_error(&bad, 400, Some("x-freehold-deadline-ms"), Some("invalid_value"));
+    }
+    // In a context of 512 positions an answer to its end takes longer than it takes to begin.
+    let begins = |deadline_ms: u64| ask(&deadline_ms.to_string(), json!({"stream": true}));
+    let cut = (0..12).map(|doubled| begins(100 << doubled)).find(|response| response.status == 200);
+    let cut = cut.expect("some deadline is behind the first token");
+    let events = cut.events();
+    assert!(events.len() > 1 && events[1].contains("content"), "{}", cut.body);
+    if !cut.body.contains("\"finish_reason\":\"length\"") {
+        let [.., error, "[DONE]"] = events[..] else { panic!("{}", cut.body) };
+        let error: Value = serde_json::from_str(error).unwrap();
+        let message = error["error"]["message"].as_str().unwrap();
+        assert!(message.contains("time was over"), "{message}");
+    }
+    let whole = ask("150", json!({}));
+    assert_eq!(whole.status, 504, "{}", whole.body);
+    assert!(whole.json()["error"]["message"].as_str().unwrap().contains("time was over"));
+}

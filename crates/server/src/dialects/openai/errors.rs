@@ -38,6 +38,9 @@ pub(crate) fn error_body(error: &ServerError) -> String {
         ServerError::NoSuchPath { .. } => (None, Some("unknown_url")),
         ServerError::MethodNotAllowed { .. } => (None, Some("method_not_allowed")),
         ServerError::ShuttingDown => (None, Some("shutting_down")),
+        ServerError::Expired | ServerError::DeadlineOutOfReach { .. } => {
+            (None, Some("deadline_exceeded"))
+        }
         _ => (None, None),
     };
     let (n_prompt_tokens, n_ctx) = match error {
