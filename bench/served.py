@@ -12,6 +12,10 @@ seed, the same for each server and different in each request. Answers are stream
 of the same length: one that fails or has another number of tokens is counted as failed and named.
 Times between tokens are times between pieces of text: a server that guesses several tokens at once
 sends them as one piece or close together. Models without a chat template are asked to complete.
+
+In "a greedy client" one client (one key) keeps many streams going while another sends one request
+after the other: what of its times the greedy one moves is told beside its times alone. "after a
+restart" asks Freehold the same long prompt before and after one, with a folder for what was read.
 """
 
 import argparse
@@ -19,6 +23,7 @@ import contextlib
 import dataclasses
 import http.client
 import json
+import pathlib
 import queue
 import random
 import socket
@@ -52,12 +57,14 @@ class Cell:
     clients: int = 0
     requests: int = 0
     streams: int = 0
+    restarts: bool = False
+    greedy: int = 0  # streams of another client, which send the next request at once
     shared: int = 0  # tokens of a system prompt that all have in common
     prompt: int = 128  # tokens of each prompt, without the shared ones
     generated: int = 128
 
     def slots(self):
-        return self.clients or self.streams + 1
+        return self.clients or self.streams + self.greedy + 1
 
     def context(self):
         """Positions that one sequence needs, with room for the template and rounding."""
@@ -71,6 +78,9 @@ CELLS = {
     "shared prompt": Cell(clients=4, requests=16, shared=1000, prompt=32, generated=64),
     "1 stream, long prompt": Cell(streams=1, prompt=4000, generated=3000),
     "4 streams, long prompt": Cell(streams=4, prompt=4000, generated=3000),
+    "after a restart": Cell(restarts=True, prompt=2000, generated=1),
+    "a greedy client": Cell(greedy=16, requests=16, prompt=128, generated=64),
+    "a greedy client, all seats": Cell(greedy=48, requests=16, prompt=128, generated=64),
 }
 # Kept in the record only: they say what was measured, not how well.
 NOT_IN_TABLE = ("prompt tokens", "of them reused", "tokens a piece")
@@ -86,7 +96,7 @@ SERVERS = {
 class Server:
     """A running server."""
 
-    def __init__(self, args, name, model, cell, commands):
+    def __init__(self, args, name, model, cell, commands, more=()):
         program, flags = SERVERS[name]
         self.model = model.stem
         with socket.socket() as free:
@@ -94,7 +104,7 @@ class Server:
             self.port = free.getsockname()[1]
         if program == "freehold":
             command = [args.freehold, "serve", "--model", model, "--threads", args.threads]
-            flags = flags + ["--listen", f"127.0.0.1:{self.port}"]
+            flags = flags + ["--listen", f"127.0.0.1:{self.port}", *more]
         else:
             slots = cell.slots()
             command = [peer_folder(program) / "llama-server", "-m", model, "-t", args.threads]
@@ -138,8 +148,9 @@ class Server:
 class Answer:
     """A request's stream: what came when. Taken apart after the load, not to disturb it."""
 
-    def __init__(self, server, text, generated, chats, until=None):
+    def __init__(self, server, text, generated, chats, until=None, key=None):
         self.generated = generated
+        self.key = key
         self.sent = time.monotonic()
         self.reads = []
         self.failure = None
@@ -165,6 +176,8 @@ class Answer:
             body["prompt"] = " ".join(text)
         path = "/v1/chat/completions" if chats else "/v1/completions"
         headers = {"Content-Type": "application/json"}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
         with contextlib.closing(server.connect()) as connection:
             connection.request("POST", path, json.dumps(body).encode(), headers)
             response = connection.getresponse()
@@ -316,6 +329,55 @@ def disturb(server, texts, cell, seed):
     }
 
 
+def crowd(server, texts, cell, seed):
+    """One client's requests in turn, alone and then beside a client that wants all there is."""
+    until, alone, beside, others = threading.Event(), [], [], []
+
+    def quiet(answers, part):
+        for i in range(cell.requests):
+            text = texts.make(f"{seed} {part} {i}", cell.prompt)
+            answers.append(Answer(server, text, cell.generated, texts.chats, key="quiet"))
+
+    def greedy(i):
+        for turn in range(10**6):
+            if until.is_set():
+                return
+            text = texts.make(f"{seed} greedy {i} {turn}", cell.prompt)
+            # Longer answers than the quiet one's, so that seats do not become free by themselves.
+            answer = Answer(server, text, 4 * cell.generated, texts.chats, until, key="greedy")
+            others.append(answer)
+
+    def both():
+        time.sleep(SECONDS_ALONE)
+        quiet(beside, "beside")
+        until.set()
+
+    quiet(alone, "alone")
+    began = time.monotonic()
+    in_threads([both, *(lambda i=i: greedy(i) for i in range(cell.greedy))])
+    seconds = time.monotonic() - began
+    n_pieces = sum(len(answer.take_apart().times) for answer in others)
+    figures, good = {"failed": 0}, {}
+    for what, answers in (("alone", alone), ("beside", beside)):
+        good[what] = kept([answer.take_apart() for answer in answers], cell.requests)
+        figures["failed"] += cell.requests - len(good[what])
+    measures = {
+        "first token p95": lambda a: [a.times[0] - a.sent],
+        "between tokens p95": lambda a: [end - start for start, end in a.gaps()],
+        "whole answer p95": lambda a: [a.times[-1] - a.sent],
+    }
+    for what, times in measures.items():
+        each = {
+            part: percentile([1e3 * time for a in answers for time in times(a)], 95)
+            for part, answers in good.items()
+        }
+        figures[f"{what} alone, ms"] = each["alone"]
+        figures[f"{what} beside, ms"] = each["beside"]
+        figures[f"{what}, times as long"] = each["beside"] / each["alone"]
+    figures["pieces/s of the greedy one"] = n_pieces / seconds
+    return figures
+
+
 def in_threads(functions):
     threads = [threading.Thread(target=function) for function in functions]
     for thread in threads:
@@ -349,6 +411,8 @@ class Bench:
         self.texts = {}
 
     def measure(self, name, model, cell, seed):
+        if cell.restarts:
+            return self.restart(name, model, cell, seed)
         server = Server(self.args, name, model, cell, self.commands)
         try:
             server.wait_until_ready()
@@ -360,9 +424,37 @@ class Bench:
                 cell, clients=cell.slots(), requests=cell.slots(), shared=0, prompt=64, generated=16
             )
             load(server, texts, warm, "warm-up")
-            return (disturb if cell.streams else load)(server, texts, cell, seed)
+            how = crowd if cell.greedy else disturb if cell.streams else load
+            return how(server, texts, cell, seed)
         finally:
             server.stop()
+
+
+    def restart(self, name, model, cell, seed):
+        """First tokens of one prompt: computed, from memory, and from disk after a restart."""
+        if SERVERS[name][0] != "freehold":
+            raise SystemExit(f"{name}: keeps nothing over restarts, expected a freehold")
+        figures, counts = {}, {}
+        with tempfile.TemporaryDirectory() as folder:
+            for whats in (("computed", "in memory"), ("after a restart",)):
+                more = ["--cache-dir", folder]
+                server = Server(self.args, name, model, cell, self.commands, more)
+                try:
+                    server.wait_until_ready()
+                    texts = Texts(server)
+                    for what in whats:
+                        text = texts.make(seed, cell.prompt)
+                        answer = Answer(server, text, cell.generated, texts.chats).take_apart()
+                        counts["failed"] = counts.get("failed", 0) + (answer.check() is not None)
+                        figures[f"first token {what}, ms"] = 1e3 * (answer.ended - answer.sent)
+                        cached = answer.usage["prompt_tokens_details"]["cached_tokens"]
+                        counts[f"of them reused, {what}"] = cached
+                        counts["prompt tokens"] = answer.usage["prompt_tokens"]
+                finally:
+                    server.stop()
+            kept_bytes = sum(file.stat().st_size for file in pathlib.Path(folder).iterdir())
+            counts["files, MB"] = kept_bytes / 1e6
+        return figures | counts
 
 
 def table(model, cells, bench, figures):

@@ -88,7 +88,7 @@ fn any_load_gives_the_same_over_restarts_and_damage() {
         let mut worker = start(folder.path(), 1, Limits { cost, ..LIMITS });
         let requests: Vec<Request> = (0..40)
             .map(|i| {
-                let request = random_request(case % 3 << 32 | i);
+                let request = random_request(((case % 3) << 32) | i);
                 let cache = match request.cache {
                     CacheScope::Key(key) => CacheScope::Lasting(key),
                     cache => cache,

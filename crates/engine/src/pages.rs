@@ -153,6 +153,11 @@ impl PagePool {
         self.pages[page as usize].n_users > 0
     }
 
+    /// Whether several sequences use `page`.
+    pub(crate) fn is_shared(&self, page: u32) -> bool {
+        self.pages[page as usize].n_users > 1
+    }
+
     /// Adds a use of a page that [`PagePool::find`] found.
     pub(crate) fn claim(&mut self, page: u32) {
         if self.pages[page as usize].n_users == 0 {

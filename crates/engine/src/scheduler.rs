@@ -1,14 +1,18 @@
 //! What the next step works on: pure arithmetic over counters, no tensor in sight.
 //!
 //! A step carries the decode token of every sequence that is generating, so that none of them
-//! waits behind a long prompt, and beside them a slice of prefill whose size the caller gives
-//! ([`Pace`](crate::pace::Pace)). Prompts share the slice shortest first, so that a question does
-//! not wait for a book, interactive before batch; but a quarter is always for the one that was
-//! seated first, so that every prompt gets done. Drafts fill up what such a step leaves of the rows
-//! that cost little ([`StepCost`]). The split has no influence on results, only on when they come.
+//! waits behind a long prompt. A row costs a part of the step, so where several clients generate,
+//! one with many sequences has them take turns: a client's time between tokens is its own and that
+//! of a few rows, however many another has. Beside the decodes goes a slice of prefill whose size
+//! the caller gives ([`Pace`](crate::pace::Pace)). Clients get equal parts of it, the prompts of
+//! each shortest first, so that a question does not wait for a book, interactive before batch; but
+//! a quarter is always for the one that was seated first, so that every prompt gets done. Drafts
+//! fill up what such a step leaves of the rows that cost little ([`StepCost`]). The split has no
+//! influence on results, only on when they come.
 
 use crate::draft::StepCost;
 use crate::request::Priority;
+use std::time::Instant;
 
 /// Most prompt tokens of one step, over all sequences: enough to keep the matrix products busy,
 /// few enough that a request that comes in between gets its turn soon.
@@ -16,6 +20,9 @@ pub const PREFILL_CHUNK: usize = 256;
 /// Most prompt tokens of one step whose logits are wanted, over all sequences: it bounds the logits
 /// that a step holds, `[n_rows, n_vocab]`.
 pub(crate) const SCORED_CHUNK: usize = 64;
+/// How many times the sequences of the client with fewest another one may have in a step: as many
+/// rows as make a step about twice as long as one row.
+const TIMES_FEWEST: usize = 4;
 /// What part of the slice of prefill is for the sequence that was seated first.
 const FIRST_PART: usize = 4;
 
@@ -29,6 +36,10 @@ pub(crate) struct Progress {
     /// Of those, how many it held before the sequence began.
     pub(crate) n_reused: usize,
     pub(crate) priority: Priority,
+    /// The client's place in the ledger.
+    pub(crate) account: usize,
+    /// When the step began that it last had a share of.
+    pub(crate) served_at: Option<Instant>,
     /// Whether it waits for pages that another sequence computes.
     pub(crate) is_held: bool,
     /// Whether the logits of all its prompt's tokens are wanted.
@@ -54,10 +65,15 @@ impl Progress {
 /// A sequence's share of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Share {
-    /// Which of the running sequences.
+    /// Which of the running sequences, and its client's place in the ledger.
     pub(crate) seq_idx: usize,
+    account: usize,
     /// How many of its next tokens are worked on, at least 1.
     pub(crate) n_tokens: usize,
+    /// How many there are.
+    n_wanted: usize,
+    /// Whether the logits of all of them are wanted.
+    is_scored: bool,
     /// Whether these are the last it has, so that the next one can be sampled.
     pub(crate) is_last: bool,
     /// Guesses that are worked on behind them.
@@ -72,41 +88,134 @@ pub(crate) fn schedule(
     shares: &mut Vec<Share>,
 ) {
     shares.clear();
-    let all = |(seq_idx, progress): (usize, Progress)| Share {
+    let none = |(seq_idx, progress): (usize, Progress)| Share {
         seq_idx,
-        n_tokens: progress.n_left(),
-        is_last: true,
+        account: progress.account,
+        n_tokens: 0,
+        n_wanted: progress.n_left(),
+        is_scored: progress.is_scored,
+        is_last: false,
         n_draft: 0,
     };
-    let decoding = sequences.clone().enumerate().filter(|(_, p)| p.is_decoding());
-    shares.extend(decoding.map(all));
+    let n_most = most_decoding(sequences.clone());
+    let decoding = sequences.clone().enumerate().filter(|(_, progress)| progress.is_decoding());
+    let has_turn = |at: &(usize, Progress)| has_turn(sequences.clone(), *at, n_most);
+    shares.extend(decoding.filter(has_turn).map(none).map(|share| share.with(1)));
     let n_decoding = shares.len();
     let prefilling = |(_, progress): &(usize, Progress)| progress.is_prefilling();
     for priority in [Priority::Interactive, Priority::Batch] {
         let n_before = shares.len();
         let of_class = sequences.clone().enumerate().filter(prefilling);
-        shares.extend(of_class.filter(|(_, p)| p.priority == priority).map(all));
-        shares[n_before..].sort_unstable_by_key(|share| (share.n_tokens, share.seq_idx));
+        shares.extend(of_class.filter(|(_, p)| p.priority == priority).map(none));
+        shares[n_before..].sort_unstable_by_key(|share| (share.n_wanted, share.seq_idx));
     }
+    let mut left = Left { n_tokens: n_prefill, n_scored: SCORED_CHUNK };
     let prompts = &mut shares[n_decoding..];
-    let first = prompts.iter().map(|share| share.seq_idx).min();
-    let mut n_reserved = n_prefill.div_ceil(FIRST_PART);
-    let mut n_left = n_prefill - n_reserved;
-    let mut n_scored_left = SCORED_CHUNK;
-    for share in prompts {
-        if Some(share.seq_idx) == first {
-            n_left += std::mem::take(&mut n_reserved);
-        }
-        let mut n_tokens = share.n_tokens.min(n_left);
-        if sequences.clone().nth(share.seq_idx).is_some_and(|progress| progress.is_scored) {
-            n_tokens = n_tokens.min(n_scored_left);
-            n_scored_left -= n_tokens;
-        }
-        n_left -= n_tokens;
-        share.is_last = n_tokens == share.n_tokens;
-        share.n_tokens = n_tokens;
+    if let Some(first) = prompts.iter_mut().min_by_key(|share| share.seq_idx) {
+        let n_most = if first.is_scored { SCORED_CHUNK } else { n_prefill };
+        left.give(first, n_most.min(n_prefill).div_ceil(FIRST_PART));
     }
+    let is_batch = |share: &Share| {
+        let progress = sequences.clone().nth(share.seq_idx);
+        progress.is_some_and(|progress| progress.priority == Priority::Batch)
+    };
+    let n_interactive = prompts.partition_point(|share| !is_batch(share));
+    let (interactive, batch) = prompts.split_at_mut(n_interactive);
+    left.share_out(interactive);
+    left.share_out(batch);
     shares.retain(|share| share.n_tokens > 0);
+}
+
+/// Most sequences of one client that decode in a step: beside another client, [`TIMES_FEWEST`]
+/// times what the one has that has fewest.
+fn most_decoding(sequences: impl Iterator<Item = Progress> + Clone) -> usize {
+    let decoding = sequences.filter(Progress::is_decoding);
+    let first = decoding.clone().next().map(|progress| progress.account);
+    if decoding.clone().all(|progress| Some(progress.account) == first) {
+        return usize::MAX;
+    }
+    let n_of = |account: usize| decoding.clone().filter(|other| other.account == account).count();
+    let fewest = decoding.clone().map(|progress| n_of(progress.account)).min();
+    fewest.map_or(usize::MAX, |fewest| TIMES_FEWEST * fewest)
+}
+
+/// Whether a sequence is among the `n_most` of its client that have waited longest for a turn.
+fn has_turn(
+    sequences: impl Iterator<Item = Progress>,
+    (seq_idx, progress): (usize, Progress),
+    n_most: usize,
+) -> bool {
+    let before = |(other_idx, other): &(usize, Progress)| {
+        other.is_decoding()
+            && other.account == progress.account
+            && (other.served_at, *other_idx) < (progress.served_at, seq_idx)
+    };
+    n_most == usize::MAX || sequences.enumerate().filter(before).count() < n_most
+}
+
+/// How many sequences decode in the next step.
+pub(crate) fn n_decoding(sequences: impl Iterator<Item = Progress> + Clone) -> usize {
+    let n_most = most_decoding(sequences.clone());
+    let decoding = sequences.clone().enumerate().filter(|(_, progress)| progress.is_decoding());
+    decoding.filter(|at| has_turn(sequences.clone(), *at, n_most)).count()
+}
+
+/// How many prompts wait for their first token: where there are several clients, each that has some
+/// counts once, since the streams of one are not to make way for all that another asks.
+pub(crate) fn n_prompts(sequences: impl Iterator<Item = Progress> + Clone) -> usize {
+    let waiting = sequences.clone().filter(|progress| !progress.is_decoding());
+    match n_accounts(sequences.map(|progress| progress.account)) {
+        0 | 1 => waiting.count(),
+        _ => n_accounts(waiting.map(|progress| progress.account)),
+    }
+}
+
+/// What a step's slice of prefill has room for still.
+struct Left {
+    n_tokens: usize,
+    n_scored: usize,
+}
+
+impl Left {
+    /// Gives a prompt at most `n_most` tokens more.
+    fn give(&mut self, share: &mut Share, n_most: usize) {
+        let mut n_more = (share.n_wanted - share.n_tokens).min(n_most).min(self.n_tokens);
+        if share.is_scored {
+            n_more = n_more.min(self.n_scored);
+            self.n_scored -= n_more;
+        }
+        self.n_tokens -= n_more;
+        *share = share.with(share.n_tokens + n_more);
+    }
+
+    /// Gives each client the same part, its shortest prompts first, and what some do not need to
+    /// the others in the same order.
+    fn share_out(&mut self, prompts: &mut [Share]) {
+        let n_clients = n_accounts(prompts.iter().map(|share| share.account));
+        let n_given: usize = prompts.iter().map(|share| share.n_tokens).sum();
+        let n_each = (self.n_tokens + n_given).div_ceil(n_clients.max(1));
+        for prompt_idx in 0..prompts.len() {
+            let account = prompts[prompt_idx].account;
+            let own = prompts.iter().filter(|share| share.account == account);
+            let n_had: usize = own.map(|share| share.n_tokens).sum();
+            self.give(&mut prompts[prompt_idx], n_each.saturating_sub(n_had));
+        }
+        prompts.iter_mut().for_each(|share| self.give(share, usize::MAX));
+    }
+}
+
+impl Share {
+    fn with(self, n_tokens: usize) -> Self {
+        Self { n_tokens, is_last: n_tokens == self.n_wanted, ..self }
+    }
+}
+
+/// How many of the accounts differ.
+fn n_accounts(accounts: impl Iterator<Item = usize> + Clone) -> usize {
+    let is_first = |&(idx, account): &(usize, usize)| {
+        !accounts.clone().take(idx).any(|earlier| earlier == account)
+    };
+    accounts.clone().enumerate().filter(is_first).count()
 }
 
 /// The slice of prefill in which all short interactive prompts would be done, or else the shortest
@@ -117,12 +226,15 @@ pub(crate) fn whole_slice(
     n_most: usize,
 ) -> Option<usize> {
     let interactive = sequences.filter(|progress| progress.priority == Priority::Interactive);
+    let clients = interactive.clone().filter(Progress::is_prefilling).map(|p| p.account);
     let short = interactive
         .filter(move |p| p.is_prefilling() && !p.is_scored && p.n_tokens - p.n_reused <= n_most);
+    // Of any length, since they share.
+    let n_clients = n_accounts(clients);
     let lengths = short.map(|progress| progress.n_left());
-    let (all, shortest) = (lengths.clone().sum(), lengths.min()?);
-    // Beside what is reserved for the one that was seated first.
-    let slice_of = |n_tokens: usize| (n_tokens * FIRST_PART).div_ceil(FIRST_PART - 1);
+    let (all, shortest) = (lengths.clone().sum::<usize>(), lengths.min()?);
+    // Beside what is reserved for the one that was seated first, and what is for other clients.
+    let slice_of = |n_tokens: usize| (n_tokens * FIRST_PART * n_clients).div_ceil(FIRST_PART - 1);
     [all, shortest].into_iter().map(slice_of).find(|&n_rows| n_rows <= n_most)
 }
 
@@ -151,8 +263,16 @@ mod tests {
     use super::*;
 
     fn progress(&(n_tokens, n_cached): &(usize, usize)) -> Progress {
-        let priority = Priority::Interactive;
-        Progress { n_tokens, n_cached, n_reused: 0, priority, is_held: false, is_scored: false }
+        Progress {
+            n_tokens,
+            n_cached,
+            n_reused: 0,
+            priority: Priority::Interactive,
+            account: 0,
+            served_at: None,
+            is_held: false,
+            is_scored: false,
+        }
     }
 
     fn check(sequences: &[(usize, usize)], expected: &[(usize, usize, bool)]) {
@@ -236,6 +356,38 @@ mod tests {
     }
 
     #[test]
+    fn clients_share_a_step() {
+        let of = |account: usize, at: (usize, usize)| Progress { account, ..progress(&at) };
+        let check = |sequences: &[Progress], n_prefill: usize, expected: &[(usize, usize)]| {
+            let mut shares = Vec::new();
+            schedule(sequences.iter().copied(), n_prefill, &mut shares);
+            let found: Vec<_> = shares.iter().map(|s| (s.seq_idx, s.n_tokens)).collect();
+            assert_eq!(found, expected);
+            let n_decoding = n_decoding(sequences.iter().copied());
+            assert_eq!(n_decoding, found.iter().filter(|(_, n_tokens)| *n_tokens == 1).count());
+        };
+        // One client alone decodes with all it has; beside another, with four times as many.
+        let mut many = vec![of(1, (9, 8)); 7];
+        check(&many, 0, &[0, 1, 2, 3, 4, 5, 6].map(|seq_idx| (seq_idx, 1)));
+        many.push(of(2, (5, 4)));
+        check(&many, 0, &[0, 1, 2, 3, 7].map(|seq_idx| (seq_idx, 1)));
+        // Who waited longest is next.
+        let now = Instant::now();
+        many[..4].iter_mut().for_each(|progress| progress.served_at = Some(now));
+        check(&many, 0, &[0, 4, 5, 6, 7].map(|seq_idx| (seq_idx, 1)));
+        // A client that is not generating yet does not count.
+        many[7] = of(2, (50, 0));
+        check(&many[3..], 10, &[(0, 1), (1, 1), (2, 1), (3, 1), (4, 10)]);
+        // Prompts: equal parts, and to the others what one does not need. The quarter that is for
+        // the first is of its client's part.
+        let prompts = [of(1, (200, 0)), of(1, (100, 0)), of(1, (90, 0)), of(2, (150, 0))];
+        check(&prompts, 240, &[(2, 60), (3, 120), (0, 60)]);
+        check(&prompts[..2], 240, &[(1, 100), (0, 140)]);
+        let short = [of(1, (900, 0)), of(2, (30, 0)), of(3, (40, 0))];
+        check(&short, 240, &[(1, 30), (2, 40), (0, 170)]);
+    }
+
+    #[test]
     fn prompts_whose_logits_are_wanted_share_a_smaller_chunk() {
         let mut sequences: Vec<_> =
             [(900, 0), (50, 0), (9, 8), (40, 0)].iter().map(progress).collect();
@@ -244,11 +396,11 @@ mod tests {
         let mut shares = Vec::new();
         schedule(sequences.iter().copied(), PREFILL_CHUNK, &mut shares);
         let found: Vec<_> = shares.iter().map(|share| (share.seq_idx, share.n_tokens)).collect();
-        assert_eq!(found, [(2, 1), (3, 40), (1, 50), (0, 14)]);
-        // A quarter is for the first: it gets what there is.
-        sequences[1].n_tokens = 70;
+        // A quarter is for the first.
+        assert_eq!(found, [(2, 1), (3, 40), (1, 48), (0, 16)]);
+        sequences[1].n_tokens = 20;
         schedule(sequences.iter().copied(), PREFILL_CHUNK, &mut shares);
-        assert_eq!(shares.iter().map(|share| share.n_tokens).collect::<Vec<_>>(), [1, 40, 64]);
+        assert_eq!(shares.iter().map(|share| share.n_tokens).collect::<Vec<_>>(), [1, 20, 40, 44]);
         assert_eq!(whole_slice(sequences[..2].iter().copied(), 256), None);
     }
 

@@ -2,11 +2,15 @@
 //!
 //! A sequence is seated when there are pages for all that it knows, beside what those that run
 //! still need for theirs and one page for each of them to grow by. Beyond that pages are taken as
-//! they are needed; when there are none, the youngest of the lowest priority is put back, and the
-//! one that came first among the highest never is, so that there is always progress.
+//! they are needed; when there are none, one of the lowest priority is put back, the youngest of
+//! the client that has most seats; the one that came first among the highest never is, so that
+//! there is always progress.
+//!
+//! Nor does one client keep another out by holding every seat: who has none takes one from the
+//! client that has most of them, at least two.
 
 use crate::pages::PagePool;
-use crate::request::FinishReason;
+use crate::request::{FinishReason, Priority};
 use crate::sequence::Sequence;
 use crate::waiting::{Entry, Waiting, Work};
 use crate::worker::{Forward, Worker, finish_waiting};
@@ -39,10 +43,40 @@ impl<F: Forward> Worker<F> {
                 }
             } else if self.running.iter().any(|sequence| sequence.priority > priority) {
                 self.preempt_last();
-            } else {
+            } else if !self.admit_deprived(priority) {
                 return;
             }
         }
+    }
+
+    /// Seats the next one whose client has no seat, if need be in the place of one whose client has
+    /// several. Returns whether it did.
+    fn admit_deprived(&mut self, priority: Priority) -> bool {
+        let running = &self.running;
+        // One that was put back has had its turn, and comes first anyway.
+        let next = self.waiting.first(|entry| lacks_seat(entry, priority, running));
+        let Some(entry) = next else { return false };
+        let n_short = self.n_pages_short(entry);
+        if self.running.len() == self.limits.max_sequences || n_short > 0 {
+            let Some(seq_idx) = self.seat_to_take(entry.priority, n_short) else { return false };
+            self.preempt(seq_idx);
+        }
+        let Self { running, waiting, .. } = self;
+        let next = waiting.pop_first(|entry| lacks_seat(entry, priority, running));
+        next.map(|entry| self.seat(entry)).is_some()
+    }
+
+    /// The youngest sequence of the client that has most seats, at least two, if its pages are
+    /// enough.
+    fn seat_to_take(&self, priority: Priority, n_short: usize) -> Option<usize> {
+        let seats = self.running.iter().map(|sequence| self.n_seats(sequence.account));
+        let most = seats.max()?;
+        let of_most = |(_, sequence): &(usize, &Sequence)| {
+            sequence.priority >= priority && self.n_seats(sequence.account) == most
+        };
+        let candidates = self.running.iter().enumerate().filter(of_most);
+        let (seq_idx, youngest) = candidates.max_by_key(|(_, sequence)| sequence.rank())?;
+        (most > 1 && youngest.n_own_pages(&self.pages) >= n_short).then_some(seq_idx)
     }
 
     fn seat(&mut self, entry: Entry) {
@@ -85,16 +119,35 @@ impl<F: Forward> Worker<F> {
 
     /// Whether there are pages for one that waits.
     fn has_pages_for(&self, entry: &Entry) -> bool {
+        self.n_pages_short(entry) == 0
+    }
+
+    /// How many pages lack for one that waits.
+    fn n_pages_short(&self, entry: &Entry) -> usize {
         let n_all = (entry.tokens().len() + 1).min(self.limits.n_ctx).div_ceil(PAGE_LEN);
         let n_needed = n_all - n_shared(&self.pages, entry);
         let n_owed: usize = self.running.iter().map(Sequence::n_pages_lacking).sum();
-        n_needed + n_owed + self.running.len() <= self.pages.n_available()
+        (n_needed + n_owed + self.running.len()).saturating_sub(self.pages.n_available())
     }
 
     /// Puts back the sequence that must give way first.
     pub(crate) fn preempt_last(&mut self) {
-        let ranks = self.running.iter().map(Sequence::rank).enumerate();
-        let Some((seq_idx, _)) = ranks.max_by_key(|&(_, rank)| rank) else { return };
+        let rank = |sequence: &Sequence| {
+            let (priority, ticket) = sequence.rank();
+            (priority, self.n_seats(sequence.account), ticket)
+        };
+        let ranks = self.running.iter().map(rank).enumerate();
+        if let Some((seq_idx, _)) = ranks.max_by_key(|&(_, rank)| rank) {
+            self.preempt(seq_idx);
+        }
+    }
+
+    /// Seats that a client has.
+    fn n_seats(&self, account: usize) -> usize {
+        self.running.iter().filter(|sequence| sequence.account == account).count()
+    }
+
+    fn preempt(&mut self, seq_idx: usize) {
         let mut sequence = self.running.remove(seq_idx);
         sequence.preempt(&mut self.pages);
         self.waiting.put_back(sequence);
@@ -106,6 +159,12 @@ fn claim_cached(sequence: &mut Sequence, pages: &mut PagePool, waiting: &mut Wai
     let n_before = sequence.n_reused();
     sequence.claim_cached(pages);
     waiting.refund(sequence.account, u64::from(sequence.n_reused() - n_before));
+}
+
+/// Whether it is a new request, of this priority or a higher one, of a client that has no seat.
+fn lacks_seat(entry: &Entry, priority: Priority, running: &[Sequence]) -> bool {
+    let has_seat = || running.iter().any(|sequence| sequence.account == entry.account);
+    entry.priority <= priority && matches!(entry.work, Work::New(_)) && !has_seat()
 }
 
 /// Pages of the entry's tokens that some sequence uses now: sharing them takes none.

@@ -79,6 +79,8 @@ pub(crate) struct Sequence {
     deadline: Option<Instant>,
     submitted_at: Instant,
     started_at: Option<Instant>,
+    /// When the last step began that it had a share of.
+    served_at: Option<Instant>,
     first_token_at: Option<Instant>,
 }
 
@@ -155,6 +157,7 @@ impl Sequence {
             deadline,
             submitted_at: submission.submitted_at,
             started_at: None,
+            served_at: None,
             first_token_at: None,
         }
     }
@@ -176,6 +179,8 @@ impl Sequence {
             n_cached: self.n_cached,
             n_reused: self.n_reused as usize,
             priority: self.priority,
+            account: self.account,
+            served_at: self.served_at,
             is_held: self.leader.is_some() || self.incoming.is_some(),
             is_scored: self.is_scored(),
         }
@@ -220,6 +225,11 @@ impl Sequence {
     #[cfg(test)]
     pub(crate) fn n_pages(&self) -> usize {
         self.pages.len()
+    }
+
+    /// Pages that nobody else uses.
+    pub(crate) fn n_own_pages(&self, pool: &PagePool) -> usize {
+        self.pages.iter().filter(|&&page| !pool.is_shared(page)).count()
     }
 
     /// Pages that it lacks to compute all that it knows and the next token.
@@ -439,6 +449,7 @@ impl Sequence {
     pub(crate) fn advance(&mut self, share: &Share, step_began: Instant) {
         self.n_cached += share.n_tokens;
         self.started_at.get_or_insert(step_began);
+        self.served_at = Some(step_began);
         if share.is_last && self.n_max == self.n_prompt {
             self.end.get_or_insert(FinishReason::Length);
         }

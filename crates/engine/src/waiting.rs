@@ -98,12 +98,22 @@ impl Waiting {
 
     /// Who comes next.
     pub(crate) fn next(&self) -> Option<&Entry> {
-        self.next_idx().map(|idx| &self.entries[idx])
+        self.first(|_| true)
+    }
+
+    /// The first of those who wait of which `is_meant` says so.
+    pub(crate) fn first(&self, is_meant: impl Fn(&Entry) -> bool) -> Option<&Entry> {
+        self.idx_of(is_meant).map(|idx| &self.entries[idx])
     }
 
     /// Takes out who comes next.
     pub(crate) fn pop(&mut self) -> Option<Entry> {
-        let idx = self.next_idx()?;
+        self.pop_first(|_| true)
+    }
+
+    /// Takes out whom [`Waiting::first`] finds.
+    pub(crate) fn pop_first(&mut self, is_meant: impl Fn(&Entry) -> bool) -> Option<Entry> {
+        let idx = self.idx_of(is_meant)?;
         let mut entry = self.entries.swap_remove(idx);
         let has = |priority| self.entries.iter().any(|entry| entry.priority == priority);
         match entry.priority {
@@ -175,7 +185,7 @@ impl Waiting {
         self.ledger.accounts.len()
     }
 
-    fn next_idx(&self) -> Option<usize> {
+    fn idx_of(&self, is_meant: impl Fn(&Entry) -> bool) -> Option<usize> {
         let turn = |priority| (priority == Priority::Batch) != (self.n_passed >= PATIENCE);
         let key = |entry: &Entry| {
             let order = match entry.work {
@@ -184,7 +194,8 @@ impl Waiting {
             };
             (turn(entry.priority), order, entry.ticket)
         };
-        (0..self.entries.len()).min_by_key(|&idx| key(&self.entries[idx]))
+        let meant = (0..self.entries.len()).filter(|&idx| is_meant(&self.entries[idx]));
+        meant.min_by_key(|&idx| key(&self.entries[idx]))
     }
 }
 

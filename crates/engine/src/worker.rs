@@ -10,7 +10,9 @@ use crate::pages::PagePool;
 use crate::queue::{Queue, Submission};
 use crate::request::FinishReason;
 use crate::sampler::SamplerScratch;
-use crate::scheduler::{PREFILL_CHUNK, Share, add_drafts, schedule, whole_slice};
+use crate::scheduler::{
+    PREFILL_CHUNK, Share, add_drafts, n_decoding, n_prompts, schedule, whole_slice,
+};
 use crate::sequence::{Sequence, finish_unseated};
 use crate::waiting::{ANSWER_WEIGHT, Entry, Waiting, Work};
 use kernels::{KvPool, PAGE_LEN};
@@ -231,8 +233,8 @@ impl<F: Forward> Worker<F> {
             self.release_followers();
             let Self { running, shares, limits, pace, .. } = self;
             let progress = running.iter().map(Sequence::progress);
-            let n_decoding = progress.clone().filter(|progress| progress.is_decoding()).count();
-            let n_prompts = running.len() - n_decoding;
+            let n_prompts = n_prompts(progress.clone());
+            let n_decoding = n_decoding(progress.clone());
             let n_whole = whole_slice(progress.clone(), PREFILL_CHUNK);
             let n_prefill = pace.n_prefill(n_decoding, n_prompts, n_whole, PREFILL_CHUNK);
             schedule(progress, n_prefill, shares);

@@ -58,6 +58,15 @@ struct Simulated {
     logits: Vec<f32>,
     /// Of the last pass.
     n_rows: usize,
+    /// What each of them takes.
+    row_time: Duration,
+}
+
+impl Simulated {
+    /// What a pass takes.
+    fn pass_time(&self) -> Duration {
+        Duration::from_micros(4000) + self.row_time * self.n_rows as u32
+    }
 }
 
 impl Forward for Simulated {
@@ -130,7 +139,7 @@ impl Forward for Simulated {
     }
 
     fn duration(&self, _began: Instant) -> Duration {
-        Duration::from_micros(4000 + 300 * self.n_rows as u64)
+        self.pass_time()
     }
 }
 
@@ -168,7 +177,8 @@ struct Client {
 
 fn new_worker(limits: Limits) -> Worker<Simulated> {
     let slots = vec![u32::MAX; limits.n_pages as usize * PAGE_LEN];
-    let simulated = Simulated { slots, logits: Vec::new(), n_rows: 0 };
+    let row_time = Duration::from_micros(300);
+    let simulated = Simulated { slots, logits: Vec::new(), n_rows: 0, row_time };
     Worker::new(Arc::new(Queue::new(limits.max_waiting_tokens)), tokenizer(), simulated, limits)
 }
 
@@ -500,11 +510,12 @@ fn a_request_whose_time_is_over_ends() {
     let now = Instant::now();
     let soon = Some(now + Duration::from_millis(20));
     let running = submit(&worker.queue, &Request { deadline: soon, ..endless.clone() });
-    let waiting = submit(&worker.queue, &Request { deadline: Some(now), ..endless });
+    let waiting = submit(&worker.queue, &Request { deadline: soon, ..endless });
     worker.step();
-    assert_eq!(outcome(&waiting.events).2.map(|done| done.reason), Some(FinishReason::Expired));
+    assert_eq!(outcome(&waiting.events).2, None);
     std::thread::sleep(Duration::from_millis(25));
     worker.step();
+    assert_eq!(outcome(&waiting.events).2.map(|done| done.reason), Some(FinishReason::Expired));
     let done = outcome(&running.events).2.expect("its time is over");
     assert_eq!((done.reason, done.n_generated), (FinishReason::Expired, 1));
 }
@@ -758,3 +769,6 @@ fn a_panic_while_seating_fails_the_request_and_closes_its_account() {
 
 #[path = "keeper_tests.rs"]
 mod keeper;
+
+#[path = "fairness_tests.rs"]
+mod fairness;

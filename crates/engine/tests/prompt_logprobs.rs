@@ -59,7 +59,7 @@ fn check(found: &[TokenInfo], tokens: &[u32], logits: &[Vec<f32>]) {
         let sum: f64 = row.iter().map(|&logit| f64::from(logit - max).exp()).sum();
         let expected = |id: u32| f64::from(row[id as usize] - max) - sum.ln();
         let is_near = |id: u32, found: f32| (f64::from(found) - expected(id)).abs() < 1e-4;
-        assert!(is_near(token.id, token.logprob.unwrap()), "{token:?}");
+        assert!(is_near(token.id, token.logprob.expect("all but the first have one")), "{token:?}");
         assert_eq!(token.top.len(), N_TOP);
         let mut all: Vec<u32> = (0..row.len() as u32).collect();
         all.sort_by(|&a, &b| row[b as usize].total_cmp(&row[a as usize]).then(a.cmp(&b)));

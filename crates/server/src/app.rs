@@ -10,6 +10,7 @@ use crate::errors::ServerError;
 use crate::gate::{Gate, Passed};
 use crate::limits::Limits;
 use crate::models::Models;
+use crate::seats::{Seat, Seats};
 use crate::serve::{error_response, json_response, serve, serve_vectors};
 use crate::{Config, VERSION};
 use axum::Router;
@@ -40,7 +41,7 @@ pub(crate) struct App {
     pub(crate) models: Models,
     pub(crate) limits: Limits,
     pub(crate) default_sampling: Sampling,
-    seats: Arc<Semaphore>,
+    seats: Arc<Seats>,
     /// Seats of requests for vectors.
     vector_seats: Arc<Semaphore>,
     /// Turns at waiting for a model to open.
@@ -61,7 +62,7 @@ impl App {
     pub(crate) fn new(config: Config, over: watch::Receiver<bool>) -> Result<Self, ServerError> {
         Ok(Self {
             models: Models::new(config.fleet, config.models, config.aliases, unix_seconds())?,
-            seats: Arc::new(Semaphore::new(config.limits.n_requests)),
+            seats: Seats::new(config.limits.n_requests),
             vector_seats: Arc::new(Semaphore::new(config.limits.n_vector_requests)),
             opening: Arc::new(Semaphore::new(N_OPENING)),
             preparing: Arc::new(Semaphore::new(config.limits.n_preparing)),
@@ -83,11 +84,8 @@ impl App {
     }
 
     /// A place among the requests at work.
-    pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit, ServerError> {
-        self.seats.clone().try_acquire_owned().map_err(|_| ServerError::Overloaded {
-            what: format!("{} requests are at work", self.limits.n_requests),
-            retry_after: Duration::from_secs(1),
-        })
+    pub(crate) fn admit(&self, arrival: &Arrival) -> Result<Seat, ServerError> {
+        self.seats.take(arrival.principal)
     }
 }
 
@@ -440,9 +438,6 @@ mod tests {
             headers.insert("request-id", id.clone());
             let taken_over = Arrival::new("/", &headers, 0, CacheScope::Off).id;
             assert_eq!(taken_over == id.to_str().unwrap(), taken);
-                Arrival::new("/", &headers, 0, CacheScope::Off).id == id.to_str().unwrap(),
-                taken
-            );
         };
         check("trace-1.2:a/b_C", true);
         check("", false);

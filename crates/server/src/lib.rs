@@ -12,6 +12,7 @@ mod gate;
 mod limits;
 mod listen;
 mod models;
+mod seats;
 mod serve;
 
 pub use errors::{BadRequest, ServerError};

@@ -18,8 +18,8 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Open connections; more wait in the system's accept queue.
     pub n_connections: usize,
-    /// Requests at work at once over all models; more are refused with 429. Each holds its body,
-    /// then its prompt and its events.
+    /// Requests at work at once over all models, a quarter of them for others than any one client;
+    /// more are refused with 429. Each holds its body, then its prompt and its events.
     pub n_requests: usize,
     /// Of them, requests for embeddings and rerank: each may be minutes of work.
     pub n_vector_requests: usize,

@@ -22,6 +22,7 @@ use crate::dialects::{Answer, Choice, Delivery, Dialect, Reply, Usage};
 use crate::errors::ServerError;
 use crate::listen::told;
 use crate::models::OfTask;
+use crate::seats::Seat;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use body::Outlet;
@@ -31,7 +32,6 @@ use flight::{Flight, Step};
 use prepare::{Notes, Prepared, Read};
 use record::{Outcome, Record};
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// The header that lists what of the conversation the model's template left out, the one that
 /// lists in what the conversation was brought into another form for it, and the one that lists
@@ -81,7 +81,7 @@ struct Start<R> {
     flight: Flight,
     reply: R,
     /// Held to the end: the request is at work until then.
-    _seat: OwnedSemaphorePermit,
+    _seat: Seat,
 }
 
 async fn answer<D: Dialect>(
@@ -92,7 +92,7 @@ async fn answer<D: Dialect>(
     record: &mut Record,
 ) -> Result<(Notes, Answered<D::Reply>), ServerError> {
     // Before the body is read, so that at most `n_requests` bodies are in memory.
-    let seat = app.admit()?;
+    let seat = app.admit(arrival)?;
     let deadline = deadline::of(headers, arrival.started)?;
     let body = within(deadline, body::read(headers, body, &app.limits)).await?;
     let Prepared { request, served, prompts, constraint, banned, preamble, calls, notes } =

@@ -164,6 +164,7 @@ fn read(body: &[u8]) -> Result<MessagesRequest, BadRequest> {
         min_tokens: 0,
         stop_tokens: Vec::new(),
         logprobs: None,
+        prompt_logprobs: None,
         constraint,
         tools: tools::take(&mut fields, &mut ignored)?,
         reasoning_budget: None,

@@ -1,0 +1,120 @@
+//! What a greedy client can take from another one, under the simulator and its clock.
+//!
+//! A row takes a quarter of what a pass takes without any, as in models of this size on few cores:
+//! then a step with many rows is much longer than one with few.
+
+use super::*;
+
+const GREEDY: u64 = 1;
+const QUIET: u64 = 2;
+/// What the 95th percentile of the quiet client's times may become at most, as a multiple of what
+/// it is alone: between tokens and for a whole answer, and until the first token. Rows of the
+/// greedy one make a step twice as long, its prefill that twice as long again.
+const MOST_BETWEEN: f64 = 5.0;
+const MOST_FIRST: f64 = 12.0;
+
+/// The 95th percentiles of the quiet client's times: first token, between tokens, whole answer.
+#[derive(Debug)]
+struct Times {
+    first: Duration,
+    between: Duration,
+    whole: Duration,
+}
+
+/// The load of the greedy client.
+#[derive(Clone, Copy)]
+struct Greed {
+    n_requests: usize,
+    n_prompt: usize,
+    max_tokens: u32,
+}
+
+const SEATS: usize = 16;
+
+fn request_of(client: u64, number: u64, n_prompt: usize, max_tokens: u32) -> Request {
+    let token = |i: u64| (uniform(client << 32 | number, i) * 250.0) as u32;
+    Request {
+        client,
+        cache: CacheScope::Key(client),
+        prompt: (0..n_prompt as u64).map(token).collect(),
+        max_tokens: Some(max_tokens),
+        ignore_eos: true,
+        ..request(&[])
+    }
+}
+
+/// Runs the quiet client's requests one after the other beside those of a greedy one, which sends
+/// another as soon as one has ended.
+fn quiet_beside(greed: Greed) -> Times {
+    let mut worker = new_worker(Limits { max_sequences: SEATS, n_pages: 120, ..LIMITS });
+    worker.forward.row_time = Duration::from_micros(1000);
+    let (mut clock, mut n_sent) = (Duration::ZERO, 0);
+    let mut greedy: Vec<Client> = Vec::new();
+    let (mut first, mut between, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+    let mut step = |worker: &mut Worker<Simulated>, clock: &mut Duration| {
+        greedy
+            .retain(|client| !matches!(client.events.lock().unwrap().last(), Some(Event::Done(_))));
+        while greedy.len() < greed.n_requests {
+            n_sent += 1;
+            let request = request_of(GREEDY, n_sent, greed.n_prompt, greed.max_tokens);
+            greedy.push(submit(&worker.queue, &request));
+        }
+        worker.forward.n_rows = 0;
+        worker.step();
+        *clock += worker.forward.pass_time();
+    };
+    // Until the greedy client has all that it can get, and its streams are not in step.
+    (0..300).for_each(|_| step(&mut worker, &mut clock));
+    for number in 0..30 {
+        let client = submit(&worker.queue, &request_of(QUIET, number, 60, 40));
+        let sent = clock;
+        let (mut n_tokens, mut last) = (0, sent);
+        loop {
+            step(&mut worker, &mut clock);
+            let (_, tokens, done) = outcome(&client.events);
+            if tokens.len() > n_tokens {
+                let times = if n_tokens == 0 { &mut first } else { &mut between };
+                times.push(clock - last);
+                (n_tokens, last) = (tokens.len(), clock);
+            }
+            if done.is_some() {
+                break;
+            }
+            assert!(clock - sent < Duration::from_secs(600), "the quiet client starves");
+        }
+        whole.push(clock - sent);
+    }
+    let p95 = |mut times: Vec<Duration>| {
+        times.sort();
+        times[times.len() * 95 / 100]
+    };
+    Times { first: p95(first), between: p95(between), whole: p95(whole) }
+}
+
+#[test]
+fn a_greedy_client_moves_the_times_of_another_within_a_bound() {
+    let none = Greed { n_requests: 0, n_prompt: 1, max_tokens: 1 };
+    let alone = quiet_beside(none);
+    let loads = [
+        // As many streams as there are seats but one; more than there are seats, with long answers
+        // and with short ones; long prompts; nothing but prompts.
+        Greed { n_requests: SEATS - 1, n_prompt: 100, max_tokens: 300 },
+        Greed { n_requests: 60, n_prompt: 30, max_tokens: 500 },
+        Greed { n_requests: 60, n_prompt: 30, max_tokens: 4 },
+        Greed { n_requests: 60, n_prompt: 500, max_tokens: 100 },
+        Greed { n_requests: 60, n_prompt: 59, max_tokens: 1 },
+    ];
+    for greed in loads {
+        let beside = quiet_beside(greed);
+        let ratio = |beside: Duration, alone: Duration| beside.as_secs_f64() / alone.as_secs_f64();
+        let found = (
+            ratio(beside.first, alone.first),
+            ratio(beside.between, alone.between),
+            ratio(beside.whole, alone.whole),
+        );
+        let Greed { n_requests, n_prompt, max_tokens } = greed;
+        let load = format!("{n_requests} requests of {n_prompt} + {max_tokens} tokens: {found:?}");
+        assert!(found.0 <= MOST_FIRST, "first token, {load}");
+        assert!(found.1 <= MOST_BETWEEN && found.2 <= MOST_BETWEEN, "{load}");
+    }
+}
