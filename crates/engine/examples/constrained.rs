@@ -51,7 +51,7 @@ fn schema() -> Value {
 fn done(engine: &Engine, request: Request) -> Result<Done, Box<dyn Error>> {
     let end = engine.generate(request)?.find_map(|event| match event {
         Event::Done(done) => Some(done),
-        Event::Text { .. } | Event::Part { .. } => None,
+        Event::Prompt { .. } | Event::Text { .. } | Event::Part { .. } => None,
     });
     end.ok_or_else(|| "an answer without an end".into())
 }
