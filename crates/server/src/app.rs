@@ -142,9 +142,9 @@ fn random_hex() -> String {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
-/// The number of whoever sent this: of the key in `Authorization` or `x-api-key` where there is
-/// one, else of the address. Keys are not checked, they only tell clients apart.
-fn principal(hasher: &RandomState, headers: &HeaderMap, peer: Option<Peer>) -> u64 {
+/// The key in `Authorization` or `x-api-key`. Clients that must have one are told to say "none":
+/// that and nothing at all are no keys.
+fn key(headers: &HeaderMap) -> Option<&[u8]> {
     let bearer = headers.get(header::AUTHORIZATION).map(|value| {
         let value = value.as_bytes().trim_ascii();
         // The scheme's name has no case. The same key is the same client in either header.
@@ -159,28 +159,32 @@ fn principal(hasher: &RandomState, headers: &HeaderMap, peer: Option<Peer>) -> u
         }
     });
     let api_key = headers.get("x-api-key").map(|value| value.as_bytes().trim_ascii());
-    // An empty key is what clients send that have none: no reason to share anything.
-    match [bearer, api_key].into_iter().flatten().find(|key| !key.is_empty()) {
+    let is_key = |key: &&[u8]| !key.is_empty() && !key.eq_ignore_ascii_case(b"none");
+    [bearer, api_key].into_iter().flatten().find(is_key)
+}
+
+/// The number of whoever sent this: of the key where there is one, else of the address. Keys are
+/// not checked, they only tell clients apart.
+fn principal(hasher: &RandomState, headers: &HeaderMap, peer: Option<Peer>) -> u64 {
+    match key(headers) {
         Some(key) => hasher.hash_one(("key", key)),
         None => hasher.hash_one(("peer", peer.map(|Peer(address)| address.to_canonical()))),
     }
 }
 
-/// With whom the request of `principal` shares the prefix cache. A key means the same client after
-/// a restart, and this machine stays this machine; another address may be somebody else's by then.
+/// With whom the request of `principal` shares the prefix cache. This machine stays this machine
+/// after a restart, and there a key tells one user from another. From elsewhere nothing does: keys
+/// are not checked, and an address may be somebody else's by then.
 fn cache_scope(
     store: Option<&PrefixStore>,
     headers: &HeaderMap,
     peer: Option<Peer>,
     principal: u64,
 ) -> CacheScope {
-    let peer = peer.map(|Peer(address)| address.to_canonical());
-    match (store, headers.get(header::AUTHORIZATION)) {
-        (Some(store), Some(key)) => store.scope(&[b"key:", key.as_bytes()].concat()),
-        (Some(store), None) if peer.is_some_and(|address| address.is_loopback()) => {
-            store.scope(b"loopback")
-        }
-        _ => CacheScope::Key(principal),
+    let is_local = peer.is_some_and(|Peer(address)| address.to_canonical().is_loopback());
+    match store.filter(|_| is_local) {
+        Some(store) => store.scope(&[b"loopback:", key(headers).unwrap_or_default()].concat()),
+        None => CacheScope::Key(principal),
     }
 }
 
@@ -403,28 +407,34 @@ mod tests {
         assert_eq!(numbered(&[(&api_key, "")], "10.0.0.1"), number(None, "10.0.0.1"));
         // A key that begins like the scheme.
         assert_ne!(number(Some("Bearers"), "10.0.0.1"), number(Some("s"), "10.0.0.1"));
+        assert_eq!(number(Some("Bearer none"), "10.0.0.1"), number(None, "10.0.0.1"));
     }
 
     #[test]
-    fn keys_and_this_machine_mean_the_same_after_a_restart() {
+    fn only_this_machine_means_the_same_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
+        let api_key = header::HeaderName::from_static("x-api-key");
         // Each time as after a restart: with a store opened anew, and another number.
-        let scope = |key: Option<&'static str>, address: &str, principal: u64| {
-            let store = PrefixStore::open(folder.path(), 0, |_| {}).unwrap();
-            let mut headers = HeaderMap::new();
-            if let Some(key) = key {
-                headers.insert(header::AUTHORIZATION, HeaderValue::from_static(key));
-            }
-            cache_scope(Some(&store), &headers, Some(Peer(address.parse().unwrap())), principal)
-        };
-        let own = scope(Some("Bearer a"), "10.0.0.1", 1);
+        let scope =
+            |name: &header::HeaderName, key: &'static str, address: &str, principal: u64| {
+                let store = PrefixStore::open(folder.path(), 0, |_| {}).unwrap();
+                let headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static(key))]);
+                cache_scope(Some(&store), &headers, Some(Peer(address.parse().unwrap())), principal)
+            };
+        let bearer = header::AUTHORIZATION;
+        let own = scope(&bearer, "Bearer a", "127.0.0.1", 1);
         assert!(matches!(own, CacheScope::Lasting(_)));
-        assert_eq!(scope(Some("Bearer a"), "10.0.0.2", 2), own);
-        assert_ne!(scope(Some("Bearer b"), "10.0.0.1", 1), own);
-        let local = scope(None, "127.0.0.1", 1);
-        assert_eq!(scope(None, "::1", 2), local);
-        assert_ne!(local, own);
-        assert_eq!(scope(None, "10.0.0.1", 7), CacheScope::Key(7));
+        assert_eq!(scope(&api_key, "a", "::1", 2), own);
+        assert_ne!(scope(&bearer, "Bearer b", "127.0.0.1", 1), own);
+        // The key that the server's own advice says is no key, nor is an empty one.
+        let local = scope(&header::ACCEPT, "*/*", "127.0.0.1", 1);
+        assert!(matches!(local, CacheScope::Lasting(_)) && local != own);
+        for none in ["Bearer none", "bearer NONE", "Bearer ", "Bearer", ""] {
+            assert_eq!(scope(&bearer, none, "::ffff:127.0.0.1", 2), local, "{none:?}");
+        }
+        // Anybody elsewhere can say the same key.
+        assert_eq!(scope(&bearer, "Bearer a", "10.0.0.1", 7), CacheScope::Key(7));
+        assert_eq!(scope(&header::ACCEPT, "*/*", "10.0.0.1", 7), CacheScope::Key(7));
         assert_eq!(cache_scope(None, &HeaderMap::new(), None, 7), CacheScope::Key(7));
     }
 

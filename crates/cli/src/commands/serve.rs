@@ -89,7 +89,8 @@ pub(crate) struct Serve {
     #[arg(long)]
     no_speculation: bool,
     /// Folder where what was read of prompts is kept over restarts, readable by you alone; it
-    /// grows to --cache-size. Shared by requests of one key, and by those of this machine without
+    /// grows to --cache-size. Only for requests from this machine; those of one key share it, as do
+    /// those without
     #[arg(long, value_name = "FOLDER")]
     cache_dir: Option<PathBuf>,
     /// Most bytes of that folder, such as 20GiB; what was used least recently goes
