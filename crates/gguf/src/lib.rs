@@ -175,6 +175,12 @@ impl Gguf {
         &self.files
     }
 
+    /// The bytes as they were opened, part after part. A file that has another under its name since
+    /// is not looked at.
+    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().map(|part| &**part)
+    }
+
     /// The bytes of all parts together.
     pub fn n_bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.len() as u64).sum()

@@ -87,6 +87,26 @@ fn a_split_file_opens_by_each_of_its_parts() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn parts_are_what_was_opened_whatever_bears_their_names_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new();
+    writer.metadata("general.architecture", "llama");
+    for name in ["a", "b"] {
+        writer.tensor(name, &[2, 4], TensorType::F16, vec![7; 16]);
+    }
+    let paths = writer.write_split(dir.path(), "tiny", 1).unwrap();
+    let file = Gguf::open(&paths[0]).unwrap();
+    let opened: Vec<_> = paths.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    for path in &paths {
+        let other = dir.path().join("other");
+        std::fs::write(&other, "another model").unwrap();
+        std::fs::rename(&other, path).unwrap();
+    }
+    assert!(file.parts().eq(opened.iter().map(Vec::as_slice)));
+}
+
 #[test]
 fn the_writer_refuses_what_no_file_can_hold() {
     #[track_caller]
