@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 fn start(folder: &Path, model: u8, limits: Limits) -> Worker<Simulated> {
     let store = PrefixStore::open(folder, 1 << 20, |_| {}).unwrap();
     let origin = Origin { model: [model; 32], shape: SHAPE };
-    new_worker(limits).keeping(Some(Keeper { store, origin }))
+    new_worker(limits).keeping(Some(Keeper::new(store, origin)))
 }
 
 /// Runs one request; returns how many tokens were not computed.
@@ -58,15 +58,7 @@ fn pages_are_kept_when_there_is_nothing_to_do_and_when_they_make_room() {
     let n_files = || fs::read_dir(folder.path()).unwrap().count() - 2;
     let mut worker = start(folder.path(), 1, LIMITS);
     reused(&mut worker, &request(&prompt_of(200, 9)));
-    let mut n_kept = 0;
-    loop {
-        match worker.save_one() {
-            Kept::Nothing => break,
-            Kept::Page => n_kept += 1,
-            Kept::Busy => std::thread::yield_now(),
-        }
-    }
-    assert_eq!(n_kept, 3);
+    assert_eq!(save_idle(&mut worker), 3);
     drop(worker);
     assert_eq!(n_files(), 3);
     // Other prompts take all of the 17 pages; the store may be behind with some of them.
@@ -77,6 +69,113 @@ fn pages_are_kept_when_there_is_nothing_to_do_and_when_they_make_room() {
     }
     drop(worker);
     assert!(n_files() > 3, "only what was there before");
+}
+
+/// Hands over what an engine without work does; returns how many pages.
+fn save_idle(worker: &mut Worker<Simulated>) -> usize {
+    let mut n_kept = 0;
+    loop {
+        match worker.save_one() {
+            Kept::Nothing => return n_kept,
+            Kept::Page => n_kept += 1,
+            Kept::Busy => std::thread::yield_now(),
+        }
+    }
+}
+
+/// A worker whose folder holds three pages.
+fn start_small(folder: &Path) -> Worker<Simulated> {
+    let origin = Origin { model: [1; 32], shape: SHAPE };
+    let store = PrefixStore::open(folder, 3 * origin.file_len(), |_| {}).unwrap();
+    new_worker(LIMITS).keeping(Some(Keeper::new(store, origin)))
+}
+
+#[test]
+fn a_prompt_is_kept_from_its_beginning_and_goes_from_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |n_tokens, scope| Request {
+        cache: CacheScope::Lasting(scope),
+        ..request(&prompt_of(n_tokens, 9))
+    };
+    let (long, short) = (of(400, 1), of(65, 2));
+    // Cut short after two pages.
+    let mut worker = start(folder.path(), 1, LIMITS);
+    reused(&mut worker, &long);
+    assert_eq!((worker.save_one(), worker.save_one()), (Kept::Page, Kept::Page));
+    drop(worker);
+    let mut worker = start_small(folder.path());
+    assert_eq!(reused(&mut worker, &long), 128);
+    // Where the budget is less than the prompt, its beginning is kept, and its end makes room.
+    save_idle(&mut worker);
+    drop(worker);
+    let mut worker = start_small(folder.path());
+    assert_eq!(reused(&mut worker, &long), 192);
+    save_idle(&mut worker);
+    drop(worker);
+    let mut worker = start_small(folder.path());
+    reused(&mut worker, &short);
+    save_idle(&mut worker);
+    drop(worker);
+    assert_eq!(reused(&mut start_small(folder.path()), &long), 128);
+}
+
+#[test]
+fn what_is_used_stays_and_what_went_is_kept_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |scope| Request { cache: CacheScope::Lasting(scope), ..request(&prompt_of(65, 9)) };
+    let mut worker = start_small(folder.path());
+    // Found in memory, the first is the last used of the files too: the fourth takes the place of
+    // the second.
+    for scope in [1, 2, 3, 1, 4] {
+        reused(&mut worker, &of(scope));
+        save_idle(&mut worker);
+    }
+    drop(worker);
+    let mut worker = start_small(folder.path());
+    assert_eq!([1, 2, 3, 4].map(|scope| reused(&mut worker, &of(scope))), [64, 0, 64, 64]);
+    // Another engine takes the files' place; what is in memory is kept again.
+    let Keeper { store, origin, .. } = worker.keeper.as_ref().unwrap();
+    let other = Keeper::new(store.clone(), origin.clone());
+    save_idle(&mut worker);
+    let mut other = new_worker(LIMITS).keeping(Some(other));
+    for scope in 5..=7 {
+        reused(&mut other, &of(scope));
+        save_idle(&mut other);
+    }
+    let pass = Request { cache: CacheScope::Off, ..of(1) };
+    let is_kept_again = (0..10_000).any(|_| {
+        reused(&mut worker, &pass);
+        save_idle(&mut worker) > 0
+    });
+    assert!(is_kept_again);
+}
+
+#[test]
+fn who_waits_too_long_for_the_disk_computes() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = request(&prompt_of(200, 9));
+    let mut worker = start(folder.path(), 1, LIMITS);
+    reused(&mut worker, &long);
+    worker.save_all();
+    drop(worker);
+    let mut worker = start(folder.path(), 1, LIMITS);
+    // From now on it is known how long computing takes.
+    let other = Request { cache: CacheScope::Off, ..request(&prompt_of(200, 1)) };
+    reused(&mut worker, &other);
+    // A disk that does not answer.
+    let slots = worker.keeper.as_ref().unwrap().hold_slots();
+    assert_eq!(reused(&mut worker, &long), 0);
+    drop(slots);
+}
+
+#[test]
+fn waits_are_as_long_as_computing_within_bounds() {
+    use crate::keeper::longest_wait;
+    for (n_tokens, speed, expected_ms) in
+        [(1000, 200.0, 5000), (64, 1e9, 500), (64, 1e-9, 60_000), (64, 0.0, 10_000)]
+    {
+        assert_eq!(longest_wait(n_tokens, speed), Duration::from_millis(expected_ms));
+    }
 }
 
 #[test]
@@ -97,10 +196,9 @@ fn any_load_gives_the_same_over_restarts_and_damage() {
             })
             .collect();
         let clients: Vec<_> = requests.iter().map(|r| submit(&worker.queue, r)).collect();
-        for (i, client) in clients.iter().enumerate().filter(|(i, _)| i % 11 == 10) {
+        for client in clients.iter().skip(10).step_by(11) {
             worker.step();
             client.cancelled.store(true, Ordering::Relaxed);
-            assert!(i < clients.len());
         }
         for done in run_all(&mut worker, &clients) {
             n_reused += done.n_reused;

@@ -65,6 +65,7 @@ mod sampler;
 mod scheduler;
 mod seating;
 mod sequence;
+mod slots;
 mod stop;
 mod waiting;
 mod weights;

@@ -14,7 +14,7 @@ use crate::worker::{Limits, Runner};
 use gguf::{Gguf, Metadata};
 use kernels::{Cpu, Isa, KvPool, KvShape, PAGE_LEN};
 use model::{Model, Plan, Scratch};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use text::{ChatTemplate, TemplateError, Tokenizer};
@@ -49,6 +49,8 @@ pub(crate) fn load(path: &Path, options: &EngineOptions) -> Result<Loaded, Engin
     let plan = Model::plan(&gguf)?;
     let limits = plan_limits(&plan, &tokenizer, options, isa)?;
 
+    let kv_shape = kv_shape(&plan, options);
+    let keeper = keeper(options, &gguf, kv_shape, n_threads);
     let cpu = Arc::new(Cpu::new(isa, n_threads));
     // A system short of threads gives fewer than asked for.
     let n_threads = cpu.n_threads();
@@ -64,31 +66,29 @@ pub(crate) fn load(path: &Path, options: &EngineOptions) -> Result<Loaded, Engin
         weight_bytes: model.weight_bytes(),
         kv_bytes: u64::from(limits.n_pages) * plan.kv_page_bytes(options.kv_format),
         kv_format: options.kv_format,
-        scratch_bytes: scratch_bytes(&plan, limits.max_sequences, &limits.cost),
+        scratch_bytes: scratch_bytes(&plan, limits.max_sequences, &limits.cost, options),
         max_sequences: limits.max_sequences,
         isa,
         n_threads,
         load_time: began.elapsed(),
     };
-    let kv_shape = KvShape { format: options.kv_format, ..model.kv_shape() };
     let kv = KvPool::new(kv_shape, limits.n_pages as usize);
-    let keeper = keeper(options, gguf.files(), kv_shape)?;
     let runner = Runner { model, kv, scratch: Scratch::new() };
     Ok(Loaded { runner, limits, tokenizer, template, info, keeper })
 }
 
-/// What keeps pages over restarts, where that is wanted.
+/// What keeps pages over restarts, where that is wanted. The bytes that are loaded name the model,
+/// not what bears the file's name by then.
 fn keeper(
     options: &EngineOptions,
-    files: &[PathBuf],
+    gguf: &Gguf,
     shape: KvShape,
-) -> Result<Option<Keeper>, EngineError> {
-    let Some(store) = options.prefix_store.clone() else { return Ok(None) };
-    let model = model_digest(options.model_digest.as_deref(), files).map_err(|error| {
-        let path = files.first().cloned().unwrap_or_default();
-        EngineError::PrefixStore { path, problem: format!("not hashed: {error}") }
-    })?;
-    Ok(Some(Keeper { store, origin: Origin { model, shape } }))
+    n_threads: usize,
+) -> Option<Keeper> {
+    let store = options.prefix_store.clone()?;
+    let parts: Vec<&[u8]> = gguf.parts().collect();
+    let model = model_digest(options.model_digest.as_deref(), &parts, n_threads);
+    Some(Keeper::new(store, Origin { model, shape }))
 }
 
 fn read_template(metadata: &Metadata) -> Result<Template, EngineError> {
@@ -115,10 +115,23 @@ impl Template {
     }
 }
 
-/// Of the largest step that the scheduler makes.
-fn scratch_bytes(plan: &Plan, max_sequences: usize, cost: &StepCost) -> u64 {
+/// Of the largest step that the scheduler makes, and of pages on their way to the disk and back.
+fn scratch_bytes(
+    plan: &Plan,
+    max_sequences: usize,
+    cost: &StepCost,
+    options: &EngineOptions,
+) -> u64 {
     let n_outputs = max_sequences.max(cost.max_rows) + SCORED_CHUNK;
-    plan.scratch_bytes(PREFILL_CHUNK + max_sequences, n_outputs)
+    let buffer_bytes = match options.prefix_store {
+        Some(_) => Keeper::buffer_bytes(kv_shape(plan, options)),
+        None => 0,
+    };
+    plan.scratch_bytes(PREFILL_CHUNK + max_sequences, n_outputs).saturating_add(buffer_bytes)
+}
+
+fn kv_shape(plan: &Plan, options: &EngineOptions) -> KvShape {
+    KvShape { format: options.kv_format, ..plan.config.kv_shape() }
 }
 
 /// The worker's bounds, the memory check included.
@@ -133,7 +146,7 @@ fn plan_limits(
     let n_ctx = options.resolve_n_ctx(plan.config.n_ctx_train)?;
     let sizes = Sizes {
         weight_bytes: plan.weight_bytes,
-        scratch_bytes: scratch_bytes(plan, max_sequences, &cost),
+        scratch_bytes: scratch_bytes(plan, max_sequences, &cost, options),
         kv_page_bytes: plan.kv_page_bytes(options.kv_format),
         n_pages_ctx: n_ctx.div_ceil(PAGE_LEN) as u64,
         max_sequences: max_sequences as u64,

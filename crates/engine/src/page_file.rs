@@ -2,8 +2,8 @@
 //!
 //! A file is a header of fixed length, the page as `KvPool::page_to_bytes` gives it, and the
 //! SHA-256 of both; numbers are little-endian. The header holds all that the page's bits depend
-//! on: the arithmetic, the form of the cache, the model, the scope, the tokens and what precedes
-//! them. So it is known beforehand, byte for byte, and a file is believed only where it has the
+//! on: the program, the arithmetic, the form of the cache, the model, the scope, the tokens and
+//! what precedes them. So it is known beforehand, byte for byte, and a file is believed only where it has the
 //! same. A page's key is a SHA-256 over the key before it and its tokens, and that of a scope's
 //! beginning one over everything else; the key is the file's name.
 
@@ -11,18 +11,20 @@ use crate::request::CacheScope;
 use kernels::{KvFormat, KvShape, NUMERICS_VERSION, PAGE_LEN};
 use sha2::{Digest, Sha256};
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::thread;
 
 /// What every file begins with.
 const MAGIC: [u8; 8] = *b"FHKVPAGE";
 /// Of this layout.
 const VERSION: u32 = 1;
 /// What the header holds, in order: the words for it, and its length in bytes.
-const FIELDS: [(&str, usize); 9] = [
+const FIELDS: [(&str, usize); 10] = [
     ("magic", MAGIC.len()),
     ("version of the format", 4),
+    ("version of the program", DIGEST_LEN),
     ("version of the arithmetic", 4),
     ("form of the cache", 16),
     ("model", DIGEST_LEN),
@@ -31,8 +33,11 @@ const FIELDS: [(&str, usize); 9] = [
     ("tokens", 4 * PAGE_LEN),
     ("length", 8),
 ];
-const HEADER_LEN: usize = 8 + 4 + 4 + 16 + DIGEST_LEN + 12 + DIGEST_LEN + 4 * PAGE_LEN + 8;
+const HEADER_LEN: usize =
+    8 + 4 + DIGEST_LEN + 4 + 16 + DIGEST_LEN + 12 + DIGEST_LEN + 4 * PAGE_LEN + 8;
 const DIGEST_LEN: usize = 32;
+/// How much of a model's file one thread hashes at a time.
+const CHUNK_BYTES: usize = 16 << 20;
 /// Extension of the files.
 const EXTENSION: &str = "kvpage";
 
@@ -128,7 +133,10 @@ impl Origin {
         };
         let mut header = Vec::with_capacity(HEADER_LEN);
         header.extend(MAGIC);
-        for number in [VERSION, NUMERICS_VERSION, format] {
+        header.extend(VERSION.to_le_bytes());
+        // Whatever a release changes in how a model is read need not be thought of here.
+        header.extend(Sha256::digest(env!("CARGO_PKG_VERSION")));
+        for number in [NUMERICS_VERSION, format] {
             header.extend(number.to_le_bytes());
         }
         for number in [n_layers, n_kv_heads, head_dim] {
@@ -141,30 +149,27 @@ impl Origin {
     }
 }
 
-/// SHA-256 of what tells a model from all others: a digest that is known, else its files.
-///
-/// # Errors
-/// A file cannot be read.
-pub(crate) fn model_digest(
-    known: Option<&str>,
-    files: &[impl AsRef<Path>],
-) -> io::Result<[u8; DIGEST_LEN]> {
+/// SHA-256 of what tells a model from all others: a digest that is known, else the bytes of its
+/// files. These are hashed in chunks, by several threads, and the hash is over the chunks' hashes.
+pub(crate) fn model_digest(known: Option<&str>, parts: &[&[u8]], n_threads: usize) -> [u8; 32] {
     if let Some(known) = known {
-        return Ok(Sha256::new_with_prefix("digest:").chain_update(known).finalize().into());
+        return Sha256::new_with_prefix("digest:").chain_update(known).finalize().into();
     }
     let mut hash = Sha256::new_with_prefix("files:");
-    let mut buffer = vec![0; 1 << 20];
-    for path in files {
-        let mut file = File::open(path)?;
-        hash.update(file.metadata()?.len().to_le_bytes());
-        loop {
-            match file.read(&mut buffer)? {
-                0 => break,
-                n_bytes => hash.update(&buffer[..n_bytes]),
-            }
+    parts.iter().for_each(|part| hash.update((part.len() as u64).to_le_bytes()));
+    let chunks: Vec<&[u8]> = parts.iter().flat_map(|part| part.chunks(CHUNK_BYTES)).collect();
+    let n_each = chunks.len().div_ceil(n_threads).max(1);
+    let digests = |own: &[&[u8]]| own.iter().flat_map(Sha256::digest).collect::<Vec<u8>>();
+    thread::scope(|scope| {
+        let spawn = |own| (own, thread::Builder::new().spawn_scoped(scope, move || digests(own)));
+        let shares: Vec<_> = chunks.chunks(n_each).map(spawn).collect();
+        for (own, thread) in shares {
+            // What got no thread is done here.
+            let done = thread.ok().and_then(|thread| thread.join().ok());
+            hash.update(done.unwrap_or_else(|| digests(own)));
         }
-    }
-    Ok(hash.finalize().into())
+    });
+    hash.finalize().into()
 }
 
 /// Writes a page's file beside its name and gives it the name when it is complete. It need not
@@ -195,11 +200,18 @@ pub(crate) fn is_partial(name: &str) -> bool {
 
 /// Creates a file, or empties it, that only its owner may read.
 pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    private().write(true).create(true).truncate(true).open(path)
+}
+
+/// Opens no link, and what it creates only its owner may read.
+pub(crate) fn private() -> OpenOptions {
     let mut options = File::options();
-    options.write(true).create(true).truncate(true);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
+    }
+    options
 }
 
 /// Why a page cannot be had from its file.
@@ -233,7 +245,13 @@ pub(crate) fn read(
         return Err(Unusable::Bad(format!("{n_bytes} bytes, expected {file_len}")));
     }
     let mut bytes = Vec::with_capacity(file_len as usize);
-    File::open(&path).map_err(io)?.take(file_len).read_to_end(&mut bytes).map_err(io)?;
+    private()
+        .read(true)
+        .open(&path)
+        .map_err(io)?
+        .take(file_len)
+        .read_to_end(&mut bytes)
+        .map_err(io)?;
     verify(&mut bytes, header, file_len).map_err(Unusable::Bad)?;
     Ok(bytes)
 }
@@ -364,22 +382,26 @@ mod tests {
 
     #[test]
     fn models_are_told_apart_by_digest_or_by_every_byte() {
-        let folder = tempfile::tempdir().unwrap();
-        let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
-        fs::write(&a, b"one model").unwrap();
-        fs::write(&b, b"one mode1").unwrap();
-        let digest = |known, files: &[&Path]| model_digest(known, files).unwrap();
+        let large = vec![3; 2 * CHUNK_BYTES + 5];
+        let mut other = large.clone();
+        other[CHUNK_BYTES] ^= 1;
+        let digest = |known, parts: &[&[u8]]| {
+            let found = model_digest(known, parts, 1);
+            assert_eq!(model_digest(known, parts, 2), found);
+            found
+        };
         let all = [
-            digest(None, &[&a]),
-            digest(None, &[&b]),
-            digest(None, &[&a, &b]),
-            digest(Some("x"), &[&a]),
-            digest(Some("y"), &[&a]),
+            digest(None, &[b"one model"]),
+            digest(None, &[b"one mode1"]),
+            digest(None, &[b"one ", b"model"]),
+            digest(None, &[&large]),
+            digest(None, &[&other]),
+            digest(Some("x"), &[b"one model"]),
+            digest(Some("y"), &[b"one model"]),
         ];
         for (i, one) in all.iter().enumerate() {
             assert!(!all[..i].contains(one));
         }
-        assert_eq!(digest(Some("x"), &[&b]), all[3]);
-        assert!(model_digest(None, &[folder.path().join("absent")]).is_err());
+        assert_eq!(digest(Some("x"), &[b"one mode1"]), all[5]);
     }
 }

@@ -203,10 +203,21 @@ impl PagePool {
         std::mem::take(&mut self.evicted)
     }
 
-    /// The unsaved page that nobody uses, of these the one that was used least recently.
-    pub(crate) fn oldest_unsaved(&self) -> Option<(u32, Name)> {
-        let mut cached = self.cached_from_oldest().filter(|_| self.n_unsaved > 0);
+    /// Of the `n_most` named pages that nobody uses and that were used last, the last unsaved one.
+    /// Those before it are not among what comes later.
+    pub(crate) fn newest_unsaved(&self, n_most: usize) -> Option<(u32, Name)> {
+        let mut cached = self.cached_from_newest().take(n_most).filter(|_| self.n_unsaved > 0);
         cached.find(|&(page, _)| self.is_unsaved[page as usize])
+    }
+
+    /// Makes those of these pages unsaved of which it `is_so`.
+    pub(crate) fn set_unsaved(&mut self, n_most: usize, is_so: impl Fn(&Name) -> bool) {
+        let cached = self.cached_from_newest().take(n_most).filter(|(_, name)| is_so(name));
+        let unsaved: Vec<u32> = cached.map(|(page, _)| page).collect();
+        for page in unsaved {
+            let was_unsaved = std::mem::replace(&mut self.is_unsaved[page as usize], true);
+            self.n_unsaved += usize::from(!was_unsaved);
+        }
     }
 
     /// Notes that a page was handed over to be kept.
@@ -214,13 +225,20 @@ impl PagePool {
         self.n_unsaved -= usize::from(std::mem::take(&mut self.is_unsaved[page as usize]));
     }
 
-    /// The named pages that nobody uses, the one first that was used least recently.
-    pub(crate) fn cached_from_oldest(&self) -> impl Iterator<Item = (u32, Name)> {
+    /// The named pages that nobody uses, the one first that was used last.
+    pub(crate) fn cached_from_newest(&self) -> impl Iterator<Item = (u32, Name)> {
         let some = |page: u32| (page != NONE).then_some(page);
-        let pages = std::iter::successors(some(self.oldest), move |&page| {
-            some(self.pages[page as usize].newer)
+        let pages = std::iter::successors(some(self.newest), move |&page| {
+            some(self.pages[page as usize].older)
         });
         pages.filter_map(|page| Some((page, self.names[page as usize]?)))
+    }
+
+    /// What these are called, the one first that was used least recently.
+    pub(crate) fn keys_from_oldest(&self) -> Vec<PageKey> {
+        let mut keys: Vec<PageKey> = self.cached_from_newest().map(|(_, name)| name.key).collect();
+        keys.reverse();
+        keys
     }
 
     /// Ends one use of a page. The pages of a sequence are released last to first.

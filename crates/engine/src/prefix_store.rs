@@ -13,22 +13,24 @@
 use crate::error::EngineError;
 use crate::page_file::{self, Origin, PageKey, Unusable};
 use crate::request::CacheScope;
+use crate::slots::{Slot, Slots};
 use kernels::PAGE_LEN;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-/// Pages on their way to a file or from one: what hides the disk's time, and few enough for the
-/// memory that an engine keeps in reserve.
-const N_BUFFERED: usize = 3;
+/// How long the reading thread waits where every engine has all the pages that it has room for.
+const LOAD_PAUSE: Duration = Duration::from_millis(1);
+/// How long nothing is handed over before the order of use is written to the files.
+const STAMP_PAUSE: Duration = Duration::from_secs(60);
 /// The file whose bytes make scopes and names that nobody can guess without it.
 const SECRET: &str = "secret";
 const SECRET_LEN: usize = 32;
@@ -46,7 +48,7 @@ struct Inner {
     files: Arc<Files>,
     secret: Vec<u8>,
     /// `None` once the store is going.
-    queues: Option<(SyncSender<Save>, Sender<Load>)>,
+    queues: Option<(Sender<Order>, Sender<Load>)>,
     threads: Vec<JoinHandle<()>>,
     _lock: File,
 }
@@ -59,11 +61,21 @@ struct Files {
     on_warning: Box<dyn Fn(&str) + Send + Sync>,
 }
 
+/// What the writing thread is to do.
+enum Order {
+    Save(Save),
+    /// Makes these the last used, in this order, of those that there are.
+    Touch(Vec<PageKey>),
+}
+
 /// A page to write.
 pub(crate) struct Save {
     pub(crate) key: PageKey,
+    /// The page without whose file it is of no use; `None` where that does not matter.
+    pub(crate) parent: Option<PageKey>,
     pub(crate) header: Vec<u8>,
     pub(crate) page: Vec<u8>,
+    pub(crate) slot: Slot,
 }
 
 /// Pages to read, one after the other as long as they are there.
@@ -71,9 +83,25 @@ struct Load {
     origin: Origin,
     scope: CacheScope,
     before: PageKey,
-    /// Of whole pages.
+    /// Of whole pages, and how many of these were sent.
     tokens: Vec<u32>,
-    pages: SyncSender<Vec<u8>>,
+    n_sent: usize,
+    pages: Sender<Loaded>,
+    slots: Slots,
+}
+
+/// A page that was read.
+pub(crate) struct Loaded {
+    pub(crate) page: Vec<u8>,
+    _slot: Slot,
+}
+
+/// How a [`Load`] goes on.
+#[derive(PartialEq, Eq)]
+enum Step {
+    Sent,
+    NoSlot,
+    Over,
 }
 
 impl PrefixStore {
@@ -82,15 +110,15 @@ impl PrefixStore {
     /// time: a file that cannot be believed, and why.
     ///
     /// # Errors
-    /// [`EngineError::PrefixStore`]: the folder cannot be made or read, others may write to it or
-    /// read its secret, or another process uses it.
+    /// [`EngineError::PrefixStore`]: the folder cannot be made or read, it or its secret is not
+    /// this user's alone, or another process uses it.
     pub fn open(
         path: &Path,
         max_bytes: u64,
         on_warning: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Self, EngineError> {
         create_folder(path).map_err(failed(path))?;
-        ensure_private(path, 0o022)?;
+        ensure_private(path, &fs::metadata(path).map_err(failed(path))?)?;
         let lock = take_lock(&path.join(LOCK))?;
         let secret = read_secret(&path.join(SECRET))?;
         let index = Index::read(path).map_err(failed(path))?;
@@ -101,14 +129,14 @@ impl PrefixStore {
             on_warning: Box::new(on_warning),
         });
         files.make_room(0);
-        let (saves, to_save) = sync_channel(N_BUFFERED);
+        let (orders, to_do) = channel();
         let (loads, to_load) = channel();
         let (saver, loader) = (Arc::clone(&files), Arc::clone(&files));
         let threads = vec![
-            spawn("prefix-save", move || saver.save_all(&to_save))?,
+            spawn("prefix-save", move || saver.obey(&to_do))?,
             spawn("prefix-load", move || loader.load_all(&to_load))?,
         ];
-        let inner = Inner { files, secret, queues: Some((saves, loads)), threads, _lock: lock };
+        let inner = Inner { files, secret, queues: Some((orders, loads)), threads, _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -140,40 +168,39 @@ impl PrefixStore {
         self.inner.files.index().files.contains_key(&key)
     }
 
-    /// Notes that the page's file is of use still.
-    pub(crate) fn touch(&self, key: PageKey) {
-        self.inner.files.touch(key);
+    /// Makes the files of these pages the last used, in this order, once what was handed over
+    /// before is written.
+    pub(crate) fn touch(&self, keys: Vec<PageKey>) {
+        self.order(Order::Touch(keys));
     }
 
-    /// Hands a page over to be written, where there is room for it now; gives it back where not.
-    pub(crate) fn try_save(&self, save: Save) -> Result<(), Save> {
-        let Some((saves, _)) = &self.inner.queues else { return Ok(()) };
-        match saves.try_send(save) {
-            Err(TrySendError::Full(save)) => Err(save),
-            // A thread that is gone writes nothing more.
-            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
-        }
-    }
-
-    /// Hands a page over to be written, and waits until there is room for it.
+    /// Hands a page over to be written.
     pub(crate) fn save(&self, save: Save) {
-        if let Some((saves, _)) = &self.inner.queues {
-            let _ = saves.send(save);
+        self.order(Order::Save(save));
+    }
+
+    fn order(&self, order: Order) {
+        if let Some((orders, _)) = &self.inner.queues {
+            // A thread that is gone writes nothing more.
+            let _ = orders.send(order);
         }
     }
 
     /// Begins to read the pages of `tokens`, which are whole pages, behind the page `before`. They
-    /// come in order; the first that is not to be had is the end.
+    /// come in order, as there are slots for them; the first that is not to be had is the end.
     pub(crate) fn load(
         &self,
         origin: &Origin,
         scope: CacheScope,
         before: PageKey,
         tokens: Vec<u32>,
-    ) -> Receiver<Vec<u8>> {
-        let (pages, loaded) = sync_channel(N_BUFFERED);
+        slots: &Slots,
+    ) -> Receiver<Loaded> {
+        let (pages, loaded) = channel();
         if let Some((_, loads)) = &self.inner.queues {
-            let _ = loads.send(Load { origin: origin.clone(), scope, before, tokens, pages });
+            let (origin, slots) = (origin.clone(), slots.clone());
+            let load = Load { origin, scope, before, tokens, n_sent: 0, pages, slots };
+            let _ = loads.send(load);
         }
         loaded
     }
@@ -214,27 +241,71 @@ impl Files {
         (self.on_warning)(&format!("{}: {problem}", path.display()));
     }
 
-    /// Writes what is handed over, to the end of the queue.
-    fn save_all(&self, saves: &Receiver<Save>) {
+    /// Does what it is told, to the end of the queue.
+    fn obey(&self, orders: &Receiver<Order>) {
         let mut has_failed = false;
-        for Save { key, header, page } in saves {
-            let n_bytes = (header.len() + page.len() + SECRET_LEN) as u64;
-            if self.index().files.contains_key(&key) || !self.make_room(n_bytes) {
-                continue;
-            }
-            match page_file::write(&self.folder, key, &header, &page) {
-                Ok(()) => {
-                    self.index().insert(key, n_bytes);
-                    has_failed = false;
+        loop {
+            match orders.recv_timeout(STAMP_PAUSE) {
+                Ok(Order::Touch(keys)) => {
+                    let mut index = self.index();
+                    keys.into_iter().for_each(|key| index.touch(key));
                 }
-                // A full disk is told once, not with each page.
-                Err(error) if !has_failed => {
-                    self.warn(&self.path(key), &format!("not written: {error}"));
-                    has_failed = true;
-                }
-                Err(_) => {}
+                Ok(Order::Save(save)) => self.save(save, &mut has_failed),
+                Err(RecvTimeoutError::Timeout) => self.stamp(),
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        self.stamp();
+    }
+
+    fn save(&self, save: Save, has_failed: &mut bool) {
+        let Save { key, parent, header, page, slot } = save;
+        let n_bytes = (header.len() + page.len() + SECRET_LEN) as u64;
+        let is_wanted = {
+            let files = &self.index().files;
+            !files.contains_key(&key) && parent.is_none_or(|parent| files.contains_key(&parent))
+        };
+        if !is_wanted || !self.make_room(n_bytes) {
+            return;
+        }
+        let write = || page_file::write(&self.folder, key, &header, &page);
+        match self.retry_with_room(write) {
+            Ok(()) => {
+                self.index().insert(key, n_bytes);
+                *has_failed = false;
+            }
+            // A full disk is told once, not with each page.
+            Err(error) => {
+                if !std::mem::replace(has_failed, true) {
+                    self.warn(&self.path(key), &format!("not written: {error}"));
+                }
+            }
+        }
+        // The next page may be copied now.
+        drop(slot);
+    }
+
+    /// Writes, and where the disk is full once more without the file that was used least recently.
+    fn retry_with_room(&self, mut write: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+        match write() {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                let oldest = self.index().pop_oldest_beyond(0);
+                self.remove(oldest.ok_or(error)?);
+                write()
+            }
+            written => written,
+        }
+    }
+
+    /// Writes the order of use to the files, for the next start: a file's time is that of its last
+    /// use, and in the same order.
+    fn stamp(&self) {
+        let stale = self.index().take_stale();
+        // Where it fails the file only looks older than it is.
+        let set = |(key, time): (PageKey, SystemTime)| {
+            File::options().append(true).open(self.path(key))?.set_modified(time)
+        };
+        stale.into_iter().for_each(|stale| drop(set(stale)));
     }
 
     /// Removes files until there is room for `n_bytes` more. Returns `false` where the budget is
@@ -243,10 +314,12 @@ impl Files {
         if n_bytes > self.max_bytes {
             return false;
         }
-        while let Some(key) = self.index().pop_oldest_beyond(self.max_bytes - n_bytes) {
+        loop {
+            // Nobody waits for the index while a file is removed.
+            let oldest = self.index().pop_oldest_beyond(self.max_bytes - n_bytes);
+            let Some(key) = oldest else { return true };
             self.remove(key);
         }
-        true
     }
 
     /// Removes a file that the index has no more.
@@ -260,31 +333,53 @@ impl Files {
         }
     }
 
-    fn touch(&self, key: PageKey) {
-        if self.index().touch(key) {
-            // Where it fails the file only looks older than it is.
-            let file = File::options().append(true).open(self.path(key));
-            let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
+    /// Reads what is asked for, a page of each in turn, to the end of the queue.
+    fn load_all(&self, loads: &Receiver<Load>) {
+        let mut active = VecDeque::new();
+        loop {
+            if active.is_empty() {
+                let Ok(load) = loads.recv() else { return };
+                active.push_back(load);
+            }
+            loop {
+                match loads.try_recv() {
+                    Ok(load) => active.push_back(load),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return,
+                }
+            }
+            let mut is_stuck = true;
+            for _ in 0..active.len() {
+                let Some(mut load) = active.pop_front() else { break };
+                let step = self.load_next(&mut load);
+                is_stuck &= step == Step::NoSlot;
+                if step != Step::Over {
+                    active.push_back(load);
+                }
+            }
+            if is_stuck {
+                match loads.recv_timeout(LOAD_PAUSE) {
+                    Ok(load) => active.push_back(load),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
         }
     }
 
-    /// Reads what is asked for, to the end of the queue.
-    fn load_all(&self, loads: &Receiver<Load>) {
-        for load in loads {
-            let mut keys = Vec::new();
-            let mut before = load.before;
-            for tokens in load.tokens.chunks_exact(PAGE_LEN) {
-                let key = before.next(tokens);
-                let Some(page) = self.load(&load, key, before, tokens) else { break };
-                // Whoever asked may have gone away.
-                if load.pages.send(page).is_err() {
-                    break;
-                }
-                keys.push(key);
-                before = key;
-            }
-            // The first last: without it the others are of no use.
-            keys.into_iter().rev().for_each(|key| self.touch(key));
+    /// Reads the next page of one.
+    fn load_next(&self, load: &mut Load) -> Step {
+        let tokens = &load.tokens[load.n_sent * PAGE_LEN..];
+        let Some((tokens, _)) = tokens.split_at_checked(PAGE_LEN) else { return Step::Over };
+        let Some(slot) = load.slots.try_take() else { return Step::NoSlot };
+        let key = load.before.next(tokens);
+        let Some(page) = self.load(load, key, load.before, tokens) else { return Step::Over };
+        load.n_sent += 1;
+        load.before = key;
+        match load.pages.send(Loaded { page, _slot: slot }) {
+            Ok(()) => Step::Sent,
+            // Whoever asked has gone away.
+            Err(_) => Step::Over,
         }
     }
 
@@ -314,6 +409,8 @@ struct Index {
     by_use: BTreeMap<u64, PageKey>,
     n_bytes: u64,
     next_use: u64,
+    /// The first use that the files' times do not tell of.
+    first_stale: u64,
 }
 
 struct Entry {
@@ -342,6 +439,7 @@ impl Index {
         found.sort_unstable_by_key(|(modified, ..)| *modified);
         let mut index = Self::default();
         found.into_iter().for_each(|(_, key, n_bytes)| index.insert(key, n_bytes));
+        index.first_stale = index.next_use;
         Ok(index)
     }
 
@@ -353,10 +451,21 @@ impl Index {
         self.n_bytes = self.n_bytes.saturating_add(n_bytes);
     }
 
-    /// Makes a file the last used. Returns whether there is one.
-    fn touch(&mut self, key: PageKey) -> bool {
-        let n_bytes = self.files.get(&key).map(|entry| entry.n_bytes);
-        n_bytes.inspect(|&n_bytes| self.insert(key, n_bytes)).is_some()
+    /// Makes a file the last used, if there is one.
+    fn touch(&mut self, key: PageKey) {
+        if let Some(entry) = self.files.get(&key) {
+            self.insert(key, entry.n_bytes);
+        }
+    }
+
+    /// The files that were used since the last call, and times in the order of their use.
+    fn take_stale(&mut self) -> Vec<(PageKey, SystemTime)> {
+        let first = std::mem::replace(&mut self.first_stale, self.next_use);
+        let keys: Vec<PageKey> = self.by_use.range(first..).map(|(_, key)| *key).collect();
+        let now = SystemTime::now();
+        let before = |n_after: usize| now - Duration::from_micros(n_after as u64);
+        let n_stale = keys.len();
+        keys.into_iter().enumerate().map(|(i, key)| (key, before(n_stale - i))).collect()
     }
 
     fn forget(&mut self, key: PageKey) {
@@ -387,24 +496,29 @@ fn create_folder(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Refuses what others may do with `path` that is in `forbidden`.
-fn ensure_private(path: &Path, forbidden: u32) -> Result<(), EngineError> {
+/// Refuses what is not this user's alone.
+fn ensure_private(path: &Path, metadata: &Metadata) -> Result<(), EngineError> {
     #[cfg(unix)]
     {
-        let metadata = fs::metadata(path).map_err(failed(path))?;
-        let mode = std::os::unix::fs::MetadataExt::mode(&metadata) & 0o777;
-        if mode & forbidden != 0 {
-            let expected = mode & !forbidden;
+        use std::os::unix::fs::MetadataExt;
+        let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
+        if owner != user {
+            return Err(problem(path, format!("owned by user {owner}, expected {user}")));
+        }
+        let mode = metadata.mode() & 0o777;
+        if mode & 0o077 != 0 {
+            let expected = mode & 0o700;
             return Err(problem(path, format!("mode {mode:03o}, expected {expected:03o}")));
         }
     }
     #[cfg(not(unix))]
-    let _ = (path, forbidden);
+    let _ = (path, metadata);
     Ok(())
 }
 
 fn take_lock(path: &Path) -> Result<File, EngineError> {
-    let lock = page_file::create_private(path).map_err(failed(path))?;
+    let mut options = page_file::private();
+    let lock = options.write(true).create(true).open(path).map_err(failed(path))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => {
@@ -414,24 +528,35 @@ fn take_lock(path: &Path) -> Result<File, EngineError> {
     }
 }
 
-/// Reads the folder's secret, and makes one where there is none.
+/// Reads the folder's secret, and makes one where there is none. The folder is locked.
 fn read_secret(path: &Path) -> Result<Vec<u8>, EngineError> {
-    let secret = match fs::read(path) {
-        Ok(secret) => secret,
+    let mut options = page_file::private();
+    let file = match options.read(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let secret = new_secret();
-            let mut file = page_file::create_private(path).map_err(failed(path))?;
-            io::Write::write_all(&mut file, &secret).map_err(failed(path))?;
-            secret
+            write_secret(path).and_then(|()| options.open(path))
         }
-        Err(error) => return Err(failed(path)(error)),
+        opened => opened,
     };
-    ensure_private(path, 0o077)?;
-    if secret.len() != SECRET_LEN {
-        let n_bytes = secret.len();
+    let file = file.map_err(failed(path))?;
+    let metadata = file.metadata().map_err(failed(path))?;
+    ensure_private(path, &metadata)?;
+    if metadata.len() != SECRET_LEN as u64 {
+        let n_bytes = metadata.len();
         return Err(problem(path, format!("{n_bytes} bytes, expected {SECRET_LEN}")));
     }
+    let mut secret = vec![0; SECRET_LEN];
+    (&file).read_exact(&mut secret).map_err(failed(path))?;
     Ok(secret)
+}
+
+/// Writes a new secret beside its name and gives it the name when it is complete: with half of one
+/// the folder could not be opened again.
+fn write_secret(path: &Path) -> io::Result<()> {
+    let partial = path.with_extension("partial");
+    let mut file = page_file::create_private(&partial)?;
+    file.write_all(&new_secret())?;
+    file.sync_all()?;
+    fs::rename(&partial, path)
 }
 
 /// Of the system's random source, from which the standard library keys its hash maps.

@@ -20,7 +20,9 @@ fn page_of(store: &PrefixStore, scope: u64) -> (PageKey, Save) {
     let scope = CacheScope::Lasting(scope);
     let start = store.start(&origin(), scope).unwrap();
     let (key, header) = (start.next(&[1; PAGE_LEN]), origin().header(scope, start, &[1; PAGE_LEN]));
-    (key, Save { key, header, page: vec![7; origin().shape.page_bytes()] })
+    let page = vec![7; origin().shape.page_bytes()];
+    let slot = Slots::new(1).try_take().unwrap();
+    (key, Save { key, parent: None, header, page, slot })
 }
 
 fn save(store: &PrefixStore, scope: u64) {
@@ -32,7 +34,7 @@ fn loaded(store: &PrefixStore, scopes: std::ops::Range<u64>) -> Vec<u64> {
     let comes = |&scope: &u64| {
         let start = store.start(&origin(), CacheScope::Lasting(scope)).unwrap();
         let scope = CacheScope::Lasting(scope);
-        store.load(&origin(), scope, start, vec![1; PAGE_LEN]).iter().count() == 1
+        store.load(&origin(), scope, start, vec![1; PAGE_LEN], &Slots::new(1)).iter().count() == 1
     };
     scopes.filter(comes).collect()
 }
@@ -45,15 +47,15 @@ fn what_was_used_last_stays_within_the_budget() {
     drop(store);
     let (store, _) = open(folder.path(), 3);
     assert_eq!(store.n_bytes(), 3 * origin().file_len());
-    // Reading makes it the last used, also after a restart.
-    assert_eq!(loaded(&store, 0..1), [0]);
+    // Use counts also after a restart.
+    store.touch(vec![page_of(&store, 0).0]);
     drop(store);
     let (store, _) = open(folder.path(), 3);
     save(&store, 3);
     drop(store);
     let (store, warnings) = open(folder.path(), 3);
     assert_eq!(loaded(&store, 0..4), [0, 2, 3]);
-    store.touch(page_of(&store, 0).0);
+    store.touch(vec![page_of(&store, 0).0]);
     drop(store);
     // A smaller budget holds at once.
     let (store, _) = open(folder.path(), 1);
@@ -65,6 +67,92 @@ fn what_was_used_last_stays_within_the_budget() {
     drop(store);
     assert_eq!(loaded(&open(folder.path(), 9).0, 0..6), [0; 0]);
     assert_eq!(warnings.try_iter().count(), 0);
+}
+
+#[test]
+fn a_page_is_kept_only_behind_the_one_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(folder.path(), 9);
+    let behind = |scope, parent| {
+        let (key, save) = page_of(&store, scope);
+        store.save(Save { parent: Some(parent), ..save });
+        key
+    };
+    let absent = page_of(&store, 0).0;
+    let orphan = behind(1, absent);
+    save(&store, 0);
+    let child = behind(2, absent);
+    behind(3, orphan);
+    drop(store);
+    let (store, _) = open(folder.path(), 9);
+    assert!(store.has(child) && !store.has(orphan));
+    assert_eq!(store.n_bytes(), 2 * origin().file_len());
+}
+
+#[test]
+fn a_full_disk_loses_what_was_used_least_recently() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(folder.path(), 9);
+    (0..3).for_each(|scope| save(&store, scope));
+    drop(store);
+    let (store, _) = open(folder.path(), 9);
+    let files = &store.inner.files;
+    let fails = |n_times| {
+        let mut n_tries = 0;
+        files.retry_with_room(|| {
+            n_tries += 1;
+            match n_tries <= n_times {
+                true => Err(io::ErrorKind::StorageFull.into()),
+                false => Ok(()),
+            }
+        })
+    };
+    assert!(fails(0).is_ok());
+    assert_eq!(store.n_bytes(), 3 * origin().file_len());
+    assert!(fails(1).is_ok());
+    assert_eq!(loaded(&store, 0..3), [1, 2]);
+    // It does not go on until nothing is left.
+    assert!(fails(9).is_err());
+    assert_eq!(loaded(&store, 0..3), [2]);
+    let other = files.retry_with_room(|| Err(io::ErrorKind::PermissionDenied.into()));
+    assert!(other.is_err());
+    assert_eq!(loaded(&store, 0..3), [2]);
+}
+
+#[test]
+fn who_takes_no_pages_keeps_nobody_else_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(folder.path(), 9);
+    let scope = CacheScope::Lasting(1);
+    let start = store.start(&origin(), scope).unwrap();
+    let mut before = start;
+    for _ in 0..5 {
+        let key = before.next(&[1; PAGE_LEN]);
+        let header = origin().header(scope, before, &[1; PAGE_LEN]);
+        store.save(Save { key, header, ..page_of(&store, 1).1 });
+        before = key;
+    }
+    drop(store);
+    let (store, _) = open(folder.path(), 9);
+    let slots = Slots::new(2);
+    let load = |slots: &Slots| store.load(&origin(), scope, start, vec![1; 5 * PAGE_LEN], slots);
+    let slow = load(&slots);
+    let patience = Duration::from_secs(60);
+    let first = slow.recv_timeout(patience).unwrap();
+    // Another engine has its own slots, and gets all.
+    let other = load(&Slots::new(1));
+    for _ in 0..5 {
+        other.recv_timeout(patience).unwrap();
+    }
+    assert!(other.recv_timeout(patience).is_err());
+    // No more than fits was read for the slow one, whose rest comes now.
+    let second: Vec<Loaded> = slow.try_iter().collect();
+    assert!(second.len() <= 1);
+    drop((first, second));
+    assert!(slow.iter().count() >= 3);
+    // One that goes away gives its slots back.
+    drop(load(&slots));
+    assert_eq!(load(&slots).iter().count(), 5);
 }
 
 #[test]
@@ -140,6 +228,32 @@ fn what_is_not_ours_is_left_alone() {
 }
 
 #[test]
+fn a_secret_that_was_not_finished_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let partial = folder.path().join("secret.partial");
+    fs::write(&partial, "sec").unwrap();
+    drop(open(folder.path(), 1));
+    assert!(!partial.exists());
+    assert_eq!(fs::read(folder.path().join("secret")).unwrap().len(), SECRET_LEN);
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_not_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let precious = folder.path().join("precious");
+    fs::write(&precious, [7; SECRET_LEN]).unwrap();
+    for name in [SECRET, LOCK] {
+        let inside = folder.path().join(format!("cache of {name}"));
+        create_folder(&inside).unwrap();
+        std::os::unix::fs::symlink(&precious, inside.join(name)).unwrap();
+        let error = PrefixStore::open(&inside, 1, |_| {}).unwrap_err().to_string();
+        assert!(error.contains(&inside.join(name).display().to_string()), "{error}");
+        assert_eq!(fs::read(&precious).unwrap(), [7; SECRET_LEN]);
+    }
+}
+
+#[test]
 fn a_folder_is_used_by_one_process_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let (_store, _warnings) = open(folder.path(), 1);
@@ -149,7 +263,7 @@ fn a_folder_is_used_by_one_process_at_a_time() {
 
 #[cfg(unix)]
 #[test]
-fn others_may_neither_write_the_folder_nor_read_the_secret() {
+fn folder_and_secret_are_their_owners_alone() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let inside = folder.path().join("cache");
@@ -163,7 +277,7 @@ fn others_may_neither_write_the_folder_nor_read_the_secret() {
         assert_eq!(error, format!("{}: {expected}", path.display()));
         fs::set_permissions(path, before).unwrap();
     };
-    check(&inside, 0o777, "mode 777, expected 755");
+    check(&inside, 0o755, "mode 755, expected 700");
     check(&inside.join("secret"), 0o640, "mode 640, expected 600");
     fs::write(inside.join("secret"), "short").unwrap();
     let error = PrefixStore::open(&inside, 1, |_| {}).unwrap_err().to_string();

@@ -120,7 +120,7 @@ pub(crate) struct Worker<F> {
     /// Number of the next seat.
     pub(crate) next_seat: u64,
     shares: Vec<Share>,
-    pace: Pace,
+    pub(crate) pace: Pace,
     /// Empty between steps; only its allocation is kept.
     batch: Vec<Slice<'static>>,
     /// Ids of which logits are wanted; meaningful within a step only.
@@ -282,6 +282,7 @@ impl<F: Forward> Worker<F> {
         let duration = self.forward.duration(began);
         self.pace.observe(n_decode, n_prefill, duration.as_secs_f64());
         self.queue.set_speed(self.pace.tokens_per_second());
+        self.keeper.iter_mut().for_each(Keeper::begin_round);
     }
 
     /// Ends each sequence for which `reason` gives one; keeps the order of the others.

@@ -3,7 +3,7 @@
 use freehold_engine::{
     CacheScope, Engine, EngineOptions, Event, PrefixStore, Request, Sampling, Speculation,
 };
-use kernels::KvFormat;
+use kernels::{KvFormat, KvShape};
 use std::path::Path;
 
 fn open(format: KvFormat, store: Option<PrefixStore>) -> Engine {
@@ -72,6 +72,12 @@ fn an_answer_after_a_restart_has_the_bits_of_one_computed_cold() {
         let (found, n_reused) = run(&engine, &longer);
         assert_eq!(n_reused as usize, n_pages * 64);
         assert_eq!(found, run(&cold, &longer).0);
+        drop(engine);
+        // Pages on their way are part of the plan: three out, three in.
+        let engine = open(format, Some(store(folder.path())));
+        let more = engine.info().scratch_bytes - cold.info().scratch_bytes;
+        let page_bytes = KvShape { n_layers: 30, n_kv_heads: 3, head_dim: 64, format }.page_bytes();
+        assert!(more / 6 > page_bytes as u64 && more / 6 < page_bytes as u64 + 1024, "{more}");
         drop(engine);
         // Another form of the cache finds nothing there, and keeps its own beside it.
         let other = KvFormat::ALL.into_iter().find(|&other| other != format);
