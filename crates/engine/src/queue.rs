@@ -149,7 +149,7 @@ impl Queue {
         let (n_waiting, n_tokens_waiting) = own.copied().unwrap_or_default();
         let speed = self.tokens_per_second();
         let seconds = speed.map_or(0.0, |speed| n_tokens_waiting as f32 / (speed * SPEED_MARGIN));
-        let wait = Duration::from_secs_f32(seconds.min(RETRY_AFTER[1].as_secs_f32()));
+        let wait = Duration::try_from_secs_f32(seconds).unwrap_or(Duration::MAX);
         if left > wait {
             return Ok(());
         }

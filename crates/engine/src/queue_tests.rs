@@ -81,6 +81,10 @@ fn a_deadline_out_of_reach_is_refused_at_once() {
     // Another client, or another class, does not wait for them.
     push(interactive(2, 1)).unwrap();
     push(within(1, Priority::Batch, 1)).unwrap();
+    // However long it takes.
+    queue.set_speed(0.5);
+    assert!(push(interactive(1, 1100)).is_err());
+    push(interactive(1, 1300)).unwrap();
 }
 
 #[test]

@@ -5,6 +5,9 @@ use axum::http::StatusCode;
 use engine::EngineError;
 use std::time::Duration;
 
+/// Bounds of the advice when to come again with a deadline.
+const RETRY_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(600)];
+
 /// Why the server could not start, or why a request was refused or broke off.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -106,7 +109,7 @@ pub enum ServerError {
     DeadlineOutOfReach {
         /// The arithmetic.
         what: String,
-        /// When the same request would be in time.
+        /// When the same request would be in time, ten minutes at most.
         retry_after: Duration,
     },
     /// The request was not answered in the time that it had.
@@ -234,7 +237,7 @@ impl From<EngineError> for ServerError {
             }
             EngineError::DeadlineOutOfReach { wait, left, .. } => Self::DeadlineOutOfReach {
                 what: error.to_string(),
-                retry_after: wait.saturating_sub(left).max(Duration::from_secs(1)),
+                retry_after: wait.saturating_sub(left).clamp(RETRY_AFTER[0], RETRY_AFTER[1]),
             },
             other => Self::Failed(other.to_string()),
         }
