@@ -53,7 +53,8 @@ impl<F: Forward> Worker<F> {
     /// several. Returns whether it did.
     fn admit_deprived(&mut self, priority: Priority) -> bool {
         let running = &self.running;
-        // One that was put back has had its turn, and comes first anyway.
+        // One that was put back comes first here too, and holds the line until there are pages for
+        // it: small newcomers would take what becomes free for ever.
         let next = self.waiting.first(|entry| lacks_seat(entry, priority, running));
         let Some(entry) = next else { return false };
         let n_short = self.n_pages_short(entry);
@@ -76,7 +77,9 @@ impl<F: Forward> Worker<F> {
         };
         let candidates = self.running.iter().enumerate().filter(of_most);
         let (seq_idx, youngest) = candidates.max_by_key(|(_, sequence)| sequence.rank())?;
-        (most > 1 && youngest.n_own_pages(&self.pages) >= n_short).then_some(seq_idx)
+        // What it has, what it was still owed, and the page to grow by.
+        let n_given = youngest.n_own_pages(&self.pages) + youngest.n_pages_lacking() + 1;
+        (most > 1 && n_given >= n_short).then_some(seq_idx)
     }
 
     fn seat(&mut self, entry: Entry) {
@@ -161,10 +164,10 @@ fn claim_cached(sequence: &mut Sequence, pages: &mut PagePool, waiting: &mut Wai
     waiting.refund(sequence.account, u64::from(sequence.n_reused() - n_before));
 }
 
-/// Whether it is a new request, of this priority or a higher one, of a client that has no seat.
+/// Whether it is of this priority or a higher one and of a client that has no seat.
 fn lacks_seat(entry: &Entry, priority: Priority, running: &[Sequence]) -> bool {
     let has_seat = || running.iter().any(|sequence| sequence.account == entry.account);
-    entry.priority <= priority && matches!(entry.work, Work::New(_)) && !has_seat()
+    entry.priority <= priority && !has_seat()
 }
 
 /// Pages of the entry's tokens that some sequence uses now: sharing them takes none.
