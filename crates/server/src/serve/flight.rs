@@ -2,7 +2,7 @@
 
 use crate::dialects::{Call, Choice, Usage};
 use crate::errors::{BadRequest, ServerError};
-use engine::{Engine, EngineError, Event, FinishReason, Handle, Part, Request, TokenInfo};
+use engine::{Done, Engine, EngineError, Event, FinishReason, Handle, Part, Request, TokenInfo};
 use tokio::sync::mpsc;
 
 /// Most events taken at once; what is ready together is written together.
@@ -24,6 +24,10 @@ pub(super) struct Flight {
     n_delivered: Vec<u64>,
     n_done: usize,
     n_per_prompt: usize,
+    /// Of each prompt, the tokens that are to be scored still: by its first alternative, for all.
+    n_unscored: Vec<usize>,
+    /// What the other alternatives got before their prompt was told.
+    held: Vec<(usize, Event)>,
     /// Of each prompt, what the cache spared: the least of its choices that have ended, for what
     /// one of them computed was computed for all.
     cached: Vec<Option<Cached>>,
@@ -46,8 +50,7 @@ pub(super) enum Step {
 }
 
 impl Flight {
-    /// Hands all of the call's generations to the engine, or none. Each is like `like` but for its
-    /// prompt; alternatives differ by their seed, which counts up.
+    /// Hands all of the call's generations to the engine, or none, each as [`request_of`] says.
     pub(super) fn submit(
         engine: &Engine,
         call: &Call,
@@ -58,11 +61,7 @@ impl Flight {
         let n_choices = prompts.len() * call.n_per_prompt;
         let n_prompt = prompts.iter().map(|prompt| prompt.len() as u64).sum();
         let requests = (0..n_choices).map(|choice_idx| {
-            let alternative = (choice_idx % call.n_per_prompt) as u64;
-            let prompt = prompts[choice_idx / call.n_per_prompt].clone();
-            let mut request = Request { prompt, ..like.clone() };
-            let seed = &mut request.sampling.seed;
-            *seed = seed.map(|seed| seed.wrapping_add(alternative));
+            let request = request_of(choice_idx, call.n_per_prompt, like, prompts);
             let sender = sender.clone();
             // An error means that the flight is gone, and then its generations are cancelled.
             (request, move |event| drop(sender.send((choice_idx, event))))
@@ -77,6 +76,11 @@ impl Flight {
             n_delivered: vec![0; n_choices],
             n_done: 0,
             n_per_prompt: call.n_per_prompt,
+            n_unscored: match like.prompt_logprobs {
+                Some(_) => prompts.iter().map(Vec::len).collect(),
+                None => vec![0; prompts.len()],
+            },
+            held: Vec::new(),
             cached: vec![None; prompts.len()],
             usage: Usage { n_prompt, ..Usage::default() },
         })
@@ -109,7 +113,9 @@ impl Flight {
     /// # Errors
     /// As [`Flight::steps`].
     pub(super) async fn begin(&mut self) -> Result<(), ServerError> {
-        self.begun = self.steps().await?;
+        while self.begun.is_empty() {
+            self.begun = self.steps().await?;
+        }
         Ok(())
     }
 
@@ -126,37 +132,79 @@ impl Flight {
             return Err(ServerError::Failed("the engine has stopped".to_owned()));
         }
         let mut steps = Vec::with_capacity(self.taken.len());
-        for (choice_idx, event) in self.taken.drain(..) {
+        let mut taken = std::mem::take(&mut self.taken);
+        for (choice_idx, event) in taken.drain(..) {
+            let prompt_idx = choice_idx / self.n_per_prompt;
             match event {
-                Event::Prompt { tokens } => steps.push(Step::Prompt { choice_idx, tokens }),
-                Event::Text { text, tokens } => {
-                    self.n_delivered[choice_idx] += tokens.len() as u64;
-                    steps.push(Step::Part { choice_idx, part: Part::Text(text), tokens });
-                }
-                Event::Part { part, tokens } => {
-                    self.n_delivered[choice_idx] += tokens.len() as u64;
-                    steps.push(Step::Part { choice_idx, part, tokens });
-                }
-                Event::Done(done) => {
-                    self.n_done += 1;
-                    self.n_delivered[choice_idx] = 0;
-                    self.usage.n_generated += u64::from(done.n_generated);
-                    self.usage.n_reasoning += u64::from(done.n_preamble);
-                    let cached = &mut self.cached[choice_idx / self.n_per_prompt];
-                    let (n_reused, n_matched) = (done.n_reused.into(), done.n_matched.into());
-                    let least = cached.unwrap_or(Cached { n_reused, n_matched });
-                    *cached = Some(least.min(Cached { n_reused, n_matched }));
-                    match done.reason {
-                        FinishReason::Expired => return Err(ServerError::Expired),
-                        FinishReason::Failed(reason) => return Err(ServerError::Failed(reason)),
-                        // Only this flight cancels, and not while somebody waits for it.
-                        FinishReason::Cancelled => return Err(ServerError::ShuttingDown),
-                        reason => steps.push(Step::Done { choice_idx, reason }),
-                    }
-                }
+                Event::Prompt { tokens } => self.follow_prompt(prompt_idx, &tokens, &mut steps)?,
+                event if self.is_held(choice_idx) => self.held.push((choice_idx, event)),
+                event => steps.push(self.follow(choice_idx, event)?),
             }
         }
+        self.taken = taken;
         Ok(steps)
+    }
+
+    /// Whether a choice waits for the prompt that its first alternative tells.
+    fn is_held(&self, choice_idx: usize) -> bool {
+        let is_first = choice_idx.is_multiple_of(self.n_per_prompt);
+        !is_first && self.n_unscored[choice_idx / self.n_per_prompt] > 0
+    }
+
+    /// Tells tokens of a prompt to all of its alternatives, and behind the last of them what these
+    /// had got before.
+    fn follow_prompt(
+        &mut self,
+        prompt_idx: usize,
+        tokens: &[TokenInfo],
+        steps: &mut Vec<Step>,
+    ) -> Result<(), ServerError> {
+        let choices = prompt_idx * self.n_per_prompt..(prompt_idx + 1) * self.n_per_prompt;
+        let told = choices.clone().map(|choice_idx| (choice_idx, tokens.to_vec()));
+        steps.extend(told.map(|(choice_idx, tokens)| Step::Prompt { choice_idx, tokens }));
+        let n_unscored = &mut self.n_unscored[prompt_idx];
+        *n_unscored = n_unscored.saturating_sub(tokens.len());
+        if *n_unscored > 0 {
+            return Ok(());
+        }
+        let (own, others) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition::<Vec<_>, _>(|(choice_idx, _)| choices.contains(choice_idx));
+        self.held = others;
+        for (choice_idx, event) in own {
+            steps.push(self.follow(choice_idx, event)?);
+        }
+        Ok(())
+    }
+
+    /// What an event behind the prompt means for its choice.
+    fn follow(&mut self, choice_idx: usize, event: Event) -> Result<Step, ServerError> {
+        let (part, tokens) = match event {
+            Event::Prompt { tokens } => return Ok(Step::Prompt { choice_idx, tokens }),
+            Event::Text { text, tokens } => (Part::Text(text), tokens),
+            Event::Part { part, tokens } => (part, tokens),
+            Event::Done(done) => return self.end(choice_idx, done),
+        };
+        self.n_delivered[choice_idx] += tokens.len() as u64;
+        Ok(Step::Part { choice_idx, part, tokens })
+    }
+
+    fn end(&mut self, choice_idx: usize, done: Done) -> Result<Step, ServerError> {
+        self.n_done += 1;
+        self.n_delivered[choice_idx] = 0;
+        self.usage.n_generated += u64::from(done.n_generated);
+        self.usage.n_reasoning += u64::from(done.n_preamble);
+        let cached = &mut self.cached[choice_idx / self.n_per_prompt];
+        let (n_reused, n_matched) = (done.n_reused.into(), done.n_matched.into());
+        let least = cached.unwrap_or(Cached { n_reused, n_matched });
+        *cached = Some(least.min(Cached { n_reused, n_matched }));
+        match done.reason {
+            FinishReason::Expired => Err(ServerError::Expired),
+            FinishReason::Failed(reason) => Err(ServerError::Failed(reason)),
+            // Only this flight cancels, and not while somebody waits for it.
+            FinishReason::Cancelled => Err(ServerError::ShuttingDown),
+            reason => Ok(Step::Done { choice_idx, reason }),
+        }
     }
 }
 
@@ -167,6 +215,24 @@ impl Drop for Flight {
             handle.cancel();
         }
     }
+}
+
+/// What a choice asks: as `like`, but for its prompt. Alternatives differ by their seed, which
+/// counts up; the first one scores the prompt, for all.
+fn request_of(
+    choice_idx: usize,
+    n_per_prompt: usize,
+    like: &Request,
+    prompts: &[Vec<u32>],
+) -> Request {
+    let alternative = (choice_idx % n_per_prompt) as u64;
+    let prompt = prompts[choice_idx / n_per_prompt].clone();
+    let mut request = Request { prompt, ..like.clone() };
+    request.sampling.seed = like.sampling.seed.map(|seed| seed.wrapping_add(alternative));
+    if alternative > 0 {
+        request.prompt_logprobs = None;
+    }
+    request
 }
 
 /// The engine's refusal in the client's words: it names fields of the engine's request.
@@ -180,5 +246,27 @@ fn refusal(error: EngineError, call: &Call) -> ServerError {
             BadRequest::field(param, &format!("{value}: expected {expected}")).into()
         }
         other => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alternatives_differ_by_seed_and_score_their_prompt_once() {
+        let mut like = Request { prompt_logprobs: Some(2), ..Request::default() };
+        like.sampling.seed = Some(u64::MAX);
+        let prompts = [vec![1], vec![2, 3]];
+        let requests = (0..4).map(|choice_idx| request_of(choice_idx, 2, &like, &prompts));
+        let found: Vec<_> =
+            requests.map(|r| (r.prompt, r.sampling.seed, r.prompt_logprobs)).collect();
+        let expected = [
+            (vec![1], Some(u64::MAX), Some(2)),
+            (vec![1], Some(0), None),
+            (vec![2, 3], Some(u64::MAX), Some(2)),
+            (vec![2, 3], Some(0), None),
+        ];
+        assert_eq!(found, expected);
     }
 }
