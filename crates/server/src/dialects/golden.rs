@@ -1,7 +1,7 @@
 //! For tests: replays a transcript (request, then events) through a dialect, without a network
 //! and without a model, so that every edge is exact.
 
-use super::{Answer, Choice, Delivery, Dialect, Prompts, Reply, Usage, Vocabulary};
+use super::{Answer, Choice, Delivery, Dialect, PlainPrompt, Prompts, Reply, Usage, Vocabulary};
 use crate::errors::ServerError;
 use crate::limits::Limits;
 use engine::{FinishReason, Part, TokenInfo};
@@ -45,7 +45,8 @@ impl Vocabulary for Bytes {
     }
 }
 
-/// The body that answers `request` when `steps` happen; the prompts have three tokens each.
+/// The body that answers `request` when `steps` happen; a prompt that is no list
+/// of tokens has three.
 pub(super) fn replay<D: Dialect>(request: &str, steps: Vec<Step>) -> String {
     let request = match D::parse(request.as_bytes(), &Limits::default()) {
         Ok(request) => request,
@@ -53,11 +54,16 @@ pub(super) fn replay<D: Dialect>(request: &str, steps: Vec<Step>) -> String {
     };
     let call = D::call(&request);
     let delivery = call.delivery;
-    let n_prompts = match &call.prompts {
-        Prompts::Chat { .. } => 1,
-        Prompts::Plain(prompts) => prompts.len(),
+    let some_tokens = || vec![u32::from(b'a'), u32::from(b'b'), 257];
+    let tokens_of = |prompt: &PlainPrompt| match prompt {
+        PlainPrompt::Text(_) => some_tokens(),
+        PlainPrompt::Tokens(ids) => ids.clone(),
     };
-    let n_choices = n_prompts * call.n_per_prompt;
+    let prompts: Vec<Vec<u32>> = match &call.prompts {
+        Prompts::Chat { .. } => vec![some_tokens()],
+        Prompts::Plain(prompts) => prompts.iter().map(tokens_of).collect(),
+    };
+    let n_choices = prompts.len() * call.n_per_prompt;
     let answer = Answer {
         id: "1".to_owned(),
         created: 7,
@@ -65,8 +71,7 @@ pub(super) fn replay<D: Dialect>(request: &str, steps: Vec<Step>) -> String {
         fingerprint: "fp".to_owned(),
         vocabulary: Box::new(Bytes),
     };
-    let prompts = vec![vec![u32::from(b'a'), u32::from(b'b'), 257]; n_prompts];
-    let n_prompt = 3 * n_prompts as u64;
+    let n_prompt = prompts.iter().map(|prompt| prompt.len() as u64).sum();
     let (n_generated, n_reasoning, n_reused, n_matched) = (5, 0, 2, 3);
     let usage = Usage { n_prompt, n_generated, n_reasoning, n_reused, n_matched };
     let mut reply = D::reply(request, answer, &prompts);

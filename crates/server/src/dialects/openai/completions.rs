@@ -3,7 +3,7 @@
 //! Prompts are texts or token ids, one or many; the alternatives of prompt `i` have the indices
 //! from `i * n`.
 
-use super::logprobs::{self, LegacyLogprobs};
+use super::logprobs::LegacyLogprobs;
 use super::settings::Settings;
 use super::{UsageBody, finish_word, push_end, push_event, push_failure, settings, to_json};
 use crate::dialects::fields::{Fields, take_texts};
@@ -222,10 +222,25 @@ impl CompletionReply {
         push_event(&self.body(&[choice], self.include_usage.then_some(None)), out);
     }
 
-    fn logprobs(&mut self, choice_idx: usize, tokens: &[TokenInfo]) -> Option<LegacyLogprobs> {
+    /// Those of a prompt, empty or whole, and of an answer's next tokens.
+    fn logprobs(
+        &mut self,
+        choice_idx: usize,
+        prompt: &[TokenInfo],
+        answer: &[TokenInfo],
+    ) -> Option<LegacyLogprobs> {
+        if !self.logprobs {
+            return None;
+        }
         let n_chars = &mut self.n_chars[choice_idx];
         let vocabulary = self.answer.vocabulary.as_ref();
-        self.logprobs.then(|| logprobs::legacy(tokens, vocabulary, n_chars))
+        let mut logprobs = LegacyLogprobs::default();
+        if !prompt.is_empty() {
+            let echo = &self.echoes[choice_idx / self.n_per_prompt];
+            logprobs.push_prompt(prompt, vocabulary, echo, n_chars);
+        }
+        logprobs.push(answer, vocabulary, n_chars);
+        Some(logprobs)
     }
 }
 
@@ -249,7 +264,7 @@ impl Reply for CompletionReply {
         self.prompt_tokens[choice_idx].extend_from_slice(tokens);
         if self.prompt_tokens[choice_idx].len() == self.prompts[prompt_idx] {
             let tokens = std::mem::take(&mut self.prompt_tokens[choice_idx]);
-            let logprobs = self.logprobs(choice_idx, &tokens);
+            let logprobs = self.logprobs(choice_idx, &tokens, &[]);
             let text = &self.echoes[prompt_idx];
             let choice = BodyChoice { text, index: choice_idx, logprobs, finish_reason: None };
             self.chunk(choice, out);
@@ -263,7 +278,7 @@ impl Reply for CompletionReply {
         if text.is_empty() && (tokens.is_empty() || !self.logprobs) {
             return;
         }
-        let logprobs = self.logprobs(choice_idx, tokens);
+        let logprobs = self.logprobs(choice_idx, &[], tokens);
         let choice = BodyChoice { text, index: choice_idx, logprobs, finish_reason: None };
         self.chunk(choice, out);
     }
@@ -294,8 +309,7 @@ impl Reply for CompletionReply {
         let mut bodies = Vec::with_capacity(told.len());
         for (index, (choice_idx, text)) in told.into_iter().zip(&texts).enumerate() {
             let choice = &choices[choice_idx];
-            let tokens = [&choice.prompt_tokens[..], &choice.tokens[..]].concat();
-            let logprobs = self.logprobs(choice_idx, &tokens);
+            let logprobs = self.logprobs(choice_idx, &choice.prompt_tokens, &choice.tokens);
             let finish_reason = Some(finish_word(&choice.reason));
             bodies.push(BodyChoice { text, index, logprobs, finish_reason });
         }

@@ -50,7 +50,7 @@ pub(super) fn chat(tokens: &[TokenInfo], vocabulary: &dyn Vocabulary) -> ChatLog
 }
 
 /// `logprobs` of a completion choice or chunk.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct LegacyLogprobs {
     tokens: Vec<String>,
     /// Null where a prompt begins.
@@ -59,38 +59,93 @@ pub(super) struct LegacyLogprobs {
     text_offset: Vec<usize>,
 }
 
-/// One entry for each token, in order; the first of a prompt has no log-probability. `n_chars` is
-/// the number of characters that stand before the first token, and is moved on past the last.
-pub(super) fn legacy(
-    tokens: &[TokenInfo],
-    vocabulary: &dyn Vocabulary,
-    n_chars: &mut usize,
-) -> LegacyLogprobs {
-    let mut body = LegacyLogprobs {
-        tokens: Vec::with_capacity(tokens.len()),
-        token_logprobs: Vec::with_capacity(tokens.len()),
-        top_logprobs: Vec::with_capacity(tokens.len()),
-        text_offset: Vec::with_capacity(tokens.len()),
-    };
-    for token in tokens {
-        let bytes = vocabulary.token_bytes(token.id);
-        body.text_offset.push(*n_chars);
-        // A character is counted where its first byte stands, so that one spread over several
-        // tokens counts once. Control tokens are named here, but are not in the text.
-        if !vocabulary.is_control(token.id) {
-            *n_chars += bytes.iter().filter(|&&byte| byte & 0xC0 != 0x80).count();
+impl LegacyLogprobs {
+    /// Adds the tokens of a whole prompt, which is echoed as `text`; the first one has no
+    /// log-probability. `n_chars` becomes the number of characters of `text`.
+    pub(super) fn push_prompt(
+        &mut self,
+        tokens: &[TokenInfo],
+        vocabulary: &dyn Vocabulary,
+        text: &str,
+        n_chars: &mut usize,
+    ) {
+        let bytes: Vec<_> = tokens.iter().map(|token| vocabulary.token_bytes(token.id)).collect();
+        let n_control = |token: Option<&TokenInfo>, bytes: Option<&Vec<u8>>| {
+            token.filter(|token| vocabulary.is_control(token.id)).and(bytes).map_or(0, Vec::len)
+        };
+        let begin = n_control(tokens.first(), bytes.first());
+        let end = n_control(tokens.last(), bytes.last());
+        let starts = char_starts(&bytes.concat(), (begin, end), text);
+        let mut n_bytes = 0;
+        for (token, bytes) in tokens.iter().zip(bytes) {
+            self.text_offset.push(starts.partition_point(|&start| start < n_bytes));
+            n_bytes += bytes.len();
+            self.push_values(token, &bytes, vocabulary);
         }
-        body.tokens.push(lossy(&bytes));
-        body.token_logprobs.push(token.logprob.map(|logprob| finite(Some(logprob))));
+        *n_chars = text.chars().count();
+    }
+
+    /// Adds tokens of an answer. `n_chars` is the number of characters that stand before the first
+    /// of them, and is moved on past the last.
+    pub(super) fn push(
+        &mut self,
+        tokens: &[TokenInfo],
+        vocabulary: &dyn Vocabulary,
+        n_chars: &mut usize,
+    ) {
+        for token in tokens {
+            let bytes = vocabulary.token_bytes(token.id);
+            self.text_offset.push(*n_chars);
+            // A character is counted where its first byte stands, so that one spread over several
+            // tokens counts once. Control tokens are named here, but are not in the text.
+            if !vocabulary.is_control(token.id) {
+                *n_chars += bytes.iter().filter(|&&byte| byte & 0xC0 != 0x80).count();
+            }
+            self.push_values(token, &bytes, vocabulary);
+        }
+    }
+
+    fn push_values(&mut self, token: &TokenInfo, bytes: &[u8], vocabulary: &dyn Vocabulary) {
+        self.tokens.push(lossy(bytes));
+        self.token_logprobs.push(token.logprob.map(|logprob| finite(Some(logprob))));
         let mut top = Map::new();
         for &(id, logprob) in &token.top {
             // Of tokens with the same text the likeliest, which comes first, stays.
             top.entry(lossy(&vocabulary.token_bytes(id)))
                 .or_insert_with(|| Value::from(finite(Some(logprob))));
         }
-        body.top_logprobs.push(token.logprob.map(|_| top));
+        self.top_logprobs.push(token.logprob.map(|_| top));
     }
-    body
+}
+
+/// Where in the `bytes` of a prompt's tokens each character of the echoed `text` begins. Control
+/// tokens that the caller wrote are part of the text; what the tokenizer puts in front (a begin
+/// token, a space) or behind (an end token) is not; `n_control` are the bytes of the first and of
+/// the last token where they are control tokens. Where the tokenizer changed the text (NFC), the
+/// places are those of the changed one.
+fn char_starts(bytes: &[u8], n_control: (usize, usize), text: &str) -> Vec<usize> {
+    let (n_begin, n_end) = n_control;
+    for end in [bytes.len(), bytes.len() - n_end] {
+        match bytes[..end].strip_suffix(text.as_bytes()) {
+            Some(front) if front.len() <= n_begin + 1 => {
+                return text.char_indices().map(|(start, _)| front.len() + start).collect();
+            }
+            _ => {}
+        }
+    }
+    let mut starts = Vec::new();
+    let mut n_before = 0;
+    for chunk in bytes.utf8_chunks() {
+        let valid = chunk.valid();
+        starts.extend(valid.char_indices().map(|(start, _)| n_before + start));
+        n_before += valid.len();
+        if !chunk.invalid().is_empty() {
+            starts.push(n_before);
+        }
+        n_before += chunk.invalid().len();
+    }
+    starts.truncate(text.chars().count());
+    starts
 }
 
 fn lossy(bytes: &[u8]) -> String {

@@ -42,7 +42,7 @@ fn a_stream_with_echo_and_usage() {
 
 #[test]
 fn prompts_and_alternatives_are_indexed_in_order() {
-    let request = r#"{"prompt":["a",[97,98]],"n":2,"echo":true}"#;
+    let request = r#"{"prompt":["a",[97,98,257]],"n":2,"echo":true}"#;
     let steps = (0..4).map(|choice_idx| text(choice_idx, ["1", "2", "3", "4"][choice_idx]));
     let body = replay::<Completions>(request, steps.collect());
     let body: Value = serde_json::from_str(&body).unwrap();
@@ -137,6 +137,47 @@ fn an_echo_is_told_with_its_log_probabilities() {
             .collect();
         assert_eq!(told, all.as_array().unwrap().iter().collect::<Vec<_>>(), "{field}");
     }
+}
+
+/// Offsets count along the text that is echoed, whatever the tokenizer made of it.
+#[test]
+fn the_offsets_of_an_echo_are_places_in_its_text() {
+    let check = |prompt: &str, ids: [u32; 3], expected: [usize; 4]| {
+        let first = TokenInfo { id: ids[0], logprob: None, top: Vec::new() };
+        let prompt_tokens = vec![first, token(ids[1], -1.0, &[]), token(ids[2], -1.0, &[])];
+        let steps = || {
+            let answer = vec![token(256, -1.0, &[]), token(258, -1.0, &[])];
+            let prompt = Step::Prompt(0, prompt_tokens.clone());
+            vec![prompt, Step::Text(0, "hello", answer), Step::Done(0, Stop)]
+        };
+        let offsets = |choice: &Value| choice["logprobs"]["text_offset"].clone();
+        let n_echoed = expected[3];
+        let ask = format!(r#"{{"prompt":{prompt},"echo":true,"logprobs":0"#);
+        let body = replay::<Completions>(&format!("{ask}}}"), steps());
+        let body: Value = serde_json::from_str(&body).unwrap();
+        let [first, second, third, _] = expected;
+        let all = serde_json::json!([first, second, third, n_echoed, n_echoed + 5]);
+        assert_eq!(offsets(&body["choices"][0]), all, "{prompt}");
+        let text = body["choices"][0]["text"].as_str().unwrap();
+        assert_eq!(text.chars().count(), n_echoed + 5, "{prompt}");
+        let stream = replay::<Completions>(&format!(r#"{ask},"stream":true}}"#), steps());
+        let answer = format!(r#""text_offset":[{n_echoed},{}]"#, n_echoed + 5);
+        assert!(stream.contains(&answer), "{stream}");
+    };
+    // Control tokens that the caller wrote, as text and as a token, are in the text.
+    check(r#""<|end|>ahello""#, [258, 97, 256], [0, 7, 8, 13]);
+    check("[258,97,256]", [258, 97, 256], [0, 7, 8, 13]);
+    // What the tokenizer put in front or behind is not, nor is the space of SentencePiece.
+    check(r#""ahello""#, [258, 97, 256], [0, 0, 1, 6]);
+    check(r#""hello""#, [258, 32, 256], [0, 0, 0, 5]);
+    check(r#""hello""#, [32, 256, 258], [0, 0, 5, 5]);
+    check(r#"">""#, [32, 62, 258], [0, 0, 1, 1]);
+    check(r#""<|end|>hello""#, [258, 258, 256], [0, 0, 7, 12]);
+    // Half a character, and a character in pieces.
+    check("[257,97,257]", [257, 97, 257], [0, 1, 2, 3]);
+    check(r#""€a""#, [257, 0xac, 97], [0, 1, 1, 2]);
+    // Nowhere behind the end, where the tokenizer wrote the text anew.
+    check(r#""é""#, [101, 0xcc, 0x81], [0, 1, 1, 1]);
 }
 
 #[test]
