@@ -6,16 +6,16 @@
 //! prefill then takes `a + b n + c k`, and `k` is chosen so that this is at most
 //! [`MOST_STRETCH`] of what the streams have undisturbed. Where one prompt waits for its first
 //! token and more others do than streams run, what is beyond 1 grows with their ratio: a burst of
-//! questions shall not wait for the one that was answered first. Now and then a step goes without
-//! prefill, so that what "undisturbed" means is not forgotten. Times choose when a token comes,
-//! never which.
+//! questions shall not wait for the one that was answered first. The first step with streams, and
+//! one now and then, goes without prefill, so that what "undisturbed" means is known and not
+//! forgotten. Times choose when a token comes, never which.
 
 /// Most that a step may take, in steps without prefill: the bound kept is 2.5 for the 95th
 /// percentile of the time between tokens, and estimates err.
 const MOST_STRETCH: f64 = 2.1;
 /// Fewest rows of prefill of a step, so that prompts always go on.
 const MIN_ROWS: usize = 1;
-/// Rows of prefill beside streams where nothing was measured yet.
+/// Rows of prefill beside streams where no prefill was measured yet.
 const FIRST_ROWS: usize = 32;
 /// Steps with prefill after which one goes without.
 const PROBE_INTERVAL: u32 = 64;
@@ -67,14 +67,12 @@ impl Pace {
 
     /// Rows of prefill that keep the rhythm.
     fn n_fitting(&self, n_decode: usize, n_prompts: usize, n_most: usize) -> usize {
-        if self.n_mixed >= PROBE_INTERVAL {
-            return 0;
-        }
+        // The first step with streams goes without as well: nothing can be held against it yet.
+        let step = self.decode_seconds(n_decode).filter(|_| self.n_mixed < PROBE_INTERVAL);
+        let Some(step) = step else { return 0 };
         // Few rows at a time cost more than many.
         let row_seconds = self.beside_seconds.or(self.alone_seconds.map(|seconds| 1.5 * seconds));
-        let (Some(step), Some(row)) = (self.decode_seconds(n_decode), row_seconds) else {
-            return FIRST_ROWS.min(n_most);
-        };
+        let Some(row) = row_seconds else { return FIRST_ROWS.min(n_most) };
         let n_others = n_prompts.saturating_sub(1);
         let ratio = (n_others as f64 / n_decode as f64).max(1.0);
         let n_rows = (MOST_STRETCH - 1.0) * ratio * step / row.max(1e-9);
@@ -198,7 +196,19 @@ mod tests {
     #[test]
     fn with_nothing_to_disturb_prompts_take_all() {
         assert_eq!(Pace::default().n_prefill(0, 1, None, 512), 512);
-        assert_eq!(Pace::default().n_prefill(3, 1, None, 512), FIRST_ROWS);
+    }
+
+    #[test]
+    fn what_streams_take_undisturbed_is_measured_first() {
+        let mut pace = Pace::default();
+        pace.observe(0, 256, 0.2);
+        assert_eq!(pace.n_prefill(1, 1, None, 256), 0);
+        pace.observe(1, 0, 0.005);
+        assert!((1..6).contains(&pace.n_prefill(1, 1, None, 256)));
+        // Where a row of prefill is not known, some are tried.
+        let mut pace = Pace::default();
+        pace.observe(3, 0, 0.005);
+        assert_eq!(pace.n_prefill(3, 1, None, 512), FIRST_ROWS);
     }
 
     #[test]
