@@ -60,7 +60,7 @@ pub(crate) async fn serve<D: Dialect>(
             let stall_timeout = start.app.limits.stall_timeout;
             // The task outlives this call; it ends when the flight does or the client is gone.
             let (outlet, body) = body::channel(stall_timeout);
-            tokio::spawn(stream(start, outlet, record));
+            tokio::spawn(stream(*start, outlet, record));
             with_notes(stream_response(body), &notes)
         }
         Err(error) => {
@@ -72,7 +72,7 @@ pub(crate) async fn serve<D: Dialect>(
 
 enum Answered<R> {
     Whole(String),
-    Stream(Start<R>),
+    Stream(Box<Start<R>>),
 }
 
 /// A stream that is about to begin: nothing can be refused any more.
@@ -148,7 +148,8 @@ async fn answer<D: Dialect>(
                 // Whoever has a deadline is told by the status that it was too early to begin with.
                 begin(&app, &mut flight).await?;
             }
-            Ok((notes, Answered::Stream(Start { app, flight, reply, _seat: seat })))
+            let start = Start { app, flight, reply, _seat: seat };
+            Ok((notes, Answered::Stream(Box::new(start))))
         }
         Delivery::Whole | Delivery::Count => {
             let choices = gather(&app, &mut flight, record).await?;
