@@ -617,6 +617,45 @@ fn prompts_are_scored_and_the_best_of_many_told() {
     assert_eq!(choices.iter().map(mean).collect::<Vec<_>>(), means[..2]);
 }
 
+/// Each alternative is told the prompt's, which were computed once, before anything else.
+#[test]
+fn alternatives_share_the_scores_of_their_prompt() {
+    let ask = |more: Value| {
+        let mut body = json!({
+            "model": MODEL,
+            "prompt": ["The capital of France is", "One, two,"],
+            "n": 3,
+            "echo": true,
+            "logprobs": 0,
+            "max_tokens": 4,
+        });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        post(address(), "/v1/completions", &body)
+    };
+    let whole = ask(json!({})).json();
+    let choices = whole["choices"].as_array().unwrap();
+    let of_prompt = |choice: &Value| {
+        let logprobs = choice["logprobs"]["token_logprobs"].as_array().unwrap();
+        logprobs[..logprobs.len() - 4].to_vec()
+    };
+    assert_eq!(choices.len(), 6);
+    for (choice_idx, choice) in choices.iter().enumerate() {
+        assert!(of_prompt(choice).len() > 2 && of_prompt(choice)[0].is_null(), "{choice}");
+        assert_eq!(of_prompt(choice), of_prompt(&choices[choice_idx / 3 * 3]));
+    }
+    let stream = ask(json!({"stream": true}));
+    let mut begun = [false; 6];
+    for event in stream.events().iter().filter(|event| **event != "[DONE]") {
+        let event: Value = serde_json::from_str(event).unwrap();
+        let choice = &event["choices"][0];
+        let choice_idx = choice["index"].as_u64().unwrap() as usize;
+        let Some(first) = choice["logprobs"]["token_logprobs"].get(0) else { continue };
+        assert_eq!(first.is_null(), !begun[choice_idx], "{event}");
+        begun[choice_idx] = true;
+    }
+    assert_eq!(begun, [true; 6], "{}", stream.body);
+}
+
 #[test]
 fn a_deadline_is_told_by_status_before_the_first_token_and_in_the_stream_after_it() {
     let ask = |deadline_ms: &str, more: Value| {
@@ -642,17 +681,26 @@ fn a_deadline_is_told_by_status_before_the_first_token_and_in_the_stream_after_i
         check_error(&bad, 400, Some("x-freehold-deadline-ms"), Some("invalid_value"));
     }
     // In a context of 512 positions an answer to its end takes longer than it takes to begin.
-    let begins = |deadline_ms: u64| ask(&deadline_ms.to_string(), json!({"stream": true}));
-    let cut = (0..12).map(|doubled| begins(100 << doubled)).find(|response| response.status == 200);
-    let cut = cut.expect("some deadline is behind the first token");
+    let (mut too_early, mut too_late) = (50, None);
+    let cut = (0..30).find_map(|_| {
+        let deadline_ms = too_late.map_or(too_early * 2, |too_late| (too_early + too_late) / 2);
+        let response = ask(&deadline_ms.to_string(), json!({"stream": true}));
+        if response.status != 200 {
+            too_early = deadline_ms;
+        } else if response.body.contains("\"finish_reason\":\"length\"") {
+            too_late = Some(deadline_ms);
+        } else {
+            return Some(response);
+        }
+        None
+    });
+    let cut = cut.expect("some deadline is between the first token and the last");
     let events = cut.events();
     assert!(events.len() > 1 && events[1].contains("content"), "{}", cut.body);
-    if !cut.body.contains("\"finish_reason\":\"length\"") {
-        let [.., error, "[DONE]"] = events[..] else { panic!("{}", cut.body) };
-        let error: Value = serde_json::from_str(error).unwrap();
-        let message = error["error"]["message"].as_str().unwrap();
-        assert!(message.contains("time was over"), "{message}");
-    }
+    let [.., error, "[DONE]"] = events[..] else { panic!("{}", cut.body) };
+    let error: Value = serde_json::from_str(error).unwrap();
+    let message = error["error"]["message"].as_str().unwrap();
+    assert!(message.contains("time was over"), "{message}");
     let whole = ask("150", json!({}));
     assert_eq!(whole.status, 504, "{}", whole.body);
     assert!(whole.json()["error"]["message"].as_str().unwrap().contains("time was over"));
