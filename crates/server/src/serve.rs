@@ -176,7 +176,7 @@ async fn prepare<D: Dialect>(
 ) -> Result<Prepared<D::Request>, ServerError> {
     let reading = app.clone();
     let (model, body) = match in_turn(app, move || prepare::read::<D>(&reading, body)).await? {
-        Read::Prepared(prepared) => return Ok(prepared),
+        Read::Prepared(prepared) => return Ok(*prepared),
         Read::Closed { model, body } => (model, body),
     };
     let served = opened(app, model).await?;

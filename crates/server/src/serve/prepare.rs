@@ -53,7 +53,7 @@ pub(super) struct Notes {
 /// A request that was read.
 pub(super) enum Read<R> {
     /// And is ready.
-    Prepared(Prepared<R>),
+    Prepared(Box<Prepared<R>>),
     /// And whose model must be opened first. What was read of it is dropped: many may wait for one
     /// model, and their trees are much larger than their bodies.
     Closed { model: Option<String>, body: Vec<u8> },
@@ -64,7 +64,7 @@ pub(super) fn read<D: Dialect>(app: &App, body: Vec<u8>) -> Result<Read<D::Reque
     let request = D::parse(&body, &app.limits)?;
     let model = &D::call(&request).model;
     match app.models.get_open(model.as_deref())? {
-        Some(served) => Ok(Read::Prepared(prepare::<D>(request, served)?)),
+        Some(served) => Ok(Read::Prepared(Box::new(prepare::<D>(request, served)?))),
         None => Ok(Read::Closed { model: model.clone(), body }),
     }
 }

@@ -252,7 +252,10 @@ fn redirect_root(value: &mut Value) -> bool {
             }
             map.values_mut().fold(is_it, |is_any, value| redirect_root(value) || is_any)
         }
-        Value::Array(all) => all.iter_mut().fold(false, |is_any, v| redirect_root(v) || is_any),
+        // All of them, so without stopping at the first.
+        Value::Array(all) => {
+            all.iter_mut().filter_map(|v| redirect_root(v).then_some(())).count() > 0
+        }
         _ => false,
     }
 }
