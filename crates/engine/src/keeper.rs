@@ -6,10 +6,10 @@
 //! which the end of a prompt is older than its beginning. A page that makes room goes as it comes,
 //! before those before it, since these are still here.
 //!
-//! A sequence that gets a seat, and of whose prompt the store knows more than the pool, is held while
-//! the pages come in, a few before each step, as if another sequence computed them; what
-//! the store does not have, or has no more, or does not give within the time that it takes to
-//! compute it, is computed.
+//! A sequence that gets a seat, and of whose prompt the store knows more than the pool, is held
+//! while the pages come in, a few before each step, as if another sequence computed them; what the
+//! store does not have, or has no more, or does not give within the time that it takes
+//! to compute it, is computed.
 
 use crate::page_file::{Origin, PageKey};
 use crate::pages::Name;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::keeper::{Keeper, Kept};
 use crate::page_file::Origin;
-use crate::prefix_store::PrefixStore;
+use crate::prefix_store::{PrefixStore, temporary_folder};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ fn reused(worker: &mut Worker<Simulated>, request: &Request) -> u32 {
 
 #[test]
 fn a_prompt_is_found_again_after_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let long = request(&prompt_of(200, 9));
     let with = |cache| Request { cache, ..long.clone() };
     let mut worker = start(folder.path(), 1, LIMITS);
@@ -54,7 +54,7 @@ fn a_prompt_is_found_again_after_a_restart() {
 
 #[test]
 fn pages_are_kept_when_there_is_nothing_to_do_and_when_they_make_room() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let n_files = || fs::read_dir(folder.path()).unwrap().count() - 2;
     let mut worker = start(folder.path(), 1, LIMITS);
     reused(&mut worker, &request(&prompt_of(200, 9)));
@@ -92,7 +92,7 @@ fn start_small(folder: &Path) -> Worker<Simulated> {
 
 #[test]
 fn a_prompt_is_kept_from_its_beginning_and_goes_from_its_end() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let of = |n_tokens, scope| Request {
         cache: CacheScope::Lasting(scope),
         ..request(&prompt_of(n_tokens, 9))
@@ -121,7 +121,7 @@ fn a_prompt_is_kept_from_its_beginning_and_goes_from_its_end() {
 
 #[test]
 fn what_is_used_stays_and_what_went_is_kept_again() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let of = |scope| Request { cache: CacheScope::Lasting(scope), ..request(&prompt_of(65, 9)) };
     let mut worker = start_small(folder.path());
     // Found in memory, the first is the last used of the files too: the fourth takes the place of
@@ -152,7 +152,7 @@ fn what_is_used_stays_and_what_went_is_kept_again() {
 
 #[test]
 fn who_waits_too_long_for_the_disk_computes() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let long = request(&prompt_of(200, 9));
     let mut worker = start(folder.path(), 1, LIMITS);
     reused(&mut worker, &long);
@@ -180,7 +180,7 @@ fn waits_are_as_long_as_computing_within_bounds() {
 
 #[test]
 fn any_load_gives_the_same_over_restarts_and_damage() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let (mut n_reused, mut n_preempted, mut n_damaged) = (0, 0, 0);
     for case in 0..10u64 {
         let cost = [StepCost::NO_DRAFTS, StepCost::free(16)][case as usize % 2];
@@ -241,7 +241,7 @@ fn damage(folder: &Path, case: u64) -> usize {
 
 #[test]
 fn a_held_sequence_can_be_cancelled_and_followed() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let long = request(&prompt_of(600, 9));
     let mut worker = start(folder.path(), 1, LIMITS);
     assert_eq!(reused(&mut worker, &long), 0);

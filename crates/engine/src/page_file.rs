@@ -3,9 +3,9 @@
 //! A file is a header of fixed length, the page as `KvPool::page_to_bytes` gives it, and the
 //! SHA-256 of both; numbers are little-endian. The header holds all that the page's bits depend
 //! on: the program, the arithmetic, the form of the cache, the model, the scope, the tokens and
-//! what precedes them. So it is known beforehand, byte for byte, and a file is believed only where it has the
-//! same. A page's key is a SHA-256 over the key before it and its tokens, and that of a scope's
-//! beginning one over everything else; the key is the file's name.
+//! what precedes them. So it is known beforehand, byte for byte, and a file is believed only
+//! where it has the same. A page's key is a SHA-256 over the key before it and its tokens, and that
+//! of a scope's beginning one over everything else; the key is the file's name.
 
 use crate::request::CacheScope;
 use kernels::{KvFormat, KvShape, NUMERICS_VERSION, PAGE_LEN};

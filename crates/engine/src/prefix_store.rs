@@ -553,6 +553,8 @@ fn read_secret(path: &Path) -> Result<Vec<u8>, EngineError> {
 /// the folder could not be opened again.
 fn write_secret(path: &Path) -> io::Result<()> {
     let partial = path.with_extension("partial");
+    // Whoever made what is there may have let others read it.
+    let _ = fs::remove_file(&partial);
     let mut file = page_file::create_private(&partial)?;
     file.write_all(&new_secret())?;
     file.sync_all()?;
@@ -574,6 +576,18 @@ fn problem(path: &Path, problem: String) -> EngineError {
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> EngineError {
     move |error| problem(path, error.to_string())
+}
+
+/// A folder that is its owner's alone.
+#[cfg(test)]
+pub(crate) fn temporary_folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(folder.path(), mode).expect("the folder is ours");
+    }
+    folder
 }
 
 #[cfg(test)]

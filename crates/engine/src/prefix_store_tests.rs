@@ -41,7 +41,7 @@ fn loaded(store: &PrefixStore, scopes: std::ops::Range<u64>) -> Vec<u64> {
 
 #[test]
 fn what_was_used_last_stays_within_the_budget() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let (store, _) = open(folder.path(), 3);
     (0..3).for_each(|scope| save(&store, scope));
     drop(store);
@@ -71,7 +71,7 @@ fn what_was_used_last_stays_within_the_budget() {
 
 #[test]
 fn a_page_is_kept_only_behind_the_one_before_it() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let (store, _) = open(folder.path(), 9);
     let behind = |scope, parent| {
         let (key, save) = page_of(&store, scope);
@@ -91,7 +91,7 @@ fn a_page_is_kept_only_behind_the_one_before_it() {
 
 #[test]
 fn a_full_disk_loses_what_was_used_least_recently() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let (store, _) = open(folder.path(), 9);
     (0..3).for_each(|scope| save(&store, scope));
     drop(store);
@@ -121,7 +121,7 @@ fn a_full_disk_loses_what_was_used_least_recently() {
 
 #[test]
 fn who_takes_no_pages_keeps_nobody_else_waiting() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let (store, _) = open(folder.path(), 9);
     let scope = CacheScope::Lasting(1);
     let start = store.start(&origin(), scope).unwrap();
@@ -157,7 +157,7 @@ fn who_takes_no_pages_keeps_nobody_else_waiting() {
 
 #[test]
 fn bad_files_are_told_by_name_and_reason_and_go() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let (store, warnings) = open(folder.path(), 9);
     (0..4).for_each(|scope| save(&store, scope));
     let path = |scope| folder.path().join(page_of(&store, scope).0.file_name());
@@ -188,7 +188,7 @@ fn bad_files_are_told_by_name_and_reason_and_go() {
 
 #[test]
 fn a_folder_that_vanishes_is_told_once() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let inside = folder.path().join("a/b");
     let (store, warnings) = open(&inside, 9);
     fs::remove_dir_all(&inside).unwrap();
@@ -200,7 +200,7 @@ fn a_folder_that_vanishes_is_told_once() {
 
 #[test]
 fn scopes_last_as_long_as_the_folder() {
-    let [a, b] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [a, b] = [temporary_folder(), temporary_folder()];
     let scope = |folder: &Path, name: &[u8]| open(folder, 1).0.scope(name);
     let own = scope(a.path(), b"one");
     assert!(matches!(own, CacheScope::Lasting(_)));
@@ -211,7 +211,7 @@ fn scopes_last_as_long_as_the_folder() {
 
 #[test]
 fn what_is_not_ours_is_left_alone() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let (store, _) = open(folder.path(), 9);
     let key = page_of(&store, 1).0;
     drop(store);
@@ -229,7 +229,7 @@ fn what_is_not_ours_is_left_alone() {
 
 #[test]
 fn a_secret_that_was_not_finished_is_made_anew() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let partial = folder.path().join("secret.partial");
     fs::write(&partial, "sec").unwrap();
     drop(open(folder.path(), 1));
@@ -240,7 +240,7 @@ fn a_secret_that_was_not_finished_is_made_anew() {
 #[cfg(unix)]
 #[test]
 fn links_are_not_followed() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let precious = folder.path().join("precious");
     fs::write(&precious, [7; SECRET_LEN]).unwrap();
     for name in [SECRET, LOCK] {
@@ -255,7 +255,7 @@ fn links_are_not_followed() {
 
 #[test]
 fn a_folder_is_used_by_one_process_at_a_time() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let (_store, _warnings) = open(folder.path(), 1);
     let error = PrefixStore::open(folder.path(), 1, |_| {}).unwrap_err().to_string();
     assert!(error.ends_with("lock: another process uses the folder"), "{error}");
@@ -265,7 +265,7 @@ fn a_folder_is_used_by_one_process_at_a_time() {
 #[test]
 fn folder_and_secret_are_their_owners_alone() {
     use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let inside = folder.path().join("cache");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     drop(open(&inside, 1));

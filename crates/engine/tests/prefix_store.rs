@@ -19,7 +19,8 @@ fn open(format: KvFormat, store: Option<PrefixStore>) -> Engine {
 }
 
 fn store(folder: &Path) -> PrefixStore {
-    PrefixStore::open(folder, 1 << 30, |line| panic!("{line}")).expect("the folder can be used")
+    PrefixStore::open(&folder.join("cache"), 1 << 30, |line| panic!("{line}"))
+        .expect("the folder can be used")
 }
 
 /// Every token with the bits of its log-probability, and how many tokens were not computed.

@@ -417,7 +417,7 @@ mod tests {
         // Each time as after a restart: with a store opened anew, and another number.
         let scope =
             |name: &header::HeaderName, key: &'static str, address: &str, principal: u64| {
-                let store = PrefixStore::open(folder.path(), 0, |_| {}).unwrap();
+                let store = PrefixStore::open(&folder.path().join("cache"), 0, |_| {}).unwrap();
                 let headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static(key))]);
                 cache_scope(Some(&store), &headers, Some(Peer(address.parse().unwrap())), principal)
             };
