@@ -123,14 +123,15 @@ fn a_greedy_client_moves_the_times_of_another_within_a_bound() {
 #[test]
 fn small_requests_do_not_keep_out_who_was_put_back() {
     let mut worker = new_worker(Limits { n_pages: 10, ..LIMITS });
-    let _first = submit(&worker.queue, &request_of(1, 0, 100, 400));
+    let _first = submit(&worker.queue, &request_of(1, 0, 50, 100));
     (0..3).for_each(|_| worker.step());
-    let put_back = submit(&worker.queue, &request_of(2, 0, 400, 60));
+    let put_back = submit(&worker.queue, &request_of(2, 0, 500, 60));
     let is_done = |client: &Client| outcome(&client.events).2.is_some();
     let mut small: Vec<Client> = Vec::new();
     for n_steps in 0u64.. {
         assert!(n_steps < 4000, "it starves");
-        // Always three of clients that were never seen before, which do not end together.
+        // Always three, of clients that were never seen before and that do not end together: beside
+        // one of them it has no room.
         small.retain(|client| !is_done(client));
         while n_steps > 30 && small.len() < 3 {
             let client = 100 + 3 * n_steps + small.len() as u64;
