@@ -674,7 +674,9 @@ fn a_deadline_is_told_by_status_before_the_first_token_and_in_the_stream_after_i
         let in_time = ask("60000", json!({"max_tokens": 3, "stream": stream}));
         assert_eq!(in_time.status, 200, "{}", in_time.body);
         assert!(in_time.body.contains("\"length\""), "{}", in_time.body);
-        let at_once = ask("1", json!({"stream": stream}));
+        // More than one step reads: a step that has begun tells its token, be it too late.
+        let long = json!([{"role": "user", "content": "one ".repeat(400)}]);
+        let at_once = ask("1", json!({"stream": stream, "messages": long}));
         assert!([503, 504].contains(&at_once.status), "{} {}", at_once.status, at_once.body);
         assert!(at_once.json()["error"]["message"].is_string());
         let bad = ask("soon", json!({"stream": stream}));
