@@ -32,6 +32,7 @@ use flight::{Flight, Step};
 use prepare::{Notes, Prepared, Read};
 use record::{Outcome, Record};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The header that lists what of the conversation the model's template left out, the one that
 /// lists in what the conversation was brought into another form for it, and the one that lists
@@ -144,12 +145,9 @@ async fn answer<D: Dialect>(
     let mut reply = D::reply(request, answer, &prompts);
     match delivery {
         Delivery::Stream => {
-            if deadline.is_some() {
-                // Whoever has a deadline is told by the status that it was too early to begin with.
-                begin(&app, &mut flight).await?;
-            }
-            let start = Start { app, flight, reply, _seat: seat };
-            Ok((notes, Answered::Stream(Box::new(start))))
+            begin(&app, &mut flight, deadline).await?;
+            let start = Box::new(Start { app, flight, reply, _seat: seat });
+            Ok((notes, Answered::Stream(start)))
         }
         Delivery::Whole | Delivery::Count => {
             let choices = gather(&app, &mut flight, record).await?;
@@ -158,8 +156,16 @@ async fn answer<D: Dialect>(
     }
 }
 
-/// Waits for the first of the events, which stays to be followed.
-async fn begin(app: &App, flight: &mut Flight) -> Result<(), ServerError> {
+/// Where there is a deadline, waits for the first of the events, which stays to be followed: that
+/// it was too early to begin with is told by the status.
+async fn begin(
+    app: &App,
+    flight: &mut Flight,
+    deadline: Option<Instant>,
+) -> Result<(), ServerError> {
+    if deadline.is_none() {
+        return Ok(());
+    }
     let mut over = app.over.clone();
     tokio::select! {
         biased;
