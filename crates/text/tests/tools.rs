@@ -371,7 +371,8 @@ fn random_calls_are_valid() {
             // A long text leaves a walk no time for a second one.
             let is_single = family.name == "llama3" || !mark_of(&family).is_empty();
             assert!(is_single || n_most > 1, "{}: never two calls", family.name);
-            assert!(n_refused < n_held, "{}: {n_refused} refused, {n_held} not", family.name);
+            // Which are refused is held by name below; a pair goes with either of its two.
+            assert!(n_held > 0, "{}: all {n_refused} refused", family.name);
         }
     }
 }
