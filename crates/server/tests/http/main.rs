@@ -628,6 +628,7 @@ fn alternatives_share_the_scores_of_their_prompt() {
             "echo": true,
             "logprobs": 0,
             "max_tokens": 4,
+            "ignore_eos": true,
         });
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         post(address(), "/v1/completions", &body)
