@@ -9,6 +9,7 @@ use crate::load::{self, Template};
 use crate::options::{EngineOptions, ModelInfo};
 use crate::queue::{Queue, Submission};
 use crate::request::{Event, Request};
+use crate::stats::EngineStats;
 use crate::worker::Worker;
 use std::fmt;
 use std::path::Path;
@@ -234,6 +235,11 @@ impl Engine {
     /// Requests that wait for their first seat now.
     pub fn n_waiting(&self) -> usize {
         self.inner.queue.n_waiting()
+    }
+
+    /// What it has at work now, and what it has done since it was opened.
+    pub fn stats(&self) -> EngineStats {
+        self.inner.queue.counters.stats(self.n_waiting())
     }
 }
 

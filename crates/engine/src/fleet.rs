@@ -112,6 +112,8 @@ pub struct FleetStatus {
     pub state: FleetState,
     /// When it is closed.
     pub keep: Keep,
+    /// How often it was opened.
+    pub n_opened: u64,
 }
 
 /// Whether a model is in memory.
@@ -156,6 +158,7 @@ struct Entry {
     turn: u64,
     /// How the opening of the turn before this one failed, for those who waited for it.
     failure: Option<(u64, FleetError)>,
+    n_opened: u64,
 }
 
 enum State {
@@ -183,6 +186,7 @@ impl Fleet {
                 state: State::Closed,
                 turn: 0,
                 failure: None,
+                n_opened: 0,
             }),
             Some(entry) => {
                 entry.model = model;
@@ -293,7 +297,8 @@ impl Fleet {
                 State::Opening => FleetState::Opening,
                 State::Open { opened, .. } => FleetState::Open { model: opened.clone(), idle },
             };
-            FleetStatus { name: entry.name.clone(), state, keep: entry.model.keep }
+            let (name, keep) = (entry.name.clone(), entry.model.keep);
+            FleetStatus { name, state, keep, n_opened: entry.n_opened }
         };
         self.entries().iter_mut().map(status).collect()
     }
@@ -438,6 +443,7 @@ impl Opening<'_> {
                     let (opened, used_at) = (opened.clone(), Instant::now());
                     entry.state = State::Open { opened, used_at };
                     entry.failure = None;
+                    entry.n_opened += 1;
                 }
                 Err(error) => entry.failure = Some((self.turn, error.clone())),
             }

@@ -67,6 +67,14 @@ pub fn peak_rss_bytes() -> Option<u64> {
     return None;
 }
 
+/// The memory that this process holds now, in bytes; `None` where the system does not say.
+pub fn rss_bytes() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return linux::rss_bytes();
+    #[cfg(not(target_os = "linux"))]
+    return None;
+}
+
 /// Memory of this process that no file stands behind and that is in use, in bytes; `None` where the
 /// system does not say.
 pub(crate) fn anonymous_bytes() -> Option<u64> {
@@ -100,6 +108,12 @@ mod linux {
     pub(super) fn peak_rss_bytes() -> Option<u64> {
         let status = fs::read_to_string("/proc/self/status").ok()?;
         field(&status, "VmHWM:").map(|kib| kib.saturating_mul(1024))
+    }
+
+    /// `VmRSS` of proc_pid_status(5).
+    pub(super) fn rss_bytes() -> Option<u64> {
+        let status = fs::read_to_string("/proc/self/status").ok()?;
+        field(&status, "VmRSS:").map(|kib| kib.saturating_mul(1024))
     }
 
     /// `RssAnon` of proc_pid_status(5).

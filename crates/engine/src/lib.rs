@@ -66,6 +66,7 @@ mod scheduler;
 mod seating;
 mod sequence;
 mod slots;
+mod stats;
 mod stop;
 mod waiting;
 mod weights;
@@ -76,7 +77,7 @@ pub use embedder::{Embedder, similarity};
 pub use engine::{Engine, Generation, Handle};
 pub use error::{EngineError, MemoryNeed, MemoryShortage};
 pub use fleet::{Fleet, FleetError, FleetModel, FleetState, FleetStatus, Keep, Kept, Opener};
-pub use host::{AvailableMemory, Machine, n_cores, peak_rss_bytes};
+pub use host::{AvailableMemory, Machine, n_cores, peak_rss_bytes, rss_bytes};
 pub use kernels::NUMERICS_VERSION;
 pub use model::Pooling;
 pub use opened::{Opened, Task};
@@ -91,6 +92,7 @@ pub use request::{
     TokenInfo,
 };
 pub use scheduler::PREFILL_CHUNK;
+pub use stats::EngineStats;
 pub use text::{
     Banned, CallGrammar, Calls, Constraint, ConstraintError, Grammar, MAX_TOOLS, Part, Preamble,
     Tool, ToolChoice, ToolFormat,

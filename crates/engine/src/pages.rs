@@ -112,6 +112,11 @@ impl PagePool {
         self.free.len() + self.n_cached
     }
 
+    /// Pages with nothing in them, and those that nobody holds but that may be found again.
+    pub(crate) fn n_free_and_cached(&self) -> (usize, usize) {
+        (self.free.len(), self.n_cached)
+    }
+
     /// Takes a page to write: a free one, else the cached one that was not used for the longest
     /// time. `None` when all are used.
     pub(crate) fn take(&mut self) -> Option<u32> {

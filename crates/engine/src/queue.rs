@@ -6,6 +6,7 @@
 use crate::answer::Listener;
 use crate::error::EngineError;
 use crate::request::{Priority, Request};
+use crate::stats::Counters;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -63,6 +64,8 @@ pub(crate) struct Queue {
     closing: AtomicBool,
     /// Bits of the engine's tokens per second, an `f32`.
     speed: AtomicU32,
+    /// What the engine thread counts.
+    pub(crate) counters: Counters,
 }
 
 #[derive(Default)]
@@ -96,6 +99,7 @@ impl Queue {
             n_waiting: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             speed: AtomicU32::new(0.0_f32.to_bits()),
+            counters: Counters::default(),
         }
     }
 

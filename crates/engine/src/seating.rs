@@ -153,6 +153,7 @@ impl<F: Forward> Worker<F> {
     fn preempt(&mut self, seq_idx: usize) {
         let mut sequence = self.running.remove(seq_idx);
         sequence.preempt(&mut self.pages);
+        self.queue.counters.preempted();
         self.waiting.put_back(sequence);
     }
 }

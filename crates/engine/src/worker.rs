@@ -165,6 +165,7 @@ impl<F: Forward> Worker<F> {
     /// that wait still get their turn.
     pub(crate) fn run(mut self) {
         let mut n_panics = 0;
+        self.count();
         let reason = loop {
             if self.running.is_empty() && self.waiting.is_empty() {
                 match self.save_one() {
@@ -178,7 +179,9 @@ impl<F: Forward> Worker<F> {
                 self.save_all();
                 break "it was closed".to_string();
             }
-            match catch_unwind(AssertUnwindSafe(|| self.step())) {
+            let stepped = catch_unwind(AssertUnwindSafe(|| self.step()));
+            self.count();
+            match stepped {
                 Ok(()) => n_panics = 0,
                 Err(panic) => {
                     let message = panic_message(&*panic);
@@ -281,6 +284,7 @@ impl<F: Forward> Worker<F> {
         }
         let duration = self.forward.duration(began);
         self.pace.observe(n_decode, n_prefill, duration.as_secs_f64());
+        self.queue.counters.step(n_decode, n_prefill, duration);
         self.queue.set_speed(self.pace.tokens_per_second());
         self.keeper.iter_mut().for_each(Keeper::begin_round);
     }
@@ -299,6 +303,12 @@ impl<F: Forward> Worker<F> {
                 }
             }
         }
+    }
+
+    /// Tells what is at work.
+    fn count(&self) {
+        let (n_free, n_cached) = self.pages.n_free_and_cached();
+        self.queue.counters.set(self.running.len(), self.limits.n_pages, n_free, n_cached);
     }
 
     /// Fails what ran in a step that panicked, and begins with fresh state.

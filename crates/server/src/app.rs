@@ -9,17 +9,18 @@ use crate::dialects::{Dialect, Family, VectorDialect, anthropic, openai};
 use crate::errors::ServerError;
 use crate::gate::{Gate, Passed};
 use crate::limits::Limits;
+use crate::metrics::{self, Metrics, Now};
 use crate::models::Models;
 use crate::seats::{Seat, Seats};
 use crate::serve::{error_response, json_response, serve, serve_vectors};
 use crate::{Config, VERSION};
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Extension, Path, Request, State};
+use axum::extract::{Extension, MatchedPath, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::routing::{get, post};
-use engine::{CacheScope, PrefixStore, Sampling};
+use engine::{CacheScope, NUMERICS_VERSION, PrefixStore, Sampling};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -28,6 +29,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Longest request id that is taken over from a client.
 const N_ID_CHARS: usize = 128;
+
+/// The name of the route of requests that have none.
+const NO_ROUTE: &str = "none";
 
 /// What pages of other origins may read of a response's headers.
 const EXPOSED: &str = "x-request-id, request-id, retry-after, retry-after-ms, x-should-retry, \
@@ -39,6 +43,9 @@ const N_OPENING: usize = 16;
 /// What all requests share.
 pub(crate) struct App {
     pub(crate) models: Models,
+    pub(crate) metrics: Metrics,
+    /// Unix seconds.
+    started: u64,
     pub(crate) limits: Limits,
     pub(crate) default_sampling: Sampling,
     seats: Arc<Seats>,
@@ -60,8 +67,11 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(config: Config, over: watch::Receiver<bool>) -> Result<Self, ServerError> {
+        let started = unix_seconds();
         Ok(Self {
-            models: Models::new(config.fleet, config.models, config.aliases, unix_seconds())?,
+            models: Models::new(config.fleet, config.models, config.aliases, started)?,
+            started,
+            metrics: Metrics::default(),
             seats: Seats::new(config.limits.n_requests),
             vector_seats: Arc::new(Semaphore::new(config.limits.n_vector_requests)),
             opening: Arc::new(Semaphore::new(N_OPENING)),
@@ -94,6 +104,10 @@ impl App {
 pub(crate) struct Arrival {
     /// From the client where it sent a sane one.
     pub(crate) id: String,
+    /// As it is declared, not as it was asked for; [`NO_ROUTE`] where there is none.
+    pub(crate) route: String,
+    /// Of the trace that it is part of, 32 hexadecimal digits.
+    pub(crate) trace: Option<String>,
     pub(crate) started: Instant,
     /// Whose request it is: who gets fair shares of the engine.
     pub(crate) principal: u64,
@@ -104,7 +118,8 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
-    fn new(path: &str, headers: &HeaderMap, principal: u64, cache: CacheScope) -> Self {
+    fn new(request: &Request, principal: u64, cache: CacheScope) -> Self {
+        let headers = request.headers();
         let sane = |id: &&str| {
             let is_sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte);
             (1..=N_ID_CHARS).contains(&id.len()) && id.bytes().all(is_sane)
@@ -113,7 +128,16 @@ impl Arrival {
         let header = |name| headers.get(name).and_then(|id: &HeaderValue| id.to_str().ok());
         let given = header("x-request-id").or_else(|| header("request-id")).filter(sane);
         let id = given.map_or_else(|| format!("req_{}", random_hex()), str::to_owned);
-        Self { id, started: Instant::now(), principal, cache, family: Family::of(path, headers) }
+        let route = request.extensions().get::<MatchedPath>().map_or(NO_ROUTE, MatchedPath::as_str);
+        Self {
+            id,
+            route: route.to_owned(),
+            trace: headers.get("traceparent").and_then(trace_id),
+            started: Instant::now(),
+            principal,
+            cache,
+            family: Family::of(request.uri().path(), headers),
+        }
     }
 
     /// The random part of the answer's id. Not the request's: a client may send one twice.
@@ -125,6 +149,20 @@ impl Arrival {
     pub(crate) fn unix_seconds(&self) -> u64 {
         unix_seconds()
     }
+}
+
+/// The trace that a `traceparent` header names: version, trace, parent and flags, of which later
+/// versions may have more (<https://www.w3.org/TR/trace-context/>). Nothing is said where it is not
+/// one: that is no reason to refuse a request.
+fn trace_id(header: &HeaderValue) -> Option<String> {
+    let mut parts = header.to_str().ok()?.split('-');
+    let mut part = |n_digits: usize| {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        parts.next().filter(|part| part.len() == n_digits && part.bytes().all(is_digit))
+    };
+    let (version, trace, parent, _flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
+    let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
+    (version != "ff" && !is_zero(trace) && !is_zero(parent)).then(|| trace.to_owned())
 }
 
 fn unix_seconds() -> u64 {
@@ -198,6 +236,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/", get(root))
         .route("/health", get(health))
         .route("/version", get(version))
+        .route("/metrics", get(metrics_page))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
         .route("/v1/chat/completions", post(generate::<Chat>))
@@ -230,10 +269,11 @@ async fn wrap(State(app): State<Arc<App>>, mut request: Request, next: Next) -> 
     let peer = request.extensions().get::<Peer>().copied();
     let principal = principal(&app.principals, request.headers(), peer);
     let cache = cache_scope(app.prefix_store.as_ref(), request.headers(), peer, principal);
-    let arrival = Arrival::new(request.uri().path(), request.headers(), principal, cache);
+    let arrival = Arrival::new(&request, principal, cache);
     let local = request.extensions().get::<Local>().copied();
     let passed = app.gate.check(local.map(|Local(address)| address), &request);
-    let asked = (request.method().clone(), crate::dialects::fields::short(request.uri().path()));
+    let method = request.method().clone();
+    let path = crate::dialects::fields::short(request.uri().path());
     let mut response = match &passed {
         Err(error) => refuse(error, &arrival),
         Ok(passed) if passed.is_preflight(&request) => passed.preflight_response(&request),
@@ -244,10 +284,10 @@ async fn wrap(State(app): State<Arc<App>>, mut request: Request, next: Next) -> 
     };
     if response.extensions_mut().remove::<Refused>().is_some() {
         // A client with a wrong base address is found by this line.
-        let (method, path) = asked;
         let status = response.status().as_u16();
         tracing::info!(id = %arrival.id, %method, %path, status, "refused");
     }
+    app.metrics.response(&arrival.route, word(&method), response.status().as_u16());
     let headers = response.headers_mut();
     if let Ok(Passed { origin: Some(origin) }) = &passed {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -259,6 +299,19 @@ async fn wrap(State(app): State<Arc<App>>, mut request: Request, next: Next) -> 
     headers.insert("x-request-id", id.clone());
     headers.insert("request-id", id);
     response
+}
+
+/// A method's name, if it is one of those that there are.
+fn word(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
 }
 
 async fn generate<D: Dialect + 'static>(
@@ -325,6 +378,21 @@ fn health_response(stopped: Option<&str>) -> Response<Body> {
     };
     let body = serde_json::json!({"status": "stopped", "model": model});
     json_response(StatusCode::SERVICE_UNAVAILABLE, body.to_string())
+}
+
+async fn metrics_page(State(app): State<Arc<App>>) -> Response<Body> {
+    let text = app.metrics.text(&Now {
+        version: VERSION,
+        numerics: NUMERICS_VERSION,
+        started: app.started,
+        n_at_work: app.seats.n_taken(),
+        rss_bytes: engine::rss_bytes(),
+        models: app.models.gauges(),
+    });
+    let mut response = Response::new(Body::from(text));
+    let content_type = HeaderValue::from_static(metrics::CONTENT_TYPE);
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
 }
 
 async fn version() -> Response<Body> {
@@ -441,13 +509,11 @@ mod tests {
     #[test]
     fn only_sane_request_ids_are_taken_over() {
         let check = |id: &str, taken: bool| {
-            let mut headers = HeaderMap::new();
-            headers.insert("x-request-id", HeaderValue::from_str(id).unwrap());
-            assert_eq!(Arrival::new("/", &headers, 0, CacheScope::Off).id == id, taken, "{id}");
-            let id = headers.remove("x-request-id").unwrap();
-            headers.insert("request-id", id.clone());
-            let taken_over = Arrival::new("/", &headers, 0, CacheScope::Off).id;
-            assert_eq!(taken_over == id.to_str().unwrap(), taken);
+            for name in ["x-request-id", "request-id"] {
+                let request = Request::builder().header(name, id).body(Body::empty()).unwrap();
+                let arrival = Arrival::new(&request, 0, CacheScope::Off);
+                assert_eq!(arrival.id == id, taken, "{name}: {id}");
+            }
         };
         check("trace-1.2:a/b_C", true);
         check("", false);
@@ -455,6 +521,23 @@ mod tests {
         check("<script>", false);
         check(&"a".repeat(N_ID_CHARS), true);
         check(&"a".repeat(N_ID_CHARS + 1), false);
+    }
+
+    #[test]
+    fn traces_are_told_by_their_header() {
+        let check = |header: &'static str, expected: Option<&str>| {
+            let found = trace_id(&HeaderValue::from_static(header));
+            assert_eq!(found.as_deref(), expected, "{header}");
+        };
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Some(trace));
+        check("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more", Some(trace));
+        check("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", None);
+        check("00-00000000000000000000000000000000-00f067aa0ba902b7-01", None);
+        check("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", None);
+        check("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", None);
+        check("00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01", None);
+        check("", None);
     }
 
     #[test]

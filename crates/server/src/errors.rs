@@ -184,6 +184,26 @@ impl ServerError {
         }
     }
 
+    /// What is wrong, in one word.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::BadRequest(bad) => bad.code.unwrap_or("invalid_value"),
+            Self::Forbidden(_) => "forbidden",
+            Self::NoSuchPath { .. } => "unknown_url",
+            Self::MethodNotAllowed { .. } => "method_not_allowed",
+            Self::ModelNotFound { .. } => "model_not_found",
+            Self::ModelUnavailable { .. } => "model_unavailable",
+            Self::BodyTooLarge { .. } => "request_too_large",
+            Self::BodyTimeout { .. } | Self::BodyBroken(_) => "body_incomplete",
+            Self::BodyEncoded(_) => "body_encoded",
+            Self::ContextOverflow { .. } | Self::TextTooLong { .. } => "context_length_exceeded",
+            Self::Overloaded { .. } => "overloaded",
+            Self::DeadlineOutOfReach { .. } | Self::Expired => "deadline_exceeded",
+            Self::ShuttingDown => "shutting_down",
+            Self::Config(_) | Self::Io(_) | Self::Failed(_) => "failed",
+        }
+    }
+
     /// Whether the same request can never be answered.
     pub(crate) fn is_final(&self) -> bool {
         match self {

@@ -11,6 +11,7 @@ mod errors;
 mod gate;
 mod limits;
 mod listen;
+mod metrics;
 mod models;
 mod seats;
 mod serve;

@@ -5,7 +5,7 @@ use crate::dialects::openai::{ModelCard, ModelMeta, ModelStatus};
 use crate::errors::{BadRequest, ServerError};
 use crate::{Alias, Model, VERSION};
 use engine::{
-    Embedder, Engine, Fleet, FleetError, FleetState, FleetStatus, Kept, ModelInfo,
+    Embedder, Engine, EngineStats, Fleet, FleetError, FleetState, FleetStatus, Kept, ModelInfo,
     NUMERICS_VERSION, Opened, Task,
 };
 use std::collections::HashSet;
@@ -21,6 +21,17 @@ pub(crate) struct Models {
     aliases: Vec<Alias>,
     /// Unix seconds at which the server took them up.
     created: u64,
+}
+
+/// What there is to measure of a model.
+pub(crate) struct ModelGauges {
+    pub(crate) name: String,
+    pub(crate) is_open: bool,
+    pub(crate) n_opened: u64,
+    /// Of an open one.
+    pub(crate) planned_bytes: Option<u64>,
+    /// Of an open one that generates.
+    pub(crate) stats: Option<EngineStats>,
 }
 
 /// A model that is open. It stays so as long as this is held.
@@ -164,6 +175,24 @@ impl Models {
             Some(alias) => ModelCard { id: alias.name.clone(), ..card },
             None => card,
         })
+    }
+
+    /// What there is to measure of each model.
+    pub(crate) fn gauges(&self) -> Vec<ModelGauges> {
+        let gauges = |status: FleetStatus| {
+            let opened = match status.state {
+                FleetState::Open { model, .. } => Some(model),
+                FleetState::Opening | FleetState::Closed => None,
+            };
+            ModelGauges {
+                name: status.name,
+                is_open: opened.is_some(),
+                n_opened: status.n_opened,
+                planned_bytes: opened.as_ref().map(|opened| opened.info().planned_bytes()),
+                stats: opened.and_then(Opened::generator).map(|engine| engine.stats()),
+            }
+        };
+        self.fleet.status().into_iter().map(gauges).collect()
     }
 
     /// The first model whose engine has stopped for good, and nobody has asked for it since.

@@ -54,6 +54,11 @@ impl Seats {
         Ok(Seat { seats: Arc::clone(self), client })
     }
 
+    /// Places that are taken.
+    pub(crate) fn n_taken(&self) -> usize {
+        self.lock().n_all
+    }
+
     /// Nothing that can panic runs under the lock.
     fn lock(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)

@@ -51,7 +51,7 @@ pub(crate) async fn serve<D: Dialect>(
     headers: HeaderMap,
     body: Body,
 ) -> Response<Body> {
-    let mut record = Record::new(&arrival);
+    let mut record = Record::new(&app, &arrival);
     match answer::<D>(app, &arrival, &headers, body, &mut record).await {
         Ok((notes, Answered::Whole(body))) => {
             record.end(Outcome::Done);
@@ -251,13 +251,14 @@ async fn gather(
                     choices[choice_idx].prompt_tokens.extend(tokens);
                 }
                 Step::Part { choice_idx, part, tokens } => {
-                    record.first_token();
+                    record.piece();
                     choices[choice_idx].push(part, tokens);
                 }
                 Step::Done { choice_idx, reason } => choices[choice_idx].reason = reason,
             }
         }
         record.usage(flight.usage());
+        record.queue(flight.queue());
     }
     Ok(choices)
 }
@@ -316,13 +317,14 @@ async fn pump<R: Reply>(
             match step {
                 Step::Prompt { choice_idx, tokens } => reply.prompt(choice_idx, &tokens, &mut out),
                 Step::Part { choice_idx, part, tokens } => {
-                    record.first_token();
+                    record.piece();
                     reply.part(choice_idx, &part, &tokens, &mut out);
                 }
                 Step::Done { choice_idx, reason } => reply.done(choice_idx, &reason, &mut out),
             }
         }
         record.usage(flight.usage());
+        record.queue(flight.queue());
         if flight.is_done() {
             reply.close(flight.usage(), &mut out);
         }

@@ -3,6 +3,7 @@
 use crate::dialects::{Call, Choice, Usage};
 use crate::errors::{BadRequest, ServerError};
 use engine::{Done, Engine, EngineError, Event, FinishReason, Handle, Part, Request, TokenInfo};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Most events taken at once; what is ready together is written together.
@@ -33,6 +34,8 @@ pub(super) struct Flight {
     cached: Vec<Option<Cached>>,
     /// Of the prompts, and of the choices that have ended.
     usage: Usage,
+    /// Of the choice that ended first, how long it waited for a step.
+    queue: Option<Duration>,
 }
 
 /// What the prefix cache knew of a prompt: tokens that were spared, and that agreed.
@@ -83,6 +86,7 @@ impl Flight {
             held: Vec::new(),
             cached: vec![None; prompts.len()],
             usage: Usage { n_prompt, ..Usage::default() },
+            queue: None,
         })
     }
 
@@ -106,6 +110,11 @@ impl Flight {
             n_matched: cached().map(|cached| cached.n_matched).sum(),
             ..self.usage
         }
+    }
+
+    /// How long the choice that ended first waited for its first step; `None` until one has.
+    pub(super) fn queue(&self) -> Option<Duration> {
+        self.queue
     }
 
     /// Waits for the first thing to happen; [`Flight::steps`] gives it next.
@@ -192,6 +201,10 @@ impl Flight {
     fn end(&mut self, choice_idx: usize, done: Done) -> Result<Step, ServerError> {
         self.n_done += 1;
         self.n_delivered[choice_idx] = 0;
+        if done.n_generated > 0 {
+            let queue = done.time_to_first_token.saturating_sub(done.prefill);
+            self.queue.get_or_insert(queue);
+        }
         self.usage.n_generated += u64::from(done.n_generated);
         self.usage.n_reasoning += u64::from(done.n_preamble);
         let cached = &mut self.cached[choice_idx / self.n_per_prompt];

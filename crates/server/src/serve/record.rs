@@ -1,9 +1,12 @@
-//! The one log line of a request, written when it ends, however it ends. Never any contents.
+//! The one log line of a request, written when it ends, however it ends, and what is counted of it.
+//! Never any contents.
 
-use crate::app::Arrival;
+use crate::app::{App, Arrival};
 use crate::dialects::Usage;
 use crate::errors::ServerError;
+use crate::metrics::{Histogram, Seen};
 use axum::http::StatusCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How a request ended, in one word.
@@ -44,24 +47,45 @@ impl Outcome {
 /// What is known of a request so far. Dropped without an end, it says that the client went away:
 /// that is what becomes of a request that nobody waits for.
 pub(super) struct Record {
+    app: Arc<App>,
     id: String,
+    trace: Option<String>,
+    route: String,
     started: Instant,
     model: String,
     usage: Usage,
+    queue: Option<Duration>,
     time_to_first_token: Option<Duration>,
+    /// When the newest piece of the answer came.
+    newest: Option<Instant>,
+    between: Histogram,
     outcome: Outcome,
-    /// Of an error: its HTTP status, and the field it names.
-    refusal: Option<(u16, Option<String>)>,
+    refusal: Option<Refusal>,
+}
+
+/// An error without its message, which may quote the request.
+struct Refusal {
+    /// The HTTP status.
+    status: u16,
+    word: &'static str,
+    /// The field it names.
+    param: Option<String>,
 }
 
 impl Record {
-    pub(super) fn new(arrival: &Arrival) -> Self {
+    pub(super) fn new(app: &Arc<App>, arrival: &Arrival) -> Self {
         Self {
+            app: app.clone(),
             id: arrival.id.clone(),
+            trace: arrival.trace.clone(),
+            route: arrival.route.clone(),
             started: arrival.started,
             model: String::new(),
             usage: Usage::default(),
+            queue: None,
             time_to_first_token: None,
+            newest: None,
+            between: Histogram::default(),
             outcome: Outcome::Disconnected,
             refusal: None,
         }
@@ -79,34 +103,65 @@ impl Record {
         self.usage = usage;
     }
 
-    pub(super) fn first_token(&mut self) {
-        self.time_to_first_token.get_or_insert_with(|| self.started.elapsed());
+    /// A piece of the answer came.
+    pub(super) fn piece(&mut self) {
+        let now = Instant::now();
+        match self.newest.replace(now) {
+            None => self.time_to_first_token = Some(now - self.started),
+            Some(before) => self.between.add(now - before),
+        }
+    }
+
+    /// How long the first of its generations waited for a step.
+    pub(super) fn queue(&mut self, queue: Option<Duration>) {
+        self.queue = queue;
     }
 
     pub(super) fn end(mut self, outcome: Outcome) {
         self.outcome = outcome;
     }
 
-    /// Ends with an error. Its message may quote the request, so only its place is kept.
+    /// Ends with an error.
     pub(super) fn fail(mut self, error: &ServerError) {
         self.outcome = Outcome::of(error);
-        self.refusal = Some((error.status().as_u16(), error.param().map(str::to_owned)));
+        self.refusal = Some(Refusal {
+            status: error.status().as_u16(),
+            word: error.word(),
+            param: error.param().map(str::to_owned),
+        });
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
+        let duration = self.started.elapsed();
+        let refusal = self.refusal.as_ref();
+        let seen = Seen {
+            outcome: self.outcome.word(),
+            error: refusal.map(|refusal| refusal.word),
+            n_prompt: self.usage.n_prompt,
+            n_reused: self.usage.n_reused,
+            n_generated: self.usage.n_generated,
+            queue: self.queue,
+            first_token: self.time_to_first_token,
+            between: std::mem::take(&mut self.between),
+            duration,
+        };
+        self.app.metrics.request(&self.route, &self.model, &seen);
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             id = %self.id,
+            trace = self.trace.as_deref(),
+            route = %self.route,
             model = %self.model,
             n_prompt = self.usage.n_prompt,
             n_generated = self.usage.n_generated,
             ttft_ms = self.time_to_first_token.map(ms),
-            duration_ms = ms(self.started.elapsed()),
+            duration_ms = ms(duration),
             outcome = self.outcome.word(),
-            status = self.refusal.as_ref().map(|(status, _)| status),
-            param = self.refusal.as_ref().and_then(|(_, param)| param.as_deref()),
+            status = refusal.map(|refusal| refusal.status),
+            error = refusal.map(|refusal| refusal.word),
+            param = refusal.and_then(|refusal| refusal.param.as_deref()),
             "request"
         );
     }

@@ -27,7 +27,7 @@ pub(crate) async fn serve_vectors<D: VectorDialect>(
     headers: HeaderMap,
     body: Body,
 ) -> Response<Body> {
-    let mut record = Record::new(&arrival);
+    let mut record = Record::new(&app, &arrival);
     let answered = match deadline::of(&headers, arrival.started) {
         Ok(deadline) => {
             within(deadline, answer::<D>(app, &arrival, &headers, body, &mut record)).await

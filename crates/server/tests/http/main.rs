@@ -3,6 +3,7 @@
 
 mod anthropic;
 mod client;
+mod operate;
 mod reasoning;
 mod tools;
 mod vectors;

@@ -1,0 +1,399 @@
+//! What the server counts, as Prometheus reads it (text format 0.0.4).
+//!
+//! Labels are bounded: routes as they are declared, names of served models, and words of this
+//! program; never what a client wrote. A request is counted once, at its end, under one lock.
+//!
+//! <https://prometheus.io/docs/instrumenting/exposition_formats/>
+
+use crate::models::ModelGauges;
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write as _};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// The content type of [`Metrics::text`].
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Upper bounds of the buckets in seconds: from a token of a small model to an hour of waiting.
+const BOUNDS: [f64; 16] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0,
+    3600.0,
+];
+
+/// How often something took how long.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Histogram {
+    /// Of each bucket alone, without those below; what is beyond all bounds is in `n_all` only.
+    n: [u64; BOUNDS.len()],
+    n_all: u64,
+    sum: Duration,
+}
+
+impl Histogram {
+    pub(crate) fn add(&mut self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        if let Some(n) = BOUNDS.iter().position(|bound| seconds <= *bound) {
+            self.n[n] += 1;
+        }
+        self.n_all += 1;
+        self.sum += duration;
+    }
+
+    fn append(&mut self, other: &Self) {
+        self.n.iter_mut().zip(other.n).for_each(|(n, other)| *n += other);
+        self.n_all += other.n_all;
+        self.sum += other.sum;
+    }
+}
+
+/// What one request was.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    /// How it ended, in one word.
+    pub(crate) outcome: &'static str,
+    /// What was wrong, in one word.
+    pub(crate) error: Option<&'static str>,
+    pub(crate) n_prompt: u64,
+    /// Of the prompt, tokens that were in the prefix cache.
+    pub(crate) n_reused: u64,
+    pub(crate) n_generated: u64,
+    /// From its submission to the first step that worked on it.
+    pub(crate) queue: Option<Duration>,
+    pub(crate) first_token: Option<Duration>,
+    /// Between pieces of its answer.
+    pub(crate) between: Histogram,
+    pub(crate) duration: Duration,
+}
+
+/// Everything counted since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    counted: Mutex<Counted>,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    /// By route, method and status: every response, by its head.
+    responses: BTreeMap<(String, &'static str, u16), u64>,
+    /// By route and model, which is empty where none was found: requests to models, by their end.
+    requests: BTreeMap<(String, String), Requests>,
+}
+
+#[derive(Debug, Default)]
+struct Requests {
+    outcomes: BTreeMap<&'static str, u64>,
+    errors: BTreeMap<&'static str, u64>,
+    n_prompt: u64,
+    n_reused: u64,
+    n_generated: u64,
+    queue: Histogram,
+    first_token: Histogram,
+    between: Histogram,
+    duration: Histogram,
+}
+
+impl Metrics {
+    /// A response goes out.
+    pub(crate) fn response(&self, route: &str, method: &'static str, status: u16) {
+        let mut counted = self.lock();
+        *counted.responses.entry((route.to_owned(), method, status)).or_default() += 1;
+    }
+
+    /// A request has ended.
+    pub(crate) fn request(&self, route: &str, model: &str, seen: &Seen) {
+        let mut counted = self.lock();
+        let of = counted.requests.entry((route.to_owned(), model.to_owned())).or_default();
+        *of.outcomes.entry(seen.outcome).or_default() += 1;
+        if let Some(error) = seen.error {
+            *of.errors.entry(error).or_default() += 1;
+        }
+        of.n_prompt += seen.n_prompt;
+        of.n_reused += seen.n_reused;
+        of.n_generated += seen.n_generated;
+        seen.queue.into_iter().for_each(|duration| of.queue.add(duration));
+        seen.first_token.into_iter().for_each(|duration| of.first_token.add(duration));
+        of.between.append(&seen.between);
+        of.duration.add(seen.duration);
+    }
+
+    /// The page, with the gauges of this moment.
+    pub(crate) fn text(&self, now: &Now) -> String {
+        let mut page = Page::default();
+        page.now(now);
+        let counted = self.lock();
+        let name = "freehold_http_responses_total";
+        page.family(name, "counter", "Responses, by their head.");
+        for ((route, method, status), n) in &counted.responses {
+            let status = status.to_string();
+            page.line(name, &[("route", route), ("method", method), ("status", &status)], n);
+        }
+        page.requests(&counted.requests);
+        page.0
+    }
+
+    /// Nothing that can panic runs under the lock.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is so at this moment.
+pub(crate) struct Now {
+    pub(crate) version: &'static str,
+    pub(crate) numerics: u32,
+    /// Seconds since 1970 at which the server began.
+    pub(crate) started: u64,
+    pub(crate) n_at_work: usize,
+    pub(crate) rss_bytes: Option<u64>,
+    pub(crate) models: Vec<ModelGauges>,
+}
+
+/// The text so far.
+#[derive(Default)]
+struct Page(String);
+
+/// A family of lines: its name, its type, what it means, and what it is of a model.
+type OfModel = (&'static str, &'static str, &'static str, fn(&ModelGauges) -> Option<f64>);
+
+const OF_MODELS: &[OfModel] = &[
+    ("freehold_model_open", "gauge", "Whether the model is in memory.", |m| {
+        Some(f64::from(u8::from(m.is_open)))
+    }),
+    ("freehold_model_opened_total", "counter", "How often it was opened.", |m| {
+        Some(m.n_opened as f64)
+    }),
+    ("freehold_model_planned_bytes", "gauge", "Memory that it has, caches included.", |m| {
+        m.planned_bytes.map(|n| n as f64)
+    }),
+    ("freehold_sequences_running", "gauge", "Sequences that are worked on.", |m| {
+        m.stats.map(|s| s.n_running as f64)
+    }),
+    ("freehold_requests_waiting", "gauge", "Requests that wait for a seat.", |m| {
+        m.stats.map(|s| s.n_waiting as f64)
+    }),
+    ("freehold_kv_pages", "gauge", "Pages of its KV cache, 64 tokens each.", |m| {
+        m.stats.map(|s| s.n_pages as f64)
+    }),
+    ("freehold_kv_pages_used", "gauge", "Pages that sequences hold.", |m| {
+        m.stats.map(|s| s.n_pages_used as f64)
+    }),
+    ("freehold_kv_pages_cached", "gauge", "Pages kept for prompts that begin alike.", |m| {
+        m.stats.map(|s| s.n_pages_cached as f64)
+    }),
+    ("freehold_steps_total", "counter", "Passes over the model since it was opened.", |m| {
+        m.stats.map(|s| s.n_steps as f64)
+    }),
+    ("freehold_step_seconds_total", "counter", "How long they took together.", |m| {
+        m.stats.map(|s| s.busy.as_secs_f64())
+    }),
+    ("freehold_step_prefill_tokens_total", "counter", "Tokens of prompts in them.", |m| {
+        m.stats.map(|s| s.n_prefill as f64)
+    }),
+    ("freehold_step_decode_tokens_total", "counter", "Tokens of answers, guesses too.", |m| {
+        m.stats.map(|s| s.n_decode as f64)
+    }),
+    ("freehold_preemptions_total", "counter", "Sequences that gave up their seat.", |m| {
+        m.stats.map(|s| s.n_preempted as f64)
+    }),
+];
+
+/// A family of lines: its name, what it means, and what it counts of requests.
+type Sum = (&'static str, &'static str, fn(&Requests) -> u64);
+type Times = (&'static str, &'static str, fn(&Requests) -> &Histogram);
+
+const SUMS: &[Sum] = &[
+    ("freehold_prompt_tokens_total", "Tokens of prompts.", |r| r.n_prompt),
+    ("freehold_cached_tokens_total", "Of them, those of the prefix cache.", |r| r.n_reused),
+    ("freehold_generated_tokens_total", "Tokens generated.", |r| r.n_generated),
+];
+
+const TIMES: &[Times] = &[
+    ("freehold_queue_seconds", "From arrival to the first step.", |r| &r.queue),
+    ("freehold_time_to_first_token_seconds", "From arrival to the first piece.", |r| {
+        &r.first_token
+    }),
+    ("freehold_between_tokens_seconds", "Between pieces of an answer.", |r| &r.between),
+    ("freehold_request_seconds", "From arrival to the end.", |r| &r.duration),
+];
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.0.push_str(name);
+        for (label_idx, (label, text)) in labels.iter().enumerate() {
+            self.0.push(if label_idx == 0 { '{' } else { ',' });
+            let _ = write!(self.0, "{label}=\"{}\"", escaped(text));
+        }
+        self.0.push_str(if labels.is_empty() { " " } else { "} " });
+        let _ = writeln!(self.0, "{value}");
+    }
+
+    fn now(&mut self, now: &Now) {
+        let name = "freehold_build_info";
+        self.family(name, "gauge", "1; the program is in the labels.");
+        let numerics = now.numerics.to_string();
+        self.line(name, &[("version", now.version), ("numerics", &numerics)], 1);
+        let name = "process_start_time_seconds";
+        self.family(name, "gauge", "When the server began, in seconds since 1970.");
+        self.line(name, &[], now.started);
+        if let Some(n_bytes) = now.rss_bytes {
+            let name = "process_resident_memory_bytes";
+            self.family(name, "gauge", "Memory of this process.");
+            self.line(name, &[], n_bytes);
+        }
+        let name = "freehold_requests_at_work";
+        self.family(name, "gauge", "Requests that have come and not ended.");
+        self.line(name, &[], now.n_at_work);
+        for (name, kind, help, value) in OF_MODELS {
+            self.family(name, kind, help);
+            for model in &now.models {
+                if let Some(value) = value(model) {
+                    self.line(name, &[("model", &model.name)], value);
+                }
+            }
+        }
+    }
+
+    fn requests(&mut self, requests: &BTreeMap<(String, String), Requests>) {
+        let name = "freehold_requests_total";
+        self.family(name, "counter", "Requests to models, by how they ended.");
+        for ((route, model), of) in requests {
+            for (outcome, n) in &of.outcomes {
+                self.line(name, &[("route", route), ("model", model), ("outcome", outcome)], n);
+            }
+        }
+        let name = "freehold_errors_total";
+        self.family(name, "counter", "Of them, those that were refused or broke off, by why.");
+        for ((route, model), of) in requests {
+            for (error, n) in &of.errors {
+                self.line(name, &[("route", route), ("model", model), ("error", error)], n);
+            }
+        }
+        for (name, help, sum) in SUMS {
+            self.family(name, "counter", help);
+            for ((route, model), of) in requests {
+                self.line(name, &[("route", route), ("model", model)], sum(of));
+            }
+        }
+        for (name, help, times) in TIMES {
+            self.family(name, "histogram", help);
+            for ((route, model), of) in requests {
+                self.histogram(name, [("route", route), ("model", model)], times(of));
+            }
+        }
+    }
+
+    fn histogram(&mut self, name: &str, labels: [(&str, &str); 2], of: &Histogram) {
+        let [route, model] = labels;
+        let bucket = format!("{name}_bucket");
+        let mut n_up_to = 0;
+        for (n, bound) in of.n.iter().zip(BOUNDS) {
+            n_up_to += n;
+            self.line(&bucket, &[route, model, ("le", &bound.to_string())], n_up_to);
+        }
+        self.line(&bucket, &[route, model, ("le", "+Inf")], of.n_all);
+        self.line(&format!("{name}_sum"), &labels, of.sum.as_secs_f64());
+        self.line(&format!("{name}_count"), &labels, of.n_all);
+    }
+}
+
+/// The value of a label, in which three characters have a meaning.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::EngineStats;
+
+    fn now() -> Now {
+        let stats = EngineStats { n_running: 2, n_pages: 7, ..EngineStats::default() };
+        let model = |name: &str, stats: Option<EngineStats>| ModelGauges {
+            name: name.to_owned(),
+            is_open: stats.is_some(),
+            n_opened: 3,
+            planned_bytes: stats.map(|_| 4096),
+            stats,
+        };
+        Now {
+            version: "1.2.3",
+            numerics: 2,
+            started: 1000,
+            n_at_work: 5,
+            rss_bytes: Some(1 << 20),
+            models: vec![model("a", Some(stats)), model("b", None)],
+        }
+    }
+
+    #[test]
+    fn requests_are_counted_by_route_and_model() {
+        let metrics = Metrics::default();
+        let ms = Duration::from_millis;
+        let mut between = Histogram::default();
+        [ms(1), ms(40), Duration::from_secs(4000)].into_iter().for_each(|gap| between.add(gap));
+        let done = Seen {
+            outcome: "done",
+            n_prompt: 10,
+            n_reused: 4,
+            n_generated: 7,
+            first_token: Some(ms(30)),
+            between,
+            duration: ms(500),
+            ..Seen::default()
+        };
+        metrics.request("/v1/x", "a", &done);
+        metrics.request("/v1/x", "a", &done);
+        let refused = Seen { outcome: "refused", error: Some("overloaded"), ..Seen::default() };
+        metrics.request("/v1/x", "", &refused);
+        metrics.response("/v1/x", "POST", 200);
+        let text = metrics.text(&now());
+        for line in [
+            "freehold_build_info{version=\"1.2.3\",numerics=\"2\"} 1",
+            "freehold_requests_at_work 5",
+            "freehold_model_open{model=\"a\"} 1",
+            "freehold_model_open{model=\"b\"} 0",
+            "freehold_sequences_running{model=\"a\"} 2",
+            "freehold_http_responses_total{route=\"/v1/x\",method=\"POST\",status=\"200\"} 1",
+            "freehold_requests_total{route=\"/v1/x\",model=\"a\",outcome=\"done\"} 2",
+            "freehold_errors_total{route=\"/v1/x\",model=\"\",error=\"overloaded\"} 1",
+            "freehold_prompt_tokens_total{route=\"/v1/x\",model=\"a\"} 20",
+            "freehold_between_tokens_seconds_bucket{route=\"/v1/x\",model=\"a\",le=\"0.001\"} 2",
+            "freehold_between_tokens_seconds_bucket{route=\"/v1/x\",model=\"a\",le=\"0.05\"} 4",
+            "freehold_between_tokens_seconds_bucket{route=\"/v1/x\",model=\"a\",le=\"3600\"} 4",
+            "freehold_between_tokens_seconds_bucket{route=\"/v1/x\",model=\"a\",le=\"+Inf\"} 6",
+            "freehold_between_tokens_seconds_count{route=\"/v1/x\",model=\"a\"} 6",
+            "freehold_request_seconds_sum{route=\"/v1/x\",model=\"a\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains("freehold_sequences_running{model=\"b\"}"));
+    }
+
+    /// As a reader takes it apart: a family's lines follow its head, and no line comes twice.
+    #[test]
+    fn the_page_is_well_formed() {
+        let metrics = Metrics::default();
+        metrics.request("/v1/x", "a\"b\\\n", &Seen { outcome: "done", ..Seen::default() });
+        let text = metrics.text(&now());
+        assert!(text.ends_with('\n'));
+        let (mut family, mut families, mut lines) = ("", Vec::new(), Vec::new());
+        for line in text.lines() {
+            if let Some(head) = line.strip_prefix("# TYPE ") {
+                family = head.split(' ').next().unwrap();
+                assert!(!families.contains(&family), "{family} twice");
+                families.push(family);
+            } else if !line.starts_with('#') {
+                assert!(line.starts_with(family), "{line} under {family}");
+                let (name, value) = line.rsplit_once(' ').unwrap();
+                assert!(value.parse::<f64>().is_ok(), "{line}");
+                assert!(!lines.contains(&name), "{name} twice");
+                lines.push(name);
+            }
+        }
+        assert!(text.contains(r#"model="a\"b\\\n""#));
+    }
+}
