@@ -14,7 +14,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::dots::{Of, Scheme, SubBlock, Tokens, Unpacked, zero_point};
-use super::small::unpack;
+use super::small::{Ahead, unpack};
 use super::{Job, Strips};
 use crate::activations::{BLOCK_SUBS, Codes, Scales};
 use crate::format::QuantFormat;
@@ -77,7 +77,9 @@ impl Panel {
         let subs_per_block = Q::BLOCK_LEN / SUB_LEN;
         let scale_area = n_subs * Q::Planes::BYTES;
         self.n_subs = subs.len();
+        let ahead = Ahead::of::<Q>(subs.start / N_SUBS, n_subs, strip.len(), N_STRIPS);
         for (idx, sub_idx) in subs.enumerate() {
+            ahead.ask::<S, Q>(simd, strip, idx);
             let codes = unpack::<S, Q>(simd, &strip[sub_idx * Q::Planes::BYTES..]);
             for (codes, out) in codes.into_iter().zip(&mut self.codes[idx][n].0) {
                 simd.store_b(codes, out);

@@ -16,6 +16,58 @@ const GROUP: usize = 4;
 /// How far ahead of the codes in use memory is asked for: some 100 ns of reading.
 const AHEAD_BYTES: usize = 2048;
 
+/// Where the memory lies that is asked for while a block of a strip is worked on: the block that
+/// comes some time after it, in its strip or in the next one. Codes and scales lie apart, so a
+/// processor that looks ahead by itself would find the one or the other.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    /// Of the strip in work.
+    codes: usize,
+    scales: usize,
+}
+
+impl Ahead {
+    /// For block `block` of a strip of `strip_bytes` and `n_subs`, where the strip `n_strips` behind
+    /// it comes next.
+    #[inline(always)]
+    pub(super) fn of<Q: QuantFormat>(
+        block: usize,
+        n_subs: usize,
+        strip_bytes: usize,
+        n_strips: usize,
+    ) -> Self {
+        let block_bytes = BLOCK_SUBS * Q::Planes::BYTES;
+        let ahead = block + AHEAD_BYTES.div_ceil(block_bytes);
+        let (begin, block) = match ahead.checked_sub(n_subs.div_ceil(BLOCK_SUBS)) {
+            None => (0, ahead),
+            Some(block) => (n_strips * strip_bytes, block),
+        };
+        Self {
+            codes: begin + block * block_bytes,
+            scales: begin + n_subs * Q::Planes::BYTES + block * scale_bytes::<Q>(),
+        }
+    }
+
+    /// Asks for the codes of the `idx`-th sub-block there, and with the first for all scales.
+    #[inline(always)]
+    pub(super) fn ask<S: Simd, Q: QuantFormat>(self, simd: S, strip: &[u8], idx: usize) {
+        let ask = |from: usize, n_bytes: usize| {
+            for line in (0..n_bytes).step_by(64) {
+                simd.prefetch(strip.as_ptr().wrapping_add(from + line));
+            }
+        };
+        if idx == 0 {
+            ask(self.scales, scale_bytes::<Q>());
+        }
+        ask(self.codes + idx * Q::Planes::BYTES, Q::Planes::BYTES);
+    }
+}
+
+/// Bytes of the scales of a block of columns.
+const fn scale_bytes<Q: QuantFormat>() -> usize {
+    BLOCK_SUBS * SUB_LEN / Q::BLOCK_LEN * Q::SCALE_BYTES
+}
+
 impl Strips<'_> {
     #[inline(always)]
     pub(super) fn small<S: Simd, Q: QuantFormat>(self, simd: S) {
@@ -81,16 +133,14 @@ fn accumulate<S: Simd, Q: QuantFormat, const N: usize, const M: usize, const P: 
         let block = first / BLOCK_SUBS;
         let zero_point = zero_point::<S, Q>();
         let tokens = Tokens::<M, P>::new::<Of<Q>>(x, block, token, zero_point);
+        let ahead = Ahead::of::<Q>(block, n_subs, strips[0].len(), N);
         for sub_idx in first..(first + BLOCK_SUBS).min(n_subs) {
             let at = scale_area + sub_idx / subs_per_block * Q::SCALE_BYTES;
             let mut codes = [[simd.splat_b(0); 8]; N];
             let mut factor = [[simd.splat(0.0); N]; 2];
             let mut offset = factor;
             for n in 0..N {
-                let ahead = sub_idx * Q::Planes::BYTES + AHEAD_BYTES;
-                for line in (0..Q::Planes::BYTES).step_by(64) {
-                    simd.prefetch(strips[n].as_ptr().wrapping_add(ahead + line));
-                }
+                ahead.ask::<S, Q>(simd, strips[n], sub_idx - first);
                 codes[n] = unpack::<S, Q>(simd, &strips[n][sub_idx * Q::Planes::BYTES..]);
                 let packed = &strips[n][at..][..Q::SCALE_BYTES];
                 let scales = Q::scales(simd, packed, sub_idx % subs_per_block);
