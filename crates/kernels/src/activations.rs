@@ -8,13 +8,14 @@
 //! Where more is wanted ([`Precision::Bits16`]) the integers have 16 bits, up to ±32512, and lie in
 //! two planes of 8 bits, `a = 255 · high + low`: both stay within ±127, which is what dot
 //! instructions take without saturation. A product then costs two dot products but unpacks and
-//! scales the weights once.
+//! scales the weights once. Where dots of bytes are narrow ([`Simd::NARROW`]) they lie as 16-bit
+//! numbers instead, in as much memory: the even columns in the one place, the odd ones in the other.
 //!
 //! A row is quantised by itself, so the batch cannot change it.
 
 use crate::Cpu;
 use crate::cpu::SendPtr;
-use crate::isa::{Kernel, LANES, Simd};
+use crate::isa::{Isa, Kernel, LANES, Simd};
 use crate::matrix::Matrix;
 use crate::planes::SUB_LEN;
 
@@ -66,11 +67,14 @@ pub struct Activations {
     n_tokens: usize,
     n_cols: usize,
     values: Vec<f32>,
-    /// The plane of [`Precision::Bits8`]; the low and the high one of [`Precision::Bits16`].
+    /// The plane of [`Precision::Bits8`]; the low and the high one of [`Precision::Bits16`], or its
+    /// words of even and of odd columns.
     planes: [Vec<Codes>; 2],
     scales: Vec<Scales>,
     /// Of the quantised form, if it was computed since the values were set.
     precision: Option<Precision>,
+    /// For which instruction set that was: where numbers of 16 bits lie depends on it.
+    isa: Option<Isa>,
 }
 
 /// Sub-blocks of 32 columns in a block.
@@ -112,6 +116,7 @@ impl Activations {
         self.n_tokens = n_tokens;
         self.n_cols = n_cols;
         self.precision = None;
+        self.isa = None;
         let len = n_tokens * n_cols;
         if self.values.len() < len {
             self.values.resize(len, 0.0);
@@ -135,9 +140,9 @@ impl Activations {
     pub(crate) fn row(&self, token: usize) -> &[f32] {
         &self.values()[token * self.n_cols..][..self.n_cols]
     }
-    /// How the quantised form was computed, if it was since the values were set.
-    pub(crate) fn precision(&self) -> Option<Precision> {
-        self.precision
+    /// Whether the quantised form was computed for this instruction set since the values were set.
+    pub(crate) fn is_quantised_for(&self, isa: Isa) -> bool {
+        self.isa == Some(isa)
     }
     /// Planes of the quantised form.
     pub(crate) fn n_planes(&self) -> usize {
@@ -170,6 +175,7 @@ impl Cpu {
         let (n_tokens, n_cols) = (x.n_tokens, x.n_cols);
         let len = n_tokens * n_cols.div_ceil(BLOCK_LEN);
         x.precision = Some(precision);
+        x.isa = Some(self.isa());
         let n_planes = x.n_planes();
         for plane in &mut x.planes[..n_planes] {
             if plane.len() < len {
@@ -283,17 +289,33 @@ fn quantise_sub<S: Simd>(
         sums[half] = simd.sum_i(value);
         let low = half_mut(low, half);
         if let Some(high) = &mut high {
+            let high = half_mut(high, half);
             // What is left is at most 127 of 255, so the nearest integer is never in doubt.
             let nearest = simd.mul(simd.to_f(value), simd.splat(1.0 / RADIX as f32));
             let count = simd.round(nearest);
             let counted = simd.sub_i(simd.shl_i::<8>(count), count);
             simd.store_i8(simd.sub_i(value, counted), low);
-            simd.store_i8(count, half_mut(high, half));
+            simd.store_i8(count, high);
+            if S::NARROW {
+                (*low, *high) = words(low, high);
+            }
         } else {
             simd.store_i8(value, low);
         }
     }
     (scale, sums)
+}
+
+/// The numbers of 16 bits that two planes make up: those of even and those of odd columns.
+#[inline(always)]
+fn words(low: &[i8; LANES], high: &[i8; LANES]) -> ([i8; LANES], [i8; LANES]) {
+    let mut words = [[0; LANES]; 2];
+    for col in 0..LANES {
+        let word = RADIX as i16 * i16::from(high[col]) + i16::from(low[col]);
+        let at = col / 2 * 2;
+        words[col % 2][at..at + 2].copy_from_slice(&word.to_le_bytes().map(|byte| byte as i8));
+    }
+    words.into()
 }
 
 #[inline(always)]
@@ -304,7 +326,29 @@ fn half_mut(plane: &mut [i8], half: usize) -> &mut [i8; LANES] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Isa;
+
+    /// The 32 integers of a sub-block, and whether all bytes of planes are in range.
+    fn integers(x: &Activations, block: usize, token: usize, sub: usize) -> ([i32; 32], bool) {
+        let bytes = |plane: usize| {
+            *x.codes(plane, block)[token].0[sub].as_flattened().as_array::<SUB_LEN>().unwrap()
+        };
+        match (x.n_planes(), x.isa) {
+            (2, Some(Isa::Avx2)) => {
+                let words = [bytes(0), bytes(1)];
+                let word = |col: usize| {
+                    let at = col / 2 * 2;
+                    let bytes = [words[col % 2][at], words[col % 2][at + 1]];
+                    i32::from(i16::from_le_bytes(bytes.map(|byte| byte as u8)))
+                };
+                (std::array::from_fn(word), true)
+            }
+            (n_planes, _) => {
+                let [low, high] = [bytes(0), if n_planes == 2 { bytes(1) } else { [0; 32] }];
+                let of = |col: usize| RADIX * i32::from(high[col]) + i32::from(low[col]);
+                (std::array::from_fn(of), !low.contains(&-128) && !high.contains(&-128))
+            }
+        }
+    }
 
     #[test]
     fn the_planes_make_up_every_value_and_stay_in_range() {
@@ -317,14 +361,9 @@ mod tests {
                 let values: Vec<f32> = (0..32).map(|i| value(i) as f32).collect();
                 x.set(1, 32).copy_from_slice(&values);
                 cpu.quantise(&mut x, Needs { precision: Some(Precision::Bits16) });
-                let [low, high] = [0, 1].map(|plane| {
-                    *x.codes(plane, 0)[0].0[0].as_flattened().as_array::<32>().unwrap()
-                });
-                for i in 0..32 {
-                    let found = RADIX * i32::from(high[i]) + i32::from(low[i]);
-                    assert_eq!(found, value(i as i32));
-                    assert!(low[i] != -128 && high[i] != -128, "{found}");
-                }
+                let (found, is_in_range) = integers(&x, 0, 0, 0);
+                assert_eq!(found, std::array::from_fn(|i| value(i as i32)));
+                assert!(is_in_range, "{first}");
             }
         }
     }
@@ -344,17 +383,11 @@ mod tests {
             for (i, value) in values.iter().enumerate() {
                 let (token, col) = (i / n_cols, i % n_cols);
                 let (block, sub) = (col / BLOCK_LEN, col % BLOCK_LEN / SUB_LEN);
-                let code = |plane: usize, i: usize| {
-                    i32::from(x.codes(plane, block)[token].0[sub].as_flattened()[i])
-                };
-                let a = |i: usize| match precision {
-                    Precision::Bits8 => code(0, i),
-                    Precision::Bits16 => RADIX * code(1, i) + code(0, i),
-                };
+                let (a, _) = integers(&x, block, token, sub);
                 let scales = &x.scales(block)[token];
                 let (scale, sums) = (scales.scale[sub], scales.sums.map(|sums| sums[sub]));
-                assert_eq!((0..SUB_LEN).map(a).sum::<i32>(), sums[0] + sums[1]);
-                let rest = value - a(col % SUB_LEN) as f32 * scale;
+                assert_eq!(a.iter().sum::<i32>(), sums[0] + sums[1]);
+                let rest = value - a[col % SUB_LEN] as f32 * scale;
                 assert!(rest.abs() <= scale * 0.51, "{precision:?} of {value}: {rest} is left");
             }
         }
@@ -369,10 +402,9 @@ mod tests {
                     let mut acts = Activations::new();
                     acts.set(1, 32).fill(x);
                     cpu.quantise(&mut acts, Needs { precision: Some(precision) });
-                    for plane in 0..acts.n_planes() {
-                        let codes = acts.codes(plane, 0)[0].0[0].as_flattened();
-                        assert!(codes.iter().all(|a| *a != -128), "{x}");
-                    }
+                    let (found, is_in_range) = integers(&acts, 0, 0, 0);
+                    assert!(is_in_range, "{x}");
+                    assert!(found.iter().all(|a| a.abs() <= precision.max()), "{x}: {found:?}");
                 }
             }
         }

@@ -228,6 +228,18 @@ pub(crate) trait Simd: Copy {
     fn dot(self, d: Self::D, w: Self::B, a: i32) -> Self::D;
     /// As [`Simd::dot`], of signed codes that went through [`Simd::raise`].
     fn dot_signed(self, d: Self::D, w: Self::B, a: i32) -> Self::D;
+    /// Codes as [`Simd::dot_words`] takes them, in 16 bits: of the even columns of each row, and of
+    /// the odd ones. Only where [`Simd::NARROW`].
+    #[inline(always)]
+    fn words(self, _w: Self::B, _is_signed: bool) -> [Self::B; 2] {
+        unreachable!("dots of this instruction set are not narrow")
+    }
+    /// Adds to each row's lane the dot product of its two codes with the two 16-bit numbers of `a`.
+    /// Only where [`Simd::NARROW`].
+    #[inline(always)]
+    fn dot_words(self, _acc: Self::I, _w: Self::B, _a: i32) -> Self::I {
+        unreachable!("dots of this instruction set are not narrow")
+    }
     /// `acc` and the chain that was started with it.
     fn finish(self, acc: Self::I, d: Self::D) -> Self::I;
 

@@ -67,8 +67,8 @@ impl Cpu {
             assert_eq!(weight.n_cols(), x.n_cols(), "matmul: columns of weight and input");
             assert_eq!(product.out.len(), x.n_tokens() * weight.n_rows(), "matmul: output length");
             assert!(
-                x.precision().is_some() || !weight.format().is_quantised(),
-                "matmul: the activations were not quantised"
+                x.is_quantised_for(self.isa()) || !weight.format().is_quantised(),
+                "matmul: the activations were not quantised for this instruction set"
             );
             let (out, mode) = (SendPtr(product.out.as_mut_ptr()), product.mode);
             *job = Some(Job { x, weight, out, mode, first_group: n_groups });
@@ -102,8 +102,8 @@ impl Cpu {
         assert_eq!(weight.n_cols(), x.n_cols(), "matmul: columns of weight and input");
         assert_eq!(out.len(), x.n_tokens() * weight.n_rows(), "matmul: output length");
         assert!(
-            x.precision().is_some() || !weight.format().is_quantised(),
-            "matmul: the activations were not quantised"
+            x.is_quantised_for(self.isa()) || !weight.format().is_quantised(),
+            "matmul: the activations were not quantised for this instruction set"
         );
         // Each strip is one task's alone.
         assert!(strips.is_sorted_by(|a, b| a < b), "matmul: strips do not rise");

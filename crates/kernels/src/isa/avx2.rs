@@ -313,6 +313,24 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         })
     }
     #[inline(always)]
+    fn words(self, w: I, is_signed: bool) -> [I; 2] {
+        op!(if is_signed {
+            let even = |w| _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(w));
+            [w.map(even), w.map(|w| _mm256_srai_epi16::<8>(w))]
+        } else {
+            let low = _mm256_set1_epi16(255);
+            [w.map(|w| _mm256_and_si256(w, low)), w.map(|w| _mm256_srli_epi16::<8>(w))]
+        })
+    }
+    #[inline(always)]
+    fn dot_words(self, acc: I, w: I, a: i32) -> I {
+        op!({
+            let a = _mm256_set1_epi32(a);
+            let (lo, hi) = (_mm256_madd_epi16(w[0], a), _mm256_madd_epi16(w[1], a));
+            [_mm256_add_epi32(acc[0], lo), _mm256_add_epi32(acc[1], hi)]
+        })
+    }
+    #[inline(always)]
     fn finish(self, acc: I, d: I) -> I {
         if VNNI {
             return d;

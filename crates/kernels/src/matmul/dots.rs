@@ -174,6 +174,11 @@ impl<C, const N: usize, const M: usize, const P: usize> SubBlock<'_, C, N, M, P>
             start[m] = simd.splat_i(self.x.starts[m][half][self.sub]);
         }
         let n_planes = if P == 0 { self.x.n_planes } else { P };
+        if S::NARROW && P == 2 {
+            let mut d = [start; N];
+            self.add_words::<S, K>(simd, half, &mut d);
+            return d;
+        }
         let mut d = if n_planes == 1 { [start; N] } else { [[simd.splat_i(0); M]; N] };
         if P == 2 {
             self.add_dots::<S, K>(simd, half, 1, &mut d);
@@ -250,6 +255,30 @@ impl<C, const N: usize, const M: usize, const P: usize> SubBlock<'_, C, N, M, P>
             for n in 0..N {
                 for m in 0..M {
                     d[n][m] = simd.finish(d[n][m], chains[n][m]);
+                }
+            }
+        }
+    }
+
+    /// Adds the dot products with activations of 16 bits that lie as such.
+    #[inline(always)]
+    fn add_words<S: Simd, K: Scheme>(&self, simd: S, half: usize, d: &mut [[S::I; M]; N])
+    where
+        C: Codes<S>,
+    {
+        let mut codes = self.codes;
+        for codes in &mut codes {
+            *codes = C::next(*codes);
+        }
+        let [even, odd] = self.x.planes.each_ref().map(|plane| C::next(plane));
+        let n_groups = if K::HALVES { N_GROUPS / 2 } else { N_GROUPS };
+        for idx in 0..C::n_turns(simd, n_groups) {
+            let group = half * n_groups + idx;
+            for n in 0..N {
+                let w = simd.words(codes[n].group(simd, group), K::SIGNED);
+                for m in 0..M {
+                    d[n][m] = simd.dot_words(d[n][m], w[0], even[m].group(self.sub, group));
+                    d[n][m] = simd.dot_words(d[n][m], w[1], odd[m].group(self.sub, group));
                 }
             }
         }

@@ -211,9 +211,9 @@ impl<K: Scheme, const P: usize> Kernel for Tiles<'_, K, P> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         // Tiles of nearly equal size: their number is what costs.
-        let n_max = match (S::WIDE, S::NARROW && K::SIGNED) {
+        let n_max = match (S::WIDE, S::NARROW && (K::SIGNED || P == 2)) {
             (true, _) => 6,
-            // Their chains are of one dot: fewer registers are sums under way.
+            // No chains, or of one dot: fewer registers are sums under way.
             (false, true) => 4,
             (false, false) => 3,
         };

@@ -102,10 +102,10 @@ impl Strips<'_> {
                 std::array::from_fn(|n| job.weight.strip((strip + n).min(last)));
             let mut y = [[simd.splat(0.0); M]; N];
             // A loop over planes holds registers that chains of narrow dots need.
-            if S::NARROW && job.x.n_planes() == 1 {
-                accumulate::<S, Q, N, M, 1>(simd, &weights, job.x, token, &mut y);
-            } else {
-                accumulate::<S, Q, N, M, 0>(simd, &weights, job.x, token, &mut y);
+            match (S::NARROW, job.x.n_planes()) {
+                (true, 1) => accumulate::<S, Q, N, M, 1>(simd, &weights, job.x, token, &mut y),
+                (true, _) => accumulate::<S, Q, N, M, 2>(simd, &weights, job.x, token, &mut y),
+                (false, _) => accumulate::<S, Q, N, M, 0>(simd, &weights, job.x, token, &mut y),
             }
             for (strip, y) in (strip..=last).zip(y) {
                 for (m, y) in y.into_iter().enumerate() {
