@@ -8,7 +8,7 @@ mod binary;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use binary::{Home, Outcome, arg};
 use gguf::TensorType;
@@ -341,18 +341,25 @@ fn http_get(address: &str, path: &str) -> String {
     answer
 }
 
+/// Starts a server on a free port. Returns it, the rest of what it prints, and its address.
 #[cfg(unix)]
-#[test]
-fn serve_prints_its_address_answers_and_ends_on_sigterm() {
-    let home = Home::new();
-    let path = testkit::smollm2();
-    let mut command = home.command(&["serve", "--model", arg(&path), "--listen", "127.0.0.1:0"]);
+fn serve(home: &Home, args: &[&str]) -> (Child, BufReader<ChildStdout>, String) {
+    let mut command = home.command(&[&["serve", "--listen", "127.0.0.1:0"], args].concat());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
     let address = line.trim().strip_prefix("listening on http://").expect("the address first");
-    let models = http_get(address, "/v1/models");
+    (child, stdout, address.to_owned())
+}
+
+#[cfg(unix)]
+#[test]
+fn serve_prints_its_address_answers_and_ends_on_sigterm() {
+    let home = Home::new();
+    let path = testkit::smollm2();
+    let (mut child, mut stdout, address) = serve(&home, &["--model", arg(&path)]);
+    let models = http_get(&address, "/v1/models");
     assert!(models.starts_with("HTTP/1.1 200") && models.contains("smollm2"), "{models}");
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -368,16 +375,11 @@ fn serve_prints_its_address_answers_and_ends_on_sigterm() {
 fn ask_a_server_that_keeps(home: &Home, more: &[&str]) -> (u64, String, String) {
     let path = testkit::smollm2();
     let folder = home.path("cache");
-    let args = ["serve", arg(&path), "--listen", "127.0.0.1:0", "--cache-dir", arg(&folder)];
-    let mut command = home.command(&[&args, more].concat());
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    stdout.read_line(&mut line).unwrap();
-    let address = line.trim().strip_prefix("listening on http://").expect("the address first");
+    let args = [arg(&path), "--cache-dir", arg(&folder)];
+    let (child, _stdout, address) = serve(home, &[&args, more].concat());
     let prompt = "The tide comes in and the tide goes out. ".repeat(30);
     let body = json!({"prompt": prompt, "max_tokens": 8, "temperature": 0}).to_string();
-    let mut stream = TcpStream::connect(address).unwrap();
+    let mut stream = TcpStream::connect(&address).unwrap();
     let head = "POST /v1/completions HTTP/1.1\r\nAuthorization: Bearer mine\r\nConnection: close";
     let n_bytes = body.len();
     write!(stream, "{head}\r\nHost: {address}\r\nContent-Length: {n_bytes}\r\n\r\n{body}").unwrap();
@@ -463,6 +465,31 @@ fn bench_measures_the_model_and_the_machine() {
     }
     let text = home.run(&[&args[..], &["--no-limits", "--kv", "q8"]].concat()).ok();
     assert!(text.contains("decode 2") && text.contains("tokens/s ("), "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn doctor_says_which_clients_would_work() {
+    let home = Home::new();
+    let path = testkit::smollm2();
+    let (mut child, _stdout, address) = serve(&home, &[arg(&path), "--threads", "1"]);
+    let url = format!("http://{address}");
+    let report = home.run(&["doctor", "clients", "--url", &url, "--json"]);
+    assert_eq!(report.code, Some(1), "{}", report.stderr);
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    let clients = report["clients"].as_array().unwrap();
+    let fails = |client: &&Value| client["works"] == false;
+    let failing: Vec<&Value> = clients.iter().filter(fails).collect();
+    // Only what asks for models of its vendor, and then it is said what would help.
+    assert_eq!(failing.len(), 1, "{report:#}");
+    assert_eq!(failing[0]["name"], "Claude Code");
+    let step = failing[0]["steps"].as_array().unwrap().last().unwrap();
+    assert!(step["setting"].as_str().unwrap().contains("--alias 'claude-*="), "{step}");
+    assert!(step["why"].as_str().unwrap().contains("does not exist here"), "{step}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    home.run(&["doctor", "clients", "--url", &url]).fails(1, &["no answer"]);
+    home.run(&["doctor", "clients", "--url", "localhost"]).fails(2, &["expected http://HOST:PORT"]);
 }
 
 #[test]

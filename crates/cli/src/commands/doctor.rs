@@ -1,4 +1,9 @@
-//! `freehold doctor`: what this machine has, and what will be slow and why.
+//! `freehold doctor`: what this machine has, and what will be slow and why; and which clients would
+//! work with a server.
+
+mod clients;
+mod habits;
+mod http;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -23,15 +28,28 @@ const MEMORY_TIGHT_BYTES: u64 = 1 << 30;
 Examples:
   freehold doctor
   freehold doctor --json
+  freehold doctor clients     which clients would work with the server that runs
   FREEHOLD_ISA=avx2 freehold doctor")]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Doctor {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(subcommand)]
+    topic: Option<Topic>,
+}
+
+/// What else there is to look at.
+#[derive(Debug, clap::Subcommand)]
+enum Topic {
+    Clients(clients::Clients),
 }
 
 impl Subcommand for Doctor {
     fn run(self, context: &Context) -> anyhow::Result<()> {
+        if let Some(Topic::Clients(clients)) = self.topic {
+            return clients.run(context);
+        }
         let findings = Findings::look(context);
         if self.json {
             return terminal::print_json(&findings.to_json());
