@@ -19,6 +19,10 @@ use engine::{Embedder, EngineError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// What to do for a client that sends token ids of another model.
+const SEND_TEXT: &str = "token ids are those of this model's own tokenizer; send the text itself, \
+                         as LangChain does with check_embedding_ctx_length=False";
+
 /// Answers one request for vectors in the dialect `D`. Errors have OpenAI's shape, which clients of
 /// both families read.
 pub(crate) async fn serve_vectors<D: VectorDialect>(
@@ -150,13 +154,15 @@ fn check_frame(
     place: impl Fn() -> String,
 ) -> Result<(), ServerError> {
     let frame = embedder.tokens("");
-    let ([begin, end], [first, .., last]) = (&frame[..], tokens) else { return Ok(()) };
+    let (&[begin, end], Some(&first), Some(&last)) = (&frame[..], tokens.first(), tokens.last())
+    else {
+        return Ok(());
+    };
     if (begin, end) == (first, last) {
         return Ok(());
     }
-    let problem = format!(
-        "token ids from {first} to {last}: expected those of this model's tokenizer, from {begin}          to {end} (a client that tokenizes for another model has to send text)"
-    );
+    let problem =
+        format!("ids from {first} to {last}: expected them from {begin} to {end} ({SEND_TEXT})");
     Err(BadRequest::field(&place(), &problem).into())
 }
 
@@ -171,10 +177,9 @@ fn check(
             ServerError::TextTooLong { place: place(), n_tokens, n_ctx }
         }
         EngineError::Invalid { value, expected, .. } => {
-            let hint = "token ids are those of this model's own tokenizer; send the text itself, as \
-                        LangChain does with check_embedding_ctx_length=False";
             let value = value.split(" of text").next().unwrap_or_default().to_owned();
-            BadRequest::field(&place(), &format!("{value}: expected {expected} ({hint})")).into()
+            BadRequest::field(&place(), &format!("{value}: expected {expected} ({SEND_TEXT})"))
+                .into()
         }
         other => other.into(),
     })

@@ -100,6 +100,9 @@ fn what_cannot_be_honoured_is_refused_by_name() {
     check(json!({"input": "a", "dimensions": 128}), "dimensions", "unsupported_parameter");
     check(json!({"input": "", "model": EMBEDDER}), "input", "invalid_value");
     check(json!({"input": [[101, 102], [101, 40_000, 102]]}), "input[1]", "invalid_value");
+    // Ids of another model's tokenizer, all of them within this one's.
+    check(json!({"input": [4438, 656, 358]}), "input", "invalid_value");
+    check(json!({"input": [[101, 102], [9906]]}), "input[1]", "invalid_value");
     check(json!({"input": "a", "model": MODEL}), "model", "invalid_value");
     let unknown = embed(json!({"input": "a", "model": "other"}));
     check_error(&unknown, 404, Some("model"), Some("model_not_found"));

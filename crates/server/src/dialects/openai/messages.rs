@@ -102,9 +102,9 @@ fn take_content(fields: &mut Fields) -> Result<Option<String>, BadRequest> {
         };
         let absent = || BadRequest::field(&format!("{path}.text"), "absent: expected a string");
         texts.push(text.ok_or_else(absent)?);
-        // A hint at what a vendor's paid cache is to keep. This server keeps no prompts, so there
-        // is nothing to honour, and no answer depends on it.
-        part.accept(&["cache_control"]);
+        // Hints at what a vendor's paid cache is to keep. Here whatever prompts have in common is
+        // kept, and no answer depends on it.
+        part.accept(&["cache_control", "prompt_cache_breakpoint"]);
         part.refuse_rest()?;
     }
     Ok(Some(texts.join("\n")))

@@ -18,6 +18,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "metadata",
     "prediction",
     "prompt_cache_key",
+    "prompt_cache_options",
     "prompt_cache_retention",
     "safety_identifier",
     "user",
@@ -68,13 +69,13 @@ pub(super) fn take(fields: &mut Fields, limits: &Limits) -> Result<Settings, Bad
     })
 }
 
-/// "flex" is OpenAI's tier for work that can wait.
+/// "flex" is OpenAI's tier for work that can wait, "fast" its newer name of "priority".
 fn take_priority(fields: &mut Fields) -> Result<Priority, BadRequest> {
     match fields.text("service_tier")?.as_deref() {
-        None | Some("auto" | "default" | "priority") => Ok(Priority::Interactive),
+        None | Some("auto" | "default" | "fast" | "priority") => Ok(Priority::Interactive),
         Some("flex") => Ok(Priority::Batch),
         Some(tier) => {
-            let expected = "\"auto\", \"default\", \"priority\" or \"flex\"";
+            let expected = "\"auto\", \"default\", \"fast\", \"priority\" or \"flex\"";
             Err(wrong("service_tier", &tier.into(), expected))
         }
     }
