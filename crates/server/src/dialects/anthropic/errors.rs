@@ -16,7 +16,21 @@ struct Body<'a> {
 #[derive(Serialize)]
 struct Message {
     message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Details>,
 }
+
+/// What programs go by.
+#[derive(Serialize)]
+struct Details {
+    error_code: &'static str,
+    unsupported: [&'static str; 1],
+}
+
+/// By this the tool runners of the anthropic packages, which send only what is new of a
+/// conversation, know that they have to send all of it.
+const NO_THREADS: Details =
+    Details { error_code: "thread_unsupported_request", unsupported: ["thread"] };
 
 /// The body that says `error`.
 pub(crate) fn error_body(error: &ServerError, request_id: &str) -> String {
@@ -38,7 +52,11 @@ fn inner(error: &ServerError) -> Typed<'static, Message> {
         }
         other => other.to_string(),
     };
-    Typed { kind: kind(error.status()), body: Message { message } }
+    let details = match error {
+        ServerError::BadRequest(bad) if bad.param.as_deref() == Some("thread") => Some(NO_THREADS),
+        _ => None,
+    };
+    Typed { kind: kind(error.status()), body: Message { message, details } }
 }
 
 fn kind(status: StatusCode) -> &'static str {
@@ -72,6 +90,11 @@ mod tests {
             BadRequest::field("temperature", "3: expected a number between 0 and 2").into(),
             400,
             r#"{"type":"invalid_request_error","message":"temperature: 3: expected a number between 0 and 2"}"#,
+        );
+        check(
+            BadRequest::unsupported("thread", "an object: no").into(),
+            400,
+            r#"{"type":"invalid_request_error","message":"thread: an object: no","details":{"error_code":"thread_unsupported_request","unsupported":["thread"]}}"#,
         );
         check(
             ServerError::ModelNotFound { asked: "x".to_owned(), served: vec!["a/b".to_owned()] },

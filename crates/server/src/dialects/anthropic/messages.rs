@@ -42,6 +42,8 @@ pub(super) const FIELDS: &[(&str, Treatment)] = &[
     ("container", Treatment::Refused("this server has no containers")),
     ("mcp_servers", Treatment::Refused("this server calls no other servers")),
     ("inference_geo", Treatment::Refused("this server computes where it stands")),
+    // Told apart in `errors`: clients then send the whole conversation.
+    ("thread", Treatment::Refused("this server keeps no conversations, send all messages")),
 ];
 
 /// The fields of messages of templates, and the blocks that they are made of.
