@@ -121,7 +121,7 @@ fn take_choice(fields: &mut Fields, ignored: &mut Paths) -> Result<Choice, BadRe
         return Ok(Choice { choice: ToolChoice::Auto, only: None, is_parallel: true });
     };
     let kind = named.take("type").unwrap_or(Value::Null);
-    let is_parallel = !named.flag("disable_parallel_tool_use")?.unwrap_or(false);
+    let is_single = named.flag("disable_parallel_tool_use")?;
     let (choice, only) = match kind.as_str() {
         Some("auto") => (ToolChoice::Auto, None),
         Some("any") => (ToolChoice::Required, None),
@@ -137,6 +137,8 @@ fn take_choice(fields: &mut Fields, ignored: &mut Paths) -> Result<Choice, BadRe
         }
     };
     ignored.extend(named.rest());
+    // Clients that name a tool read one call of it, mostly as the form of their answer.
+    let is_parallel = !is_single.unwrap_or(only.is_some());
     Ok(Choice { choice, only, is_parallel })
 }
 
@@ -180,6 +182,7 @@ mod tests {
         check(with(json!({"type": "none"})), Ok((None, all, true, &[])));
         let one = json!({"type": "any", "disable_parallel_tool_use": true});
         check(with(one), Ok((Required, all, false, &[])));
+        check(with(json!({"type": "tool", "name": "a"})), Ok((Required, &["a"], false, &[])));
         let named = json!({"type": "tool", "name": "b-2", "disable_parallel_tool_use": false});
         check(with(named), Ok((Required, &["b-2"], true, &[])));
         let strange = json!({"type": "auto", "x": 1});

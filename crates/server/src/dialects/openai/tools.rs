@@ -13,7 +13,7 @@ const N_NAME_BYTES: usize = 64;
 /// Takes the tools out of `fields`; `None` where there is none to be called or told of.
 pub(super) fn take(fields: &mut Fields) -> Result<Option<ToolsAsk>, BadRequest> {
     refuse_functions(fields)?;
-    let is_parallel = fields.flag("parallel_tool_calls")?.unwrap_or(true);
+    let is_parallel = fields.flag("parallel_tool_calls")?;
     let choice = take_choice(fields)?;
     let list = fields.list("tools")?.unwrap_or_default();
     if list.is_empty() {
@@ -37,7 +37,8 @@ pub(super) fn take(fields: &mut Fields) -> Result<Option<ToolsAsk>, BadRequest> 
         definitions: Value::Null,
         callable: Vec::with_capacity(list.len()),
         choice: choice.choice,
-        is_parallel,
+        // Clients that name a tool read one call of it, mostly as the form of their answer.
+        is_parallel: is_parallel.unwrap_or(!choice.is_named),
     };
     let mut definitions = Vec::with_capacity(list.len());
     for (tool_idx, tool) in list.into_iter().enumerate() {
@@ -115,20 +116,22 @@ fn take_name(function: &mut Fields) -> Result<String, BadRequest> {
     Err(BadRequest::field(&path, &format!("{:?}: expected {expected}", short(&name))))
 }
 
-/// What `tool_choice` says: whether, and of which tools (each with its path).
+/// What `tool_choice` says: whether, of which tools (each with its path), and whether it is one
+/// that is named.
 struct Choice {
     choice: ToolChoice,
     only: Option<Vec<(String, String)>>,
+    is_named: bool,
 }
 
 fn take_choice(fields: &mut Fields) -> Result<Choice, BadRequest> {
     let expected = "\"none\", \"auto\", \"required\" or an object that names a function";
     let value = match fields.take("tool_choice") {
-        None => return Ok(Choice { choice: ToolChoice::Auto, only: None }),
+        None => return Ok(Choice { choice: ToolChoice::Auto, only: None, is_named: false }),
         Some(Value::String(word)) => {
             let choice = mode(&word);
             let choice = choice.ok_or_else(|| wrong("tool_choice", &word.into(), expected))?;
-            return Ok(Choice { choice, only: None });
+            return Ok(Choice { choice, only: None, is_named: false });
         }
         Some(value @ Value::Object(_)) => value,
         Some(other) => return Err(wrong("tool_choice", &other, expected)),
@@ -138,7 +141,8 @@ fn take_choice(fields: &mut Fields) -> Result<Choice, BadRequest> {
     if kind == "function" {
         let name = take_function_name(&mut named)?;
         named.refuse_rest()?;
-        return Ok(Choice { choice: ToolChoice::Required, only: Some(vec![name]) });
+        let only = Some(vec![name]);
+        return Ok(Choice { choice: ToolChoice::Required, only, is_named: true });
     }
     if kind != "allowed_tools" {
         let expected = "\"function\" or \"allowed_tools\"";
@@ -166,7 +170,7 @@ fn take_choice(fields: &mut Fields) -> Result<Choice, BadRequest> {
     if only.is_empty() {
         return Err(BadRequest::field(&tools_path, "expected at least one tool"));
     }
-    Ok(Choice { choice, only: Some(only) })
+    Ok(Choice { choice, only: Some(only), is_named: false })
 }
 
 fn mode(word: &str) -> Option<ToolChoice> {
@@ -250,7 +254,9 @@ mod tests {
         let one = json!({"tool_choice": "required", "parallel_tool_calls": false});
         check(with(one), Ok((Required, all, false)));
         let named = json!({"type": "function", "function": {"name": "b-2"}});
-        check(with(json!({"tool_choice": named})), Ok((Required, &["b-2"], true)));
+        check(with(json!({"tool_choice": named})), Ok((Required, &["b-2"], false)));
+        let several = json!({"tool_choice": named, "parallel_tool_calls": true});
+        check(with(several), Ok((Required, &["b-2"], true)));
         let function = json!({"type": "function", "function": {"name": "a"}});
         let allowed = json!({"mode": "auto", "tools": [function]});
         let allowed = json!({"type": "allowed_tools", "allowed_tools": allowed});
