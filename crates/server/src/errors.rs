@@ -72,10 +72,11 @@ pub enum ServerError {
     /// The body is compressed or otherwise encoded.
     #[error("content-encoding: {0:?}: expected an unencoded body")]
     BodyEncoded(String),
-    /// The prompt leaves no room for an answer. The wording is the one gateways look for.
+    /// The prompt leaves no room for an answer. The wordings are those that gateways and LangChain
+    /// look for.
     #[error(
-        "this model's maximum context length is {n_ctx} tokens, however the prompt has {n_prompt} \
-         tokens and at least one must be left for the answer"
+        "prompt is too long: this model's maximum context length is {n_ctx} tokens, however the \
+         prompt has {n_prompt} tokens and at least one must be left for the answer"
     )]
     ContextOverflow {
         /// Tokens of the prompt.

@@ -90,7 +90,7 @@ mod tests {
         check(
             ServerError::ContextOverflow { n_prompt: 9000, n_ctx: 8192 },
             400,
-            r#"{"error":{"message":"this model's maximum context length is 8192 tokens, however the prompt has 9000 tokens and at least one must be left for the answer","type":"invalid_request_error","param":null,"code":"context_length_exceeded","n_prompt_tokens":9000,"n_ctx":8192}}"#,
+            r#"{"error":{"message":"prompt is too long: this model's maximum context length is 8192 tokens, however the prompt has 9000 tokens and at least one must be left for the answer","type":"invalid_request_error","param":null,"code":"context_length_exceeded","n_prompt_tokens":9000,"n_ctx":8192}}"#,
         );
         check(
             ServerError::Overloaded {
