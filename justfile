@@ -40,13 +40,19 @@ tidy:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --lib --no-deps --locked
 
-# The openai and anthropic packages from pip against the real server
+# The packages that products use, from pip and npm, against the real server
 clients:
     cargo build --release
     python3 -m venv target/venv
     target/venv/bin/pip install --quiet --requirement tests/clients/requirements.txt
+    PATH="$PWD/target/venv/bin:$PATH" npm ci --loglevel=error --prefix tests/clients/node
     target/venv/bin/python tests/clients/test_openai.py target/release/freehold
     target/venv/bin/python tests/clients/test_anthropic.py target/release/freehold
+    target/venv/bin/python tests/clients/test_langchain.py target/release/freehold
+    target/venv/bin/python tests/clients/test_litellm.py target/release/freehold
+    target/venv/bin/node tests/clients/node/test_openai.js target/release/freehold
+    target/venv/bin/node tests/clients/node/test_anthropic.js target/release/freehold
+    target/venv/bin/node tests/clients/node/test_ai.js target/release/freehold
 
 # Mixed and hostile load on the real server: every answer as alone, no memory that grows
 soak MINUTES="30":

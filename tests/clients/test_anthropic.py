@@ -246,6 +246,34 @@ def check_tools_over_several_turns(server):
     assert text_of(ask(server, failed, tool_choice={"type": "none"}, **CALLING))
 
 
+def check_tool_runner(server):
+    """By itself the runner would send only what is new of a conversation."""
+    calls = []
+
+    @anthropic.beta_tool
+    def get_weather(city: str) -> str:
+        """The weather in a city."""
+        calls.append(city)
+        return f"21 degrees in {city}"
+
+    for stream in (False, True):
+        calls.clear()
+        runner = server.client().beta.messages.tool_runner(
+            model=server.model,
+            messages=WHERE,
+            tools=[get_weather],
+            tool_choice=ANY,
+            max_tokens=120,
+            max_iterations=2,
+            stream=stream,
+            extra_body=EXACT,
+        )
+        turns = [turn.get_final_message() if stream else turn for turn in runner]
+        equal([turn.stop_reason for turn in turns], ["tool_use"] * 2)
+        equal([turn.content[0].input["city"] for turn in turns], calls)
+        assert n_input(turns[1].usage) > n_input(turns[0].usage) + 20, "the history was sent"
+
+
 def check_format(server):
     schema = {
         "type": "object",
