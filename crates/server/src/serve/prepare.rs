@@ -238,9 +238,9 @@ fn is_off_by_budget(
 /// The variables for the template; those that it does not read are refused, since they could have
 /// no effect.
 ///
-/// `reasoning_effort` "none" is no exception where nothing marks reasoning, since clients do not
-/// send it unasked. Where the template has only the older switch `enable_thinking`, it is turned
-/// off.
+/// `reasoning_effort` "none" has its effect without one where the model does not reason, and some
+/// clients send it unasked. Where the template has only the older switch `enable_thinking`, it is
+/// turned off.
 pub(super) fn known_kwargs(
     template: &ChatTemplate,
     kwargs: &Map<String, Value>,
@@ -249,9 +249,11 @@ pub(super) fn known_kwargs(
     for (name, value) in kwargs {
         if template.reads(name) {
             known.insert(name.clone(), value.clone());
-        } else if name == EFFORT && value == "none" && template.reads(SWITCH) {
-            // Said in so many words, the switch itself wins.
-            known.entry(SWITCH).or_insert(Value::Bool(false));
+        } else if name == EFFORT && value == "none" {
+            if template.reads(SWITCH) {
+                // Said in so many words, the switch itself wins.
+                known.entry(SWITCH).or_insert(Value::Bool(false));
+            }
         } else {
             let param = match name.as_str() {
                 EFFORT => name.clone(),
@@ -355,6 +357,7 @@ mod tests {
         check("{{ reasoning_effort }}", effort("none"), Ok(effort("none")));
         check(thinks, effort("none"), Ok(json!({"enable_thinking": false})));
         check(thinks, effort("low"), Err("reasoning_effort"));
-        check("{{ messages }}", effort("none"), Err("reasoning_effort"));
+        check("{{ messages }}", effort("none"), Ok(json!({})));
+        check("{{ messages }}", effort("low"), Err("reasoning_effort"));
     }
 }

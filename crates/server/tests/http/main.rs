@@ -166,7 +166,8 @@ fn what_the_template_leaves_out_is_refused_or_told() {
     }
     let plain = ask(json!({"role": "assistant", "content": "Hi."}), false);
     assert!(!plain.headers.contains_key("x-freehold-unused"));
-    let effort = chat(json!({"reasoning_effort": "none"}));
+    assert_eq!(chat(json!({"reasoning_effort": "none"})).status, 200);
+    let effort = chat(json!({"reasoning_effort": "low"}));
     check_error(&effort, 400, Some("reasoning_effort"), Some("unsupported_parameter"));
 }
 
