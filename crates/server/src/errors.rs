@@ -69,8 +69,8 @@ pub enum ServerError {
     /// The body broke off.
     #[error("body: {0}")]
     BodyBroken(String),
-    /// The body is compressed or otherwise encoded.
-    #[error("content-encoding: {0:?}: expected an unencoded body")]
+    /// The body is encoded in a way that is not known.
+    #[error("content-encoding: {0:?}: expected gzip, or an unencoded body")]
     BodyEncoded(String),
     /// The prompt leaves no room for an answer. The wordings are those that gateways and LangChain
     /// look for.

@@ -1,11 +1,14 @@
 //! Bodies: a request's, read within its bounds, and a stream's, which knows whether it ended.
 
+use super::blocking;
 use crate::errors::ServerError;
 use crate::limits::Limits;
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
+use flate2::read::MultiGzDecoder;
 use hyper::body::{Body as _, Frame};
 use std::future::poll_fn;
+use std::io::Read;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,21 +18,35 @@ use tokio::sync::mpsc;
 /// which one request has no more than its context has positions.
 const N_PIECES: usize = 8;
 
-/// Reads a request's body.
+/// Reads a request's body, and unpacks it where it is packed.
 pub(super) async fn read(
     headers: &HeaderMap,
     body: Body,
     limits: &Limits,
 ) -> Result<Vec<u8>, ServerError> {
-    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
-        && encoding != "identity"
-    {
-        return Err(ServerError::BodyEncoded(String::from_utf8_lossy(encoding.as_bytes()).into()));
-    }
+    let is_packed = match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+        None | Some(b"" | b"identity") => false,
+        Some(encoding) if encoding.eq_ignore_ascii_case(b"gzip") => true,
+        Some(encoding) => {
+            return Err(ServerError::BodyEncoded(String::from_utf8_lossy(encoding).into()));
+        }
+    };
     let limit = limits.body_timeout;
-    tokio::time::timeout(limit, collect(body, limits.n_body_bytes))
+    let bytes = tokio::time::timeout(limit, collect(body, limits.n_body_bytes))
         .await
-        .map_err(|_| ServerError::BodyTimeout { limit })?
+        .map_err(|_| ServerError::BodyTimeout { limit })??;
+    let limit = limits.n_body_bytes;
+    if is_packed { blocking(move || unpack(&bytes, limit)).await } else { Ok(bytes) }
+}
+
+/// What gzip packed. The bound holds for what comes out: a thousand times as much may.
+fn unpack(packed: &[u8], limit: usize) -> Result<Vec<u8>, ServerError> {
+    let mut bytes = Vec::new();
+    let mut unpacked = MultiGzDecoder::new(packed).take(limit as u64 + 1);
+    unpacked
+        .read_to_end(&mut bytes)
+        .map_err(|e| ServerError::BodyBroken(format!("expected gzip: {e}")))?;
+    if bytes.len() > limit { Err(ServerError::BodyTooLarge { limit }) } else { Ok(bytes) }
 }
 
 async fn collect(mut body: Body, limit: usize) -> Result<Vec<u8>, ServerError> {

@@ -12,6 +12,7 @@ use client::{Connection, Response, post, post_head, request};
 use engine::{Engine, EngineOptions, Fleet, FleetModel, Keep, Task};
 use freehold_server::{Config, Limits, Model};
 use serde_json::{Value, json};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -169,6 +170,33 @@ fn what_the_template_leaves_out_is_refused_or_told() {
     assert_eq!(chat(json!({"reasoning_effort": "none"})).status, 200);
     let effort = chat(json!({"reasoning_effort": "low"}));
     check_error(&effort, 400, Some("reasoning_effort"), Some("unsupported_parameter"));
+}
+
+#[test]
+fn packed_bodies_are_unpacked_within_their_bound() {
+    let gzip = |bytes: &[u8]| {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(bytes).unwrap();
+        packed.finish().unwrap()
+    };
+    let send = |encoding: &str, bytes: &[u8]| {
+        let head = format!("{}\nContent-Encoding: {encoding}", post_head("/v1/completions"));
+        request(address(), &head, bytes)
+    };
+    let body = json!({"prompt": "One, two,", "max_tokens": 4, "temperature": 0}).to_string();
+    let plain = request(address(), &post_head("/v1/completions"), body.as_bytes()).json();
+    let packed = gzip(body.as_bytes());
+    for encoding in ["gzip", "GZIP"] {
+        assert_eq!(send(encoding, &packed).json()["choices"], plain["choices"]);
+    }
+    check_error(&send("gzip", &packed[..packed.len() - 9]), 400, None, None);
+    check_error(&send("gzip", body.as_bytes()), 400, None, None);
+    // Four kilobytes that would be more than the four megabytes that a body may have.
+    let bomb = send("gzip", &gzip(&vec![b' '; (4 << 20) + 1]));
+    check_error(&bomb, 413, None, Some("request_too_large"));
+    let unknown = send("zstd", &packed);
+    check_error(&unknown, 415, None, None);
+    assert!(unknown.body.contains("expected gzip"), "{}", unknown.body);
 }
 
 #[test]

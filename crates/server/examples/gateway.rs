@@ -1,0 +1,228 @@
+//! The server's own work: how much longer a request takes over HTTP than straight from the engine.
+//!
+//! `cargo run --release -p freehold-server --example gateway -- MODEL.gguf [REQUESTS]`
+//!
+//! The model gives its tokenizer and chat template; its weights are replaced by one layer of next
+//! to nothing, so that what is left is parsing, checking, rendering, tokenizing, scheduling and
+//! sending. One client on one connection asks, in turns over HTTP and in this process; medians
+//! count. The client's own part, writing a request and finding the end of its answer, is counted to
+//! the server.
+
+#![allow(clippy::print_stdout)]
+
+use engine::{Chat, ChatEnd, Engine, EngineOptions, Event, Fleet, FleetModel, Keep, Request, Task};
+use freehold_server::{Config, Model};
+use gguf::write::Writer;
+use gguf::{Gguf, TensorType, Value as Meta};
+use serde_json::{Map, Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+const N_EMBD: usize = 32;
+const N_STREAMED: u32 = 128;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let path = args.next().ok_or("expected a model file, such as smollm2-135m.gguf")?;
+    let n_requests: usize = args.next().map_or(Ok(300), |n| n.parse())?;
+    let engine = engine(Path::new(&path))?;
+    let mut client = Client::new(serve(&engine)?)?;
+
+    // Two tokens, so that the first is not the last.
+    let once = medians(n_requests, || client.ask(2, false), || ask(&engine, 2))?;
+    let [whole, direct] = once.map(|time| 1e6 * time.as_secs_f64());
+    println!("a request:        {whole:7.1} µs over HTTP, {direct:7.1} in the engine");
+    println!("                  {:7.1} µs of the server's own", whole - direct);
+    let many =
+        medians(n_requests / 10, || client.ask(N_STREAMED, true), || ask(&engine, N_STREAMED))?;
+    let [stream, direct] = many.map(|time| 1e6 * time.as_secs_f64() / f64::from(N_STREAMED));
+    println!("a streamed token: {stream:7.1} µs over HTTP, {direct:7.1} in the engine");
+    println!("                  {:7.1} µs of the server's own", stream - direct);
+    if let Some(n_bytes) = engine::rss_bytes() {
+        println!(
+            "memory:           {:7.1} MB, this model and the client in it",
+            n_bytes as f64 / 1e6
+        );
+    }
+    Ok(())
+}
+
+/// An engine whose passes take next to no time.
+fn engine(path: &Path) -> Result<Engine, Box<dyn std::error::Error>> {
+    let file = Gguf::open(path)?;
+    let mut writer = Writer::new();
+    let mut n_vocab = 0;
+    for (key, value) in file.metadata().iter() {
+        if let ("tokenizer.ggml.tokens", Meta::Array(tokens)) = (key, value) {
+            n_vocab = tokens.len();
+        }
+        if key.starts_with("tokenizer.") {
+            writer.metadata(key, value.clone());
+        }
+    }
+    writer.metadata("general.architecture", Meta::String("llama".into()));
+    let sizes = [
+        ("block_count", 1),
+        ("embedding_length", N_EMBD),
+        ("feed_forward_length", N_EMBD),
+        ("attention.head_count", 1),
+        ("attention.head_count_kv", 1),
+        ("context_length", 4096),
+    ];
+    for (key, value) in sizes {
+        writer.metadata(&format!("llama.{key}"), Meta::U32(u32::try_from(value)?));
+    }
+    writer.metadata("llama.attention.layer_norm_rms_epsilon", Meta::F32(1e-5));
+    let mut tensor = |name: &str, shape: &[usize]| {
+        let n = shape.iter().product::<usize>() as u32;
+        // Anything that differs from place to place.
+        let value = |i: u32| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32 - 0.5;
+        let data: Vec<u8> = (0..n).flat_map(|i| value(i).to_le_bytes()).collect();
+        writer.tensor(name, shape, TensorType::F32, &data);
+    };
+    tensor("token_embd.weight", &[n_vocab, N_EMBD]);
+    tensor("output_norm.weight", &[N_EMBD]);
+    for name in ["attn_norm", "ffn_norm"] {
+        tensor(&format!("blk.0.{name}.weight"), &[N_EMBD]);
+    }
+    for name in ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"] {
+        tensor(&format!("blk.0.{name}.weight"), &[N_EMBD, N_EMBD]);
+    }
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("next-to-nothing.gguf");
+    std::fs::write(&path, writer.finish()?)?;
+    let speculation = engine::Speculation::Off;
+    Ok(Engine::open(&path, &EngineOptions { speculation, ..EngineOptions::default() })?)
+}
+
+fn serve(engine: &Engine) -> Result<SocketAddr, Box<dyn std::error::Error>> {
+    let fleet = Fleet::new(None);
+    let own = engine.clone();
+    let open = Arc::new(move |_: &EngineOptions| Ok(own.clone().into()));
+    let (options, keep) = (EngineOptions::default(), Keep::Pinned);
+    fleet.set("nothing", FleetModel { open, options, keep });
+    fleet.get("nothing")?;
+    let model = Model { name: "nothing".to_owned(), task: Task::Generate, digest: None };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let config = Config::new(fleet, vec![model]);
+            freehold_server::run(listener, config, std::future::pending()).await
+        })
+    });
+    Ok(address)
+}
+
+/// The medians of two things done in turns.
+fn medians(
+    n: usize,
+    mut a: impl FnMut() -> Result<(), Box<dyn std::error::Error>>,
+    mut b: impl FnMut() -> Result<(), Box<dyn std::error::Error>>,
+) -> Result<[Duration; 2], Box<dyn std::error::Error>> {
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for _ in 0..n.max(1) {
+        let began = Instant::now();
+        a()?;
+        let between = Instant::now();
+        b()?;
+        first.push(between - began);
+        second.push(between.elapsed());
+    }
+    Ok([first, second].map(|mut times| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    }))
+}
+
+fn messages() -> Value {
+    json!([
+        {"role": "system", "content": "You answer in few words."},
+        {"role": "user", "content": "What do I need to own my tools?"},
+    ])
+}
+
+/// The same request in this process: the prompt is made as the server makes it.
+fn ask(engine: &Engine, max_tokens: u32) -> Result<(), Box<dyn std::error::Error>> {
+    static PROMPT: OnceLock<Vec<u32>> = OnceLock::new();
+    let prompt = PROMPT.get_or_init(|| {
+        let (messages, kwargs) = (messages(), Map::new());
+        let chat = Chat { messages: &messages, tools: None, kwargs: &kwargs, end: ChatEnd::Answer };
+        engine.render_chat(&chat).expect("the template renders what it rendered for the server")
+    });
+    let request = Request {
+        prompt: prompt.clone(),
+        max_tokens: Some(max_tokens),
+        ignore_eos: true,
+        ..Request::default()
+    };
+    for event in engine.generate(request)? {
+        if let Event::Done(done) = event {
+            assert_eq!(done.n_generated, max_tokens);
+        }
+    }
+    Ok(())
+}
+
+struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    fn new(address: SocketAddr) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// Asks, and reads the answer to its end.
+    fn ask(&mut self, n: u32, is_stream: bool) -> Result<(), Box<dyn std::error::Error>> {
+        let body = json!({
+            "model": "nothing", "messages": messages(), "max_tokens": n, "temperature": 0,
+            "ignore_eos": true, "stream": is_stream,
+        })
+        .to_string();
+        let head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n\
+                    Authorization: Bearer x\r\nContent-Type: application/json";
+        let request = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        self.stream.get_mut().write_all(request.as_bytes())?;
+        let mut n_bytes = None;
+        let mut line = String::new();
+        loop {
+            line.clear();
+            self.stream.read_line(&mut line)?;
+            let header = line.trim_end().to_ascii_lowercase();
+            if let Some(length) = header.strip_prefix("content-length: ") {
+                n_bytes = Some(length.parse()?);
+            }
+            if header.starts_with("http/1.1") && !header.contains(" 200 ") {
+                return Err(header.into());
+            }
+            if header.is_empty() {
+                break;
+            }
+        }
+        let mut buffer = Vec::new();
+        if let Some(n_bytes) = n_bytes {
+            buffer.resize(n_bytes, 0);
+            self.stream.read_exact(&mut buffer)?;
+            return Ok(());
+        }
+        loop {
+            line.clear();
+            self.stream.read_line(&mut line)?;
+            let n_bytes = usize::from_str_radix(line.trim_end(), 16)?;
+            buffer.resize(n_bytes + 2, 0);
+            self.stream.read_exact(&mut buffer)?;
+            if n_bytes == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
