@@ -40,7 +40,7 @@ tidy:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --lib --no-deps --locked
 
-# The packages that products use, from pip and npm, against the real server
+# The packages that products use, from pip and npm, and schemathesis, against the real server
 clients:
     cargo build --release
     python3 -m venv target/venv
@@ -53,6 +53,7 @@ clients:
     target/venv/bin/node tests/clients/node/test_openai.js target/release/freehold
     target/venv/bin/node tests/clients/node/test_anthropic.js target/release/freehold
     target/venv/bin/node tests/clients/node/test_ai.js target/release/freehold
+    target/venv/bin/python tests/clients/test_openapi.py target/release/freehold
 
 # Mixed and hostile load on the real server: every answer as alone, no memory that grows
 soak MINUTES="30":

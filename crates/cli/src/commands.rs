@@ -7,6 +7,7 @@ mod debug;
 mod doctor;
 mod embed;
 mod list;
+mod openapi;
 mod pull;
 mod rm;
 mod run;
@@ -32,6 +33,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<verify::Verify>("verify"),
     Entry::of::<doctor::Doctor>("doctor"),
     Entry::of::<bench::Bench>("bench"),
+    Entry::of::<openapi::Openapi>("openapi"),
     Entry::of::<completions::Completions>("completions"),
     Entry::group("debug", debug::ABOUT, debug::ALL),
 ];

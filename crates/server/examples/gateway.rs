@@ -81,7 +81,7 @@ fn engine(path: &Path) -> Result<Engine, Box<dyn std::error::Error>> {
         // Anything that differs from place to place.
         let value = |i: u32| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32 - 0.5;
         let data: Vec<u8> = (0..n).flat_map(|i| value(i).to_le_bytes()).collect();
-        writer.tensor(name, shape, TensorType::F32, &data);
+        writer.tensor(name, shape, TensorType::F32, data);
     };
     tensor("token_embd.weight", &[n_vocab, N_EMBD]);
     tensor("output_norm.weight", &[N_EMBD]);

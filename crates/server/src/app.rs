@@ -1,29 +1,25 @@
 //! What all requests share, the routes, and what wraps every response.
 
-use crate::dialects::anthropic::{CountTokens, Messages};
-use crate::dialects::openai::chat::Chat;
-use crate::dialects::openai::completions::Completions;
-use crate::dialects::openai::embeddings::Embeddings;
-use crate::dialects::rerank::Rerank;
+use crate::dialects::llama::TokenDialect;
 use crate::dialects::{Dialect, Family, VectorDialect, anthropic, openai};
 use crate::errors::ServerError;
 use crate::gate::{Gate, Passed};
 use crate::limits::Limits;
 use crate::metrics::{self, Metrics, Now};
-use crate::models::Models;
+use crate::models::{Models, Ready};
+use crate::routes::{ROUTES, openapi};
 use crate::seats::{Seat, Seats};
-use crate::serve::{error_response, json_response, serve, serve_vectors};
+use crate::serve::{error_response, json_response, serve, serve_tokens, serve_vectors};
 use crate::{Config, VERSION};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, MatchedPath, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
-use axum::routing::{get, post};
 use engine::{CacheScope, NUMERICS_VERSION, PrefixStore, Sampling};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -57,6 +53,8 @@ pub(crate) struct App {
     pub(crate) preparing: Arc<Semaphore>,
     /// Becomes true when answers still in flight must end.
     pub(crate) over: watch::Receiver<bool>,
+    /// Becomes true when no more requests are taken.
+    draining: watch::Receiver<bool>,
     gate: Gate,
     /// Makes the numbers by which clients are told apart; its key is random, so that nobody can
     /// search for another's number.
@@ -66,7 +64,12 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(config: Config, over: watch::Receiver<bool>) -> Result<Self, ServerError> {
+    /// `over` and `draining` are the signals of the fields of these names.
+    pub(crate) fn new(
+        config: Config,
+        over: watch::Receiver<bool>,
+        draining: watch::Receiver<bool>,
+    ) -> Result<Self, ServerError> {
         let started = unix_seconds();
         Ok(Self {
             models: Models::new(config.fleet, config.models, config.aliases, started)?,
@@ -79,6 +82,7 @@ impl App {
             default_sampling: config.default_sampling,
             limits: config.limits,
             over,
+            draining,
             gate: Gate::new(&config.allowed_hosts, &config.allowed_origins),
             principals: RandomState::new(),
             prefix_store: config.prefix_store,
@@ -230,22 +234,15 @@ fn cache_scope(
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Local(pub(crate) SocketAddr);
 
-/// All routes. The list of models and the plain ones ask for no rights.
+/// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/", get(root))
-        .route("/health", get(health))
-        .route("/version", get(version))
-        .route("/metrics", get(metrics_page))
-        .route("/v1/models", get(models))
-        .route("/v1/models/{*id}", get(model))
-        .route("/v1/chat/completions", post(generate::<Chat>))
-        .route("/v1/completions", post(generate::<Completions>))
-        .route("/v1/messages", post(generate::<Messages>))
-        .route("/v1/messages/count_tokens", post(generate::<CountTokens>))
-        .route("/v1/embeddings", post(vectors::<Embeddings>))
-        .route("/v1/rerank", post(vectors::<Rerank>))
-        .route("/rerank", post(vectors::<Rerank>))
+    let mut router = Router::new();
+    for route in ROUTES {
+        for path in route.paths {
+            router = router.route(path, (route.handler)());
+        }
+    }
+    router
         .fallback(no_such_path)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(app.clone(), wrap))
@@ -314,7 +311,7 @@ fn word(method: &Method) -> &'static str {
     }
 }
 
-async fn generate<D: Dialect + 'static>(
+pub(crate) async fn generate<D: Dialect + 'static>(
     State(app): State<Arc<App>>,
     Extension(arrival): Extension<Arrival>,
     headers: HeaderMap,
@@ -323,7 +320,7 @@ async fn generate<D: Dialect + 'static>(
     serve::<D>(app, arrival, headers, body).await
 }
 
-async fn vectors<D: VectorDialect + 'static>(
+pub(crate) async fn vectors<D: VectorDialect + 'static>(
     State(app): State<Arc<App>>,
     Extension(arrival): Extension<Arrival>,
     headers: HeaderMap,
@@ -332,7 +329,16 @@ async fn vectors<D: VectorDialect + 'static>(
     serve_vectors::<D>(app, arrival, headers, body).await
 }
 
-async fn models(
+pub(crate) async fn tokens<D: TokenDialect>(
+    State(app): State<Arc<App>>,
+    Extension(arrival): Extension<Arrival>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    serve_tokens::<D>(app, arrival, headers, body).await
+}
+
+pub(crate) async fn models(
     State(app): State<Arc<App>>,
     Extension(arrival): Extension<Arrival>,
     uri: Uri,
@@ -347,7 +353,7 @@ async fn models(
     }
 }
 
-async fn model(
+pub(crate) async fn model(
     State(app): State<Arc<App>>,
     Extension(arrival): Extension<Arrival>,
     Path(id): Path<String>,
@@ -362,13 +368,19 @@ async fn model(
     }
 }
 
-async fn root() -> String {
+/// What is published of the routes.
+pub(crate) async fn openapi() -> Response<Body> {
+    static DOCUMENT: LazyLock<String> = LazyLock::new(|| openapi::document().to_string());
+    json_response(StatusCode::OK, DOCUMENT.clone())
+}
+
+pub(crate) async fn root() -> String {
     format!("freehold {VERSION} is running\n")
 }
 
 /// A model that is not open is well: it opens when it is asked for. What is not well is one whose
 /// engine has stopped; the next request to it opens it anew.
-async fn health(State(app): State<Arc<App>>) -> Response<Body> {
+pub(crate) async fn health(State(app): State<Arc<App>>) -> Response<Body> {
     health_response(app.models.stopped().as_deref())
 }
 
@@ -380,7 +392,7 @@ fn health_response(stopped: Option<&str>) -> Response<Body> {
     json_response(StatusCode::SERVICE_UNAVAILABLE, body.to_string())
 }
 
-async fn metrics_page(State(app): State<Arc<App>>) -> Response<Body> {
+pub(crate) async fn metrics_page(State(app): State<Arc<App>>) -> Response<Body> {
     let text = app.metrics.text(&Now {
         version: VERSION,
         numerics: NUMERICS_VERSION,
@@ -395,7 +407,25 @@ async fn metrics_page(State(app): State<Arc<App>>) -> Response<Body> {
     response
 }
 
-async fn version() -> Response<Body> {
+/// Whether a request would be answered; a model that is not open would be opened for it.
+pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
+    let is_over = *app.draining.borrow();
+    ready_response(if is_over { Ready::Draining } else { app.models.ready() })
+}
+
+fn ready_response(ready: Ready) -> Response<Body> {
+    let word = match ready {
+        Ready::Yes => return json_response(StatusCode::OK, r#"{"status":"ready"}"#.to_owned()),
+        Ready::Draining => "draining",
+        Ready::Stopped => "stopped",
+    };
+    let body = serde_json::json!({"status": word}).to_string();
+    let mut response = json_response(StatusCode::SERVICE_UNAVAILABLE, body);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+pub(crate) async fn version() -> Response<Body> {
     json_response(StatusCode::OK, format!(r#"{{"version":"{VERSION}"}}"#))
 }
 
@@ -544,6 +574,18 @@ mod tests {
     fn health_names_the_model_whose_engine_has_stopped() {
         assert_eq!(health_response(None).status(), 200);
         assert_eq!(health_response(Some("a/b")).status(), 503);
+    }
+
+    #[test]
+    fn who_is_not_ready_says_when_to_come_again() {
+        let check = |ready: Ready, status: u16| {
+            let response = ready_response(ready);
+            assert_eq!(response.status(), status);
+            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), status == 503);
+        };
+        check(Ready::Yes, 200);
+        check(Ready::Draining, 503);
+        check(Ready::Stopped, 503);
     }
 
     #[test]

@@ -5,10 +5,12 @@
 //! engine is turned into bytes by its `Reply`.
 
 pub mod anthropic;
+pub(crate) mod declared;
 mod family;
 pub(crate) mod fields;
 #[cfg(test)]
 mod golden;
+pub(crate) mod llama;
 pub mod openai;
 mod paths;
 pub mod rerank;
@@ -33,6 +35,12 @@ pub(crate) trait Dialect {
 
     /// Reads a body. Everything that can be known to be wrong without a model is found here.
     fn parse(body: &[u8], limits: &Limits) -> Result<Self::Request, BadRequest>;
+
+    /// As [`Dialect::parse`], for a client that has asked for fields which the route does not know
+    /// to be told where they would be refused.
+    fn parse_leniently(body: &[u8], limits: &Limits) -> Result<Self::Request, BadRequest> {
+        Self::parse(body, limits)
+    }
 
     /// What the request asks of a model.
     fn call(request: &Self::Request) -> &Call;
@@ -63,6 +71,11 @@ pub(crate) trait VectorDialect {
     /// Reads a body. Everything that can be known to be wrong without a model is found here.
     fn parse(body: &[u8], limits: &Limits) -> Result<Self::Request, BadRequest>;
 
+    /// As [`Dialect::parse_leniently`].
+    fn parse_leniently(body: &[u8], limits: &Limits) -> Result<Self::Request, BadRequest> {
+        Self::parse(body, limits)
+    }
+
     /// What the request asks of a model.
     fn ask(request: &Self::Request) -> &VectorAsk;
 
@@ -71,6 +84,11 @@ pub(crate) trait VectorDialect {
 
     /// The whole answer in one body.
     fn body(request: &Self::Request, answer: &VectorAnswer) -> String;
+
+    /// As [`Dialect::take_ignored`].
+    fn take_ignored(_request: &mut Self::Request) -> Paths {
+        Paths::default()
+    }
 }
 
 /// Texts of which vectors are wanted.

@@ -13,6 +13,7 @@ mod limits;
 mod listen;
 mod metrics;
 mod models;
+mod routes;
 mod seats;
 mod serve;
 
@@ -131,6 +132,12 @@ impl Config {
 /// has them. OpenAI's 1.0 and 1.0 suit models of a hundred times the size; small ones ramble.
 pub fn default_sampling() -> Sampling {
     Sampling { temperature: 0.8, top_p: 0.95, ..Sampling::default() }
+}
+
+/// What is published of all routes and their fields, as an OpenAPI 3.1 document; a server has it at
+/// `/openapi.json`.
+pub fn openapi() -> serde_json::Value {
+    routes::openapi::document()
 }
 
 /// Serves `config` on `listener` until `shutdown` is ready.

@@ -34,7 +34,7 @@ pub(crate) async fn run(
     let (over, over_seen) = watch::channel(false);
     let (draining, draining_seen) = watch::channel(false);
     let limits = config.limits.clone();
-    let app = Arc::new(App::new(config, over_seen)?);
+    let app = Arc::new(App::new(config, over_seen, draining_seen.clone())?);
     let router = app::router(app.clone());
     let mut connections = JoinSet::new();
     {

@@ -49,6 +49,16 @@ pub(crate) struct ServedEmbedder {
     pub(crate) embedder: Embedder,
 }
 
+/// Whether requests can be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ready {
+    Yes,
+    /// The server is on its way down.
+    Draining,
+    /// No model's engine runs.
+    Stopped,
+}
+
 /// What the routes of one task hold of an open model.
 pub(crate) trait OfTask: Sized {
     const TASK: Task;
@@ -195,12 +205,16 @@ impl Models {
         self.fleet.status().into_iter().map(gauges).collect()
     }
 
+    /// Whether there is a model that answers or would be opened for a request.
+    pub(crate) fn ready(&self) -> Ready {
+        match self.fleet.status().iter().all(is_stopped) {
+            true => Ready::Stopped,
+            false => Ready::Yes,
+        }
+    }
+
     /// The first model whose engine has stopped for good, and nobody has asked for it since.
     pub(crate) fn stopped(&self) -> Option<String> {
-        let is_stopped = |status: &FleetStatus| match &status.state {
-            FleetState::Open { model, .. } => model.is_stopped(),
-            FleetState::Opening | FleetState::Closed => false,
-        };
         self.fleet.status().into_iter().find(is_stopped).map(|status| status.name)
     }
 }
@@ -220,6 +234,14 @@ impl OfTask for ServedEmbedder {
 
     fn new(model: &Model, opened: Opened) -> Option<Self> {
         Some(Self { name: model.name.clone(), embedder: opened.embedder()? })
+    }
+}
+
+/// Whether its engine has stopped for good; the next request to it opens it anew.
+fn is_stopped(status: &FleetStatus) -> bool {
+    match &status.state {
+        FleetState::Open { model, .. } => model.is_stopped(),
+        FleetState::Opening | FleetState::Closed => false,
     }
 }
 

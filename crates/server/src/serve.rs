@@ -7,17 +7,21 @@
 
 mod adapt;
 mod body;
-mod deadline;
+pub(crate) mod deadline;
 mod flight;
+pub(crate) mod lenient;
 mod prepare;
 mod record;
+mod tokens;
 mod unused;
 mod vectors;
 mod wishes;
 
+pub(crate) use tokens::serve_tokens;
 pub(crate) use vectors::serve_vectors;
 
 use crate::app::{App, Arrival};
+use crate::dialects::declared::Unknown;
 use crate::dialects::{Answer, Choice, Delivery, Dialect, Reply, Usage};
 use crate::errors::ServerError;
 use crate::listen::told;
@@ -37,9 +41,9 @@ use std::time::Instant;
 /// The header that lists what of the conversation the model's template left out, the one that
 /// lists in what the conversation was brought into another form for it, and the one that lists
 /// what of the request had no effect.
-const UNUSED: &str = "x-freehold-unused";
-const ADAPTED: &str = "x-freehold-adapted";
-const IGNORED: &str = "x-freehold-ignored";
+pub(crate) const UNUSED: &str = "x-freehold-unused";
+pub(crate) const ADAPTED: &str = "x-freehold-adapted";
+pub(crate) const IGNORED: &str = "x-freehold-ignored";
 
 /// What the SDKs of OpenAI and Anthropic look for before they try once more.
 const SHOULD_RETRY: &str = "x-should-retry";
@@ -95,9 +99,10 @@ async fn answer<D: Dialect>(
     // Before the body is read, so that at most `n_requests` bodies are in memory.
     let seat = app.admit(arrival)?;
     let deadline = deadline::of(headers, arrival.started)?;
+    let unknown = lenient::of(headers)?;
     let body = within(deadline, body::read(headers, body, &app.limits)).await?;
     let Prepared { request, served, prompts, constraint, banned, preamble, calls, notes } =
-        within(deadline, prepare::<D>(&app, body)).await?;
+        within(deadline, prepare::<D>(&app, body, unknown)).await?;
     record.model(&served.name);
     record.prompts(&prompts);
     let answer = Answer {
@@ -132,10 +137,7 @@ async fn answer<D: Dialect>(
         constraint,
         preamble,
         calls,
-        cache: match call.cache_prompt {
-            true => arrival.cache,
-            false => CacheScope::Off,
-        },
+        cache: if call.cache_prompt { arrival.cache } else { CacheScope::Off },
         priority: call.priority,
         deadline,
         client: arrival.principal,
@@ -179,16 +181,18 @@ async fn begin(
 async fn prepare<D: Dialect>(
     app: &Arc<App>,
     body: Vec<u8>,
+    unknown: Unknown,
 ) -> Result<Prepared<D::Request>, ServerError> {
     let reading = app.clone();
-    let (model, body) = match in_turn(app, move || prepare::read::<D>(&reading, body)).await? {
+    let read = in_turn(app, move || prepare::read::<D>(&reading, body, unknown)).await?;
+    let (model, body) = match read {
         Read::Prepared(prepared) => return Ok(*prepared),
         Read::Closed { model, body } => (model, body),
     };
     let served = opened(app, model).await?;
     let reading = app.clone();
     in_turn(app, move || {
-        let request = D::parse(&body, &reading.limits)?;
+        let request = prepare::parse::<D>(&body, &reading.limits, unknown)?;
         prepare::prepare::<D>(request, served)
     })
     .await

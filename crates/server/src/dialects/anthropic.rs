@@ -14,8 +14,8 @@ mod tools;
 
 pub(crate) use errors::error_body;
 pub use messages::MessagesRequest;
-pub(crate) use messages::{CountTokens, Messages};
-pub(crate) use models::{list_body, model_body};
+pub(crate) use messages::{CountTokens, FIELDS, Messages};
+pub(crate) use models::{PAGE_FIELDS, list_body, model_body};
 
 use crate::errors::BadRequest;
 use crate::limits::Limits;

@@ -1,9 +1,14 @@
 //! Reading a JSON object field by field, so that each field is honoured or refused by name.
 //!
-//! A field that was taken is honoured; what is left over at the end is refused. `null` counts as
-//! absent everywhere: clients send it for "not set".
+//! A field that was taken is honoured; what is left over at the end is refused or told. `null`
+//! counts as absent everywhere: clients send it for "not set". Where an object's fields are
+//! declared, a reader that takes another one, or one as something else than is declared, is our
+//! bug, and a build with debug assertions stops at it: a declaration nobody can trust is no use.
 
-use super::PlainPrompt;
+pub(crate) use super::declared::{Field, Treatment, Unknown};
+
+use super::declared::{Kind, NO_END, asks_for_nothing};
+use super::{Paths, PlainPrompt};
 use crate::errors::BadRequest;
 use serde_json::{Map, Value};
 use std::ops::RangeInclusive;
@@ -11,32 +16,25 @@ use std::ops::RangeInclusive;
 /// Longest value shown in a message, in characters.
 const N_SHOWN_CHARS: usize = 40;
 
-/// What becomes of a field that a route knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Treatment {
-    /// It has the effect that it asks for, or is refused for its value.
-    Honoured,
-    /// It asks for nothing that this server could fail to do.
-    Tolerated,
-    /// It has no effect, and the response says so.
-    Ignored,
-    /// It is refused for this reason. An empty list asks for nothing.
-    Refused(&'static str),
-}
-
 /// The fields of one JSON object that nobody has taken yet.
 pub(crate) struct Fields {
     /// Where the object stands in the body: empty at the top, else like `messages[0].`.
     prefix: String,
     map: Map<String, Value>,
+    /// What was declared of them; empty: nothing.
+    declared: Vec<&'static [Field]>,
 }
 
 impl Fields {
+    fn new(prefix: String, map: Map<String, Value>) -> Self {
+        Self { prefix, map, declared: Vec::new() }
+    }
+
     /// Reads a body that must be one JSON object.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, BadRequest> {
         let whole = |message: String, code| BadRequest { param: None, message, code: Some(code) };
         match serde_json::from_slice(body) {
-            Ok(Value::Object(map)) => Ok(Self { prefix: String::new(), map }),
+            Ok(Value::Object(map)) => Ok(Self::new(String::new(), map)),
             Ok(other) => Err(whole(
                 format!("body: {}: expected a JSON object", shown(&other)),
                 "invalid_json",
@@ -49,7 +47,7 @@ impl Fields {
     /// The fields of `value`, which stands at `path` and must be an object.
     pub(crate) fn of(path: &str, value: Value) -> Result<Self, BadRequest> {
         match value {
-            Value::Object(map) => Ok(Self { prefix: format!("{path}."), map }),
+            Value::Object(map) => Ok(Self::new(format!("{path}."), map)),
             other => Err(wrong(path, &other, "an object")),
         }
     }
@@ -59,8 +57,28 @@ impl Fields {
         format!("{}{name}", self.prefix)
     }
 
+    /// What is declared of a field.
+    fn declaration(&self, name: &str) -> Option<&'static Field> {
+        self.declared.iter().find_map(|fields| fields.iter().find(|field| field.name == name))
+    }
+
+    /// Whether reading the field as `kind` is what was declared.
+    fn is_declared_as(&self, name: &str, kind: Kind) -> bool {
+        let is_read_as = |field: &Field| field.is_read_as(kind);
+        self.declared.is_empty() || self.declaration(name).is_some_and(is_read_as)
+    }
+
     /// Takes a field of any type; `None` when absent or null.
     pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
+        self.take_as(name, Kind::Any)
+    }
+
+    fn take_as(&mut self, name: &str, kind: Kind) -> Option<Value> {
+        debug_assert!(self.is_declared_as(name, kind), "{}: read as {kind:?}", self.path(name));
+        self.remove(name)
+    }
+
+    fn remove(&mut self, name: &str) -> Option<Value> {
         self.map.remove(name).filter(|value| !value.is_null())
     }
 
@@ -71,22 +89,23 @@ impl Fields {
         }
     }
 
-    /// Takes the fields of `known` that are not honoured. Returns the paths of those that the
-    /// response has to tell of.
-    pub(crate) fn treat(&mut self, known: &[(&str, Treatment)]) -> Result<Vec<String>, BadRequest> {
+    /// Takes the fields of `declared` that the reader does not take itself. Returns the paths of
+    /// those that the response has to tell of.
+    pub(crate) fn treat(&mut self, declared: &'static [Field]) -> Result<Vec<String>, BadRequest> {
+        self.declared.push(declared);
         let mut ignored = Vec::new();
-        for (name, treatment) in known {
-            match treatment {
-                Treatment::Honoured => {}
+        for field in declared {
+            let name = field.name;
+            match field.treatment {
+                Treatment::Honoured | Treatment::Adapted => {}
                 Treatment::Tolerated => self.accept(&[name]),
-                Treatment::Ignored => ignored.extend(self.take(name).map(|_| self.path(name))),
-                Treatment::Refused(why) => match self.take(name) {
-                    None => {}
-                    Some(Value::Array(list)) if list.is_empty() => {}
-                    Some(value) => {
+                Treatment::Ignored => ignored.extend(self.remove(name).map(|_| self.path(name))),
+                Treatment::Refused(why) => match self.remove(name) {
+                    Some(value) if !asks_for_nothing(&value) => {
                         let why = format!("{}: {why}", shown(&value));
                         return Err(BadRequest::unsupported(&self.path(name), &why));
                     }
+                    _ => {}
                 },
             }
         }
@@ -99,7 +118,8 @@ impl Fields {
         name: &str,
         range: RangeInclusive<f64>,
     ) -> Result<Option<f32>, BadRequest> {
-        let Some(value) = self.take(name) else { return Ok(None) };
+        let kind = Kind::Number(*range.start(), *range.end());
+        let Some(value) = self.take_as(name, kind) else { return Ok(None) };
         match value.as_f64() {
             Some(number) if range.contains(&number) => Ok(Some(number as f32)),
             _ => {
@@ -115,12 +135,13 @@ impl Fields {
         name: &str,
         range: RangeInclusive<i64>,
     ) -> Result<Option<i64>, BadRequest> {
-        let Some(value) = self.take(name) else { return Ok(None) };
+        let kind = Kind::Integer(*range.start(), *range.end());
+        let Some(value) = self.take_as(name, kind) else { return Ok(None) };
         match as_integer(&value) {
             Some(number) if range.contains(&number) => Ok(Some(number)),
             _ => {
                 let expected = match *range.end() {
-                    i64::MAX => format!("an integer of at least {}", range.start()),
+                    NO_END => format!("an integer of at least {}", range.start()),
                     end => format!("an integer between {} and {end}", range.start()),
                 };
                 Err(wrong(&self.path(name), &value, &expected))
@@ -130,13 +151,13 @@ impl Fields {
 
     /// Takes a count of at least `min`; one beyond `u32` means the same as the largest.
     pub(crate) fn count(&mut self, name: &str, min: u32) -> Result<Option<u32>, BadRequest> {
-        let number = self.integer(name, i64::from(min)..=i64::MAX)?;
+        let number = self.integer(name, i64::from(min)..=NO_END)?;
         Ok(number.map(|number| u32::try_from(number).unwrap_or(u32::MAX)))
     }
 
     /// Takes a `true` or `false`.
     pub(crate) fn flag(&mut self, name: &str) -> Result<Option<bool>, BadRequest> {
-        match self.take(name) {
+        match self.take_as(name, Kind::Flag) {
             None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(flag)),
             Some(other) => Err(wrong(&self.path(name), &other, "true or false")),
@@ -145,7 +166,7 @@ impl Fields {
 
     /// Takes a string.
     pub(crate) fn text(&mut self, name: &str) -> Result<Option<String>, BadRequest> {
-        match self.take(name) {
+        match self.take_as(name, Kind::Text) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
             Some(other) => Err(wrong(&self.path(name), &other, "a string")),
@@ -174,6 +195,7 @@ impl Fields {
 
     /// Paths of what nobody took, for routes whose clients send fields that no server knows.
     pub(crate) fn rest(self) -> impl Iterator<Item = String> {
+        debug_assert!(self.unread().is_none(), "{:?}: declared and not read", self.unread());
         let is_there = |(_, value): &(String, Value)| !value.is_null();
         let prefix = self.prefix;
         self.map
@@ -182,8 +204,23 @@ impl Fields {
             .map(move |(name, _)| format!("{prefix}{}", short(&name)))
     }
 
+    /// A declared field that nobody took.
+    fn unread(&self) -> Option<&'static str> {
+        let known = |(name, _): (&String, _)| self.declaration(name);
+        self.map.iter().find_map(known).map(|field| field.name)
+    }
+
+    /// What nobody took: refused by name, or its paths for the response to tell.
+    pub(crate) fn finish(self, unknown: Unknown) -> Result<Paths, BadRequest> {
+        match unknown {
+            Unknown::Refused => self.refuse_rest().map(|()| Paths::default()),
+            Unknown::Ignored => Ok(self.rest().collect()),
+        }
+    }
+
     /// Refuses what nobody took, by name.
     pub(crate) fn refuse_rest(self) -> Result<(), BadRequest> {
+        debug_assert!(self.unread().is_none(), "{:?}: declared and not read", self.unread());
         match self.map.iter().find(|(_, value)| !value.is_null()) {
             None => Ok(()),
             Some((name, _)) => {
@@ -326,6 +363,57 @@ mod tests {
             |fields| fields.object("a")?.expect("it is there").refuse_rest(),
             "a.b|a.b: this server does not know this parameter; leave it out",
         );
+    }
+
+    const DECLARED: &[Field] = &[
+        Field::honoured("read").flag(),
+        Field::tolerated("label"),
+        Field::ignored("hint"),
+        Field::refused("moon", "there is none"),
+    ];
+
+    #[test]
+    fn fields_become_what_was_declared() {
+        let read = |fields: &mut Fields| {
+            let told = fields.treat(DECLARED)?;
+            fields.flag("read")?;
+            assert!(told.is_empty() || told == ["hint"], "{told:?}");
+            Ok(())
+        };
+        check(r#"{"read":true,"label":{"a":1},"hint":7,"moon":[]}"#, read, "ok");
+        check(r#"{"moon":1}"#, read, "moon|moon: 1: there is none");
+        let unknown = "sun|sun: this server does not know this parameter; leave it out";
+        check(r#"{"sun":1}"#, read, unknown);
+        let mut lenient = Fields::parse(br#"{"sun":1,"hint":2}"#).unwrap();
+        assert_eq!(lenient.treat(DECLARED).unwrap(), ["hint"]);
+        assert_eq!(lenient.finish(Unknown::Ignored).unwrap().kept(), ["sun"]);
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "other: read as Flag")]
+    fn a_field_that_is_not_declared_is_not_read() {
+        let mut fields = Fields::parse(b"{}").unwrap();
+        fields.treat(DECLARED).unwrap();
+        fields.flag("other").unwrap();
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "read: read as Text")]
+    fn a_field_is_read_as_what_is_declared() {
+        let mut fields = Fields::parse(b"{}").unwrap();
+        fields.treat(DECLARED).unwrap();
+        fields.text("read").unwrap();
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "Some(\"read\"): declared and not read")]
+    fn a_field_that_is_declared_is_read() {
+        let mut fields = Fields::parse(br#"{"read":true}"#).unwrap();
+        fields.treat(DECLARED).unwrap();
+        fields.refuse_rest().unwrap();
     }
 
     #[test]

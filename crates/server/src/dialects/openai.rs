@@ -1,7 +1,7 @@
 //! The OpenAI family: chat completions, completions, embeddings, the list of models, its errors.
 //!
-//! A parameter is honoured, or refused with a 400 that names it; the few that are taken without
-//! effect are listed by name in `settings`.
+//! What becomes of each parameter is declared beside what reads it; what is not declared is
+//! refused.
 
 pub mod chat;
 pub mod completions;
@@ -11,7 +11,7 @@ mod errors;
 mod logprobs;
 mod messages;
 mod models;
-mod settings;
+pub(crate) mod settings;
 mod tools;
 
 pub use chat::ChatRequest;
@@ -20,6 +20,7 @@ pub use embeddings::EmbeddingRequest;
 pub(crate) use errors::error_body;
 pub(crate) use models::{ModelCard, ModelMeta, ModelStatus, list_body, model_body};
 
+use crate::dialects::fields::Unknown;
 use crate::errors::{BadRequest, ServerError};
 use crate::limits::Limits;
 use engine::FinishReason;
@@ -30,7 +31,7 @@ use serde::Serialize;
 /// # Errors
 /// The first thing that is wrong, by field path, value and expectation.
 pub fn parse_chat(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadRequest> {
-    chat::parse(body, limits)
+    chat::parse(body, limits, Unknown::Refused)
 }
 
 /// Reads the body of `POST /v1/completions`.
@@ -38,7 +39,7 @@ pub fn parse_chat(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadReques
 /// # Errors
 /// The first thing that is wrong, by field path, value and expectation.
 pub fn parse_completion(body: &[u8], limits: &Limits) -> Result<CompletionRequest, BadRequest> {
-    completions::parse(body, limits)
+    completions::parse(body, limits, Unknown::Refused)
 }
 
 /// Reads the body of `POST /v1/embeddings`.
@@ -46,7 +47,7 @@ pub fn parse_completion(body: &[u8], limits: &Limits) -> Result<CompletionReques
 /// # Errors
 /// The first thing that is wrong, by field path, value and expectation.
 pub fn parse_embedding(body: &[u8], limits: &Limits) -> Result<EmbeddingRequest, BadRequest> {
-    embeddings::parse(body, limits)
+    embeddings::parse(body, limits, Unknown::Refused)
 }
 
 /// `usage` on the wire.

@@ -4,13 +4,28 @@
 //! The score is the cosine of the two vectors, -1 to 1: a bi-encoder's, not the probability that a
 //! cross-encoder gives. Documents come in falling order of it.
 
-use crate::dialects::fields::{Fields, missing, wrong};
+use crate::dialects::fields::{Field, Fields, Unknown, missing, wrong};
 use crate::dialects::openai::embeddings::{Usage, take_overlong};
-use crate::dialects::{PlainPrompt, VectorAnswer, VectorAsk, VectorDialect};
+use crate::dialects::{Paths, PlainPrompt, VectorAnswer, VectorAsk, VectorDialect};
 use crate::errors::BadRequest;
 use crate::limits::Limits;
 use serde::Serialize;
 use serde_json::Value;
+
+/// What becomes of the fields that the route knows.
+pub(crate) const FIELDS: &[Field] = &[
+    Field::honoured("query").text().good(r#""key""#),
+    Field::honoured("documents").shape(DOCUMENTS).good(r#"["a lock",{"text":"a key"}]"#),
+    Field::honoured("model").text().note("without it: the first model that makes vectors"),
+    Field::honoured("top_n").count(1).note("best documents that are told"),
+    Field::honoured("return_documents").flag(),
+    Field::honoured("truncate").flag().note("cuts what is too long, which is refused otherwise"),
+    Field::refused("rank_fields", "documents are texts here"),
+    Field::refused("max_chunks_per_doc", "documents are not taken apart"),
+    Field::refused("max_tokens_per_doc", "this server knows \"truncate\" instead"),
+];
+
+const DOCUMENTS: &str = r#"{"type":"array","minItems":1,"items":{"anyOf":[{"type":"string"},{"type":"object","properties":{"text":{"type":"string"}},"required":["text"],"additionalProperties":{"type":"null"}}]}}"#;
 
 /// A request that was understood in full. The first text is the query, the documents follow.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +36,8 @@ pub struct RerankRequest {
     pub top_n: Option<u32>,
     /// Whether results hold their documents.
     pub return_documents: bool,
+    /// Paths of what has no effect.
+    ignored: Paths,
 }
 
 /// The route.
@@ -31,6 +48,14 @@ impl VectorDialect for Rerank {
 
     fn parse(body: &[u8], limits: &Limits) -> Result<RerankRequest, BadRequest> {
         parse(body, limits)
+    }
+
+    fn parse_leniently(body: &[u8], limits: &Limits) -> Result<RerankRequest, BadRequest> {
+        read(body, limits, Unknown::Ignored)
+    }
+
+    fn take_ignored(request: &mut RerankRequest) -> Paths {
+        std::mem::take(&mut request.ignored)
     }
 
     fn ask(request: &RerankRequest) -> &VectorAsk {
@@ -74,7 +99,12 @@ impl VectorDialect for Rerank {
 /// # Errors
 /// The first thing that is wrong, by field path, value and expectation.
 pub fn parse(body: &[u8], limits: &Limits) -> Result<RerankRequest, BadRequest> {
+    read(body, limits, Unknown::Refused)
+}
+
+fn read(body: &[u8], limits: &Limits, unknown: Unknown) -> Result<RerankRequest, BadRequest> {
     let mut fields = Fields::parse(body)?;
+    let mut ignored: Paths = fields.treat(FIELDS)?.into_iter().collect();
     let model = fields.text("model")?;
     let top_n = fields.count("top_n", 1)?;
     let return_documents = fields.flag("return_documents")?.unwrap_or(false);
@@ -89,10 +119,10 @@ pub fn parse(body: &[u8], limits: &Limits) -> Result<RerankRequest, BadRequest> 
     }
     let documents = documents.into_iter().enumerate().map(document);
     let texts = [Ok(query)].into_iter().chain(documents).collect::<Result<Vec<_>, _>>()?;
-    fields.refuse_rest()?;
+    ignored.append(fields.finish(unknown)?);
     let texts = texts.into_iter().map(PlainPrompt::Text).collect();
     let ask = VectorAsk { model, texts, overlong, n_embd: None };
-    Ok(RerankRequest { ask, top_n, return_documents })
+    Ok(RerankRequest { ask, top_n, return_documents, ignored })
 }
 
 /// A string, or an object that holds it in `text`.
@@ -168,7 +198,10 @@ mod tests {
             (r#"{"query":"q","documents":[{"title":"a"}]}"#, "documents[0].title: this server"),
             (r#"{"query":"q","documents":[{}]}"#, "documents[0].text: absent"),
             (r#"{"query":"q","documents":["a"],"top_n":0}"#, "top_n: 0"),
-            (r#"{"query":"q","documents":["a"],"rank_fields":["x"]}"#, "rank_fields: this server"),
+            (
+                r#"{"query":"q","documents":["a"],"rank_fields":["x"]}"#,
+                "rank_fields: an array of 1",
+            ),
         ] {
             let error = parse(body.as_bytes(), &Limits::default()).unwrap_err().message;
             assert!(error.starts_with(expected), "{body}: {error}");

@@ -9,9 +9,9 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 /// The header with the milliseconds from the request's arrival to its end.
-const HEADER: &str = "x-freehold-deadline-ms";
+pub(crate) const HEADER: &str = "x-freehold-deadline-ms";
 /// What it may say; a day is beyond the patience of any client.
-const RANGE_MS: RangeInclusive<u64> = 1..=86_400_000;
+pub(crate) const RANGE_MS: RangeInclusive<u64> = 1..=86_400_000;
 
 /// When a request that arrived at `arrived` must have ended, where it says so.
 pub(super) fn of(headers: &HeaderMap, arrived: Instant) -> Result<Option<Instant>, BadRequest> {

@@ -4,11 +4,13 @@ use super::adapt::{self, Adapted, Stage, chat_prompt};
 use super::unused;
 use super::wishes;
 use crate::app::App;
+use crate::dialects::declared::Unknown;
 use crate::dialects::fields::short;
 use crate::dialects::{
     Call, ConstraintAsk, Dialect, Paths, PlainPrompt, Prompts, ToolsAsk, Vocabulary,
 };
 use crate::errors::{BadRequest, ServerError};
+use crate::limits::Limits;
 use crate::models::Served;
 use engine::{
     Banned, CallGrammar, Calls, Constraint, ConstraintError, Engine, EngineError, Grammar,
@@ -59,9 +61,25 @@ pub(super) enum Read<R> {
     Closed { model: Option<String>, body: Vec<u8> },
 }
 
+/// Reads a body, of a client that wants `unknown` of fields which nobody knows.
+pub(super) fn parse<D: Dialect>(
+    body: &[u8],
+    limits: &Limits,
+    unknown: Unknown,
+) -> Result<D::Request, BadRequest> {
+    match unknown {
+        Unknown::Refused => D::parse(body, limits),
+        Unknown::Ignored => D::parse_leniently(body, limits),
+    }
+}
+
 /// Reads one request, and prepares it where its model is open.
-pub(super) fn read<D: Dialect>(app: &App, body: Vec<u8>) -> Result<Read<D::Request>, ServerError> {
-    let request = D::parse(&body, &app.limits)?;
+pub(super) fn read<D: Dialect>(
+    app: &App,
+    body: Vec<u8>,
+    unknown: Unknown,
+) -> Result<Read<D::Request>, ServerError> {
+    let request = parse::<D>(&body, &app.limits, unknown)?;
     let model = &D::call(&request).model;
     match app.models.get_open(model.as_deref())? {
         Some(served) => Ok(Read::Prepared(Box::new(prepare::<D>(request, served)?))),

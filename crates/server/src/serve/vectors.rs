@@ -5,9 +5,11 @@
 //! listening is noticed between two batches.
 
 use super::deadline::{self, within};
+use super::prepare::Notes;
 use super::record::{Outcome, Record};
-use super::{blocking, body, error_response, in_turn, json_response, opened};
+use super::{blocking, body, error_response, in_turn, json_response, lenient, opened, with_notes};
 use crate::app::{App, Arrival};
+use crate::dialects::declared::Unknown;
 use crate::dialects::{Overlong, PlainPrompt, Usage, VectorAnswer, VectorDialect, openai};
 use crate::errors::{BadRequest, ServerError};
 use crate::limits::Limits;
@@ -39,9 +41,9 @@ pub(crate) async fn serve_vectors<D: VectorDialect>(
         Err(error) => Err(error.into()),
     };
     match answered {
-        Ok(body) => {
+        Ok((notes, body)) => {
             record.end(Outcome::Done);
-            json_response(StatusCode::OK, body)
+            with_notes(json_response(StatusCode::OK, body), &notes)
         }
         Err(error) => {
             record.fail(&error);
@@ -56,15 +58,17 @@ async fn answer<D: VectorDialect>(
     headers: &HeaderMap,
     body: Body,
     record: &mut Record,
-) -> Result<String, ServerError> {
+) -> Result<(Notes, String), ServerError> {
     // Before the body is read, so that at most `n_requests` bodies are in memory.
     let _seat = app.admit(arrival)?;
     // They have no queue of their own; the other seats are for answers.
     let _turn = app.admit_vectors()?;
+    let unknown = lenient::of(headers)?;
     let body = body::read(headers, body, &app.limits).await?;
     let reading = app.clone();
     let (model, body, open) = in_turn(&app, move || {
-        let model = D::ask(&D::parse(&body, &reading.limits)?).model.clone();
+        let request = parse::<D>(&body, &reading.limits, unknown)?;
+        let model = D::ask(&request).model.clone();
         let open = reading.models.get_open(model.as_deref())?;
         Ok((model, body, open))
     })
@@ -75,8 +79,8 @@ async fn answer<D: VectorDialect>(
     };
     record.model(&served.name);
     let (limits, embedder) = (app.limits.clone(), served.embedder.clone());
-    let (request, texts) = in_turn(&app, move || {
-        let request = D::parse(&body, &limits)?;
+    let (mut request, texts) = in_turn(&app, move || {
+        let request = parse::<D>(&body, &limits, unknown)?;
         let texts = tokenize::<D>(&request, &embedder, &limits)?;
         Ok((request, texts))
     })
@@ -86,6 +90,7 @@ async fn answer<D: VectorDialect>(
     let listening = Listening(Arc::new(AtomicBool::new(true)));
     let is_heard = listening.0.clone();
     let id = arrival.answer_id();
+    let notes = Notes { ignored: D::take_ignored(&mut request), ..Notes::default() };
     let work = blocking(move || {
         let go_on = || is_heard.load(Ordering::Relaxed);
         let vectors = served.embedder.embed_while(&texts, go_on)?;
@@ -95,7 +100,19 @@ async fn answer<D: VectorDialect>(
     tokio::select! {
         biased;
         () = told(&mut over) => Err(ServerError::ShuttingDown),
-        body = work => body,
+        body = work => Ok((notes, body?)),
+    }
+}
+
+/// As `prepare::parse`.
+fn parse<D: VectorDialect>(
+    body: &[u8],
+    limits: &Limits,
+    unknown: Unknown,
+) -> Result<D::Request, BadRequest> {
+    match unknown {
+        Unknown::Refused => D::parse(body, limits),
+        Unknown::Ignored => D::parse_leniently(body, limits),
     }
 }
 

@@ -3,6 +3,8 @@
 
 mod anthropic;
 mod client;
+mod llama;
+mod matrix;
 mod operate;
 mod reasoning;
 mod tools;
@@ -548,7 +550,7 @@ fn a_body_that_does_not_come_is_not_waited_for() {
     let (line, headers) = head.split_once('\n').unwrap();
     let head =
         format!("{line} HTTP/1.1\r\nHost: localhost\r\n{}\r\n\r\n", headers.replace('\n', "\r\n"));
-    std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
+    stream.write_all(head.as_bytes()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let mut answer = [0; 12];
     std::io::Read::read_exact(&mut stream, &mut answer).unwrap();

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 const EMBEDDER: &str = "minilm-l6-v2";
 
 /// A server of both kinds of model; the encoder is opened when it is first asked for.
-fn address() -> SocketAddr {
+pub(crate) fn address() -> SocketAddr {
     static SHARED: OnceLock<super::Running> = OnceLock::new();
     let start = || {
         let fleet = Fleet::new(None);

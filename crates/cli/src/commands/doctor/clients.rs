@@ -206,7 +206,7 @@ fn judge(step: &Step, response: &Response) -> Result<(), String> {
             of_type("text/event-stream")?;
             let lines = || response.body.lines().filter(|line| line.starts_with("data:"));
             let is_like = |line: Option<&str>, part: &str| line.is_some_and(|l| l.contains(part));
-            match (is_like(lines().next(), first), is_like(lines().last(), last)) {
+            match (is_like(lines().next(), first), is_like(lines().next_back(), last)) {
                 (true, true) => Ok(()),
                 (false, _) => Err(format!("the stream does not begin with {first:?}")),
                 (_, false) => Err(format!("the stream does not end with {last:?}")),
@@ -214,7 +214,7 @@ fn judge(step: &Step, response: &Response) -> Result<(), String> {
         }
         Shape::Lines(pointers) => {
             of_type("application/x-ndjson")?;
-            let last = response.body.lines().last().unwrap_or_default();
+            let last = response.body.lines().next_back().unwrap_or_default();
             let value: Value = serde_json::from_str(last).map_err(|e| e.to_string())?;
             pointers.iter().try_for_each(|pointer| has(&value, pointer))
         }

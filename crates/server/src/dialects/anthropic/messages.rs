@@ -3,7 +3,7 @@
 
 use super::reply::{Display, MessagesReply};
 use super::{conversation, tools};
-use crate::dialects::fields::{Fields, Treatment, missing, shown, wrong};
+use crate::dialects::fields::{Field, Fields, missing, shown, wrong};
 use crate::dialects::{
     Answer, Call, ConstraintAsk, Delivery, Dialect, Family, Paths, Prompts, SamplingAsk, Thinking,
     Wish, Wishes,
@@ -14,37 +14,69 @@ use engine::{ChatEnd, Grammar, MAX_STOP_BYTES, MAX_STOP_STRINGS, Priority};
 use serde_json::{Map, Value};
 
 /// What becomes of the fields that both routes know; of any other the response tells.
-pub(super) const FIELDS: &[(&str, Treatment)] = &[
-    ("model", Treatment::Honoured),
-    ("messages", Treatment::Honoured),
-    ("system", Treatment::Honoured),
-    ("max_tokens", Treatment::Honoured),
-    ("stream", Treatment::Honoured),
-    ("stop_sequences", Treatment::Honoured),
-    ("temperature", Treatment::Honoured),
-    ("top_k", Treatment::Honoured),
-    ("top_p", Treatment::Honoured),
-    ("thinking", Treatment::Honoured),
-    ("output_config", Treatment::Honoured),
-    // The older place of output_config.format.
-    ("output_format", Treatment::Honoured),
-    ("tools", Treatment::Honoured),
-    ("tool_choice", Treatment::Honoured),
-    ("service_tier", Treatment::Honoured),
-    ("speed", Treatment::Honoured),
+pub(crate) const FIELDS: &[Field] = &[
+    Field::honoured("model").text(),
+    Field::honoured("messages").shape(MESSAGES).good(r#"[{"role":"user","content":"Hi"}]"#),
+    Field::honoured("system").shape(SYSTEM).good(r#"[{"type":"text","text":"Be brief."}]"#),
+    Field::honoured("max_tokens").count(1).note("not of count_tokens"),
+    Field::honoured("stream").flag(),
+    Field::honoured("stop_sequences").shape(TEXTS).good(r#"["END"]"#),
+    Field::honoured("temperature").number(0.0, 2.0),
+    Field::honoured("top_k").count(0),
+    Field::honoured("top_p").number(0.0, 1.0),
+    Field::adapted("thinking")
+        .shape(THINKING)
+        .good(r#"{"type":"enabled","budget_tokens":8}"#)
+        .note("as far as the model's template and vocabulary can do it"),
+    Field::adapted("output_config")
+        .shape(OUTPUT_CONFIG)
+        .good(r#"{"effort":"low"}"#)
+        .beside(r#"{"thinking":{"type":"adaptive"}}"#)
+        .note("`format` is kept to, `effort` as far as the model's template can do it"),
+    Field::honoured("output_format")
+        .shape(FORMAT)
+        .good(A_FORMAT)
+        .note("the older place of `output_config.format`"),
+    Field::adapted("tools")
+        .shape(TOOLS)
+        .good(TOOL)
+        .note("a model whose template knows none is told of them in a message"),
+    Field::honoured("tool_choice")
+        .shape(TOOL_CHOICE)
+        .good(r#"{"type":"none"}"#)
+        .beside(BESIDE_TOOL),
+    Field::honoured("service_tier").words(&["auto", "standard_only"]),
+    Field::honoured("speed").words(&["standard"]),
     // Labels for the vendor's books, and hints at what a paid cache is to keep: here whatever
     // prompts have in common is kept.
-    ("metadata", Treatment::Tolerated),
-    ("cache_control", Treatment::Tolerated),
+    Field::tolerated("metadata"),
+    Field::tolerated("cache_control"),
+    Field::tolerated("user_profile_id"),
+    Field::tolerated("workspace_id"),
     // Agents send it with every request; a conversation that grows too long is refused.
-    ("context_management", Treatment::Ignored),
-    ("diagnostics", Treatment::Ignored),
-    ("container", Treatment::Refused("this server has no containers")),
-    ("mcp_servers", Treatment::Refused("this server calls no other servers")),
-    ("inference_geo", Treatment::Refused("this server computes where it stands")),
+    Field::ignored("context_management").note("a conversation that is too long is refused"),
+    Field::ignored("diagnostics"),
+    Field::ignored("fallbacks").note("no model here declines"),
+    Field::refused("compaction", "this server summarizes no conversation"),
+    Field::refused("container", "this server has no containers"),
+    Field::refused("mcp_servers", "this server calls no other servers"),
+    Field::refused("inference_geo", "this server computes where it stands"),
     // Told apart in `errors`: clients then send the whole conversation.
-    ("thread", Treatment::Refused("this server keeps no conversations, send all messages")),
+    Field::refused("thread", "this server keeps no conversations, send all messages"),
 ];
+
+const MESSAGES: &str = r#"{"type":"array","minItems":1,"items":{"type":"object","properties":{"role":{"enum":["user","assistant","system"]},"content":{"type":["string","array"]}},"required":["role","content"]}}"#;
+const SYSTEM: &str = r#"{"anyOf":[{"type":"string"},{"type":"array","items":{"type":"object","properties":{"type":{"const":"text"},"text":{"type":"string"}},"required":["text"]}}]}"#;
+const TEXTS: &str = r#"{"type":"array","items":{"type":"string","minLength":1}}"#;
+const THINKING: &str = r#"{"type":"object","properties":{"type":{"enum":["enabled","adaptive","disabled"]},"budget_tokens":{"type":["integer","null"]},"display":{"enum":["summarized","omitted",null]}},"required":["type"]}"#;
+const FORMAT: &str = r#"{"type":"object","properties":{"type":{"const":"json_schema"},"schema":{"type":"object"}},"required":["type","schema"]}"#;
+const A_FORMAT: &str = r#"{"type":"json_schema","schema":{"type":"object"}}"#;
+const OUTPUT_CONFIG: &str = r#"{"type":"object","properties":{"effort":{"enum":["low","medium","high","xhigh","max",null]},"format":{"type":["object","null"]}}}"#;
+const TOOLS: &str = r#"{"type":"array","items":{"type":"object","properties":{"name":{"type":"string","pattern":"^[a-zA-Z0-9_-]{1,128}$"},"description":{"type":["string","null"]},"input_schema":{"type":"object"}},"required":["name","input_schema"]}}"#;
+const TOOL: &str = r#"[{"name":"now","input_schema":{"type":"object","properties":{}}}]"#;
+const BESIDE_TOOL: &str =
+    r#"{"tools":[{"name":"now","input_schema":{"type":"object","properties":{}}}]}"#;
+const TOOL_CHOICE: &str = r#"{"type":"object","properties":{"type":{"enum":["auto","any","tool","none"]},"name":{"type":["string","null"]},"disable_parallel_tool_use":{"type":["boolean","null"]}},"required":["type"]}"#;
 
 /// The fields of messages of templates, and the blocks that they are made of.
 const BLOCKS: &[(&str, &str)] =

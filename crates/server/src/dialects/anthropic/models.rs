@@ -1,7 +1,7 @@
 //! `GET /v1/models` and `GET /v1/models/{id}` as clients of this family read them.
 
 use super::to_json;
-use crate::dialects::fields::{short, wrong};
+use crate::dialects::fields::{Field, short, wrong};
 use crate::dialects::openai::ModelCard;
 use crate::errors::BadRequest;
 use serde::Serialize;
@@ -9,6 +9,13 @@ use serde::Serialize;
 /// Models on one page where nobody says, and most of them.
 const PAGE: usize = 20;
 const PAGE_MAX: usize = 1000;
+
+/// The parameters of the list's query. Others, such as `beta=true`, ask for nothing.
+pub(crate) const PAGE_FIELDS: &[Field] = &[
+    Field::honoured("limit").integer(1, PAGE_MAX as i64).note("in Anthropic's form only"),
+    Field::honoured("after_id").text().note("in Anthropic's form only"),
+    Field::honoured("before_id").text().note("in Anthropic's form only"),
+];
 
 #[derive(Serialize)]
 struct Model<'a> {

@@ -1,7 +1,7 @@
 //! Golden transcripts of messages, and the table of their parameters.
 
 use super::messages::{CountTokens, FIELDS, Messages, parse, parse_count};
-use crate::dialects::fields::Treatment;
+use crate::dialects::fields::{Field, Treatment};
 use crate::dialects::golden::{Step, replay, text};
 use crate::dialects::{Delivery, Dialect, Prompts, Thinking};
 use crate::errors::ServerError;
@@ -426,7 +426,7 @@ fn request(name: &str, value: &str) -> String {
 
 #[test]
 fn every_known_field_is_treated_as_the_table_says() {
-    for (name, treatment) in FIELDS {
+    for Field { name, treatment, .. } in FIELDS {
         let ignored: &[&str] = if *treatment == Treatment::Ignored { &[name] } else { &[] };
         for value in taken(name) {
             let parsed = parse(request(name, value).as_bytes(), &Limits::default());
@@ -434,7 +434,7 @@ fn every_known_field_is_treated_as_the_table_says() {
             assert_eq!(Messages::take_ignored(&mut parsed).kept(), ignored, "{name}: {value}");
         }
         let refused = match treatment {
-            Treatment::Honoured => refused(name),
+            Treatment::Honoured | Treatment::Adapted => refused(name),
             Treatment::Refused(_) => &[(r#"["x"]"#, *name), (r#""x""#, *name)],
             Treatment::Tolerated | Treatment::Ignored => &[],
         };

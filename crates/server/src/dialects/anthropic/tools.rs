@@ -1,26 +1,26 @@
 //! Tools of a request: their definitions, and whether and how they may be called.
 
-use crate::dialects::fields::{Fields, Treatment, missing, short, shown, wrong};
+use crate::dialects::fields::{Field, Fields, missing, short, shown, wrong};
 use crate::dialects::{Paths, ToolAsk, ToolsAsk};
 use crate::errors::BadRequest;
 use engine::{MAX_TOOLS, Tool, ToolChoice};
 use serde_json::{Value, json};
 
 /// What becomes of the fields of a tool.
-const FIELDS: &[(&str, Treatment)] = &[
-    ("type", Treatment::Honoured),
-    ("name", Treatment::Honoured),
-    ("description", Treatment::Honoured),
-    ("input_schema", Treatment::Honoured),
+const FIELDS: &[Field] = &[
+    Field::honoured("type"),
+    Field::honoured("name"),
+    Field::honoured("description"),
+    Field::honoured("input_schema"),
     // Every tool is in the prompt.
-    ("defer_loading", Treatment::Honoured),
-    ("cache_control", Treatment::Tolerated),
+    Field::honoured("defer_loading"),
+    Field::tolerated("cache_control"),
     // Arguments always come as they are made, and always keep to the schema.
-    ("eager_input_streaming", Treatment::Tolerated),
-    ("strict", Treatment::Tolerated),
+    Field::tolerated("eager_input_streaming"),
+    Field::tolerated("strict"),
     // The model itself is one of them.
-    ("allowed_callers", Treatment::Honoured),
-    ("input_examples", Treatment::Ignored),
+    Field::honoured("allowed_callers"),
+    Field::ignored("input_examples"),
 ];
 
 /// What `tool_choice` says: whether, of which tool (its path and name), and how often.
@@ -76,6 +76,7 @@ pub(super) fn take(
 /// A tool, and its definition as templates read it.
 fn read(path: &str, tool: Value, ignored: &mut Paths) -> Result<(Tool, Value), BadRequest> {
     let mut fields = Fields::of(path, tool)?;
+    ignored.extend(fields.treat(FIELDS)?);
     let kind_path = fields.path("type");
     if let Some(kind) = fields.take("type").filter(|kind| kind != "custom") {
         let why = format!("{}: this server runs no tools of its own", shown(&kind));
@@ -107,7 +108,6 @@ fn read(path: &str, tool: Value, ignored: &mut Paths) -> Result<(Tool, Value), B
     if callers.iter().any(|caller| caller != "direct") {
         ignored.push(callers_path);
     }
-    ignored.extend(fields.treat(FIELDS)?);
     ignored.extend(fields.rest());
     let definition = json!({
         "type": "function",
@@ -197,7 +197,7 @@ mod tests {
             "defer_loading": false, "allowed_callers": ["direct", "y"],
             "input_examples": [{}], "x": 1,
         });
-        let told: &[&str] = &["tools[0].allowed_callers", "tools[0].input_examples", "tools[0].x"];
+        let told: &[&str] = &["tools[0].input_examples", "tools[0].allowed_callers", "tools[0].x"];
         check(json!({"tools": [full]}), Ok((ToolChoice::Auto, &["f"], true, told)));
     }
 

@@ -3,8 +3,8 @@
 mod reply;
 
 use super::{messages, settings, tools};
-use crate::dialects::fields::{Fields, shown, wrong};
-use crate::dialects::{Answer, Call, Dialect, Family, Prompts, Wishes};
+use crate::dialects::fields::{Field, Fields, Unknown, shown, wrong};
+use crate::dialects::{Answer, Call, Delivery, Dialect, Family, Paths, Prompts, Wishes};
 use crate::errors::BadRequest;
 use crate::limits::Limits;
 use engine::{ChatEnd, MAX_LOGPROBS, ToolChoice};
@@ -17,6 +17,57 @@ const OWN_VARIABLES: &[&str] =
 /// Words of `reasoning_effort`.
 const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh"];
 
+/// What becomes of the fields that only this route knows.
+pub(crate) const FIELDS: &[Field] = &[
+    Field::honoured("messages").shape(MESSAGES).good(r#"[{"role":"user","content":"Hi"}]"#),
+    Field::honoured("max_completion_tokens").count(1),
+    Field::honoured("max_tokens")
+        .count(1)
+        .note("`max_completion_tokens` wins, and where they differ this one is told as ignored"),
+    Field::honoured("logprobs").flag(),
+    Field::honoured("top_logprobs")
+        .integer(0, MAX_LOGPROBS as i64)
+        .beside(r#"{"logprobs":true}"#)
+        .note("only with `logprobs`"),
+    Field::adapted("tools")
+        .shape(TOOLS)
+        .good(TOOL)
+        .note("a model whose template knows none is told of them in a message"),
+    Field::honoured("tool_choice").shape(TOOL_CHOICE).good(r#""none""#).beside(BESIDE_TOOL),
+    Field::honoured("parallel_tool_calls").flag().good("false").beside(BESIDE_TOOL),
+    Field::honoured("function_call")
+        .words(&["none", "auto"])
+        .note("the older name of `tool_choice`, which asks for nothing without `functions`"),
+    Field::honoured("modalities").shape(MODALITIES).good(r#"["text"]"#),
+    Field::honoured("reasoning_effort")
+        .words(EFFORTS)
+        .by_model()
+        .good(r#""none""#)
+        .note("where the model's template reads it, or a switch for \"none\""),
+    Field::honoured("thinking_token_budget").integer(-1, U32_MAX).note("-1: no bound"),
+    Field::honoured("thinking_budget_tokens")
+        .integer(-1, U32_MAX)
+        .note("the same as `thinking_token_budget`"),
+    Field::honoured("chat_template_kwargs")
+        .shape(KWARGS)
+        .by_model()
+        .good(r#"{"enable_thinking":false}"#)
+        .note("those that the model's template reads"),
+    Field::refused("audio", "this server answers in text only"),
+    Field::refused("functions", "this server knows \"tools\" instead"),
+    Field::refused("moderation", "this server has no model that judges texts"),
+    Field::refused("web_search_options", "this server does not search the web"),
+];
+
+const U32_MAX: i64 = u32::MAX as i64;
+pub(crate) const MESSAGES: &str = r#"{"type":"array","minItems":1,"items":{"type":"object","properties":{"role":{"enum":["system","developer","user","assistant","tool","function"]},"content":{"type":["string","array","null"]}},"required":["role"]}}"#;
+const TOOLS: &str = r#"{"type":"array","items":{"type":"object","properties":{"type":{"const":"function"},"function":{"type":"object","properties":{"name":{"type":"string","pattern":"^[a-zA-Z0-9_-]{1,64}$"},"description":{"type":["string","null"]},"parameters":{"type":["object","null"]},"strict":{"type":["boolean","null"]}},"required":["name"],"additionalProperties":false}},"required":["type","function"],"additionalProperties":false}}"#;
+const TOOL: &str = r#"[{"type":"function","function":{"name":"now","parameters":{"type":"object","properties":{}}}}]"#;
+const BESIDE_TOOL: &str = r#"{"tools":[{"type":"function","function":{"name":"now","parameters":{"type":"object","properties":{}}}}]}"#;
+const TOOL_CHOICE: &str = r#"{"anyOf":[{"enum":["none","auto","required"]},{"type":"object","properties":{"type":{"enum":["function","allowed_tools",null]}}}]}"#;
+const MODALITIES: &str = r#"{"type":"array","items":{"const":"text"}}"#;
+const KWARGS: &str = r#"{"type":"object"}"#;
+
 /// A chat request that was understood in full.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChatRequest {
@@ -24,6 +75,8 @@ pub struct ChatRequest {
     pub call: Call,
     /// Whether a stream ends with a chunk that holds the usage.
     pub include_usage: bool,
+    /// Paths of what has no effect.
+    ignored: Paths,
 }
 
 /// The route.
@@ -35,7 +88,15 @@ impl Dialect for Chat {
     const FAMILY: Family = Family::OpenAi;
 
     fn parse(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadRequest> {
-        parse(body, limits)
+        parse(body, limits, Unknown::Refused)
+    }
+
+    fn parse_leniently(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadRequest> {
+        parse(body, limits, Unknown::Ignored)
+    }
+
+    fn take_ignored(request: &mut ChatRequest) -> Paths {
+        std::mem::take(&mut request.ignored)
     }
 
     fn call(request: &ChatRequest) -> &Call {
@@ -50,24 +111,67 @@ impl Dialect for Chat {
             may_call: tools.is_some_and(|tools| tools.choice != ToolChoice::None),
             logprobs: request.call.logprobs.is_some(),
             include_usage: request.include_usage,
+            prompt: None,
             answer,
         }
     }
 }
 
-pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadRequest> {
+/// llama-server's `POST /apply-template`: what chat completions would have the model read.
+pub(crate) struct ApplyTemplate;
+
+impl Dialect for ApplyTemplate {
+    type Request = ChatRequest;
+    type Reply = ChatReply;
+    const FAMILY: Family = Family::OpenAi;
+
+    fn parse(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadRequest> {
+        Ok(only_counted(parse(body, limits, Unknown::Refused)?))
+    }
+
+    fn parse_leniently(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadRequest> {
+        Ok(only_counted(parse(body, limits, Unknown::Ignored)?))
+    }
+
+    fn take_ignored(request: &mut ChatRequest) -> Paths {
+        Chat::take_ignored(request)
+    }
+
+    fn call(request: &ChatRequest) -> &Call {
+        &request.call
+    }
+
+    fn reply(request: ChatRequest, answer: Answer, prompts: &[Vec<u32>]) -> ChatReply {
+        let bytes: Vec<u8> =
+            prompts.iter().flatten().flat_map(|&id| answer.vocabulary.token_bytes(id)).collect();
+        let prompt = Some(String::from_utf8_lossy(&bytes).into_owned());
+        ChatReply { prompt, ..Chat::reply(request, answer, prompts) }
+    }
+}
+
+/// The request, of which nothing is generated.
+fn only_counted(mut request: ChatRequest) -> ChatRequest {
+    request.call.delivery = Delivery::Count;
+    request
+}
+
+pub(super) fn parse(
+    body: &[u8],
+    limits: &Limits,
+    unknown: Unknown,
+) -> Result<ChatRequest, BadRequest> {
     let mut fields = Fields::parse(body)?;
     let settings = settings::take(&mut fields, limits)?;
-    // The newer name wins where both are given.
-    let older = fields.count("max_tokens", 1)?;
-    let max_tokens = fields.count("max_completion_tokens", 1)?.or(older);
+    let mut ignored = settings.ignored;
+    ignored.extend(fields.treat(FIELDS)?);
+    let max_tokens = take_max_tokens(&mut fields, &mut ignored)?;
     let logprobs = take_logprobs(&mut fields)?;
     let tools = tools::take(&mut fields)?;
     let reasoning_budget = take_budget(&mut fields)?;
     refuse_other_outputs(&mut fields)?;
     let kwargs = take_kwargs(&mut fields)?;
     let messages = messages::take(&mut fields)?;
-    fields.refuse_rest()?;
+    ignored.append(fields.finish(unknown)?);
     Ok(ChatRequest {
         call: Call {
             model: settings.model,
@@ -91,7 +195,18 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ChatRequest, BadRequ
             priority: settings.priority,
         },
         include_usage: settings.include_usage,
+        ignored,
     })
+}
+
+/// The newer name wins where both are given.
+fn take_max_tokens(fields: &mut Fields, ignored: &mut Paths) -> Result<Option<u32>, BadRequest> {
+    let older = fields.count("max_tokens", 1)?;
+    let newer = fields.count("max_completion_tokens", 1)?;
+    if newer.is_some_and(|newer| older.is_some_and(|older| older != newer)) {
+        ignored.push(fields.path("max_tokens"));
+    }
+    Ok(newer.or(older))
 }
 
 fn take_logprobs(fields: &mut Fields) -> Result<Option<u32>, BadRequest> {
@@ -128,15 +243,6 @@ fn refuse_other_outputs(fields: &mut Fields) -> Result<(), BadRequest> {
         if modality != "text" {
             let why = format!("{}: this server answers in \"text\" only", shown(&modality));
             return Err(BadRequest::unsupported("modalities", &why));
-        }
-    }
-    for (name, why) in [
-        ("audio", "this server answers in text only"),
-        ("web_search_options", "this server does not search the web"),
-    ] {
-        if let Some(value) = fields.take(name) {
-            let why = format!("{}: {why}", shown(&value));
-            return Err(BadRequest::unsupported(name, &why));
         }
     }
     Ok(())

@@ -6,9 +6,10 @@
 use super::logprobs::LegacyLogprobs;
 use super::settings::Settings;
 use super::{UsageBody, finish_word, push_end, push_event, push_failure, settings, to_json};
-use crate::dialects::fields::{Fields, take_texts};
+use crate::dialects::fields::{Field, Fields, Unknown, take_texts};
 use crate::dialects::{
-    Answer, Call, Choice, Delivery, Dialect, Family, PlainPrompt, Prompts, Reply, Usage, Wishes,
+    Answer, Call, Choice, Delivery, Dialect, Family, Paths, PlainPrompt, Prompts, Reply, Usage,
+    Wishes,
 };
 use crate::errors::{BadRequest, ServerError};
 use crate::limits::Limits;
@@ -20,6 +21,19 @@ use serde::Serialize;
 const MAX_TOKENS_DEFAULT: u32 = 16;
 /// Most alternatives beside each token on this route (OpenAI's limit).
 const N_LOGPROBS: i64 = 5;
+
+/// What becomes of the fields that only this route knows.
+pub(crate) const FIELDS: &[Field] = &[
+    Field::honoured("prompt").shape(PROMPT).good(r#"["Hi",[17]]"#).note("texts or token ids"),
+    Field::honoured("max_tokens").count(0).note("16 where it is absent, as at OpenAI"),
+    Field::honoured("logprobs").integer(0, N_LOGPROBS),
+    Field::honoured("echo").flag().note("with `logprobs` those of the prompt too"),
+    Field::honoured("best_of").count(1).good("2").note("not with `stream`"),
+    Field::refused("suffix", "this server does not fill in the middle"),
+];
+
+/// Texts or token ids.
+pub(crate) const PROMPT: &str = r#"{"anyOf":[{"type":"string"},{"type":"array","minItems":1,"items":{"type":"integer","minimum":0}},{"type":"array","minItems":1,"items":{"anyOf":[{"type":"string"},{"type":"array","items":{"type":"integer","minimum":0}}]}}]}"#;
 
 /// A completion request that was understood in full.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +49,8 @@ pub struct CompletionRequest {
     pub logprobs: bool,
     /// Whether a stream ends with a chunk that holds the usage.
     pub include_usage: bool,
+    /// Paths of what has no effect.
+    ignored: Paths,
 }
 
 /// The route.
@@ -46,7 +62,15 @@ impl Dialect for Completions {
     const FAMILY: Family = Family::OpenAi;
 
     fn parse(body: &[u8], limits: &Limits) -> Result<CompletionRequest, BadRequest> {
-        parse(body, limits)
+        parse(body, limits, Unknown::Refused)
+    }
+
+    fn parse_leniently(body: &[u8], limits: &Limits) -> Result<CompletionRequest, BadRequest> {
+        parse(body, limits, Unknown::Ignored)
+    }
+
+    fn take_ignored(request: &mut CompletionRequest) -> Paths {
+        std::mem::take(&mut request.ignored)
     }
 
     fn call(request: &CompletionRequest) -> &Call {
@@ -90,16 +114,18 @@ fn echo(prompt: &PlainPrompt, ids: &[u32], answer: &Answer) -> String {
     }
 }
 
-pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<CompletionRequest, BadRequest> {
+pub(super) fn parse(
+    body: &[u8],
+    limits: &Limits,
+    unknown: Unknown,
+) -> Result<CompletionRequest, BadRequest> {
     let mut fields = Fields::parse(body)?;
-    let settings = settings::take(&mut fields, limits)?;
+    let mut settings = settings::take(&mut fields, limits)?;
+    let mut ignored = std::mem::take(&mut settings.ignored);
+    ignored.extend(fields.treat(FIELDS)?);
     let max_tokens = fields.count("max_tokens", 0)?.unwrap_or(MAX_TOKENS_DEFAULT);
     let logprobs = fields.integer("logprobs", 0..=N_LOGPROBS)?.map(|n_top| n_top as u32);
     let echo = fields.flag("echo")?.unwrap_or(false);
-    if fields.text("suffix")?.is_some_and(|suffix| !suffix.is_empty()) {
-        let why = "given: this server does not fill in the middle";
-        return Err(BadRequest::unsupported("suffix", why));
-    }
     let best_of = take_best_of(&mut fields, &settings, limits)?;
     let prompts = take_texts(&mut fields, "prompt")?;
     if prompts.len().saturating_mul(best_of) > limits.n_choices {
@@ -110,7 +136,7 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<CompletionRequest, B
         );
         return Err(BadRequest::field("prompt", &problem));
     }
-    fields.refuse_rest()?;
+    ignored.append(fields.finish(unknown)?);
     Ok(CompletionRequest {
         call: Call {
             model: settings.model,
@@ -138,6 +164,7 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<CompletionRequest, B
         echo,
         logprobs: logprobs.is_some(),
         include_usage: settings.include_usage,
+        ignored,
     })
 }
 

@@ -3,13 +3,29 @@
 //! The vectors have length 1. A text that is too long is refused, not cut; `"truncate": true`,
 //! which is no field of OpenAI's, has its end cut off.
 
+use super::completions::PROMPT;
 use super::to_json;
-use crate::dialects::fields::{Fields, take_texts, wrong};
-use crate::dialects::{Overlong, PlainPrompt, VectorAnswer, VectorAsk, VectorDialect};
+use crate::dialects::fields::{Field, Fields, Unknown, take_texts, wrong};
+use crate::dialects::{Overlong, Paths, PlainPrompt, VectorAnswer, VectorAsk, VectorDialect};
 use crate::errors::BadRequest;
 use crate::limits::Limits;
 use serde::Serialize;
 use serde_json::Value;
+
+/// What becomes of the fields that the route knows.
+pub(crate) const FIELDS: &[Field] = &[
+    Field::honoured("input").shape(PROMPT).good(r#"["Hi","there"]"#).note("texts or token ids"),
+    Field::honoured("model").text().note("without it: the first model that makes vectors"),
+    Field::honoured("encoding_format").words(&["float", "base64"]),
+    Field::honoured("dimensions")
+        .count(1)
+        .by_model()
+        .good("384")
+        .note("only as many as the model's vectors have: they are not cut"),
+    Field::honoured("truncate").flag().note("cuts what is too long, which is refused otherwise"),
+    // Says who asks, to a vendor that keeps watch over its clients' users.
+    Field::tolerated("user"),
+];
 
 /// A request for vectors that was understood in full.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +34,8 @@ pub struct EmbeddingRequest {
     pub ask: VectorAsk,
     /// How a vector is written.
     pub encoding: Encoding,
+    /// Paths of what has no effect.
+    ignored: Paths,
 }
 
 /// How a vector is written.
@@ -36,7 +54,15 @@ impl VectorDialect for Embeddings {
     type Request = EmbeddingRequest;
 
     fn parse(body: &[u8], limits: &Limits) -> Result<EmbeddingRequest, BadRequest> {
-        parse(body, limits)
+        parse(body, limits, Unknown::Refused)
+    }
+
+    fn parse_leniently(body: &[u8], limits: &Limits) -> Result<EmbeddingRequest, BadRequest> {
+        parse(body, limits, Unknown::Ignored)
+    }
+
+    fn take_ignored(request: &mut EmbeddingRequest) -> Paths {
+        std::mem::take(&mut request.ignored)
     }
 
     fn ask(request: &EmbeddingRequest) -> &VectorAsk {
@@ -65,10 +91,13 @@ impl VectorDialect for Embeddings {
     }
 }
 
-pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<EmbeddingRequest, BadRequest> {
+pub(super) fn parse(
+    body: &[u8],
+    limits: &Limits,
+    unknown: Unknown,
+) -> Result<EmbeddingRequest, BadRequest> {
     let mut fields = Fields::parse(body)?;
-    // Says who asks, to a vendor that keeps watch over its clients' users.
-    fields.accept(&["user"]);
+    let mut ignored: Paths = fields.treat(FIELDS)?.into_iter().collect();
     let model = fields.text("model")?;
     let encoding = match fields.text("encoding_format")?.as_deref() {
         None | Some("float") => Encoding::Float,
@@ -93,9 +122,9 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<EmbeddingRequest, Ba
         let place = place(&texts, text_idx);
         return Err(BadRequest::field(&place, "empty: expected at least one character or token"));
     }
-    fields.refuse_rest()?;
+    ignored.append(fields.finish(unknown)?);
     let ask = VectorAsk { model, texts, overlong, n_embd };
-    Ok(EmbeddingRequest { ask, encoding })
+    Ok(EmbeddingRequest { ask, encoding, ignored })
 }
 
 /// Path of a text among those of `input`.
@@ -160,6 +189,7 @@ fn base64(vector: &[f32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialects::openai::parse_embedding as parse;
 
     #[test]
     fn base64_is_that_of_the_standard() {

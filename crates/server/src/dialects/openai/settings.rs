@@ -1,8 +1,9 @@
 //! The parameters that chat completions and completions share.
 
 use super::constraint;
-use crate::dialects::fields::{Fields, as_integer, shown, wrong};
-use crate::dialects::{ConstraintAsk, Delivery, SamplingAsk};
+use crate::dialects::declared::{NO_END, POSITIVE};
+use crate::dialects::fields::{Field, Fields, as_integer, shown, wrong};
+use crate::dialects::{ConstraintAsk, Delivery, Paths, SamplingAsk};
 use crate::errors::BadRequest;
 use crate::limits::Limits;
 use engine::{
@@ -12,18 +13,92 @@ use engine::{
 use serde_json::Value;
 use text::{MAX_BANNED, MAX_BANNED_BYTES};
 
-/// Taken without effect: labels for the vendor's own books and caches, which ask for nothing that
-/// a server on the owner's machine could fail to do.
-const WITHOUT_EFFECT: &[&str] = &[
-    "metadata",
-    "prediction",
-    "prompt_cache_key",
-    "prompt_cache_options",
-    "prompt_cache_retention",
-    "safety_identifier",
-    "user",
-    "verbosity",
+/// What becomes of the fields that both routes know.
+pub(crate) const FIELDS: &[Field] = &[
+    Field::honoured("model").text().note("without it: the first model that writes text"),
+    Field::honoured("stream").flag(),
+    Field::honoured("stream_options")
+        .shape(STREAM_OPTIONS)
+        .good(r#"{"include_usage":true}"#)
+        .beside(r#"{"stream":true}"#)
+        .note("only with `stream`"),
+    Field::honoured("n").count(1).good("2").note("at most 16, unless the operator says otherwise"),
+    Field::honoured("temperature").number(0.0, 2.0),
+    Field::honoured("top_p").number(0.0, 1.0),
+    Field::honoured("presence_penalty").number(-2.0, 2.0),
+    Field::honoured("frequency_penalty").number(-2.0, 2.0),
+    Field::honoured("logit_bias").shape(LOGIT_BIAS).good(r#"{"17":-100}"#),
+    Field::honoured("seed").integer(i64::MIN, NO_END),
+    Field::honoured("stop").shape(STOP).good(r#"["END"]"#),
+    Field::honoured("response_format").shape(RESPONSE_FORMAT).good(r#"{"type":"json_object"}"#),
+    Field::honoured("service_tier")
+        .words(&["auto", "default", "fast", "priority", "flex"])
+        .note("`flex` lets others go first"),
+    Field::honoured("top_k").integer(-1, U32_MAX).note("0 and -1: off"),
+    Field::honoured("min_p").number(0.0, 1.0),
+    Field::honoured("typical_p").number(POSITIVE, 1.0),
+    Field::honoured("repetition_penalty").number(POSITIVE, 100.0).good("1.1"),
+    Field::honoured("repeat_penalty")
+        .number(POSITIVE, 100.0)
+        .good("1.1")
+        .note("the same as `repetition_penalty`"),
+    Field::honoured("xtc_probability").number(0.0, 1.0),
+    Field::honoured("xtc_threshold").number(POSITIVE, 1.0),
+    Field::honoured("dry_multiplier").number(0.0, 100.0).good("0.8"),
+    Field::honoured("dry_base").number(1.0, 8.0),
+    Field::honoured("dry_allowed_length").count(1),
+    Field::honoured("dry_penalty_last_n").integer(-1, U32_MAX).note("-1: the whole context"),
+    Field::honoured("dry_sequence_breakers").shape(TEXTS).good(r#"["\n"]"#),
+    Field::honoured("mirostat").integer(0, 2).good("2").note("0 (off) or 2"),
+    Field::honoured("mirostat_tau").number(0.0, 100.0),
+    Field::honoured("mirostat_eta").number(0.0, 1.0),
+    Field::honoured("min_tokens").count(0),
+    Field::honoured("stop_token_ids").shape(TOKEN_IDS).good("[17]"),
+    Field::honoured("ignore_eos").flag(),
+    Field::honoured("bad_words").shape(TEXTS).good(r#"["bad"]"#),
+    Field::honoured("banned_strings")
+        .shape(TEXTS)
+        .good(r#"["bad"]"#)
+        .note("the same as `bad_words`"),
+    Field::honoured("guided_json")
+        .shape(SCHEMA)
+        .good(r#"{"type":"integer"}"#)
+        .note("one constraint at most: this, another of these names, or `response_format`"),
+    Field::honoured("guided_regex").text().good(r#""[a-z]+""#),
+    Field::honoured("guided_choice").shape(TEXTS).good(r#"["yes","no"]"#),
+    Field::honoured("guided_grammar")
+        .text()
+        .good(r#""root ::= [a-z]+""#)
+        .note("in GBNF or Lark's notation; which one it is shows"),
+    Field::honoured("grammar")
+        .text()
+        .good(r#""root ::= [a-z]+""#)
+        .note("the same as `guided_grammar`; an empty one is none"),
+    Field::honoured("structured_outputs").shape(STRUCTURED_OUTPUTS).good(r#"{"regex":"[a-z]+"}"#),
+    Field::honoured("cache_prompt").flag().note("`false`: past the prefix cache"),
+    // Labels for the vendor's own books and caches, which ask for nothing that a server on the
+    // owner's machine could fail to do.
+    Field::tolerated("metadata"),
+    Field::tolerated("prediction").note("repetitions are guessed in any case"),
+    Field::tolerated("prompt_cache_key"),
+    Field::tolerated("prompt_cache_options"),
+    Field::tolerated("prompt_cache_retention"),
+    Field::tolerated("safety_identifier"),
+    Field::tolerated("user"),
+    Field::ignored("verbosity").note("no template knows it: say it in the prompt"),
+    Field::refused("store", "nothing is stored here"),
 ];
+
+const U32_MAX: i64 = u32::MAX as i64;
+const STREAM_OPTIONS: &str = r#"{"type":"object","properties":{"include_usage":{"type":["boolean","null"]},"include_obfuscation":{}},"additionalProperties":false}"#;
+const LOGIT_BIAS: &str = r#"{"type":"object","propertyNames":{"pattern":"^[0-9]+$"},"additionalProperties":{"type":"number","minimum":-100,"maximum":100}}"#;
+const STOP: &str = r#"{"anyOf":[{"type":"string","minLength":1},{"type":"array","items":{"type":"string","minLength":1}}]}"#;
+const TEXTS: &str = r#"{"type":"array","items":{"type":"string"}}"#;
+const TOKEN_IDS: &str = r#"{"type":"array","items":{"type":"integer","minimum":0}}"#;
+const SCHEMA: &str =
+    r#"{"type":["object","boolean","string"],"description":"a JSON schema, or one as text"}"#;
+const RESPONSE_FORMAT: &str = r#"{"type":"object","properties":{"type":{"enum":["text","json_object","json_schema"]},"json_schema":{"type":["object","null"],"properties":{"name":{"type":["string","null"]},"description":{"type":["string","null"]},"schema":{},"strict":{"type":["boolean","null"]}},"additionalProperties":false}},"required":["type"],"additionalProperties":false}"#;
+const STRUCTURED_OUTPUTS: &str = r#"{"type":"object","properties":{"json":{"type":["object","boolean","string","null"]},"regex":{"type":["string","null"]},"choice":{"type":["array","null"],"items":{"type":"string"}},"grammar":{"type":["string","null"]},"json_object":{"type":["boolean","null"]}},"additionalProperties":false}"#;
 
 /// What both routes read in the same way.
 pub(super) struct Settings {
@@ -42,14 +117,13 @@ pub(super) struct Settings {
     /// As llama-server names it: whether the prefix cache is used.
     pub(super) cache_prompt: bool,
     pub(super) priority: Priority,
+    /// Paths of what has no effect.
+    pub(super) ignored: Paths,
 }
 
 /// Takes the shared parameters out of `fields`.
 pub(super) fn take(fields: &mut Fields, limits: &Limits) -> Result<Settings, BadRequest> {
-    fields.accept(WITHOUT_EFFECT);
-    if fields.flag("store")? == Some(true) {
-        return Err(BadRequest::unsupported("store", "true: nothing is stored here"));
-    }
+    let ignored = fields.treat(FIELDS)?.into_iter().collect();
     let n_max = i64::try_from(limits.n_choices_per_prompt).unwrap_or(i64::MAX);
     let (delivery, include_usage) = take_delivery(fields)?;
     Ok(Settings {
@@ -66,6 +140,7 @@ pub(super) fn take(fields: &mut Fields, limits: &Limits) -> Result<Settings, Bad
         include_usage,
         cache_prompt: fields.flag("cache_prompt")?.unwrap_or(true),
         priority: take_priority(fields)?,
+        ignored,
     })
 }
 
@@ -100,8 +175,8 @@ fn take_delivery(fields: &mut Fields) -> Result<(Delivery, bool), BadRequest> {
 fn take_sampling(fields: &mut Fields) -> Result<SamplingAsk, BadRequest> {
     // "repetition_penalty" is vLLM's name, "repeat_penalty" llama-server's.
     let name = ["repetition_penalty", "repeat_penalty"];
-    let mut repetition_penalty = fields.number(name[0], f64::from(f32::MIN_POSITIVE)..=100.0)?;
-    if let Some(other) = fields.number(name[1], f64::from(f32::MIN_POSITIVE)..=100.0)? {
+    let mut repetition_penalty = fields.number(name[0], POSITIVE..=100.0)?;
+    if let Some(other) = fields.number(name[1], POSITIVE..=100.0)? {
         if repetition_penalty.is_some_and(|penalty| penalty != other) {
             let problem = format!("{other}: expected the same as repetition_penalty, or neither");
             return Err(BadRequest::field(name[1], &problem));
@@ -112,14 +187,14 @@ fn take_sampling(fields: &mut Fields) -> Result<SamplingAsk, BadRequest> {
     Ok(SamplingAsk {
         temperature: fields.number("temperature", 0.0..=2.0)?,
         // 0 means "off" at llama-server, -1 does at vLLM.
-        top_k: fields.integer("top_k", -1..=i64::from(u32::MAX))?.map(|k| k.max(0) as u32),
+        top_k: fields.integer("top_k", -1..=U32_MAX)?.map(|k| k.max(0) as u32),
         // 0 keeps the likeliest token only, as the smallest positive number does.
         top_p: fields.number("top_p", 0.0..=1.0)?.map(|p| p.max(f32::MIN_POSITIVE)),
         min_p: fields.number("min_p", 0.0..=1.0)?,
         // The names of the following are llama-server's; vLLM has none.
-        typical_p: fields.number("typical_p", f64::from(f32::MIN_POSITIVE)..=1.0)?,
+        typical_p: fields.number("typical_p", POSITIVE..=1.0)?,
         xtc_probability: fields.number("xtc_probability", 0.0..=1.0)?,
-        xtc_threshold: fields.number("xtc_threshold", f64::from(f32::MIN_POSITIVE)..=1.0)?,
+        xtc_threshold: fields.number("xtc_threshold", POSITIVE..=1.0)?,
         dry,
         dry_breakers,
         mirostat: take_mirostat(fields)?,
@@ -137,7 +212,7 @@ fn take_dry(fields: &mut Fields) -> Result<(Option<Dry>, Option<Vec<String>>), B
     let base = fields.number("dry_base", 1.0..=8.0)?.unwrap_or(1.75);
     let allowed_length = fields.count("dry_allowed_length", 1)?.unwrap_or(2);
     // -1 is the whole context.
-    let range = fields.integer("dry_penalty_last_n", -1..=i64::from(u32::MAX))?.unwrap_or(-1);
+    let range = fields.integer("dry_penalty_last_n", -1..=U32_MAX)?.unwrap_or(-1);
     let breakers = match fields.list("dry_sequence_breakers")? {
         None => None,
         Some(list) if list.len() > MAX_DRY_BREAKERS => {

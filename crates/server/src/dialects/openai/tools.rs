@@ -12,7 +12,7 @@ const N_NAME_BYTES: usize = 64;
 
 /// Takes the tools out of `fields`; `None` where there is none to be called or told of.
 pub(super) fn take(fields: &mut Fields) -> Result<Option<ToolsAsk>, BadRequest> {
-    refuse_functions(fields)?;
+    refuse_function_call(fields)?;
     let is_parallel = fields.flag("parallel_tool_calls")?;
     let choice = take_choice(fields)?;
     let list = fields.list("tools")?.unwrap_or_default();
@@ -195,25 +195,15 @@ fn take_function_name(fields: &mut Fields) -> Result<(String, String), BadReques
     Ok((path, name))
 }
 
-/// The older names for the same, whose answers have another form.
-fn refuse_functions(fields: &mut Fields) -> Result<(), BadRequest> {
-    let choice = fields.take("function_call");
-    let is_none = choice.as_ref().is_some_and(|choice| choice == "none");
-    if let Some(choice) = choice
-        && choice != "none"
-        && choice != "auto"
-    {
-        let why = format!("{}: this server knows \"tool_choice\" instead", shown(&choice));
-        return Err(BadRequest::unsupported("function_call", &why));
+/// The older name of `tool_choice`, for functions that are refused.
+fn refuse_function_call(fields: &mut Fields) -> Result<(), BadRequest> {
+    match fields.take("function_call") {
+        Some(choice) if choice != "none" && choice != "auto" => {
+            let why = format!("{}: this server knows \"tool_choice\" instead", shown(&choice));
+            Err(BadRequest::unsupported("function_call", &why))
+        }
+        _ => Ok(()),
     }
-    if let Some(functions) = fields.list("functions")?
-        && !functions.is_empty()
-        && !is_none
-    {
-        let why = format!("{} given: this server knows \"tools\" instead", functions.len());
-        return Err(BadRequest::unsupported("functions", &why));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -287,6 +277,5 @@ mod tests {
         check(with(json!({"tool_choice": unknown})), Err("tool_choice.function.name"));
         let none = json!({"type": "allowed_tools", "allowed_tools": {"tools": []}});
         check(with(json!({"tool_choice": none})), Err("tool_choice.allowed_tools.tools"));
-        check(with(json!({"functions": [{"name": "f"}]})), Err("functions"));
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct ChatReply {
     pub(super) may_call: bool,
     pub(super) logprobs: bool,
     pub(super) include_usage: bool,
+    /// The conversation as the model reads it, where that is the answer.
+    pub(super) prompt: Option<String>,
 }
 
 /// How far the stream of one choice is.
@@ -32,6 +34,11 @@ pub(super) struct Progress {
     n_calls: usize,
     /// Whether a call has begun and not ended.
     is_calling: bool,
+}
+
+#[derive(Serialize)]
+struct Prompt<'a> {
+    prompt: &'a str,
 }
 
 #[derive(Serialize)]
@@ -258,6 +265,9 @@ impl Reply for ChatReply {
     }
 
     fn whole(&mut self, choices: &[Choice], usage: Usage) -> String {
+        if let Some(prompt) = &self.prompt {
+            return to_json(&Prompt { prompt });
+        }
         let choices = choices.iter().enumerate();
         to_json(&Completion {
             id: &self.id,

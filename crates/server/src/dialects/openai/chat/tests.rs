@@ -1,8 +1,8 @@
 //! Golden transcripts of chat completions, and the table of their parameters.
 
 use super::*;
-use crate::dialects::Delivery;
 use crate::dialects::golden::{Step, replay, text, token};
+use crate::dialects::openai::parse_chat as parse;
 use crate::errors::ServerError;
 use engine::FinishReason::{Length, Stop, StopString};
 use engine::Part;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::dialects::golden::{Step, replay, text, token};
+use crate::dialects::openai::parse_completion as parse;
 use engine::FinishReason::{Length, Stop};
 use serde_json::Value;
 

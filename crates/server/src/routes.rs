@@ -1,0 +1,326 @@
+//! All routes, each with what it declares: the router is made of this list, so there is no route
+//! without a declaration, and what is published of them is too.
+
+pub(crate) mod openapi;
+#[cfg(test)]
+mod page;
+
+use crate::app::{self, App, generate, tokens, vectors};
+use crate::dialects::Family;
+use crate::dialects::anthropic::{self, CountTokens, Messages};
+use crate::dialects::declared::{Field, Unknown};
+use crate::dialects::llama::{self, Detokenize, Tokenize};
+use crate::dialects::openai::chat::{self, ApplyTemplate, Chat};
+use crate::dialects::openai::completions::{self, Completions};
+use crate::dialects::openai::embeddings::{self, Embeddings};
+use crate::dialects::openai::settings;
+use crate::dialects::rerank::{self, Rerank};
+use axum::routing::{MethodRouter, get, post};
+use std::sync::Arc;
+
+/// One route.
+pub(crate) struct Route {
+    /// In small letters.
+    pub(crate) method: &'static str,
+    /// Its path as the router has it, and other names of it.
+    pub(crate) paths: &'static [&'static str],
+    /// With which others it stands on the page.
+    pub(crate) group: &'static str,
+    /// What it does.
+    pub(crate) summary: &'static str,
+    /// In whose shape it refuses.
+    pub(crate) family: Family,
+    /// Parameters of the query.
+    pub(crate) query: &'static [Field],
+    /// What it reads, if it reads a body.
+    pub(crate) body: Option<Body>,
+    /// JSON schema of its answer; `None`: plain text.
+    pub(crate) answer: Option<&'static str>,
+    /// Media type of its answer where the request has `"stream": true`.
+    pub(crate) stream: Option<&'static str>,
+    /// Statuses of its refusals.
+    pub(crate) statuses: &'static [u16],
+    /// What answers it.
+    pub(crate) handler: fn() -> MethodRouter<Arc<App>>,
+}
+
+/// A body, which is one JSON object.
+pub(crate) struct Body {
+    /// The fields that the route knows.
+    pub(crate) fields: &'static [&'static [Field]],
+    /// The names of those that must be there.
+    pub(crate) required: &'static [&'static str],
+    /// What becomes of others.
+    pub(crate) unknown: Unknown,
+    /// A body that is accepted, where a model has its name.
+    pub(crate) example: &'static str,
+}
+
+impl Body {
+    /// All fields that the route knows.
+    pub(crate) fn all_fields(&self) -> impl Iterator<Item = &'static Field> {
+        self.fields.iter().copied().flatten()
+    }
+}
+
+const OPENAI: &str = "OpenAI";
+const VECTORS_OF_TEXTS: &str = "OpenAI, Jina and Cohere: vectors";
+const ANTHROPIC: &str = "Anthropic";
+const LLAMA: &str = "llama-server";
+const MODELS: &str = "Models";
+const OWN: &str = "This server";
+
+const EVENTS: Option<&str> = Some("text/event-stream");
+
+/// A route that answers a GET request at once.
+const READ: Route = Route {
+    method: "get",
+    paths: &[],
+    group: OWN,
+    summary: "",
+    family: Family::OpenAi,
+    query: &[],
+    body: None,
+    answer: None,
+    stream: None,
+    statuses: &[403],
+    handler: || get(app::root),
+};
+
+/// A route that answers by computing.
+const COMPUTE: Route =
+    Route { method: "post", statuses: &[400, 403, 404, 408, 413, 415, 429, 500, 503, 504], ..READ };
+
+/// All of them. The list of models and the plain ones ask for no rights.
+pub(crate) const ROUTES: &[Route] = &[
+    Route {
+        paths: &["/v1/chat/completions"],
+        group: OPENAI,
+        summary: "Answers a conversation.",
+        body: Some(Body {
+            fields: &[chat::FIELDS, settings::FIELDS],
+            required: &["messages"],
+            unknown: Unknown::Refused,
+            example: r#"{"model":"smollm2-135m","messages":[{"role":"user","content":"Hi"}],"max_tokens":1}"#,
+        }),
+        answer: Some(ANSWER),
+        stream: EVENTS,
+        handler: || post(generate::<Chat>),
+        ..COMPUTE
+    },
+    Route {
+        paths: &["/v1/completions"],
+        group: OPENAI,
+        summary: "Continues texts.",
+        body: Some(Body {
+            fields: &[completions::FIELDS, settings::FIELDS],
+            required: &["prompt"],
+            unknown: Unknown::Refused,
+            example: r#"{"model":"smollm2-135m","prompt":"Hi","max_tokens":1}"#,
+        }),
+        answer: Some(ANSWER),
+        stream: EVENTS,
+        handler: || post(generate::<Completions>),
+        ..COMPUTE
+    },
+    Route {
+        paths: &["/v1/embeddings"],
+        group: VECTORS_OF_TEXTS,
+        summary: "Makes vectors of texts.",
+        body: Some(Body {
+            fields: &[embeddings::FIELDS],
+            required: &["input"],
+            unknown: Unknown::Refused,
+            example: r#"{"model":"minilm-l6-v2","input":"Hi"}"#,
+        }),
+        answer: Some(VECTORS),
+        handler: || post(vectors::<Embeddings>),
+        ..COMPUTE
+    },
+    Route {
+        paths: &["/v1/rerank", "/rerank"],
+        group: VECTORS_OF_TEXTS,
+        summary: "Sorts documents by how near they are to a query.",
+        body: Some(Body {
+            fields: &[rerank::FIELDS],
+            required: &["query", "documents"],
+            unknown: Unknown::Refused,
+            example: r#"{"model":"minilm-l6-v2","query":"key","documents":["a lock"]}"#,
+        }),
+        answer: Some(RANKS),
+        handler: || post(vectors::<Rerank>),
+        ..COMPUTE
+    },
+    Route {
+        paths: &["/v1/messages"],
+        group: ANTHROPIC,
+        summary: "Answers a conversation.",
+        family: Family::Anthropic,
+        body: Some(Body {
+            fields: &[anthropic::FIELDS],
+            required: &["model", "messages", "max_tokens"],
+            unknown: Unknown::Ignored,
+            example: r#"{"model":"smollm2-135m","messages":[{"role":"user","content":"Hi"}],"max_tokens":1}"#,
+        }),
+        answer: Some(MESSAGE),
+        stream: EVENTS,
+        handler: || post(generate::<Messages>),
+        ..COMPUTE
+    },
+    Route {
+        paths: &["/v1/messages/count_tokens"],
+        group: ANTHROPIC,
+        summary: "Counts the tokens of a conversation.",
+        family: Family::Anthropic,
+        body: Some(Body {
+            fields: &[anthropic::FIELDS],
+            required: &["model", "messages"],
+            unknown: Unknown::Ignored,
+            example: r#"{"model":"smollm2-135m","messages":[{"role":"user","content":"Hi"}]}"#,
+        }),
+        answer: Some(COUNT),
+        handler: || post(generate::<CountTokens>),
+        ..COMPUTE
+    },
+    Route {
+        paths: &["/tokenize"],
+        group: LLAMA,
+        summary: "Gives the tokens of a text.",
+        body: Some(Body {
+            fields: &[llama::TOKENIZE],
+            required: &["content"],
+            unknown: Unknown::Refused,
+            example: r#"{"model":"smollm2-135m","content":"Hi"}"#,
+        }),
+        answer: Some(TOKENS),
+        handler: || post(tokens::<Tokenize>),
+        ..COMPUTE
+    },
+    Route {
+        paths: &["/detokenize"],
+        group: LLAMA,
+        summary: "Gives the text of tokens.",
+        body: Some(Body {
+            fields: &[llama::DETOKENIZE],
+            required: &["tokens"],
+            unknown: Unknown::Refused,
+            example: r#"{"model":"smollm2-135m","tokens":[17,18]}"#,
+        }),
+        answer: Some(CONTENT),
+        handler: || post(tokens::<Detokenize>),
+        ..COMPUTE
+    },
+    Route {
+        paths: &["/apply-template"],
+        group: LLAMA,
+        summary: "Gives the prompt that `/v1/chat/completions`, whose parameters it has, would \
+                  have the model read. Nothing is generated.",
+        body: Some(Body {
+            fields: &[chat::FIELDS, settings::FIELDS],
+            required: &["messages"],
+            unknown: Unknown::Refused,
+            example: r#"{"model":"smollm2-135m","messages":[{"role":"user","content":"Hi"}]}"#,
+        }),
+        answer: Some(PROMPT),
+        handler: || post(generate::<ApplyTemplate>),
+        ..COMPUTE
+    },
+    Route {
+        paths: &["/v1/models"],
+        group: MODELS,
+        summary: "Lists the models; with a header `anthropic-version`, in Anthropic's form.",
+        query: anthropic::PAGE_FIELDS,
+        answer: Some(LIST),
+        statuses: &[400, 403],
+        handler: || get(app::models),
+        ..READ
+    },
+    Route {
+        paths: &["/v1/models/{*id}"],
+        group: MODELS,
+        summary: "Describes a model; with a header `anthropic-version`, in Anthropic's form.",
+        answer: Some(CARD),
+        statuses: &[403, 404],
+        handler: || get(app::model),
+        ..READ
+    },
+    Route {
+        paths: &["/"],
+        summary: "Says which program this is.",
+        handler: || get(app::root),
+        ..READ
+    },
+    Route {
+        paths: &["/health"],
+        summary: "Whether the server is well: 503 where a model's engine has stopped.",
+        answer: Some(STATUS),
+        statuses: &[403, 503],
+        handler: || get(app::health),
+        ..READ
+    },
+    Route {
+        paths: &["/ready"],
+        summary: "Whether requests can be answered: 503 where no model can, and on the way down.",
+        answer: Some(STATUS),
+        statuses: &[403, 503],
+        handler: || get(app::ready),
+        ..READ
+    },
+    Route {
+        paths: &["/metrics"],
+        summary: "What the server counts, as Prometheus reads it.",
+        handler: || get(app::metrics_page),
+        ..READ
+    },
+    Route {
+        paths: &["/version"],
+        summary: "The program's version.",
+        answer: Some(
+            r#"{"type":"object","properties":{"version":{"type":"string"}},"required":["version"]}"#,
+        ),
+        handler: || get(app::version),
+        ..READ
+    },
+    Route {
+        paths: &["/openapi.json"],
+        summary: "What is published of all routes, as an OpenAPI document.",
+        answer: Some(r#"{"type":"object","required":["openapi","info","paths"]}"#),
+        handler: || get(app::openapi),
+        ..READ
+    },
+];
+
+const ANSWER: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"object":{"type":"string"},"created":{"type":"integer"},"model":{"type":"string"},"system_fingerprint":{"type":"string"},"choices":{"type":"array","items":{"type":"object","required":["index","finish_reason"]}},"usage":{"type":"object"}},"required":["id","object","created","model","choices","usage"]}"#;
+const VECTORS: &str = r#"{"type":"object","properties":{"object":{"const":"list"},"data":{"type":"array","items":{"type":"object","properties":{"object":{"const":"embedding"},"index":{"type":"integer"},"embedding":{"type":["array","string"]}},"required":["object","index","embedding"]}},"model":{"type":"string"},"usage":{"type":"object"}},"required":["object","data","model","usage"]}"#;
+const RANKS: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"model":{"type":"string"},"results":{"type":"array","items":{"type":"object","properties":{"index":{"type":"integer"},"relevance_score":{"type":"number"}},"required":["index","relevance_score"]}},"usage":{"type":"object"}},"required":["id","model","results","usage"]}"#;
+const MESSAGE: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"type":{"const":"message"},"role":{"const":"assistant"},"model":{"type":"string"},"content":{"type":"array"},"stop_reason":{"type":["string","null"]},"usage":{"type":"object"}},"required":["id","type","role","model","content","stop_reason","usage"]}"#;
+const COUNT: &str = r#"{"type":"object","properties":{"input_tokens":{"type":"integer"}},"required":["input_tokens"]}"#;
+const TOKENS: &str = r#"{"type":"object","properties":{"tokens":{"type":"array","items":{"type":["integer","object"]}}},"required":["tokens"]}"#;
+const CONTENT: &str =
+    r#"{"type":"object","properties":{"content":{"type":"string"}},"required":["content"]}"#;
+const PROMPT: &str =
+    r#"{"type":"object","properties":{"prompt":{"type":"string"}},"required":["prompt"]}"#;
+const LIST: &str = r#"{"type":"object","properties":{"data":{"type":"array","items":{"type":"object","required":["id"]}}},"required":["data"]}"#;
+const CARD: &str = r#"{"type":"object","properties":{"id":{"type":"string"}},"required":["id"]}"#;
+const STATUS: &str =
+    r#"{"type":"object","properties":{"status":{"type":"string"}},"required":["status"]}"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn no_field_is_declared_twice_and_none_is_required_that_is_not_read() {
+        for body in ROUTES.iter().filter_map(|route| route.body.as_ref()) {
+            let mut names = HashSet::new();
+            for field in body.all_fields() {
+                assert!(names.insert(field.name), "{}", field.name);
+            }
+            for name in body.required {
+                let field = body.all_fields().find(|field| field.name == *name);
+                assert!(field.is_some_and(Field::is_read), "{name}");
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! What is published of the routes: an OpenAPI 3.1 document (spec.openapis.org/oas/v3.1.0).
+//!
+//! Each field has, beside its schema, what becomes of it in `x-freehold`; the test that sends a
+//! real request for each goes by nothing else than this document.
+
+use super::{Body, ROUTES, Route};
+use crate::VERSION;
+use crate::dialects::Family;
+use crate::dialects::declared::{Field, Kind, NO_END, POSITIVE, Treatment, Unknown, literal};
+use crate::serve::{ADAPTED, IGNORED, UNUSED, deadline, lenient};
+use axum::http::StatusCode;
+use serde_json::{Map, Value, json};
+
+/// The document.
+pub(crate) fn document() -> Value {
+    let mut paths = Map::new();
+    for route in ROUTES {
+        for (name_idx, path) in route.paths.iter().enumerate() {
+            let item = paths.entry(plain(path)).or_insert_with(|| json!({}));
+            item[route.method] = operation(route, path, name_idx);
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Freehold",
+            "version": VERSION,
+            "description": "A parameter is honoured, or refused with an error that names it, or a \
+                            header of the response says what became of it. `null` is the same as \
+                            absent everywhere. `x-freehold` says of each field which it is.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": {
+                "OpenAiError": literal(OPENAI_ERROR),
+                "AnthropicError": literal(ANTHROPIC_ERROR),
+            },
+            "headers": {
+                (UNUSED): header("what of the conversation the model's template left out"),
+                (ADAPTED): header("in what the request was brought into another form"),
+                (IGNORED): header("the fields that had no effect"),
+                "Retry-After": header("seconds after which the same request may be answered"),
+            },
+            "parameters": {
+                (deadline::HEADER): {
+                    "name": deadline::HEADER,
+                    "in": "header",
+                    "description": "Milliseconds from the request's arrival to its end.",
+                    "schema": {
+                        "type": "integer",
+                        "minimum": deadline::RANGE_MS.start(),
+                        "maximum": deadline::RANGE_MS.end(),
+                    },
+                },
+                (lenient::HEADER): {
+                    "name": lenient::HEADER,
+                    "in": "header",
+                    "description": "With \"true\", fields that the route does not know are told in \
+                                    x-freehold-ignored where they would be refused.",
+                    "schema": {"enum": ["true", "false"]},
+                },
+            },
+        },
+    })
+}
+
+/// Of OpenAI's family, and of what belongs to none.
+const OPENAI_ERROR: &str = r#"{"type":"object","properties":{"error":{"type":"object","properties":{"message":{"type":"string"},"type":{"type":"string"},"param":{"type":["string","null"]},"code":{"type":["string","null"]},"n_prompt_tokens":{"type":"integer"},"n_ctx":{"type":"integer"}},"required":["message","type","param","code"]}},"required":["error"]}"#;
+const ANTHROPIC_ERROR: &str = r#"{"type":"object","properties":{"type":{"const":"error"},"error":{"type":"object","properties":{"type":{"type":"string"},"message":{"type":"string"}},"required":["type","message"]},"request_id":{"type":"string"}},"required":["type","error","request_id"]}"#;
+
+fn header(description: &str) -> Value {
+    json!({"description": description, "schema": {"type": "string"}})
+}
+
+/// A path of the router as OpenAPI writes it.
+fn plain(path: &str) -> String {
+    path.replace("{*", "{")
+}
+
+fn operation(route: &Route, path: &str, name_idx: usize) -> Value {
+    let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let id = [route.method].into_iter().chain(words).collect::<Vec<_>>().join("_");
+    let mut parameters: Vec<Value> = path
+        .split('/')
+        .filter_map(|part| part.strip_prefix("{*")?.strip_suffix('}'))
+        .map(|name| {
+            json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}})
+        })
+        .collect();
+    parameters.extend(route.query.iter().map(|field| {
+        let schema = bare_schema(field);
+        json!({"name": field.name, "in": "query", "description": field.note, "schema": schema})
+    }));
+    let mut operation = json!({
+        "operationId": id,
+        "tags": [route.group],
+        "summary": route.summary,
+        "responses": responses(route),
+    });
+    if let Some(body) = &route.body {
+        for name in [deadline::HEADER, lenient::HEADER] {
+            parameters.push(json!({"$ref": format!("#/components/parameters/{name}")}));
+        }
+        let content = json!({"schema": body_schema(body), "example": literal(body.example)});
+        operation["requestBody"] =
+            json!({"required": true, "content": {"application/json": content}});
+    }
+    if !parameters.is_empty() {
+        operation["parameters"] = parameters.into();
+    }
+    if name_idx > 0 {
+        operation["description"] = format!("The same as {}.", route.paths[0]).into();
+    }
+    operation
+}
+
+fn responses(route: &Route) -> Value {
+    let mut content = Map::new();
+    match route.answer {
+        Some(schema) => {
+            content.insert("application/json".to_owned(), json!({"schema": literal(schema)}));
+        }
+        None => {
+            content.insert("text/plain".to_owned(), json!({"schema": {"type": "string"}}));
+        }
+    }
+    if let Some(media_type) = route.stream {
+        let schema = json!({"schema": {"type": "string"}});
+        content.insert(media_type.to_owned(), schema);
+    }
+    let mut answered = json!({"description": "the answer", "content": content});
+    if route.body.is_some() {
+        let reference = |name: &str| json!({"$ref": format!("#/components/headers/{name}")});
+        answered["headers"] = [UNUSED, ADAPTED, IGNORED]
+            .map(|name| (name.to_owned(), reference(name)))
+            .into_iter()
+            .collect::<Map<_, _>>()
+            .into();
+    }
+    let mut responses = Map::from_iter([("200".to_owned(), answered)]);
+    for status in route.statuses {
+        responses.insert(status.to_string(), refusal(route, *status));
+    }
+    responses.into()
+}
+
+fn refusal(route: &Route, status: u16) -> Value {
+    let error = |family: Family| match family {
+        Family::OpenAi => json!({"$ref": "#/components/schemas/OpenAiError"}),
+        Family::Anthropic => json!({"$ref": "#/components/schemas/AnthropicError"}),
+    };
+    let schema = match (&route.body, route.answer) {
+        (Some(_), _) => error(route.family),
+        // The header that tells the family may stand in any request.
+        (None, answer) => {
+            let own = answer.filter(|_| status == 503).map(literal);
+            let families = [error(Family::OpenAi), error(Family::Anthropic)];
+            json!({"anyOf": families.into_iter().chain(own).collect::<Vec<_>>()})
+        }
+    };
+    let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    let mut refusal = json!({
+        "description": reason.unwrap_or("refused"),
+        "content": {"application/json": {"schema": schema}},
+    });
+    if matches!(status, 429 | 503) {
+        let reference = json!({"$ref": "#/components/headers/Retry-After"});
+        refusal["headers"] = json!({"Retry-After": reference});
+    }
+    refusal
+}
+
+fn body_schema(body: &Body) -> Value {
+    let property = |field: &Field| {
+        let is_required = body.required.contains(&field.name);
+        (field.name.to_owned(), property(field, is_required))
+    };
+    let properties: Map<String, Value> = body.all_fields().map(property).collect();
+    json!({
+        "type": "object",
+        "properties": properties,
+        "required": body.required,
+        "additionalProperties": match body.unknown {
+            // Null is absent here too.
+            Unknown::Refused => json!({"type": "null"}),
+            Unknown::Ignored => json!(true),
+        },
+    })
+}
+
+/// A field's schema, and what becomes of it.
+fn property(field: &Field, is_required: bool) -> Value {
+    let (word, mut schema) = match field.treatment {
+        Treatment::Honoured => ("honoured", bare_schema(field)),
+        Treatment::Adapted => ("adapted", bare_schema(field)),
+        Treatment::Tolerated => ("tolerated", json!({})),
+        Treatment::Ignored => ("ignored", json!({})),
+        Treatment::Refused(why) => {
+            ("refused", json!({"enum": [null, false, "", []], "description": why}))
+        }
+    };
+    if field.is_read() && !is_required {
+        or_null(&mut schema);
+    }
+    if !field.note.is_empty() {
+        schema["description"] = field.note.into();
+    }
+    if let Some(example) = field.example().filter(|_| field.is_read()) {
+        schema["examples"] = json!([example]);
+    }
+    schema["x-freehold"] = word.into();
+    if field.is_by_model {
+        schema["x-freehold-by-model"] = true.into();
+    }
+    if let Some(beside) = field.beside {
+        schema["x-freehold-beside"] = literal(beside);
+    }
+    schema
+}
+
+/// The schema of a field's values, without null.
+fn bare_schema(field: &Field) -> Value {
+    match field.kind {
+        Kind::Any => json!({}),
+        Kind::Flag => json!({"type": "boolean"}),
+        Kind::Text => json!({"type": "string"}),
+        Kind::Words(words) => json!({"enum": words}),
+        Kind::Number(least, most) if least == POSITIVE => {
+            json!({"type": "number", "exclusiveMinimum": 0, "maximum": most})
+        }
+        Kind::Number(least, most) => json!({"type": "number", "minimum": least, "maximum": most}),
+        Kind::Integer(least, NO_END) => json!({"type": "integer", "minimum": least}),
+        Kind::Integer(least, most) => {
+            json!({"type": "integer", "minimum": least, "maximum": most})
+        }
+        Kind::Shape(schema) => literal(schema),
+    }
+}
+
+/// Lets a schema allow null too.
+fn or_null(schema: &mut Value) {
+    if let Some(kind) = schema.get("type").filter(|kind| kind.is_string()) {
+        let kind = kind.clone();
+        schema["type"] = json!([kind, "null"]);
+    } else if let Some(words) = schema.get_mut("enum").and_then(Value::as_array_mut) {
+        words.push(Value::Null);
+    } else if let Some(either) = schema.get_mut("anyOf").and_then(Value::as_array_mut) {
+        either.push(json!({"type": "null"}));
+    } else if let Some(kinds) = schema.get_mut("type").and_then(Value::as_array_mut) {
+        kinds.push("null".into());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! The path of a request about a model's tokens: admit, read, parse, find the model (and open it),
+//! answer. No engine computes.
+
+use super::deadline::{self, within};
+use super::prepare::Notes;
+use super::record::{Outcome, Record};
+use super::{body, error_response, in_turn, json_response, lenient, opened, with_notes};
+use crate::app::{App, Arrival};
+use crate::dialects::llama::TokenDialect;
+use crate::dialects::openai;
+use crate::errors::ServerError;
+use crate::models::Served;
+use axum::body::Body;
+use axum::http::{HeaderMap, Response, StatusCode};
+use std::sync::Arc;
+
+/// Answers one request in the dialect `D`. Errors have OpenAI's shape, which llama-server's have.
+pub(crate) async fn serve_tokens<D: TokenDialect>(
+    app: Arc<App>,
+    arrival: Arrival,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    let mut record = Record::new(&app, &arrival);
+    let answered = match deadline::of(&headers, arrival.started) {
+        Ok(deadline) => {
+            within(deadline, answer::<D>(&app, &arrival, &headers, body, &mut record)).await
+        }
+        Err(error) => Err(error.into()),
+    };
+    match answered {
+        Ok((notes, body)) => {
+            record.end(Outcome::Done);
+            with_notes(json_response(StatusCode::OK, body), &notes)
+        }
+        Err(error) => {
+            record.fail(&error);
+            error_response(&error, openai::error_body(&error))
+        }
+    }
+}
+
+async fn answer<D: TokenDialect>(
+    app: &Arc<App>,
+    arrival: &Arrival,
+    headers: &HeaderMap,
+    body: Body,
+    record: &mut Record,
+) -> Result<(Notes, String), ServerError> {
+    // Before the body is read, so that at most `n_requests` bodies are in memory.
+    let _seat = app.admit(arrival)?;
+    let unknown = lenient::of(headers)?;
+    let body = body::read(headers, body, &app.limits).await?;
+    let reading = app.clone();
+    let (mut request, open) = in_turn(app, move || {
+        let request = D::parse(&body, unknown)?;
+        let open = reading.models.get_open(request.model())?;
+        Ok((request, open))
+    })
+    .await?;
+    let served: Served = match open {
+        Some(served) => served,
+        None => opened(app, request.model().map(str::to_owned)).await?,
+    };
+    record.model(&served.name);
+    let notes = Notes { ignored: request.take_ignored(), ..Notes::default() };
+    let body = in_turn(app, move || Ok(request.body(served.engine.tokenizer())?)).await?;
+    Ok((notes, body))
+}
