@@ -2,12 +2,15 @@
 //!
 //! An [`Embedder`] has no thread and no queue: it computes on the caller's thread (and the workers
 //! of its own pool), one batch at a time. Texts are batched by their tokens within fixed bounds,
-//! and callers who come together take turns batch by batch. A vector depends on its text alone.
+//! and callers who come together take turns batch by batch, as do models that share
+//! [`Cores`](crate::Cores). A vector depends on its text alone.
 
+use crate::cores::Member;
 use crate::error::EngineError;
 use crate::host;
 use crate::memory::{Sizes, plan_pages};
 use crate::options::{EngineOptions, ModelInfo};
+use crate::request::Priority;
 use gguf::Gguf;
 use kernels::{Cpu, KvFormat, PAGE_LEN};
 use model::{Encoder, EncoderPlan, EncoderScratch, Pooling};
@@ -38,6 +41,8 @@ struct Inner {
     scratch: Mutex<EncoderScratch>,
     /// Whose batch is next.
     turns: Turns,
+    /// The model's place at the cores.
+    member: Arc<Member>,
 }
 
 impl Embedder {
@@ -83,7 +88,8 @@ impl Embedder {
             load_time: began.elapsed(),
         };
         let (scratch, turns) = (Mutex::default(), Turns::default());
-        Ok(Self { inner: Arc::new(Inner { encoder, tokenizer, info, scratch, turns }) })
+        let member = Arc::new(options.join_cores(info.n_threads));
+        Ok(Self { inner: Arc::new(Inner { encoder, tokenizer, info, scratch, turns, member }) })
     }
 
     /// What runs here.
@@ -173,10 +179,13 @@ impl Embedder {
         go_on: impl Fn() -> bool,
     ) -> Result<Vec<Vec<f32>>, EngineError> {
         self.check(texts)?;
+        let _rest = Rest(&self.inner);
         let mut vectors = Vec::with_capacity(texts.len());
         let mut rest = texts;
         while !rest.is_empty() {
             let _turn = self.inner.turns.take();
+            let at_cores = self.inner.member.take(Priority::Interactive);
+            let _at_cores = at_cores.expect("an embedder takes turns as long as it is here");
             if !go_on() {
                 return Err(EngineError::Stopped { reason: "nobody waits any more".to_owned() });
             }
@@ -228,6 +237,17 @@ struct Queue {
 
 struct Turn<'a>(&'a Turns);
 
+/// Behind a caller's last batch nobody need wait for the model, unless others have batches for it.
+struct Rest<'a>(&'a Inner);
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        if !self.0.turns.is_taken() {
+            self.0.member.rest();
+        }
+    }
+}
+
 impl Turns {
     fn take(&self) -> Turn<'_> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -237,6 +257,11 @@ impl Turns {
             state = self.over.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         Turn(self)
+    }
+
+    fn is_taken(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.n_over < state.n_taken
     }
 }
 

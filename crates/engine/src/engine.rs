@@ -3,12 +3,13 @@
 use crate::answer::Listener;
 use crate::chat::{Chat, ChatEnd};
 use crate::check::{check, invalid};
+use crate::cores::Member;
 use crate::error::EngineError;
 use crate::host;
 use crate::load::{self, Template};
 use crate::options::{EngineOptions, ModelInfo};
 use crate::queue::{Queue, Submission};
-use crate::request::{Event, Request};
+use crate::request::{Event, Priority, Request};
 use crate::stats::EngineStats;
 use crate::worker::Worker;
 use std::fmt;
@@ -31,6 +32,7 @@ pub struct Engine {
 
 struct Inner {
     queue: Arc<Queue>,
+    member: Arc<Member>,
     tokenizer: Arc<Tokenizer>,
     constraints: OnceLock<Constraints>,
     template: Template,
@@ -48,16 +50,19 @@ impl Engine {
     pub fn open(path: &Path, options: &EngineOptions) -> Result<Self, EngineError> {
         let loaded = load::load(path, options)?;
         let queue = Arc::new(Queue::new(loaded.limits.max_waiting_tokens));
+        let member = Arc::new(options.join_cores(loaded.info.n_threads));
         let tokenizer = Arc::new(loaded.tokenizer);
         let worker =
             Worker::new(Arc::clone(&queue), Arc::clone(&tokenizer), loaded.runner, loaded.limits)
-                .keeping(loaded.keeper);
+                .keeping(loaded.keeper)
+                .at(Arc::clone(&member));
         let thread = std::thread::Builder::new()
             .name("engine".to_string())
             .spawn(move || worker.run())
             .map_err(EngineError::Thread)?;
         let inner = Inner {
             queue,
+            member,
             tokenizer,
             constraints: OnceLock::new(),
             template: loaded.template,
@@ -168,7 +173,7 @@ impl Engine {
         on_event: impl FnMut(Event) + Send + 'static,
     ) -> Result<Handle, EngineError> {
         let (submission, handle) = self.prepare(request, on_event)?;
-        self.inner.queue.push_all(vec![submission])?;
+        self.push(vec![submission])?;
         Ok(handle)
     }
 
@@ -184,8 +189,20 @@ impl Engine {
         let prepared = requests.into_iter().map(|(request, f)| self.prepare(request, f));
         let (submissions, handles) =
             prepared.collect::<Result<(Vec<Submission>, Vec<Handle>), _>>()?;
-        self.inner.queue.push_all(submissions)?;
+        self.push(submissions)?;
         Ok(handles)
+    }
+
+    fn push(&self, submissions: Vec<Submission>) -> Result<(), EngineError> {
+        let is_urgent =
+            |submission: &Submission| submission.request.priority == Priority::Interactive;
+        let is_urgent = submissions.iter().any(is_urgent);
+        self.inner.queue.push_all(submissions)?;
+        if is_urgent {
+            // The step that waits for its turn may be of batch requests.
+            self.inner.member.raise();
+        }
+        Ok(())
     }
 
     fn prepare(
@@ -252,6 +269,7 @@ impl fmt::Debug for Engine {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.queue.close();
+        self.member.retire();
         if let Some(thread) = self.thread.take()
             // A callback that held the last handle drops it on the engine thread itself.
             && thread.thread().id() != std::thread::current().id()

@@ -7,8 +7,11 @@
 //! one that answers, or is pinned, never does. What still does not fit is refused with the
 //! arithmetic.
 //!
+//! Those that are busy at once take turns at the cores, step by step ([`Cores`]).
+//!
 //! The fleet has no thread of its own: [`Fleet::close_idle`] is to be called now and then.
 
+use crate::cores::Cores;
 use crate::error::{EngineError, MemoryShortage};
 use crate::host;
 use crate::opened::Opened;
@@ -26,8 +29,9 @@ pub type Opener = Arc<dyn Fn(&EngineOptions) -> Result<Opened, EngineError> + Se
 pub struct FleetModel {
     /// Opens it, on the thread of whoever asks first.
     pub open: Opener,
-    /// What it is opened with. The fleet adds to `promised_bytes`, and lowers `memory_limit_bytes`
-    /// to what is left of its own budget.
+    /// What it is opened with. The fleet adds to `promised_bytes`, lowers `memory_limit_bytes`
+    /// to what is left of its own budget, and has all its models share `cores`, where they say
+    /// nothing else.
     pub options: EngineOptions,
     /// When it is closed.
     pub keep: Keep,
@@ -147,6 +151,7 @@ struct Inner {
     /// measured against what those before have left.
     loading: Mutex<()>,
     budget_bytes: Option<u64>,
+    cores: Cores,
 }
 
 struct Entry {
@@ -338,7 +343,8 @@ impl Fleet {
         // A budget is a promise to take no more, not that so much is there.
         let left = left.filter(|left| *left <= system.saturating_sub(promised_bytes));
         let memory_limit_bytes = [options.memory_limit_bytes, left].into_iter().flatten().min();
-        EngineOptions { promised_bytes, memory_limit_bytes, ..options.clone() }
+        let cores = Some(options.cores.as_ref().unwrap_or(&self.inner.cores).clone());
+        EngineOptions { promised_bytes, memory_limit_bytes, cores, ..options.clone() }
     }
 
     /// The open model that was used least recently and may be closed; `None` where all such models

@@ -1,6 +1,7 @@
 //! How to open a model, and what an open one says about itself.
 
 use crate::check::invalid;
+use crate::cores::{Cores, Member};
 use crate::draft::StepCost;
 use crate::error::EngineError;
 use crate::host;
@@ -21,6 +22,9 @@ pub struct EngineOptions {
     /// Threads that compute, 1 to [`MAX_THREADS`]. `None`: the cores this process may use
     /// (affinity and cgroup quota respected).
     pub n_threads: Option<usize>,
+    /// The cores that it takes turns at with the other models that were opened with them. `None`:
+    /// it computes when it likes.
+    pub cores: Option<Cores>,
     /// Instruction set. `None`: `FREEHOLD_ISA`, else the best that this CPU has.
     pub isa: Option<kernels::Isa>,
     /// Positions of the context of each sequence, 2 to what the model was trained with. `None`:
@@ -70,6 +74,7 @@ impl Default for EngineOptions {
     fn default() -> Self {
         Self {
             n_threads: None,
+            cores: None,
             isa: None,
             n_ctx: None,
             max_sequences: 32,
@@ -90,6 +95,11 @@ impl EngineOptions {
     pub(crate) fn resolve_n_threads(&self) -> Result<usize, EngineError> {
         let n_threads = self.n_threads.unwrap_or_else(|| host::n_cores().min(MAX_THREADS));
         in_range("n_threads", n_threads, 1, MAX_THREADS)
+    }
+
+    /// The model's place at the cores, where it computes with `n_threads`.
+    pub(crate) fn join_cores(&self, n_threads: usize) -> Member {
+        self.cores.as_ref().map_or(Member::alone(), |cores| cores.join(n_threads))
     }
 
     /// Most sequences at once.

@@ -90,6 +90,11 @@ impl Waiting {
         self.entries.is_empty()
     }
 
+    /// The highest priority that waits.
+    pub(crate) fn highest(&self) -> Option<Priority> {
+        self.entries.iter().map(|entry| entry.priority).min()
+    }
+
     /// Those that wait.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {

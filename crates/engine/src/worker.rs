@@ -3,6 +3,7 @@
 //! A step reads schedule, forward, sample, emit. Everything here happens on this one thread;
 //! callers reach it through the [`Queue`] only.
 
+use crate::cores::{Member, Turn};
 use crate::draft::StepCost;
 use crate::keeper::{Keeper, Kept};
 use crate::pace::Pace;
@@ -30,6 +31,9 @@ const MAX_PANICS: usize = 3;
 /// Most ids of which logits are computed one by one. More are mostly in too many places for that to
 /// be cheaper, and their list would cost time as well.
 const N_WANTED_MAX: usize = 1024;
+/// Most prompt tokens of a step for whose turn the model had to wait: its steps are what others
+/// wait for, and with so many the products are nearly as fast.
+const PREFILL_BESIDE: usize = PREFILL_CHUNK / 4;
 /// How long an engine without work waits for a store that has enough to do.
 const DISK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -112,6 +116,8 @@ pub(crate) struct Worker<F> {
     pub(crate) pages: PagePool,
     /// Where pages are kept over restarts.
     pub(crate) keeper: Option<Keeper>,
+    /// The model's place at the cores.
+    member: Arc<Member>,
     pub(crate) waiting: Waiting,
     /// Empty between steps; only its allocation is kept.
     pub(crate) arrived: Vec<Submission>,
@@ -144,6 +150,7 @@ impl<F: Forward> Worker<F> {
             limits,
             pages: PagePool::new(limits.n_pages),
             keeper: None,
+            member: Arc::new(Member::alone()),
             waiting: Waiting::default(),
             arrived: Vec::new(),
             next_seat: 0,
@@ -161,6 +168,11 @@ impl<F: Forward> Worker<F> {
         Self { keeper, ..self }
     }
 
+    /// The same worker, which takes turns at the cores with other models.
+    pub(crate) fn at(self, member: Arc<Member>) -> Self {
+        Self { member, ..self }
+    }
+
     /// Steps until the queue closes. A panic in a step fails the requests that ran in it; those
     /// that wait still get their turn.
     pub(crate) fn run(mut self) {
@@ -168,6 +180,7 @@ impl<F: Forward> Worker<F> {
         self.count();
         let reason = loop {
             if self.running.is_empty() && self.waiting.is_empty() {
+                self.member.rest();
                 match self.save_one() {
                     Kept::Nothing => self.queue.wait(),
                     Kept::Page => {}
@@ -193,6 +206,7 @@ impl<F: Forward> Worker<F> {
                 }
             }
         };
+        self.member.rest();
         let failed = || FinishReason::Failed(format!("the engine has stopped: {reason}"));
         self.fail_running(&failed());
         for submission in self.queue.stop(&reason) {
@@ -204,13 +218,17 @@ impl<F: Forward> Worker<F> {
     }
 
     /// One step: admits, schedules, runs the pass, and for each row of logits samples and emits.
+    /// From admission to the logits it is this model's turn at the cores.
     pub(crate) fn step(&mut self) {
         self.remove_over();
+        let Some(turn) = self.take_turn() else { return };
         self.admit();
         self.take_restored();
-        self.schedule();
+        self.schedule(if turn.has_waited { PREFILL_BESIDE } else { PREFILL_CHUNK });
         self.save_evicted();
         if self.shares.is_empty() {
+            drop(turn);
+            self.member.rest();
             self.wait_for_restored();
             return;
         }
@@ -222,15 +240,28 @@ impl<F: Forward> Worker<F> {
         forward.forward(&batch);
         self.batch = reuse(batch);
         let logits = forward.logits(logits_of(running, shares, wanted));
+        drop(turn);
         let rows = logits.chunks_exact(n_logits).map(|row| &row[..self.limits.n_vocab]);
         take(running, shares, rows, tokenizer, scratch, began);
         self.settle(began);
         self.remove(Sequence::take_end);
     }
 
-    /// Fills `shares`, and lets the sequences make their drafts. Where pages are short, a sequence
-    /// loses its seat and the others are scheduled anew.
-    fn schedule(&mut self) {
+    /// Waits for this model's turn, for the most urgent that it has to do; `None` where that is
+    /// nothing, or the engine is to end.
+    fn take_turn(&mut self) -> Option<Turn> {
+        let running = self.running.iter().map(|sequence| sequence.priority).min();
+        let priority = running.into_iter().chain(self.waiting.highest()).min()?;
+        let turn = self.member.take(priority)?;
+        if turn.has_waited {
+            self.remove_over();
+        }
+        Some(turn)
+    }
+
+    /// Fills `shares`, with at most `n_most` tokens of prompts, and lets the sequences make their
+    /// drafts. Where pages are short, a sequence loses its seat and the others are scheduled anew.
+    fn schedule(&mut self, n_most: usize) {
         loop {
             // A leader may have lost its seat just now.
             self.release_followers();
@@ -238,8 +269,8 @@ impl<F: Forward> Worker<F> {
             let progress = running.iter().map(Sequence::progress);
             let n_prompts = n_prompts(progress.clone());
             let n_decoding = n_decoding(progress.clone());
-            let n_whole = whole_slice(progress.clone(), PREFILL_CHUNK);
-            let n_prefill = pace.n_prefill(n_decoding, n_prompts, n_whole, PREFILL_CHUNK);
+            let n_whole = whole_slice(progress.clone(), n_most);
+            let n_prefill = pace.n_prefill(n_decoding, n_prompts, n_whole, n_most);
             schedule(progress, n_prefill, shares);
             let n_wanted =
                 |seq_idx: usize, n_rows| running[seq_idx].n_draft_wanted(n_rows, &limits.cost);
