@@ -6,7 +6,7 @@ use crate::request::{
     MAX_STOP_TOKENS, Request, Sampling,
 };
 use std::ops::RangeInclusive;
-use text::Preamble;
+use text::{Mark, Preamble};
 
 /// Checks every field of `request` against a model of `n_vocab` ids and `n_ctx` positions.
 pub(crate) fn check(request: &Request, n_vocab: usize, n_ctx: u32) -> Result<(), EngineError> {
@@ -40,11 +40,12 @@ pub(crate) fn check(request: &Request, n_vocab: usize, n_ctx: u32) -> Result<(),
     if request.constraint.is_some() && request.ignore_eos {
         return Err(invalid("ignore_eos", true, "false beside a constraint".to_string()));
     }
-    if let Some(Preamble { begin, end, .. }) = request.preamble
-        && begin.unwrap_or(end).max(end) as usize >= n_vocab
-    {
-        let expected = format!("ids below {n_vocab}");
-        return Err(invalid("preamble", format!("{begin:?}, {end}"), expected));
+    if let Some(Preamble { begin, end, .. }) = request.preamble {
+        let mut ids = begin.iter().flat_map(Mark::ids).chain(end.ids());
+        if ids.any(|&id| id as usize >= n_vocab) {
+            let expected = format!("ids below {n_vocab}");
+            return Err(invalid("preamble", format!("{begin:?}, {end:?}"), expected));
+        }
     }
     if request.stop_tokens.len() > MAX_STOP_TOKENS {
         let value = format!("{} tokens", request.stop_tokens.len());

@@ -254,6 +254,25 @@ impl Constrained {
         }
     }
 
+    /// As [`Constrained::accept`], where the token is allowed; returns whether it is.
+    pub(crate) fn follow(&mut self, id: u32) -> bool {
+        let is_allowed = self.mask_behind(0).is_some_and(|mask| mask.allows(id));
+        if is_allowed {
+            self.accept(id);
+        }
+        is_allowed
+    }
+
+    /// Goes back to the beginning: what came was not the part that the constraint is about.
+    pub(crate) fn restart(&mut self) {
+        // The matcher comes back from its thread.
+        let _ = self.fetch();
+        self.matcher = Place::Here(Box::new(self.constraint.matcher()));
+        self.ahead.clear();
+        self.forced.clear();
+        (self.is_complete, self.failure) = (false, None);
+    }
+
     /// Whether the answer is complete and nothing may follow.
     pub(crate) fn is_complete(&self) -> bool {
         self.is_complete && self.failure.is_none()

@@ -7,6 +7,8 @@ use text::Preamble;
 pub(crate) struct Thought {
     preamble: Preamble,
     phase: Phase,
+    /// Whether it has begun for sure, though its mark is not complete.
+    is_certain: bool,
     /// Tokens of it so far, marks included, and without.
     n_tokens: u32,
     n_within: u32,
@@ -14,74 +16,136 @@ pub(crate) struct Thought {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// At the answer's first token, which may begin it.
-    Start,
-    /// Before the token that ends it.
+    /// At the answer's beginning, of which so many tokens are those that may begin it.
+    Start(usize),
+    /// Before the tokens that end it.
     Within,
+    /// Behind so many of these.
+    Ending(usize),
     /// Behind it.
     Over,
+}
+
+/// What a token is part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PartOf {
+    Preamble,
+    /// It completes what begins the preamble, of which other tokens came before.
+    PreambleAfterAll,
+    Answer,
+    /// The preamble or the answer proper; the next will tell.
+    Either,
 }
 
 impl Thought {
     /// At the beginning of an answer.
     pub(crate) fn new(preamble: Preamble) -> Self {
-        let phase = if preamble.begin.is_some() { Phase::Start } else { Phase::Within };
-        Self { preamble, phase, n_tokens: 0, n_within: 0 }
+        let phase = if preamble.begin.is_some() { Phase::Start(0) } else { Phase::Within };
+        Self { preamble, phase, is_certain: false, n_tokens: 0, n_within: 0 }
     }
 
     /// The token that may come beside those of the answer proper, because it begins the preamble.
     pub(crate) fn may_begin_with(&self) -> Option<u32> {
-        self.preamble.begin.filter(|_| self.phase == Phase::Start)
+        let Phase::Start(n_read) = self.phase else { return None };
+        self.preamble.begin.and_then(|begin| begin.ids().get(n_read).copied())
     }
 
     /// Whether the next token belongs to the preamble.
     pub(crate) fn is_within(&self) -> bool {
-        self.phase == Phase::Within
+        matches!(self.phase, Phase::Within | Phase::Ending(_))
     }
 
-    /// The token that has to come next, because the preamble is as long as it may be.
+    /// Whether it is not known what the answer has begun with.
+    pub(crate) fn is_undecided(&self) -> bool {
+        matches!(self.phase, Phase::Start(1..))
+    }
+
+    /// Tells that the answer proper does not begin with what has come, so that the preamble does.
+    pub(crate) fn is_no_answer(&mut self) {
+        self.is_certain = true;
+    }
+
+    /// The token that has to come next: of a mark that is not complete, or because the preamble is
+    /// as long as it may be.
     pub(crate) fn forced(&self) -> Option<u32> {
         let is_spent = self.preamble.n_max.is_some_and(|n_max| self.n_within >= n_max);
-        (is_spent && self.is_within()).then_some(self.preamble.end)
+        match self.phase {
+            Phase::Start(_) => self.may_begin_with().filter(|_| self.is_certain),
+            Phase::Within => self.preamble.end.ids().first().copied().filter(|_| is_spent),
+            Phase::Ending(n_read) => self.preamble.end.ids().get(n_read).copied(),
+            Phase::Over => None,
+        }
     }
 
     /// Tokens of the preamble so far, its marks included.
     pub(crate) fn n_tokens(&self) -> u32 {
-        self.n_tokens
+        match self.phase {
+            Phase::Start(_) => 0,
+            _ => self.n_tokens,
+        }
     }
 
-    /// Tells that `id` is now part of the answer. Returns whether it belongs to the preamble.
-    pub(crate) fn accept(&mut self, id: u32) -> bool {
-        let is_its = match self.phase {
-            Phase::Over => false,
-            Phase::Start => {
-                let begins = self.preamble.begin == Some(id);
-                self.phase = if begins { Phase::Within } else { Phase::Over };
-                begins
+    /// Tells that `id` is now part of the answer. Returns what it belongs to.
+    pub(crate) fn accept(&mut self, id: u32) -> PartOf {
+        let part_of = match self.phase {
+            Phase::Over => PartOf::Answer,
+            Phase::Start(n_read) if self.may_begin_with() == Some(id) => {
+                let n_tokens = self.preamble.begin.map_or(0, |begin| begin.ids().len());
+                match (n_read, n_read + 1 == n_tokens) {
+                    (0, true) => {
+                        self.phase = Phase::Within;
+                        PartOf::Preamble
+                    }
+                    (_, true) => {
+                        self.phase = Phase::Within;
+                        PartOf::PreambleAfterAll
+                    }
+                    (_, false) => {
+                        self.phase = Phase::Start(n_read + 1);
+                        PartOf::Either
+                    }
+                }
             }
-            Phase::Within if id == self.preamble.end => {
-                self.phase = Phase::Over;
-                true
+            Phase::Start(_) => {
+                (self.phase, self.n_tokens) = (Phase::Over, 0);
+                PartOf::Answer
+            }
+            Phase::Within if self.preamble.end.ids().first() == Some(&id) => {
+                self.phase = self.behind_end(1);
+                PartOf::Preamble
             }
             Phase::Within => {
                 self.n_within += 1;
-                true
+                PartOf::Preamble
+            }
+            Phase::Ending(n_read) => {
+                self.phase = self.behind_end(n_read + 1);
+                PartOf::Preamble
             }
         };
-        self.n_tokens += u32::from(is_its);
-        is_its
+        self.n_tokens += u32::from(part_of != PartOf::Answer);
+        part_of
+    }
+
+    fn behind_end(&self, n_read: usize) -> Phase {
+        match self.preamble.end.ids().len() {
+            n_tokens if n_read < n_tokens => Phase::Ending(n_read),
+            _ => Phase::Over,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use text::Mark;
 
     #[test]
     fn it_ends_with_its_mark_or_when_its_tokens_are_spent() {
         let (begin, end) = (7, 8);
-        let check = |begin, n_max, ids: &[u32], forced_at: Option<usize>, n_tokens: u32| {
-            let mut thought = Thought::new(Preamble { begin, end, n_max });
+        let check = |begin: Option<u32>, n_max, ids: &[u32], forced_at: Option<usize>, n_tokens| {
+            let begin = begin.map(Mark::from);
+            let mut thought = Thought::new(Preamble { begin, end: end.into(), n_max });
             let mut found = None;
             for (idx, &id) in ids.iter().enumerate() {
                 if found.is_none() && thought.forced() == Some(end) {
@@ -97,5 +161,35 @@ mod tests {
         check(Some(begin), Some(2), &[7, 1, 2, 8, 3], Some(3), 4);
         check(None, Some(0), &[8, 3], Some(0), 1);
         check(Some(begin), Some(0), &[3, 3], None, 0);
+    }
+    #[test]
+    fn marks_of_several_tokens_begin_and_end_it_as_a_whole() {
+        let mark = |ids: &[u32]| Mark::new(ids).unwrap();
+        let preamble =
+            |n_max| Preamble { begin: Some(mark(&[1, 2, 3])), end: mark(&[8, 9]), n_max };
+        // What has come, what must come next, and how many tokens are of the preamble.
+        let check = |n_max, ids: &[u32], forced: Option<u32>, n_tokens: u32| {
+            let mut thought = Thought::new(preamble(n_max));
+            for &id in ids {
+                thought.accept(id);
+            }
+            assert_eq!((thought.forced(), thought.n_tokens()), (forced, n_tokens), "{ids:?}");
+        };
+        check(None, &[1, 2], None, 0);
+        check(None, &[1, 7], None, 0);
+        check(None, &[1, 2, 3, 5], None, 4);
+        check(None, &[1, 2, 3, 5, 8], Some(9), 5);
+        check(None, &[1, 2, 3, 5, 8, 9], None, 6);
+        check(None, &[1, 2, 3, 5, 8, 9, 1, 2, 3], None, 6);
+        check(Some(0), &[1, 2, 3], Some(8), 3);
+        check(Some(1), &[1, 2, 3, 5, 8], Some(9), 5);
+        let mut thought = Thought::new(preamble(None));
+        assert_eq!(thought.accept(1), PartOf::Either);
+        assert!(thought.is_undecided() && !thought.is_within());
+        assert_eq!((thought.may_begin_with(), thought.forced()), (Some(2), None));
+        thought.is_no_answer();
+        assert_eq!(thought.forced(), Some(2));
+        assert_eq!([2, 3].map(|id| thought.accept(id)), [PartOf::Either, PartOf::PreambleAfterAll]);
+        assert!(thought.is_within());
     }
 }

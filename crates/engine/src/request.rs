@@ -3,7 +3,7 @@
 //! Plain data. Token ids in, text and token ids out; wire formats are the server's business.
 
 use std::time::{Duration, Instant};
-use text::{Banned, Calls, Constraint, Part, Preamble};
+use text::{Banned, Calls, Channels, Constraint, Part, Preamble};
 
 /// One generation to run: a prompt in token ids and how to continue it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -58,6 +58,11 @@ pub struct Request {
     /// A train of thought that comes or may come first. It is told apart from the answer
     /// ([`Event::Part`]), `stop` is not looked for in it, and `constraint` begins behind it.
     pub preamble: Option<Preamble>,
+    /// The channels of an answer that is in some ([`ToolFormat::channels`]): they tell its parts
+    /// apart. [`Channels::preamble`] is its preamble.
+    ///
+    /// [`ToolFormat::channels`]: text::ToolFormat::channels
+    pub channels: Option<Channels>,
     /// How calls of tools stand in the answer, which are told apart too; `stop` is not looked for
     /// in them. `constraint` should see to it that they are well-formed.
     pub calls: Option<Calls>,

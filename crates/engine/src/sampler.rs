@@ -8,10 +8,10 @@
 use crate::constrain::Constrained;
 use crate::dry::Repetitions;
 use crate::philox;
-use crate::preamble::Thought;
+use crate::preamble::{PartOf, Thought};
 use crate::request::{Mirostat, Sampling};
 use crate::weights::{Candidate, Scan, Weights, likelier, scan, top_k, weight};
-use text::{Banned, Constraint, Preamble, Tokenizer};
+use text::{Banned, Constraint, Mark, Preamble, Tokenizer};
 
 /// Why no token could be chosen. The request fails, the process does not.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -146,7 +146,7 @@ impl Sampler {
         let n_vocab = self.n_vocab;
         self.constrained = constraint.map(|constraint| Constrained::new(constraint, n_vocab));
         // Marks without a logit cannot come, and so are none.
-        let is_row = |id: u32| (id as usize) < n_vocab;
+        let is_row = |mark: Mark| mark.ids().iter().all(|&id| (id as usize) < n_vocab);
         let preamble = preamble.filter(|p| is_row(p.end) && p.begin.is_none_or(is_row));
         self.thought = preamble.map(Thought::new);
         self
@@ -164,8 +164,10 @@ impl Sampler {
 
     /// The constraint, where it says what the next token may be.
     fn constraining(&mut self) -> Option<&mut Constrained> {
-        let is_within = self.thought.as_ref().is_some_and(Thought::is_within);
-        self.constrained.as_mut().filter(|_| !is_within)
+        // What the answer has begun with decides whether it does.
+        let is_silent = |thought: &Thought| thought.is_within() || thought.is_undecided();
+        let is_silent = self.thought.as_ref().is_some_and(is_silent);
+        self.constrained.as_mut().filter(|_| !is_silent)
     }
 
     /// Finds the tokens that the constraint leaves no choice of.
@@ -246,11 +248,17 @@ impl Sampler {
         if let Some(seen) = &mut self.seen {
             seen.add(id, 1);
         }
-        let is_thought = self.thought.as_mut().is_some_and(|thought| thought.accept(id));
-        if let Some(constrained) = &mut self.constrained
-            && !is_thought
-        {
-            constrained.accept(id);
+        let part_of = self.thought.as_mut().map_or(PartOf::Answer, |thought| thought.accept(id));
+        match (part_of, &mut self.constrained, &mut self.thought) {
+            (PartOf::Answer, Some(constrained), _) => constrained.accept(id),
+            (PartOf::Either, Some(constrained), Some(thought)) => {
+                let is_like_it = constrained.follow(id);
+                if !is_like_it {
+                    thought.is_no_answer();
+                }
+            }
+            (PartOf::PreambleAfterAll, Some(constrained), _) => constrained.restart(),
+            _ => {}
         }
         if let Some(repetitions) = &mut self.repetitions {
             repetitions.accept(id);

@@ -106,6 +106,7 @@ impl Sequence {
             submission.request;
         let Request { constraint, preamble, calls, min_tokens, stop_tokens, banned, .. } =
             submission.request;
+        let channels = submission.request.channels;
         let prompt_logprobs = submission.request.prompt_logprobs;
         let decoder = match constraint {
             Some(_) => StreamDecoder::verbatim(),
@@ -115,7 +116,8 @@ impl Sequence {
             .at_least(min_tokens, tokenizer.ends().iter().chain(&stop_tokens).copied())
             .without(banned)
             .under(constraint, preamble);
-        let splitter = Some(Splitter::new(preamble, calls)).filter(|s| !s.is_plain());
+        let splitter = Splitter::new(preamble, calls).in_channels(channels);
+        let splitter = Some(splitter).filter(|splitter| !splitter.is_plain());
         let n_prompt = prompt.len();
         let mut tokens = prompt;
         tokens.reserve_exact(n_max - n_prompt);

@@ -7,6 +7,7 @@
 
 mod adapt;
 mod body;
+mod channels;
 pub(crate) mod deadline;
 mod flight;
 pub(crate) mod lenient;
@@ -101,8 +102,9 @@ async fn answer<D: Dialect>(
     let deadline = deadline::of(headers, arrival.started)?;
     let unknown = lenient::of(headers)?;
     let body = within(deadline, body::read(headers, body, &app.limits)).await?;
-    let Prepared { request, served, prompts, constraint, banned, preamble, calls, notes } =
-        within(deadline, prepare::<D>(&app, body, unknown)).await?;
+    let prepared = within(deadline, prepare::<D>(&app, body, unknown)).await?;
+    let Prepared { request, served, prompts, constraint, banned, preamble, .. } = prepared;
+    let Prepared { channels, calls, notes, .. } = prepared;
     record.model(&served.name);
     record.prompts(&prompts);
     let answer = Answer {
@@ -136,6 +138,7 @@ async fn answer<D: Dialect>(
         banned,
         constraint,
         preamble,
+        channels,
         calls,
         cache: if call.cache_prompt { arrival.cache } else { CacheScope::Off },
         priority: call.priority,

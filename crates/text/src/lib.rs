@@ -18,6 +18,6 @@ pub use decoder::StreamDecoder;
 pub use template::{ChatInput, ChatTemplate, TemplateError, render_case};
 pub use tokenizer::{Special, Tokenizer, TokenizerError};
 pub use tools::{
-    CallGrammar, Calls, MAX_TOOLS, Part, Preamble, Splitter, Tool, ToolChoice, ToolFormat,
-    reasoning,
+    CallGrammar, Calls, Channels, MAX_TOOLS, Mark, Part, Preamble, Splitter, Tool, ToolChoice,
+    ToolFormat, reasoning,
 };

@@ -7,11 +7,13 @@
 //! one more file with a constant and its line in [`FORMATS`].
 
 mod arguments;
+mod channels;
 mod deepseek;
 mod generic;
 mod glm;
 mod grammar;
 mod granite;
+mod harmony;
 mod hermes;
 mod kimi;
 mod llama;
@@ -21,18 +23,21 @@ mod qwen;
 mod smollm;
 mod spelling;
 
+pub use channels::Channels;
 pub(crate) use grammar::lower;
 pub use grammar::{CallGrammar, MAX_TOOLS, Tool, ToolChoice};
-pub use parts::{Part, Preamble, Splitter};
+pub use parts::{Mark, Part, Preamble, Splitter};
 
 use crate::tokenizer::TokenText;
 use crate::{ChatTemplate, Special, Tokenizer};
 use arguments::{Form, Texts};
+use channels::ChannelFormat;
 use serde_json::Value;
 use std::sync::Arc;
 
 /// All formats; the first whose signs a template has is its own.
 const FORMATS: &[&ToolFormat] = &[
+    &harmony::HARMONY,
     &deepseek::R1,
     &deepseek::V3_1,
     &kimi::K2,
@@ -80,6 +85,8 @@ pub struct ToolFormat {
     /// `None`: there is one call at most.
     between: Option<&'static str>,
     close: &'static str,
+    /// Of a model whose answers are messages in channels, of which calls are some.
+    channels: Option<&'static ChannelFormat>,
     /// Texts in the above that are tokens of their own where the vocabulary has them.
     tokens: &'static [&'static str],
 }
@@ -99,6 +106,7 @@ const JSON_CALL: ToolFormat = ToolFormat {
     after_arguments: "}",
     between: None,
     close: "",
+    channels: None,
     tokens: &[],
 };
 
@@ -121,6 +129,11 @@ impl ToolFormat {
     /// All formats that a template can ask for.
     pub fn all() -> &'static [&'static Self] {
         FORMATS
+    }
+
+    /// Whether a model's answers are messages in channels.
+    pub fn has_channels(&self) -> bool {
+        self.channels.is_some()
     }
 
     /// The format for every other model, which is told of it by [`ToolFormat::prompt`].
@@ -174,6 +187,8 @@ pub struct Calls {
     marks: Arc<[(u32, &'static str)]>,
     /// Whether calls are the whole answer or have no part in it.
     is_first: bool,
+    /// The channels that the answer is in.
+    channels: Option<Channels>,
     /// Which arguments are text.
     texts: Texts,
 }
@@ -186,7 +201,7 @@ impl Calls {
             _ => None,
         };
         let marks = format.tokens.iter().filter_map(mark).collect();
-        Self { format, marks, is_first: false, texts: Texts::default() }
+        Self { format, marks, is_first: false, channels: None, texts: Texts::default() }
     }
 
     /// The same calls, of these tools: where a format writes text without quotes, their schemas
@@ -201,6 +216,12 @@ impl Calls {
     #[must_use]
     pub fn only_first(self) -> Self {
         Self { is_first: true, ..self }
+    }
+
+    /// The same calls, in an answer in these channels ([`ToolFormat::channels`]).
+    #[must_use]
+    pub fn in_channels(self, channels: Option<Channels>) -> Self {
+        Self { channels, ..self }
     }
 
     /// The format.
@@ -221,7 +242,7 @@ impl Calls {
 
 /// The tokens that begin and end a train of thought, where the vocabulary marks it. `prompt` is
 /// what the answer continues: it may have begun or ended one already, and then the begin, or both,
-/// are not there.
+/// are not there. Of answers in channels [`Channels::preamble`] tells it.
 pub fn reasoning(tokenizer: &Tokenizer, prompt: &[u32]) -> Option<Preamble> {
     let token = |text: &str| match tokenizer.encode(text, Special::Parse)[..] {
         [id] => Some(id),
@@ -231,7 +252,7 @@ pub fn reasoning(tokenizer: &Tokenizer, prompt: &[u32]) -> Option<Preamble> {
     let (begin, end) = REASONING.iter().find_map(marks)?;
     let is_end_of_turn = |&id: &u32| tokenizer.is_end_of_generation(id);
     let turn = prompt.iter().rposition(is_end_of_turn).map_or(prompt, |at| &prompt[at..]);
-    let preamble = Preamble { begin: Some(begin), end, n_max: None };
+    let preamble = Preamble { begin: Some(begin.into()), end: end.into(), n_max: None };
     match turn.iter().rev().find(|&&id| id == begin || id == end) {
         Some(&id) if id == end => None,
         Some(_) => Some(Preamble { begin: None, ..preamble }),

@@ -98,7 +98,11 @@ const CONTROL: &[&str] = &[
 
 fn preamble(marks: Option<&[String; 2]>, tokenizer: &Tokenizer) -> Option<Preamble> {
     let id = |text: &str| tokenizer.encode(text, Special::Parse)[0];
-    marks.map(|[begin, end]| Preamble { begin: Some(id(begin)), end: id(end), n_max: None })
+    marks.map(|[begin, end]| Preamble {
+        begin: Some(id(begin).into()),
+        end: id(end).into(),
+        n_max: None,
+    })
 }
 
 /// Parts in one piece each.
@@ -164,7 +168,7 @@ fn formats_are_found_from_published_templates() {
         ("deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", None),
         ("google-gemma-2-2b-it", None),
         ("microsoft-Phi-3.5-mini-instruct", None),
-        ("openai-gpt-oss-120b", None),
+        ("openai-gpt-oss-120b", Some("harmony")),
     ] {
         let path = kit.join("templates").join(format!("{file}.jinja"));
         let template = ChatTemplate::new(&std::fs::read_to_string(path).unwrap()).unwrap();

@@ -4,6 +4,7 @@
 //! a message; where it loses calls that were made, they are written as the model writes them. What
 //! was changed is told in the response.
 
+use super::channels;
 use super::prepare::known_kwargs;
 use crate::errors::ServerError;
 use axum::http::HeaderValue;
@@ -74,6 +75,8 @@ pub(super) fn chat_prompt(
     let stage = Stage { kwargs, ..stage };
     let render = |messages: &Value, tools| render(stage, messages, tools);
     if let Some(format) = format_of(engine) {
+        let told = format.has_channels().then(|| for_channels(messages, &mut adapted));
+        let messages = told.as_ref().unwrap_or(messages);
         let prompt = render(messages, tools);
         let without = without_calls(messages).map(|messages| render(&messages, tools));
         return match (prompt, without) {
@@ -100,6 +103,16 @@ pub(super) fn chat_prompt(
         }
         rendered => Ok(adapted.and(rendered?)),
     }
+}
+
+/// The messages for a template of channels, which passes over what it does not expect.
+fn for_channels(messages: &Value, adapted: &mut Adapted) -> Value {
+    let joined = with_one_system_message(messages);
+    adapted.0.extend(joined.as_ref().map(|_| "system-messages"));
+    let messages = joined.as_ref().unwrap_or(messages);
+    let single = channels::with_single_calls(messages);
+    adapted.0.extend(single.as_ref().map(|_| "single-calls"));
+    channels::with_thinking(single.as_ref().unwrap_or(messages))
 }
 
 /// Renders messages. Where a template refuses them, they are tried once more with what templates

@@ -13,8 +13,8 @@ use crate::errors::{BadRequest, ServerError};
 use crate::limits::Limits;
 use crate::models::Served;
 use engine::{
-    Banned, CallGrammar, Calls, Constraint, ConstraintError, Engine, EngineError, Grammar,
-    Preamble, Tool, ToolChoice, ToolFormat,
+    Banned, CallGrammar, Calls, Channels, Constraint, ConstraintError, Engine, EngineError,
+    Grammar, Preamble, Tool, ToolChoice, ToolFormat,
 };
 use serde_json::{Map, Value};
 use text::{ChatTemplate, Special, Tokenizer};
@@ -36,6 +36,8 @@ pub(super) struct Prepared<R> {
     pub(super) banned: Option<Banned>,
     /// The train of thought that may come first.
     pub(super) preamble: Option<Preamble>,
+    /// The channels that they are in, of a model that has some.
+    pub(super) channels: Option<Channels>,
     /// How calls stand in the answers, where there can be some.
     pub(super) calls: Option<Calls>,
     pub(super) notes: Notes,
@@ -99,7 +101,7 @@ pub(super) fn prepare<D: Dialect>(
         Prompts::Chat { messages, kwargs, end } => {
             let tools = call.tools.as_ref().map(|tools| &tools.definitions);
             let mut kwargs = kwargs.clone();
-            let marks = text::reasoning(served.engine.tokenizer(), &[]);
+            let marks = preamble(&served.engine, channels(&served.engine, &[]), &[]);
             let template = served.engine.template();
             let made = wishes::make(&call.wishes, template, marks.is_some(), &mut kwargs);
             notes.ignored.extend(made.ignored);
@@ -134,34 +136,51 @@ pub(super) fn prepare<D: Dialect>(
         let problem = format!("{id}: expected token ids below {n_vocab}");
         return Err(BadRequest::field("stop_token_ids", &problem).into());
     }
-    let (constraint, calls) = constraint(&served.engine, call)?;
+    let chat = match (&call.prompts, &prompts[..]) {
+        (Prompts::Chat { .. }, [prompt]) => Some(prompt),
+        _ => None,
+    };
+    let channels = chat.and_then(|prompt| channels(&served.engine, prompt));
+    let (constraint, calls) = constraint(&served.engine, call, channels)?;
     let banned = match &call.banned[..] {
         [] => None,
         texts => Some(served.engine.banned(texts)?),
     };
-    let preamble = match (&call.prompts, &prompts[..]) {
-        (Prompts::Chat { .. }, [prompt]) => text::reasoning(served.engine.tokenizer(), prompt),
-        _ => None,
-    };
+    let preamble = chat.and_then(|prompt| preamble(&served.engine, channels, prompt));
     let preamble = preamble.map(|preamble| Preamble { n_max: reasoning_budget, ..preamble });
-    Ok(Prepared { request, served, prompts, constraint, banned, preamble, calls, notes })
+    Ok(Prepared { request, served, prompts, constraint, banned, preamble, channels, calls, notes })
+}
+
+/// The channels of an answer to `prompt`, of a model that has some.
+fn channels(engine: &Engine, prompt: &[u32]) -> Option<Channels> {
+    adapt::format_of(engine)?.channels(engine.tokenizer(), prompt)
+}
+
+/// The train of thought that may come first in an answer to `prompt`.
+fn preamble(engine: &Engine, channels: Option<Channels>, prompt: &[u32]) -> Option<Preamble> {
+    match channels {
+        Some(channels) => channels.preamble(engine.tokenizer()),
+        None => text::reasoning(engine.tokenizer(), prompt),
+    }
 }
 
 /// What the answers must look like, and how calls of tools stand in them.
 fn constraint(
     engine: &Engine,
     call: &Call,
+    channels: Option<Channels>,
 ) -> Result<(Option<Constraint>, Option<Calls>), ServerError> {
+    let format = adapt::format_of(engine).unwrap_or(ToolFormat::generic());
+    let calls = Calls::new(format, engine.tokenizer()).in_channels(channels);
+    let framed = call.constraint.as_ref().map(|ask| framed(ask, &calls, channels));
     let content = call.constraint.as_ref();
     let Some(tools) = &call.tools else {
-        let constraint = content.map(|ask| compile(engine, ask)).transpose()?;
+        let constraint = framed.map(|ask| compile(engine, &ask)).transpose()?;
         return Ok((constraint, None));
     };
-    let format = adapt::format_of(engine).unwrap_or(ToolFormat::generic());
-    let calls = Calls::new(format, engine.tokenizer());
-    if let Some(ask) = content {
+    if let Some(ask) = framed {
         match tools.choice {
-            ToolChoice::None => return Ok((Some(compile(engine, ask)?), None)),
+            ToolChoice::None => return Ok((Some(compile(engine, &ask)?), None)),
             ToolChoice::Auto if !calls.is_marked() => {
                 let why = "beside a constraint on the answer: this model's calls are not marked, \
                            so they cannot be told from it; use another \"tool_choice\"";
@@ -192,6 +211,21 @@ fn constraint(
         other => other.into(),
     })?;
     Ok((Some(constraint), (tools.choice != ToolChoice::None).then_some(calls)))
+}
+
+/// What an answer without calls must look like, in its channel where it is in one.
+fn framed(ask: &ConstraintAsk, calls: &Calls, channels: Option<Channels>) -> ConstraintAsk {
+    if channels.is_none() {
+        return ask.clone();
+    }
+    let grammar = Grammar::Calls(Box::new(CallGrammar {
+        calls: calls.clone(),
+        tools: Vec::new(),
+        choice: ToolChoice::None,
+        is_parallel: false,
+        content: Some(ask.grammar.clone()),
+    }));
+    ConstraintAsk { grammar, param: ask.param.clone() }
 }
 
 /// What is wrong with a tool's schema is said at its field; what else is, at that of `content`
@@ -351,7 +385,7 @@ mod tests {
             let found = is_off_by_budget(Some(&template), marks, &mut kwargs);
             assert_eq!((found, kwargs.is_empty()), (expected, expected), "{source} {effort}");
         };
-        let marks = Some(Preamble { begin: Some(1), end: 2, n_max: None });
+        let marks = Some(Preamble { begin: Some(1.into()), end: 2.into(), n_max: None });
         check("<think>", marks, "none", true);
         check("<think>", marks, "low", false);
         check("<think>", None, "none", false);

@@ -36,13 +36,18 @@ const MARKS: [(&str, &str); 4] = [
 ];
 
 pub(crate) fn reasoning_engine(template: &str) -> Engine {
+    marked_engine(template, &MARKS)
+}
+
+/// The default model with this template and with tokens of other names.
+pub(crate) fn marked_engine(template: &str, marks: &[(&str, &str)]) -> Engine {
     let file = Gguf::open(&testkit::smollm2()).unwrap();
     let mut writer = Writer::new();
     for (key, value) in file.metadata().iter() {
         let value = match (key, value) {
             ("tokenizer.chat_template", _) => Meta::String(template.to_owned()),
             ("tokenizer.ggml.tokens", Meta::Array(Array::Strings(tokens))) => {
-                let renamed = |token: &str| match MARKS.iter().find(|(old, _)| *old == token) {
+                let renamed = |token: &str| match marks.iter().find(|(old, _)| *old == token) {
                     Some((_, new)) => (*new).to_owned(),
                     None => token.to_owned(),
                 };

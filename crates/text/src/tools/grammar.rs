@@ -2,7 +2,7 @@
 
 use super::arguments::Form;
 use super::parts::bare_begin;
-use super::{Calls, ToolFormat, spelling};
+use super::{Calls, Channels, ToolFormat, spelling};
 use crate::constraint::{ConstraintError, Grammar, json_grammar, lower_plain, normalise};
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use serde_json::{Map, Value, json};
@@ -132,6 +132,9 @@ pub(super) fn arguments_schema(schema: Option<&Value>) -> Result<Value, Constrai
 /// text before it where it is complete, so that from there on nothing but a call can come.
 fn frame(grammar: &CallGrammar) -> String {
     let CallGrammar { calls, choice, content, .. } = grammar;
+    if let Some(channels) = &calls.channels {
+        return channel_frame(grammar, channels);
+    }
     let format = calls.format();
     let mut mark = literal(calls, format.mark);
     let is_token = mark.starts_with('<');
@@ -172,6 +175,41 @@ fn frame(grammar: &CallGrammar) -> String {
     let mut lark = format!("start: {}\n", starts.join(" | "));
     push_text(grammar, is_token, &mut lark);
     if *choice != ToolChoice::None {
+        push_calls(grammar, &mut lark);
+    }
+    lark
+}
+
+/// The same of an answer in channels: a message with the answer or a call, and before either one
+/// with something to say. Of content that has a form there is one message.
+fn channel_frame(grammar: &CallGrammar, channels: &Channels) -> String {
+    let CallGrammar { calls, choice, content, .. } = grammar;
+    let [answer, aside, turn] = channels.frame().map(|text| literal(calls, &text));
+    let call = format!("{} calls", literal(calls, calls.format().mark));
+    let (text, said) = match content {
+        Some(_) => ("@content", ""),
+        None => ("TEXT?", "said?"),
+    };
+    let (mut starts, may_call) = (Vec::new(), *choice != ToolChoice::None);
+    if channels.is_begun() {
+        // The prompt has begun the answer; a call can only come behind it.
+        if *choice != ToolChoice::Required {
+            starts.push(text.to_owned());
+        }
+        if may_call && (content.is_none() || *choice == ToolChoice::Required) {
+            starts.push(format!("TEXT? {turn} {call}"));
+        }
+    } else {
+        if *choice != ToolChoice::Required {
+            starts.push(format!("{said} {answer} {text}"));
+        }
+        if may_call {
+            starts.push(format!("{said} {call}"));
+        }
+    }
+    let mut lark = format!("start: {}\n", starts.join(" | "));
+    lark.push_str(&format!("said: {aside} TEXT? {turn}\nTEXT: /(?s:.+)/\n"));
+    if may_call {
         push_calls(grammar, &mut lark);
     }
     lark

@@ -5,7 +5,9 @@
 //! of ours lets through, becomes text.
 
 use super::arguments::{Form, Reader, Step};
+use super::channels::{ChannelSplitter, Channels};
 use super::{Calls, ToolFormat};
+use std::fmt;
 
 /// A part of an answer, or more of the last one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,18 +28,63 @@ pub enum Part {
 /// cannot end the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preamble {
-    /// The token that begins it, where the answer may also do without: then it is the answer's
-    /// first. `None`: the prompt has begun it already.
-    pub begin: Option<u32>,
-    /// The token that ends it.
-    pub end: u32,
+    /// What begins it, where the answer may also do without: then it is what the answer begins
+    /// with. `None`: the prompt has begun it already.
+    pub begin: Option<Mark>,
+    /// What ends it: once the first token of this has come, so do the others.
+    pub end: Mark,
     /// Most tokens of it, marks apart; then `end` follows.
     pub n_max: Option<u32>,
+}
+
+/// A mark: 1 to [`Mark::MAX_TOKENS`] tokens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    ids: [u32; Self::MAX_TOKENS],
+    len: usize,
+}
+
+impl Mark {
+    /// Most tokens of a mark: a few words, should they be written byte by byte.
+    pub const MAX_TOKENS: usize = 16;
+
+    /// The mark of these tokens; `None` where they are none or too many.
+    pub fn new(tokens: &[u32]) -> Option<Self> {
+        let mut ids = [0; Self::MAX_TOKENS];
+        ids.get_mut(..tokens.len())?.copy_from_slice(tokens);
+        (!tokens.is_empty()).then_some(Self { ids, len: tokens.len() })
+    }
+
+    /// Its tokens, at least one.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids[..self.len]
+    }
+
+    /// Whether it is this token.
+    fn is(&self, id: u32) -> bool {
+        self.ids() == [id]
+    }
+}
+
+impl From<u32> for Mark {
+    fn from(id: u32) -> Self {
+        let mut ids = [0; Self::MAX_TOKENS];
+        ids[0] = id;
+        Self { ids, len: 1 }
+    }
+}
+
+impl fmt::Debug for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ids().fmt(f)
+    }
 }
 
 /// Takes one answer apart.
 #[derive(Debug)]
 pub struct Splitter {
+    /// Does it all where the answer is in channels.
+    in_channels: Option<ChannelSplitter>,
     preamble: Option<Preamble>,
     calls: Option<Calls>,
     state: State,
@@ -85,7 +132,7 @@ enum Fixed {
 
 /// Where a JSON object stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Json {
+pub(super) struct Json {
     depth: u32,
     is_string: bool,
     is_escaped: bool,
@@ -96,6 +143,7 @@ impl Splitter {
     pub fn new(preamble: Option<Preamble>, calls: Option<Calls>) -> Self {
         let begun = matches!(preamble, Some(Preamble { begin: None, .. }));
         Self {
+            in_channels: None,
             preamble,
             calls,
             state: if begun { State::Reasoning } else { State::Text },
@@ -108,20 +156,30 @@ impl Splitter {
         }
     }
 
+    /// The same for an answer in channels, which tell the parts apart.
+    #[must_use]
+    pub fn in_channels(self, channels: Option<Channels>) -> Self {
+        let splitter = |channels| ChannelSplitter::new(channels, self.calls.is_some());
+        Self { in_channels: channels.map(splitter), ..self }
+    }
+
     /// Whether the text is all that there can be.
     pub fn is_plain(&self) -> bool {
-        self.preamble.is_none() && self.calls.is_none()
+        self.preamble.is_none() && self.calls.is_none() && self.in_channels.is_none()
     }
 
     /// Takes a token and the text that was decoded with it.
     pub fn push_token(&mut self, id: u32, text: &str, out: &mut Vec<Part>) {
+        if let Some(splitter) = &mut self.in_channels {
+            return splitter.push_token(id, text, out);
+        }
         let is_first = std::mem::replace(&mut self.is_first, false);
         if let Some(Preamble { begin, end, .. }) = self.preamble {
-            if is_first && begin == Some(id) {
+            if is_first && begin.is_some_and(|begin| begin.is(id)) {
                 self.state = State::Reasoning;
                 return;
             }
-            if self.state == State::Reasoning && id == end {
+            if self.state == State::Reasoning && end.is(id) {
                 self.space.clear();
                 (self.state, self.is_empty) = (State::Text, true);
                 return;
@@ -137,6 +195,9 @@ impl Splitter {
 
     /// Takes more text.
     pub fn push(&mut self, text: &str, out: &mut Vec<Part>) {
+        if let Some(splitter) = &mut self.in_channels {
+            return splitter.push(text, out);
+        }
         if self.calls.is_none() && self.state == State::Text && !self.is_empty {
             emit(out, Kind::Text, &std::mem::take(&mut self.space));
             return emit(out, Kind::Text, text);
@@ -148,6 +209,9 @@ impl Splitter {
 
     /// The end of the answer. A call that was cut off before its arguments is nothing.
     pub fn finish(&mut self, out: &mut Vec<Part>) {
+        if let Some(splitter) = &mut self.in_channels {
+            return splitter.finish(out);
+        }
         if let State::Text | State::Mark(_) = self.state
             && !self.is_empty
         {
@@ -372,7 +436,7 @@ pub(super) fn bare_begin(format: &ToolFormat) -> char {
 
 impl Json {
     /// The state behind `c`; `None` where the object is complete, or is none.
-    fn after(mut self, c: char) -> Option<Self> {
+    pub(super) fn after(mut self, c: char) -> Option<Self> {
         if self.is_string {
             match c {
                 _ if self.is_escaped => self.is_escaped = false,
@@ -394,14 +458,14 @@ impl Json {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     Text,
     Reasoning,
     Arguments,
 }
 
 /// Appends to the last part where that is of the same kind.
-fn emit(out: &mut Vec<Part>, kind: Kind, text: &str) {
+pub(super) fn emit(out: &mut Vec<Part>, kind: Kind, text: &str) {
     if text.is_empty() {
         return;
     }
