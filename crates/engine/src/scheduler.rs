@@ -4,11 +4,12 @@
 //! waits behind a long prompt. A row costs a part of the step, so where several clients generate,
 //! one with many sequences has them take turns: a client's time between tokens is its own and that
 //! of a few rows, however many another has. Beside the decodes goes a slice of prefill whose size
-//! the caller gives ([`Pace`](crate::pace::Pace)). Clients get equal parts of it, the prompts of
-//! each shortest first, so that a question does not wait for a book, interactive before batch; but
-//! a quarter is always for the one that was seated first, so that every prompt gets done. Drafts
-//! fill up what such a step leaves of the rows that cost little ([`StepCost`]). The split has no
-//! influence on results, only on when they come.
+//! the caller gives ([`Pace`](crate::pace::Pace)). Clients get equal parts of it, those of which
+//! nothing generates yet before the others, and the prompts of each shortest first, so that a
+//! question does not wait for a book, interactive before batch; but a quarter is always for the one
+//! that was seated first, so that every prompt gets done. Drafts fill up what such a step leaves of
+//! the rows that cost little ([`StepCost`]). The split has no influence on results, only on when
+//! they come.
 
 use crate::draft::StepCost;
 use crate::request::Priority;
@@ -121,8 +122,10 @@ pub(crate) fn schedule(
     };
     let n_interactive = prompts.partition_point(|share| !is_batch(share));
     let (interactive, batch) = prompts.split_at_mut(n_interactive);
-    left.share_out(interactive);
-    left.share_out(batch);
+    for class in [interactive, batch] {
+        left.share_out(class, |account| !generates(sequences.clone(), account));
+        left.share_out(class, |account| generates(sequences.clone(), account));
+    }
     shares.retain(|share| share.n_tokens > 0);
 }
 
@@ -160,6 +163,11 @@ pub(crate) fn n_decoding(sequences: impl Iterator<Item = Progress> + Clone) -> u
     decoding.filter(|at| has_turn(sequences.clone(), *at, n_most)).count()
 }
 
+/// Whether a client has sequences that generate.
+fn generates(mut sequences: impl Iterator<Item = Progress>, account: usize) -> bool {
+    sequences.any(|progress| progress.is_decoding() && progress.account == account)
+}
+
 /// How many prompts wait for their first token: where there are several clients, each that has some
 /// counts once, since the streams of one are not to make way for all that another asks.
 pub(crate) fn n_prompts(sequences: impl Iterator<Item = Progress> + Clone) -> usize {
@@ -188,19 +196,24 @@ impl Left {
         *share = share.with(share.n_tokens + n_more);
     }
 
-    /// Gives each client the same part, its shortest prompts first, and what some do not need to
-    /// the others in the same order.
-    fn share_out(&mut self, prompts: &mut [Share]) {
-        let n_clients = n_accounts(prompts.iter().map(|share| share.account));
-        let n_given: usize = prompts.iter().map(|share| share.n_tokens).sum();
+    /// Gives each client that is meant the same part, its shortest prompts first, and what some do
+    /// not need to the others in the same order.
+    fn share_out(&mut self, prompts: &mut [Share], is_meant: impl Fn(usize) -> bool) {
+        let meant = prompts.iter().filter(|share| is_meant(share.account));
+        let n_clients = n_accounts(meant.clone().map(|share| share.account));
+        let n_given: usize = meant.map(|share| share.n_tokens).sum();
         let n_each = (self.n_tokens + n_given).div_ceil(n_clients.max(1));
         for prompt_idx in 0..prompts.len() {
             let account = prompts[prompt_idx].account;
+            if !is_meant(account) {
+                continue;
+            }
             let own = prompts.iter().filter(|share| share.account == account);
             let n_had: usize = own.map(|share| share.n_tokens).sum();
             self.give(&mut prompts[prompt_idx], n_each.saturating_sub(n_had));
         }
-        prompts.iter_mut().for_each(|share| self.give(share, usize::MAX));
+        let meant = prompts.iter_mut().filter(|share| is_meant(share.account));
+        meant.for_each(|share| self.give(share, usize::MAX));
     }
 }
 
@@ -219,16 +232,20 @@ fn n_accounts(accounts: impl Iterator<Item = usize> + Clone) -> usize {
 }
 
 /// The slice of prefill in which all short interactive prompts would be done, or else the shortest
-/// of them; `None` where it is more than `n_most`. The end of a long prompt is none of them: it is
-/// dear, and saves little of the wait.
+/// of them; `None` where it is more than `n_most`. Of clients of which nothing generates, where
+/// there are such. The end of a long prompt is none of them: it is dear, and saves little of the
+/// wait.
 pub(crate) fn whole_slice(
     sequences: impl Iterator<Item = Progress> + Clone,
     n_most: usize,
 ) -> Option<usize> {
-    let interactive = sequences.filter(|progress| progress.priority == Priority::Interactive);
-    let clients = interactive.clone().filter(Progress::is_prefilling).map(|p| p.account);
-    let short = interactive
-        .filter(move |p| p.is_prefilling() && !p.is_scored && p.n_tokens - p.n_reused <= n_most);
+    let is_meant = |p: &Progress| p.priority == Priority::Interactive && p.is_prefilling();
+    let prompts = sequences.clone().filter(is_meant);
+    let waits = |p: &Progress| !generates(sequences.clone(), p.account);
+    let some_wait = prompts.clone().any(|p| waits(&p));
+    let first = prompts.filter(|p| !some_wait || waits(p));
+    let clients = first.clone().map(|p| p.account);
+    let short = first.filter(|p| !p.is_scored && p.n_tokens - p.n_reused <= n_most);
     // Of any length, since they share.
     let n_clients = n_accounts(clients);
     let lengths = short.map(|progress| progress.n_left());
