@@ -6,7 +6,7 @@ use crate::errors::ServerError;
 use crate::gate::{Gate, Passed};
 use crate::limits::Limits;
 use crate::metrics::{self, Metrics, Now};
-use crate::models::{Models, Ready};
+use crate::models::Models;
 use crate::routes::{ROUTES, openapi};
 use crate::seats::{Seat, Seats};
 use crate::serve::{error_response, json_response, serve, serve_tokens, serve_vectors};
@@ -407,19 +407,17 @@ pub(crate) async fn metrics_page(State(app): State<Arc<App>>) -> Response<Body> 
     response
 }
 
-/// Whether a request would be answered; a model that is not open would be opened for it.
+/// Whether requests are answered. A model that is not open is opened for one, and one whose engine
+/// has stopped is opened anew: whoever is told to stay away could not have it mended.
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
-    let is_over = *app.draining.borrow();
-    ready_response(if is_over { Ready::Draining } else { app.models.ready() })
+    ready_response(!*app.draining.borrow())
 }
 
-fn ready_response(ready: Ready) -> Response<Body> {
-    let word = match ready {
-        Ready::Yes => return json_response(StatusCode::OK, r#"{"status":"ready"}"#.to_owned()),
-        Ready::Draining => "draining",
-        Ready::Stopped => "stopped",
-    };
-    let body = serde_json::json!({"status": word}).to_string();
+fn ready_response(is_ready: bool) -> Response<Body> {
+    if is_ready {
+        return json_response(StatusCode::OK, r#"{"status":"ready"}"#.to_owned());
+    }
+    let body = r#"{"status":"draining"}"#.to_owned();
     let mut response = json_response(StatusCode::SERVICE_UNAVAILABLE, body);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
@@ -578,14 +576,13 @@ mod tests {
 
     #[test]
     fn who_is_not_ready_says_when_to_come_again() {
-        let check = |ready: Ready, status: u16| {
+        let check = |ready: bool, status: u16| {
             let response = ready_response(ready);
             assert_eq!(response.status(), status);
             assert_eq!(response.headers().contains_key(header::RETRY_AFTER), status == 503);
         };
-        check(Ready::Yes, 200);
-        check(Ready::Draining, 503);
-        check(Ready::Stopped, 503);
+        check(true, 200);
+        check(false, 503);
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub(crate) struct Metrics {
     counted: Mutex<Counted>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Counted {
     /// By route, method and status: every response, by its head.
     responses: BTreeMap<(String, &'static str, u16), u64>,
@@ -79,7 +79,7 @@ struct Counted {
     requests: BTreeMap<(String, String), Requests>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Requests {
     outcomes: BTreeMap<&'static str, u64>,
     errors: BTreeMap<&'static str, u64>,
@@ -120,7 +120,8 @@ impl Metrics {
     pub(crate) fn text(&self, now: &Now) -> String {
         let mut page = Page::default();
         page.now(now);
-        let counted = self.lock();
+        // Written down once nobody waits for it.
+        let counted = self.lock().clone();
         let name = "freehold_http_responses_total";
         page.family(name, "counter", "Responses, by their head.");
         for ((route, method, status), n) in &counted.responses {
@@ -208,7 +209,7 @@ const SUMS: &[Sum] = &[
 ];
 
 const TIMES: &[Times] = &[
-    ("freehold_queue_seconds", "From arrival to the first step.", |r| &r.queue),
+    ("freehold_queue_seconds", "From submission to the first step.", |r| &r.queue),
     ("freehold_time_to_first_token_seconds", "From arrival to the first piece.", |r| {
         &r.first_token
     }),

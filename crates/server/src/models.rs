@@ -49,16 +49,6 @@ pub(crate) struct ServedEmbedder {
     pub(crate) embedder: Embedder,
 }
 
-/// Whether requests can be answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ready {
-    Yes,
-    /// The server is on its way down.
-    Draining,
-    /// No model's engine runs.
-    Stopped,
-}
-
 /// What the routes of one task hold of an open model.
 pub(crate) trait OfTask: Sized {
     const TASK: Task;
@@ -203,14 +193,6 @@ impl Models {
             }
         };
         self.fleet.status().into_iter().map(gauges).collect()
-    }
-
-    /// Whether there is a model that answers or would be opened for a request.
-    pub(crate) fn ready(&self) -> Ready {
-        match self.fleet.status().iter().all(is_stopped) {
-            true => Ready::Stopped,
-            false => Ready::Yes,
-        }
     }
 
     /// The first model whose engine has stopped for good, and nobody has asked for it since.

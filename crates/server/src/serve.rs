@@ -101,12 +101,11 @@ async fn answer<D: Dialect>(
     let seat = app.admit(arrival)?;
     let deadline = deadline::of(headers, arrival.started)?;
     let unknown = lenient::of(headers)?;
-    let body = within(deadline, body::read(headers, body, &app.limits)).await?;
+    let body = within(deadline, body::read(&app, headers, body)).await?;
     let prepared = within(deadline, prepare::<D>(&app, body, unknown)).await?;
     let Prepared { request, served, prompts, constraint, banned, preamble, .. } = prepared;
     let Prepared { channels, calls, notes, .. } = prepared;
     record.model(&served.name);
-    record.prompts(&prompts);
     let answer = Answer {
         id: arrival.answer_id(),
         created: arrival.unix_seconds(),
@@ -147,6 +146,7 @@ async fn answer<D: Dialect>(
         ..Request::default()
     };
     let mut flight = Flight::submit(&served.engine, call, &like, &prompts)?;
+    record.usage(flight.usage());
     let mut reply = D::reply(request, answer, &prompts);
     match delivery {
         Delivery::Stream => {
@@ -258,7 +258,7 @@ async fn gather(
                     choices[choice_idx].prompt_tokens.extend(tokens);
                 }
                 Step::Part { choice_idx, part, tokens } => {
-                    record.piece();
+                    record.piece(choice_idx);
                     choices[choice_idx].push(part, tokens);
                 }
                 Step::Done { choice_idx, reason } => choices[choice_idx].reason = reason,
@@ -324,7 +324,7 @@ async fn pump<R: Reply>(
             match step {
                 Step::Prompt { choice_idx, tokens } => reply.prompt(choice_idx, &tokens, &mut out),
                 Step::Part { choice_idx, part, tokens } => {
-                    record.piece();
+                    record.piece(choice_idx);
                     reply.part(choice_idx, &part, &tokens, &mut out);
                 }
                 Step::Done { choice_idx, reason } => reply.done(choice_idx, &reason, &mut out),

@@ -1,8 +1,8 @@
 //! Bodies: a request's, read within its bounds, and a stream's, which knows whether it ended.
 
-use super::blocking;
-use crate::errors::ServerError;
-use crate::limits::Limits;
+use super::in_turn;
+use crate::app::App;
+use crate::errors::{BadRequest, ServerError};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, header};
 use flate2::read::MultiGzDecoder;
@@ -20,9 +20,9 @@ const N_PIECES: usize = 8;
 
 /// Reads a request's body, and unpacks it where it is packed.
 pub(super) async fn read(
+    app: &App,
     headers: &HeaderMap,
     body: Body,
-    limits: &Limits,
 ) -> Result<Vec<u8>, ServerError> {
     let is_packed = match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
         None | Some(b"" | b"identity") => false,
@@ -31,21 +31,23 @@ pub(super) async fn read(
             return Err(ServerError::BodyEncoded(String::from_utf8_lossy(encoding).into()));
         }
     };
-    let limit = limits.body_timeout;
-    let bytes = tokio::time::timeout(limit, collect(body, limits.n_body_bytes))
+    let limit = app.limits.body_timeout;
+    let bytes = tokio::time::timeout(limit, collect(body, app.limits.n_body_bytes))
         .await
         .map_err(|_| ServerError::BodyTimeout { limit })??;
-    let limit = limits.n_body_bytes;
-    if is_packed { blocking(move || unpack(&bytes, limit)).await } else { Ok(bytes) }
+    let limit = app.limits.n_body_bytes;
+    if is_packed { in_turn(app, move || unpack(&bytes, limit)).await } else { Ok(bytes) }
 }
 
 /// What gzip packed. The bound holds for what comes out: a thousand times as much may.
 fn unpack(packed: &[u8], limit: usize) -> Result<Vec<u8>, ServerError> {
     let mut bytes = Vec::new();
     let mut unpacked = MultiGzDecoder::new(packed).take(limit as u64 + 1);
-    unpacked
-        .read_to_end(&mut bytes)
-        .map_err(|e| ServerError::BodyBroken(format!("expected gzip: {e}")))?;
+    unpacked.read_to_end(&mut bytes).map_err(|e| BadRequest {
+        param: None,
+        message: format!("body: expected gzip, as content-encoding says: {e}"),
+        code: Some("invalid_gzip"),
+    })?;
     if bytes.len() > limit { Err(ServerError::BodyTooLarge { limit }) } else { Ok(bytes) }
 }
 

@@ -3,7 +3,7 @@
 use crate::dialects::{Call, Choice, Usage};
 use crate::errors::{BadRequest, ServerError};
 use engine::{Done, Engine, EngineError, Event, FinishReason, Handle, Part, Request, TokenInfo};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// Most events taken at once; what is ready together is written together.
@@ -34,6 +34,7 @@ pub(super) struct Flight {
     cached: Vec<Option<Cached>>,
     /// Of the prompts, and of the choices that have ended.
     usage: Usage,
+    submitted: Instant,
     /// Of the choice that ended first, how long it waited for a step.
     queue: Option<Duration>,
 }
@@ -86,6 +87,7 @@ impl Flight {
             held: Vec::new(),
             cached: vec![None; prompts.len()],
             usage: Usage { n_prompt, ..Usage::default() },
+            submitted: Instant::now(),
             queue: None,
         })
     }
@@ -201,10 +203,12 @@ impl Flight {
     fn end(&mut self, choice_idx: usize, done: Done) -> Result<Step, ServerError> {
         self.n_done += 1;
         self.n_delivered[choice_idx] = 0;
-        if done.n_generated > 0 {
-            let queue = done.time_to_first_token.saturating_sub(done.prefill);
-            self.queue.get_or_insert(queue);
-        }
+        // Who never had a token waited until now, or was read and had none to come.
+        let waited = match done.n_generated {
+            0 => self.submitted.elapsed(),
+            _ => done.time_to_first_token,
+        };
+        self.queue.get_or_insert(waited.saturating_sub(done.prefill));
         self.usage.n_generated += u64::from(done.n_generated);
         self.usage.n_reasoning += u64::from(done.n_preamble);
         let cached = &mut self.cached[choice_idx / self.n_per_prompt];

@@ -56,8 +56,8 @@ pub(super) struct Record {
     usage: Usage,
     queue: Option<Duration>,
     time_to_first_token: Option<Duration>,
-    /// When the newest piece of the answer came.
-    newest: Option<Instant>,
+    /// When the newest piece of each alternative came.
+    newest: Vec<Option<Instant>>,
     between: Histogram,
     outcome: Outcome,
     refusal: Option<Refusal>,
@@ -84,7 +84,7 @@ impl Record {
             usage: Usage::default(),
             queue: None,
             time_to_first_token: None,
-            newest: None,
+            newest: Vec::new(),
             between: Histogram::default(),
             outcome: Outcome::Disconnected,
             refusal: None,
@@ -95,20 +95,19 @@ impl Record {
         name.clone_into(&mut self.model);
     }
 
-    pub(super) fn prompts(&mut self, prompts: &[Vec<u32>]) {
-        self.usage.n_prompt = prompts.iter().map(|prompt| prompt.len() as u64).sum();
-    }
-
     pub(super) fn usage(&mut self, usage: Usage) {
         self.usage = usage;
     }
 
-    /// A piece of the answer came.
-    pub(super) fn piece(&mut self) {
+    /// A piece of an alternative came.
+    pub(super) fn piece(&mut self, choice_idx: usize) {
         let now = Instant::now();
-        match self.newest.replace(now) {
-            None => self.time_to_first_token = Some(now - self.started),
-            Some(before) => self.between.add(now - before),
+        self.time_to_first_token.get_or_insert(now - self.started);
+        if choice_idx >= self.newest.len() {
+            self.newest.resize(choice_idx + 1, None);
+        }
+        if let Some(before) = self.newest[choice_idx].replace(now) {
+            self.between.add(now - before);
         }
     }
 

@@ -50,7 +50,7 @@ async fn answer<D: TokenDialect>(
     // Before the body is read, so that at most `n_requests` bodies are in memory.
     let _seat = app.admit(arrival)?;
     let unknown = lenient::of(headers)?;
-    let body = body::read(headers, body, &app.limits).await?;
+    let body = body::read(app, headers, body).await?;
     let reading = app.clone();
     let (mut request, open) = in_turn(app, move || {
         let request = D::parse(&body, unknown)?;

@@ -64,7 +64,7 @@ async fn answer<D: VectorDialect>(
     // They have no queue of their own; the other seats are for answers.
     let _turn = app.admit_vectors()?;
     let unknown = lenient::of(headers)?;
-    let body = body::read(headers, body, &app.limits).await?;
+    let body = body::read(&app, headers, body).await?;
     let reading = app.clone();
     let (model, body, open) = in_turn(&app, move || {
         let request = parse::<D>(&body, &reading.limits, unknown)?;

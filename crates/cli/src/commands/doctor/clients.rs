@@ -72,6 +72,10 @@ impl Clients {
         let bearer = format!("Bearer {}", self.key);
         let headers = [("Authorization", bearer.as_str())];
         let response = http::ask(&host, "GET", "/v1/models", &headers, "")?;
+        let list = Step { shape: Shape::Json(&["/data"]), ..Step::get("list", "/v1/models", &[]) };
+        if let Err(why) = judge(&list, &response) {
+            return Err(Failure::new(Exit::Failed, format!("{}: {why}", self.url)).into());
+        }
         let body: Value = serde_json::from_str(&response.body).unwrap_or_default();
         let cards = body["data"].as_array().cloned().unwrap_or_default();
         let names = |does: fn(&Value) -> bool| {
@@ -206,6 +210,9 @@ fn judge(step: &Step, response: &Response) -> Result<(), String> {
             of_type("text/event-stream")?;
             let lines = || response.body.lines().filter(|line| line.starts_with("data:"));
             let is_like = |line: Option<&str>, part: &str| line.is_some_and(|l| l.contains(part));
+            if let Some(error) = lines().find_map(failure) {
+                return Err(format!("the stream breaks off: {error}"));
+            }
             match (is_like(lines().next(), first), is_like(lines().next_back(), last)) {
                 (true, true) => Ok(()),
                 (false, _) => Err(format!("the stream does not begin with {first:?}")),
@@ -221,10 +228,18 @@ fn judge(step: &Step, response: &Response) -> Result<(), String> {
     }
 }
 
+/// What an event says that tells of an error: the client raises it.
+fn failure(line: &str) -> Option<String> {
+    let value: Value = serde_json::from_str(line.strip_prefix("data:")?.trim()).ok()?;
+    let is_error = |value: &Value| value.get("error").is_some_and(|error| !error.is_null());
+    let is_failure = is_error(&value) || value.get("response").is_some_and(is_error);
+    is_failure.then(|| message(&value.to_string()).chars().take(N_REASON_CHARS).collect())
+}
+
 /// The message of an error in any family's shape.
 fn message(body: &str) -> String {
     let value: Value = serde_json::from_str(body).unwrap_or_default();
-    let message = ["/error/message", "/error", "/message"];
+    let message = ["/error/message", "/response/error/message", "/error", "/message"];
     let found = message.iter().find_map(|pointer| value.pointer(pointer)?.as_str());
     found.unwrap_or(body).to_owned()
 }
@@ -262,6 +277,9 @@ mod tests {
         let events = || Shape::Events { first: "role", last: "[DONE]" };
         let stream = "data: {\"role\":1}\n\n: ping\n\ndata: [DONE]\n\n";
         check(events(), 200, "text/event-stream", stream, Ok(()));
+        let broken =
+            "data: {\"role\":1}\n\ndata: {\"error\":{\"message\":\"x\"}}\n\ndata: [DONE]\n\n";
+        check(events(), 200, "text/event-stream", broken, Err("breaks off: x"));
         check(events(), 200, "text/event-stream", "data: {\"role\":1}\n\n", Err("end with"));
         check(events(), 200, "text/event-stream", "data: [DONE]\n\n", Err("begin with"));
         let lines = || Shape::Lines(&["/done"]);

@@ -1,6 +1,6 @@
-//! How common clients talk: the requests that their SDKs and applications send, with the headers
-//! and fields that they send uninvited, and what of an answer they read. Written from their sources,
-//! as of late 2026; answers are kept short, since it is their form that counts.
+//! How common clients talk: requests in the form of their SDKs and applications, with the headers
+//! and fields that these send uninvited, and what of an answer they read, as of late 2026. Answers
+//! are kept short, since it is their form that counts.
 
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ pub(super) enum Shape {
 }
 
 impl Step {
-    fn get(does: &'static str, path: &str, places: &'static [&'static str]) -> Self {
+    pub(super) fn get(does: &'static str, path: &str, places: &'static [&'static str]) -> Self {
         Self {
             method: "GET",
             body: None,
@@ -266,13 +266,12 @@ fn ollama_python(setup: &Setup) -> Vec<Step> {
     let options = json!({"num_predict": 8, "temperature": 0});
     let chat = json!({
         "model": setup.model, "messages": question(), "tools": [], "stream": true,
-        "options": options, "format": null, "keep_alive": null,
+        "options": options,
     });
     let generate = json!({
-        "model": setup.model, "prompt": "Hello", "suffix": null, "system": null, "template": null,
-        "context": null, "stream": false, "raw": null, "images": null, "options": options,
+        "model": setup.model, "prompt": "Hello", "stream": false, "options": options,
     });
-    let embed = json!({"model": setup.embedder, "input": ["a", "b"], "truncate": null});
+    let embed = json!({"model": setup.embedder, "input": ["a", "b"]});
     vec![
         Step::get("list", "/api/tags", &["/models/0/name", "/models/0/model", "/models/0/digest"]),
         Step::post("show", "/api/show", json!({"model": setup.model})).reads(&[
@@ -298,7 +297,10 @@ fn ollama_python_lines(setup: &Setup) -> String {
 }
 
 fn langchain(setup: &Setup) -> Vec<Step> {
-    let stream = chat(setup, json!({"stream": true, "temperature": 0.7, "n": 1}));
+    let stream = json!({
+        "model": setup.model, "messages": question(), "stream": true, "temperature": 0.7,
+        "max_completion_tokens": 12,
+    });
     let tools = json!({
         "tools": openai_tool(), "max_tokens": 64, "parallel_tool_calls": false,
         "tool_choice": {"type": "function", "function": {"name": "get_weather"}},
@@ -327,7 +329,7 @@ fn langchain_lines(setup: &Setup) -> String {
 fn litellm(setup: &Setup) -> Vec<Step> {
     let more = json!({"temperature": 0, "stream": true, "stream_options": {"include_usage": true}});
     let stream = Step::post("stream", COMPLETIONS, chat(setup, more));
-    let whole = Step::post("completion", COMPLETIONS, chat(setup, json!({"extra_body": null})));
+    let whole = Step::post("completion", COMPLETIONS, chat(setup, json!({})));
     let messages = Step::post("anthropic/ models", "/v1/messages", message(setup, json!({})))
         .reads(&["/content", "/usage/input_tokens"])
         .header("x-api-key", setup.key.clone())
@@ -426,7 +428,7 @@ fn codex(setup: &Setup) -> Vec<Step> {
     });
     vec![
         Step::post("a turn with tools", "/v1/responses", body)
-            .streams("response.created", "\"response\"")
+            .streams("response.created", "usage")
             .header("Authorization", format!("Bearer {}", setup.key))
             .header("originator", "codex_cli_rs")
             .header("session_id", "0199f3c0")

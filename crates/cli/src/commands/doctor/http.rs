@@ -1,13 +1,14 @@
 //! One request to a server and its response, over plain HTTP/1.1: only what asking our own server
 //! takes. Bounded in time and size, since what answers may be something else.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
-/// Longest wait for more of a response: a model may have to be opened.
+/// How long a connection may take, and a whole answer: a model may have to be opened.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(300);
 /// Most bytes of a head, and of a body.
 const HEAD_BYTES: u64 = 64 << 10;
@@ -32,11 +33,8 @@ pub(super) fn ask(
     headers: &[(&str, &str)],
     body: &str,
 ) -> anyhow::Result<Response> {
-    let address = host.to_socket_addrs().with_context(|| format!("{host}: expected HOST:PORT"))?;
-    let addresses: Vec<_> = address.collect();
-    let mut stream =
-        TcpStream::connect(addresses.as_slice()).with_context(|| format!("{host}: no answer"))?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    let until = Instant::now() + TIMEOUT;
+    let mut stream = connect(host)?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
     for (name, value) in headers {
@@ -47,7 +45,39 @@ pub(super) fn ask(
     }
     head.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
     stream.write_all(head.as_bytes())?;
-    read(BufReader::new(stream), method == "HEAD")
+    read(BufReader::new(Timed { stream, until }), method == "HEAD")
+}
+
+/// A connection to the first address of `host` that takes one.
+fn connect(host: &str) -> anyhow::Result<TcpStream> {
+    let addresses =
+        host.to_socket_addrs().with_context(|| format!("{host}: expected HOST:PORT"))?;
+    let mut last = None;
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = Some(error),
+        }
+    }
+    let error = last.unwrap_or_else(|| io::Error::other("the name has no address"));
+    Err(error).with_context(|| format!("{host}: no answer"))
+}
+
+/// A connection that is read until a time, however little comes at once.
+struct Timed {
+    stream: TcpStream,
+    until: Instant,
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        self.stream.read(buffer)
+    }
 }
 
 fn read(mut from: impl BufRead, is_head: bool) -> anyhow::Result<Response> {
@@ -55,7 +85,7 @@ fn read(mut from: impl BufRead, is_head: bool) -> anyhow::Result<Response> {
     let status = line(&mut head)?;
     let code = status.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)?.parse().ok());
     let Some(status) = code else { bail!("{status:?}: expected the status line of HTTP/1.1") };
-    let (mut content_type, mut is_chunked) = (String::new(), false);
+    let (mut content_type, mut is_chunked, mut length) = (String::new(), false, None);
     loop {
         let line = line(&mut head)?;
         if line.is_empty() {
@@ -64,6 +94,7 @@ fn read(mut from: impl BufRead, is_head: bool) -> anyhow::Result<Response> {
         let (name, value) = line.split_once(':').unwrap_or((&line, ""));
         match name.to_ascii_lowercase().as_str() {
             "content-type" => content_type = value.trim().to_ascii_lowercase(),
+            "content-length" => length = value.trim().parse::<u64>().ok(),
             "transfer-encoding" => is_chunked = value.trim().eq_ignore_ascii_case("chunked"),
             _ => {}
         }
@@ -72,12 +103,18 @@ fn read(mut from: impl BufRead, is_head: bool) -> anyhow::Result<Response> {
     if is_head {
         return Ok(Response { status, content_type, body: String::new() });
     }
-    // The connection closes behind the body.
     let mut rest = from.take(BODY_BYTES);
-    if is_chunked {
-        read_chunks(&mut rest, &mut body)?;
-    } else {
-        rest.read_to_end(&mut body)?;
+    match length {
+        _ if is_chunked => read_chunks(&mut rest, &mut body)?,
+        Some(n_bytes) => {
+            let n_read = rest.take(n_bytes).read_to_end(&mut body)?;
+            ensure!(n_read as u64 == n_bytes, "the response broke off");
+        }
+        // The connection closes behind the body.
+        None => {
+            let n_read = rest.read_to_end(&mut body)?;
+            ensure!((n_read as u64) < BODY_BYTES, "the response is too long");
+        }
     }
     let body = String::from_utf8(body).context("body: expected UTF-8")?;
     Ok(Response { status, content_type, body })
@@ -134,6 +171,8 @@ mod tests {
         check(&format!("{chunked}3\r\nab"), Err("broke off"));
         check(&format!("{chunked}x\r\n"), Err("length of a chunk"));
         check("HTTP/1.1 404 Not Found\r\n\r\nno", Ok((404, "", "no")));
+        check("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabc", Ok((200, "", "ab")));
+        check("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabc", Err("broke off"));
         check("SSH-2.0-OpenSSH\r\n", Err("status line"));
         check("HTTP/1.1 200 OK\r\nContent-Type: x", Err("broke off"));
         check("", Err("broke off"));
