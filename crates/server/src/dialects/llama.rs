@@ -86,6 +86,10 @@ impl TokenDialect for Tokenize {
     fn body(&self, tokenizer: &Tokenizer) -> Result<String, BadRequest> {
         let special = if self.parses_special { Special::Parse } else { Special::Plain };
         let mut ids = tokenizer.encode(&self.content, special);
+        if ids.len() > N_TOKENS {
+            let problem = format!("{} tokens: expected at most {N_TOKENS}", ids.len());
+            return Err(BadRequest::field("content", &problem));
+        }
         if self.adds_special {
             let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
             ids.splice(0..0, bos);

@@ -264,11 +264,12 @@ impl Reader<'_> {
         };
         source.accept(&["media_type"]);
         self.rest(source);
-        if let Some(mut citations) = block.object("citations")?
-            && citations.flag("enabled")? == Some(true)
-        {
-            let why = "true: this server does not cite";
-            return Err(BadRequest::unsupported(&citations.path("enabled"), why));
+        if let Some(mut citations) = block.object("citations")? {
+            if citations.flag("enabled")? == Some(true) {
+                let why = "true: this server does not cite";
+                return Err(BadRequest::unsupported(&citations.path("enabled"), why));
+            }
+            self.rest(citations);
         }
         let mut framed = "<document>\n".to_owned();
         for name in ["title", "context"] {

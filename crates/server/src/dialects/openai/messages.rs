@@ -47,8 +47,11 @@ fn read(path: &str, message: Value) -> Result<Value, BadRequest> {
     let mut message = Map::new();
     message.insert("role".to_owned(), role.into());
     // OpenAI's answer that refuses has no content, and its text stands here.
-    let refusal = fields.text("refusal")?.filter(|_| role == "assistant");
-    let content = take_content(&mut fields)?.or(refusal);
+    let refusal = if role == "assistant" { fields.text("refusal")? } else { None };
+    let content = match (take_content(&mut fields)?, refusal) {
+        (Some(content), Some(refusal)) => Some(format!("{content}\n{refusal}")),
+        (content, refusal) => content.or(refusal),
+    };
     if role == "assistant" {
         take_assistant(&mut fields, &mut message)?;
     }
@@ -112,9 +115,16 @@ fn take_content(fields: &mut Fields) -> Result<Option<String>, BadRequest> {
 
 /// What only assistants have: calls and reasoning.
 fn take_assistant(fields: &mut Fields, message: &mut Map<String, Value>) -> Result<(), BadRequest> {
-    // Two names for the same thing (llama-server's and vLLM's); the first that is there counts.
-    let reasoning = [fields.text("reasoning_content")?, fields.text("reasoning")?];
-    if let Some(text) = reasoning.into_iter().flatten().next() {
+    // Two names for the same thing (llama-server's and vLLM's).
+    let reasoning = fields.text("reasoning_content")?;
+    let again = fields.text("reasoning")?;
+    if let (Some(reasoning), Some(again)) = (&reasoning, &again)
+        && reasoning != again
+    {
+        let problem = "expected the same as reasoning_content, or neither";
+        return Err(BadRequest::field(&fields.path("reasoning"), problem));
+    }
+    if let Some(text) = reasoning.or(again) {
         message.insert("reasoning_content".to_owned(), text.into());
     }
     let path = fields.path("tool_calls");
@@ -165,6 +175,7 @@ fn read_call(path: &str, call: Value) -> Result<Value, BadRequest> {
     if let Some(id) = id {
         call["id"] = id.into();
     }
+    function.refuse_rest()?;
     fields.accept(&["index"]);
     fields.refuse_rest()?;
     Ok(call)
@@ -187,6 +198,31 @@ mod tests {
             r#"[{"role":"developer","content":"Be brief."},
                 {"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]"#,
             Ok(json!([{"role":"system","content":"Be brief."},{"role":"user","content":"a\nb"}])),
+        );
+    }
+
+    #[test]
+    fn nothing_of_a_message_is_dropped_in_silence() {
+        let call = |more: &str| {
+            let function = format!(r#"{{"name":"f","arguments":"{{}}"{more}}}"#);
+            format!(r#"[{{"role":"assistant","tool_calls":[{{"function":{function}}}]}}]"#)
+        };
+        check(
+            &call(r#","argments":"x""#),
+            Err("messages[0].tool_calls[0].function.argments: this server does not know this \
+                 parameter; leave it out"),
+        );
+        check(
+            r#"[{"role":"user","content":"a","refusal":"b"}]"#,
+            Err("messages[0].refusal: this server does not know this parameter; leave it out"),
+        );
+        check(
+            r#"[{"role":"assistant","content":"a","refusal":"b"}]"#,
+            Ok(json!([{"role":"assistant","content":"a\nb"}])),
+        );
+        check(
+            r#"[{"role":"assistant","content":"a","reasoning":"b","reasoning_content":"c"}]"#,
+            Err("messages[0].reasoning: expected the same as reasoning_content, or neither"),
         );
     }
 
