@@ -175,6 +175,7 @@ impl Constraints {
             return Ok(constraint);
         }
         let prototype = on_own_stack(|| {
+            self.check_spelled(grammar)?;
             let mut matcher = self.parse(lower(grammar)?);
             // The first set is the same for all answers, and the most expensive.
             let _ = matcher.compute_mask_or_eos();
@@ -189,6 +190,24 @@ impl Constraints {
         compiled.insert(0, (key, constraint.clone()));
         compiled.truncate(COMPILED_MAX);
         Ok(constraint)
+    }
+
+    /// Refuses a choice of what no tokens make up: some vocabularies lack bytes, and an answer that
+    /// has begun such a text could not go on.
+    fn check_spelled(&self, grammar: &Grammar) -> Result<(), ConstraintError> {
+        let Grammar::Choice(choices) = grammar else { return Ok(()) };
+        let env = self.factory.tok_env();
+        let is_spelled = |text: &String| {
+            let ids = env.tokenize_bytes(text.as_bytes());
+            env.tok_trie().decode_raw(&ids) == text.as_bytes()
+        };
+        match choices.iter().position(|text| !is_spelled(text)) {
+            None => Ok(()),
+            Some(idx) => {
+                let problem = format!("alternative {idx} has bytes that this model cannot write");
+                Err(ConstraintError::Grammar(problem))
+            }
+        }
     }
 
     fn parse(&self, grammar: TopLevelGrammar) -> llguidance::Matcher {
@@ -406,7 +425,8 @@ pub(crate) fn json_grammar(schema: Value) -> GrammarWithLexer {
     GrammarWithLexer::from_json_schema(schema)
 }
 
-/// A choice in Lark's notation; its strings are JSON's.
+/// A choice in Lark's notation; its strings are JSON's, without a control character that JSON
+/// allows.
 fn choice(choices: &[String]) -> Result<String, ConstraintError> {
     if choices.is_empty() {
         return Err(ConstraintError::Grammar("a choice of nothing, expected texts".to_owned()));
@@ -419,8 +439,9 @@ fn choice(choices: &[String]) -> Result<String, ConstraintError> {
         let problem = "an alternative is empty, expected at least one character";
         return Err(ConstraintError::Grammar(problem.to_owned()));
     }
+    let quoted = |choice: &String| Value::from(choice.as_str()).to_string();
     let quoted: Vec<String> =
-        choices.iter().map(|choice| Value::from(choice.as_str()).to_string()).collect();
+        choices.iter().map(|choice| quoted(choice).replace('\u{7f}', "\\u007f")).collect();
     Ok(format!("start: {}", quoted.join(" | ")))
 }
 

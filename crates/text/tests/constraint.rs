@@ -43,6 +43,26 @@ fn random_walks_are_valid_on_a_real_vocabulary() {
     check_schemas(&real(), 2);
 }
 
+/// The real vocabulary has no token for some control characters.
+#[test]
+fn a_choice_is_of_what_the_vocabulary_can_spell() {
+    let constraints = Constraints::new(real()).unwrap();
+    let check = |text: &str, is_spelled: bool| {
+        let grammar = Grammar::Choice(vec!["yes".to_owned(), text.to_owned()]);
+        match constraints.compile(&grammar) {
+            Ok(_) => assert!(is_spelled, "{text:?}"),
+            Err(error) => {
+                let expected = "alternative 1 has bytes that this model cannot write";
+                assert!(!is_spelled && error.to_string() == expected, "{text:?}: {error}");
+            }
+        }
+    };
+    check("a\u{7f}", true);
+    check("\u{9a}\u{1}🏓 b", true);
+    check("a\u{4}", false);
+    check("\u{9a}\u{4}🏓", false);
+}
+
 #[test]
 fn other_grammars_hold_too() {
     let tokenizer = small();
