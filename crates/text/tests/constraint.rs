@@ -58,9 +58,9 @@ fn a_choice_is_of_what_the_vocabulary_can_spell() {
         }
     };
     check("a\u{7f}", true);
-    check("\u{9a}\u{1}🏓 b", true);
+    check("\u{9a}\u{1}🦀 b", true);
     check("a\u{4}", false);
-    check("\u{9a}\u{4}🏓", false);
+    check("\u{9a}\u{4}🦀", false);
 }
 
 #[test]

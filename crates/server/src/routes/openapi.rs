@@ -126,8 +126,9 @@ fn responses(route: &Route) -> Value {
         }
     }
     if let Some(media_type) = route.stream {
-        let schema = json!({"schema": {"type": "string"}});
-        content.insert(media_type.to_owned(), schema);
+        // Of 3.1 nothing says whether a schema is of the whole stream or of each event.
+        let schema = json!({"description": "one event after the other, as they come"});
+        content.insert(media_type.to_owned(), json!({"schema": schema}));
     }
     let mut answered = json!({"description": "the answer", "content": content});
     if route.body.is_some() {
