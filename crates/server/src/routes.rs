@@ -213,8 +213,7 @@ pub(crate) const ROUTES: &[Route] = &[
     Route {
         paths: &["/apply-template"],
         group: LLAMA,
-        summary: "Gives the prompt that `/v1/chat/completions`, whose parameters it has, would \
-                  have the model read. Nothing is generated.",
+        summary: "Gives the prompt that the model would read. Nothing is generated.",
         body: Some(Body {
             fields: &[chat::FIELDS, settings::FIELDS],
             required: &["messages"],
