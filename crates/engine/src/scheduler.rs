@@ -402,6 +402,10 @@ mod tests {
         check(&prompts[..2], 240, &[(1, 100), (0, 140)]);
         let short = [of(1, (900, 0)), of(2, (30, 0)), of(3, (40, 0))];
         check(&short, 240, &[(1, 30), (2, 40), (0, 170)]);
+        // One of which nothing generates comes first, and may be read whole.
+        let beside = [of(1, (5, 4)), of(1, (200, 0)), of(2, (150, 0))];
+        check(&beside, 240, &[(0, 1), (2, 150), (1, 90)]);
+        assert_eq!(whole_slice(beside.iter().copied(), 256), Some(200));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::dialects::declared::Unknown;
 use crate::dialects::{Answer, Choice, Delivery, Dialect, Reply, Usage};
 use crate::errors::ServerError;
 use crate::listen::told;
-use crate::models::OfTask;
+use crate::models::{OfTask, Served};
 use crate::seats::Seat;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -106,13 +106,7 @@ async fn answer<D: Dialect>(
     let Prepared { request, served, prompts, constraint, banned, preamble, .. } = prepared;
     let Prepared { channels, calls, notes, .. } = prepared;
     record.model(&served.name);
-    let answer = Answer {
-        id: arrival.answer_id(),
-        created: arrival.unix_seconds(),
-        model: served.name.clone(),
-        fingerprint: served.fingerprint.clone(),
-        vocabulary: Box::new(prepare::EngineVocabulary(served.engine.clone())),
-    };
+    let answer = begun(arrival, &served);
     let call = D::call(&request);
     let delivery = call.delivery;
     if delivery == Delivery::Count {
@@ -158,6 +152,17 @@ async fn answer<D: Dialect>(
             let choices = gather(&app, &mut flight, record).await?;
             Ok((notes, Answered::Whole(reply.whole(&choices, flight.usage()))))
         }
+    }
+}
+
+/// What every answer of a model says about itself.
+fn begun(arrival: &Arrival, served: &Served) -> Answer {
+    Answer {
+        id: arrival.answer_id(),
+        created: arrival.unix_seconds(),
+        model: served.name.clone(),
+        fingerprint: served.fingerprint.clone(),
+        vocabulary: Box::new(prepare::EngineVocabulary(served.engine.clone())),
     }
 }
 
