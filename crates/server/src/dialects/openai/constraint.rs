@@ -102,16 +102,9 @@ fn take_response_format(fields: &mut Fields) -> Result<Option<ConstraintAsk>, Ba
                 let param = format.path("json_schema");
                 return Err(BadRequest::field(&param, "absent: expected an object with a schema"));
             };
-            let param = named.path("schema");
-            let Some(schema) = named.take("schema") else {
-                return Err(BadRequest::field(&param, "absent: expected a JSON schema"));
-            };
-            named.text("name")?;
-            named.text("description")?;
-            // A schema is enforced either way.
-            named.flag("strict")?;
+            let ask = take_schema(&mut named)?;
             named.refuse_rest()?;
-            Some(ConstraintAsk { grammar: Grammar::JsonSchema(schema), param })
+            Some(ask)
         }
         Some(kind) => {
             let why = format!("{}: expected {expected}", shown(&kind));
@@ -121,6 +114,19 @@ fn take_response_format(fields: &mut Fields) -> Result<Option<ConstraintAsk>, Ba
     };
     format.refuse_rest()?;
     Ok(ask)
+}
+
+/// The schema of a format, and what it is called.
+pub(super) fn take_schema(named: &mut Fields) -> Result<ConstraintAsk, BadRequest> {
+    let param = named.path("schema");
+    let Some(schema) = named.take("schema") else {
+        return Err(BadRequest::field(&param, "absent: expected a JSON schema"));
+    };
+    named.text("name")?;
+    named.text("description")?;
+    // A schema is enforced either way.
+    named.flag("strict")?;
+    Ok(ConstraintAsk { grammar: Grammar::JsonSchema(schema), param })
 }
 
 #[cfg(test)]

@@ -11,20 +11,21 @@ const LOGPROB_MIN: f32 = -9999.0;
 /// `logprobs` of a chat choice or chunk.
 #[derive(Debug, Serialize)]
 pub(super) struct ChatLogprobs {
-    content: Vec<ChatToken>,
+    pub(super) content: Vec<ChatToken>,
     /// Refusals are not told apart from other text here.
     refusal: Option<()>,
 }
 
-#[derive(Debug, Serialize)]
-struct ChatToken {
+/// A token as chat completions and responses tell it.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct ChatToken {
     token: String,
     logprob: f32,
     bytes: Vec<u8>,
     top_logprobs: Vec<ChatAlternative>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct ChatAlternative {
     token: String,
     logprob: f32,

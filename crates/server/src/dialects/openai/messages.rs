@@ -156,18 +156,7 @@ fn read_call(path: &str, call: Value) -> Result<Value, BadRequest> {
     };
     let absent = |path: String| BadRequest::field(&path, "absent: expected a string");
     let name = function.text("name")?.ok_or_else(|| absent(function.path("name")))?;
-    let arguments_path = function.path("arguments");
-    let arguments = match function.take("arguments") {
-        None => json!({}),
-        Some(object @ Value::Object(_)) => object,
-        // Templates write the object out again. Text that is no object is the model's own failed
-        // attempt, and is shown to it as it was.
-        Some(Value::String(text)) => match serde_json::from_str(&text) {
-            Ok(object @ Value::Object(_)) => object,
-            _ => Value::String(text),
-        },
-        Some(other) => return Err(wrong(&arguments_path, &other, "a string of JSON")),
-    };
+    let arguments = take_arguments(&mut function)?;
     let mut call = json!({
         "type": "function",
         "function": {"name": name, "arguments": arguments},
@@ -179,6 +168,21 @@ fn read_call(path: &str, call: Value) -> Result<Value, BadRequest> {
     fields.accept(&["index"]);
     fields.refuse_rest()?;
     Ok(call)
+}
+
+/// The arguments of a call, an object. Templates write it out again. Text that is no object is the
+/// model's own failed attempt, and is shown to it as it was.
+pub(super) fn take_arguments(call: &mut Fields) -> Result<Value, BadRequest> {
+    let path = call.path("arguments");
+    match call.take("arguments") {
+        None => Ok(json!({})),
+        Some(object @ Value::Object(_)) => Ok(object),
+        Some(Value::String(text)) => match serde_json::from_str(&text) {
+            Ok(object @ Value::Object(_)) => Ok(object),
+            _ => Ok(Value::String(text)),
+        },
+        Some(other) => Err(wrong(&path, &other, "a string of JSON")),
+    }
 }
 
 #[cfg(test)]

@@ -145,7 +145,7 @@ pub(super) fn take(fields: &mut Fields, limits: &Limits) -> Result<Settings, Bad
 }
 
 /// "flex" is OpenAI's tier for work that can wait, "fast" its newer name of "priority".
-fn take_priority(fields: &mut Fields) -> Result<Priority, BadRequest> {
+pub(super) fn take_priority(fields: &mut Fields) -> Result<Priority, BadRequest> {
     match fields.text("service_tier")?.as_deref() {
         None | Some("auto" | "default" | "fast" | "priority") => Ok(Priority::Interactive),
         Some("flex") => Ok(Priority::Batch),
@@ -284,7 +284,7 @@ fn take_stop_tokens(fields: &mut Fields) -> Result<Vec<u32>, BadRequest> {
 }
 
 /// Any 64-bit integer, of either sign: negative ones stand for their bits.
-fn take_seed(fields: &mut Fields) -> Result<Option<u64>, BadRequest> {
+pub(super) fn take_seed(fields: &mut Fields) -> Result<Option<u64>, BadRequest> {
     let Some(value) = fields.take("seed") else { return Ok(None) };
     let seed = value.as_u64().or_else(|| as_integer(&value).map(|seed| seed as u64));
     seed.map(Some).ok_or_else(|| wrong("seed", &value, "a 64-bit integer"))
@@ -317,7 +317,7 @@ fn take_logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, BadRequest> {
 }
 
 /// A string or an array of strings. Empty ones would stop at once; they are refused.
-fn take_stop(fields: &mut Fields) -> Result<Vec<String>, BadRequest> {
+pub(super) fn take_stop(fields: &mut Fields) -> Result<Vec<String>, BadRequest> {
     let list = match fields.take("stop") {
         None => return Ok(Vec::new()),
         Some(Value::Array(list)) => list,

@@ -16,7 +16,31 @@ pub(super) fn take(fields: &mut Fields) -> Result<Option<ToolsAsk>, BadRequest> 
     let is_parallel = fields.flag("parallel_tool_calls")?;
     let choice = take_choice(fields)?;
     let list = fields.list("tools")?.unwrap_or_default();
-    if list.is_empty() {
+    if list.len() > N_TOOLS {
+        let problem = format!("{} tools: expected at most {N_TOOLS}", list.len());
+        return Err(BadRequest::field("tools", &problem));
+    }
+    let read = |(tool_idx, tool)| read(&format!("tools[{tool_idx}]"), tool);
+    let tools = list.into_iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    ask(tools, choice, is_parallel)
+}
+
+/// A tool that was read.
+pub(super) struct Read {
+    pub(super) ask: ToolAsk,
+    /// As templates read it.
+    pub(super) definition: Value,
+    pub(super) name_path: String,
+}
+
+/// What is asked of tools together, each name once; `None` where there is none to be called or told
+/// of.
+pub(super) fn ask(
+    tools: Vec<Read>,
+    choice: Choice,
+    is_parallel: Option<bool>,
+) -> Result<Option<ToolsAsk>, BadRequest> {
+    if tools.is_empty() {
         return match choice {
             Choice { choice: ToolChoice::Required, .. } => {
                 let problem = "expected \"tools\" beside it, of which one is to be called";
@@ -29,43 +53,32 @@ pub(super) fn take(fields: &mut Fields) -> Result<Option<ToolsAsk>, BadRequest> 
             _ => Ok(None),
         };
     }
-    if list.len() > N_TOOLS {
-        let problem = format!("{} tools: expected at most {N_TOOLS}", list.len());
-        return Err(BadRequest::field("tools", &problem));
-    }
-    let mut ask = ToolsAsk {
-        definitions: Value::Null,
-        callable: Vec::with_capacity(list.len()),
-        choice: choice.choice,
-        // Clients that name a tool read one call of it, mostly as the form of their answer.
-        is_parallel: is_parallel.unwrap_or(!choice.is_named),
-    };
-    let mut definitions = Vec::with_capacity(list.len());
-    for (tool_idx, tool) in list.into_iter().enumerate() {
-        let path = format!("tools[{tool_idx}]");
-        let (tool, definition) = read(&path, tool)?;
-        if ask.callable.iter().any(|other: &ToolAsk| other.tool.name == tool.name) {
-            let problem = format!("{:?}: given twice, expected each name once", tool.name);
-            return Err(BadRequest::field(&format!("{path}.function.name"), &problem));
+    let mut callable: Vec<ToolAsk> = Vec::with_capacity(tools.len());
+    let mut definitions = Vec::with_capacity(tools.len());
+    for Read { ask, definition, name_path } in tools {
+        if callable.iter().any(|other| other.tool.name == ask.tool.name) {
+            let problem = format!("{:?}: given twice, expected each name once", ask.tool.name);
+            return Err(BadRequest::field(&name_path, &problem));
         }
-        ask.callable.push(ToolAsk { tool, param: format!("{path}.function.parameters") });
+        callable.push(ask);
         definitions.push(definition);
     }
-    ask.definitions = definitions.into();
     if let Some(only) = choice.only {
         for (path, name) in &only {
-            if !ask.callable.iter().any(|other| other.tool.name == *name) {
+            if !callable.iter().any(|other| other.tool.name == *name) {
                 let problem = format!("{:?}: expected the name of one of the tools", short(name));
                 return Err(BadRequest::field(path, &problem));
             }
         }
-        ask.callable.retain(|tool| only.iter().any(|(_, name)| tool.tool.name == *name));
+        callable.retain(|ask| only.iter().any(|(_, name)| ask.tool.name == *name));
     }
-    Ok(Some(ask))
+    // Clients that name a tool read one call of it, mostly as the form of their answer.
+    let is_parallel = is_parallel.unwrap_or(!choice.is_named);
+    let (definitions, choice) = (definitions.into(), choice.choice);
+    Ok(Some(ToolsAsk { definitions, callable, choice, is_parallel }))
 }
 
-/// A tool, and its definition as templates read it.
-fn read(path: &str, tool: Value) -> Result<(Tool, Value), BadRequest> {
+fn read(path: &str, tool: Value) -> Result<Read, BadRequest> {
     let mut fields = Fields::of(path, tool)?;
     take_kind(&mut fields)?;
     let function_path = fields.path("function");
@@ -73,23 +86,30 @@ fn read(path: &str, tool: Value) -> Result<(Tool, Value), BadRequest> {
         return Err(BadRequest::field(&function_path, "absent: expected an object"));
     };
     let name = take_name(&mut function)?;
+    let read = read_function(&mut function, name)?;
+    function.refuse_rest()?;
+    fields.refuse_rest()?;
+    Ok(read)
+}
+
+/// The function of this name, of which the fields tell the rest.
+pub(super) fn read_function(function: &mut Fields, name: String) -> Result<Read, BadRequest> {
     let description = function.text("description")?.unwrap_or_default();
-    let parameters_path = function.path("parameters");
+    let param = function.path("parameters");
     let parameters = match function.take("parameters") {
         // As OpenAI has it: a function without parameters.
         None => json!({"type": "object", "properties": {}}),
         Some(schema @ Value::Object(_)) => schema,
-        Some(other) => return Err(wrong(&parameters_path, &other, "a JSON schema")),
+        Some(other) => return Err(wrong(&param, &other, "a JSON schema")),
     };
     // A schema is enforced either way.
     function.flag("strict")?;
-    function.refuse_rest()?;
-    fields.refuse_rest()?;
     let definition = json!({
         "type": "function",
         "function": {"name": name, "description": description, "parameters": parameters},
     });
-    Ok((Tool { name, parameters: Some(parameters) }, definition))
+    let tool = Tool { name, parameters: Some(parameters) };
+    Ok(Read { ask: ToolAsk { tool, param }, definition, name_path: function.path("name") })
 }
 
 /// `type`, which is "function".
@@ -118,10 +138,10 @@ fn take_name(function: &mut Fields) -> Result<String, BadRequest> {
 
 /// What `tool_choice` says: whether, of which tools (each with its path), and whether it is one
 /// that is named.
-struct Choice {
-    choice: ToolChoice,
-    only: Option<Vec<(String, String)>>,
-    is_named: bool,
+pub(super) struct Choice {
+    pub(super) choice: ToolChoice,
+    pub(super) only: Option<Vec<(String, String)>>,
+    pub(super) is_named: bool,
 }
 
 fn take_choice(fields: &mut Fields) -> Result<Choice, BadRequest> {
@@ -173,7 +193,8 @@ fn take_choice(fields: &mut Fields) -> Result<Choice, BadRequest> {
     Ok(Choice { choice, only: Some(only), is_named: false })
 }
 
-fn mode(word: &str) -> Option<ToolChoice> {
+/// Whether tools are called, in one word.
+pub(super) fn mode(word: &str) -> Option<ToolChoice> {
     match word {
         "none" => Some(ToolChoice::None),
         "auto" => Some(ToolChoice::Auto),
