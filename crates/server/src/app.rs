@@ -1,15 +1,17 @@
 //! What all requests share, the routes, and what wraps every response.
 
 use crate::dialects::llama::TokenDialect;
-use crate::dialects::{Dialect, Family, VectorDialect, anthropic, openai};
+use crate::dialects::openai::responses;
+use crate::dialects::{Dialect, Family, VectorDialect, anthropic, fields, openai};
 use crate::errors::ServerError;
 use crate::gate::{Gate, Passed};
+use crate::kept::KeptAnswers;
 use crate::limits::Limits;
 use crate::metrics::{self, Metrics, Now};
 use crate::models::Models;
 use crate::routes::{ROUTES, openapi};
 use crate::seats::{Seat, Seats};
-use crate::serve::{error_response, json_response, serve, serve_tokens, serve_vectors};
+use crate::serve::{error_response, in_turn, json_response, serve, serve_tokens, serve_vectors};
 use crate::{Config, VERSION};
 use axum::Router;
 use axum::body::Body;
@@ -44,6 +46,8 @@ pub(crate) struct App {
     started: u64,
     pub(crate) limits: Limits,
     pub(crate) default_sampling: Sampling,
+    /// Answers that requests may refer to.
+    pub(crate) kept: KeptAnswers,
     seats: Arc<Seats>,
     /// Seats of requests for vectors.
     vector_seats: Arc<Semaphore>,
@@ -80,6 +84,7 @@ impl App {
             opening: Arc::new(Semaphore::new(N_OPENING)),
             preparing: Arc::new(Semaphore::new(config.limits.n_preparing)),
             default_sampling: config.default_sampling,
+            kept: KeptAnswers::new(config.limits.keep_responses, config.limits.n_kept_bytes),
             limits: config.limits,
             over,
             draining,
@@ -95,6 +100,14 @@ impl App {
             what: format!("{} requests for vectors are at work", self.limits.n_vector_requests),
             retry_after: Duration::from_secs(1),
         })
+    }
+
+    fn no_such_response(&self, id: &str) -> ServerError {
+        let why = match self.kept.keeps() {
+            true => "deleted, not asked for in time, or another client's",
+            false => "none are kept, start the server with --keep-responses",
+        };
+        ServerError::NoSuchResponse { id: fields::short(id), why }
     }
 
     /// A place among the requests at work.
@@ -270,7 +283,7 @@ async fn wrap(State(app): State<Arc<App>>, mut request: Request, next: Next) -> 
     let local = request.extensions().get::<Local>().copied();
     let passed = app.gate.check(local.map(|Local(address)| address), &request);
     let method = request.method().clone();
-    let path = crate::dialects::fields::short(request.uri().path());
+    let path = fields::short(request.uri().path());
     let mut response = match &passed {
         Err(error) => refuse(error, &arrival),
         Ok(passed) if passed.is_preflight(&request) => passed.preflight_response(&request),
@@ -374,6 +387,53 @@ pub(crate) async fn openapi() -> Response<Body> {
     json_response(StatusCode::OK, DOCUMENT.clone())
 }
 
+/// A response that is kept for the client.
+pub(crate) async fn kept(
+    State(app): State<Arc<App>>,
+    Extension(arrival): Extension<Arrival>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Response<Body> {
+    if let Err(bad) = responses::check_query(uri.query().unwrap_or_default()) {
+        return refuse(&bad.into(), &arrival);
+    }
+    match app.kept.of(arrival.principal, arrival.started).get(&id) {
+        Some(kept) => json_response(StatusCode::OK, kept.body.clone()),
+        None => refuse(&app.no_such_response(&id), &arrival),
+    }
+}
+
+pub(crate) async fn forget(
+    State(app): State<Arc<App>>,
+    Extension(arrival): Extension<Arrival>,
+    Path(id): Path<String>,
+) -> Response<Body> {
+    match app.kept.of(arrival.principal, arrival.started).remove(&id) {
+        true => json_response(StatusCode::OK, responses::deleted_body(&id)),
+        false => refuse(&app.no_such_response(&id), &arrival),
+    }
+}
+
+/// What a response was made from: as much work as reading a request.
+pub(crate) async fn kept_items(
+    State(app): State<Arc<App>>,
+    Extension(arrival): Extension<Arrival>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Response<Body> {
+    let (reading, client, now) = (app.clone(), arrival.principal, arrival.started);
+    let work = move || {
+        let own = reading.kept.of(client, now);
+        let Some(kept) = own.get(&id) else { return Err(reading.no_such_response(&id)) };
+        let items = responses::input(own, &kept, &reading.limits)?;
+        Ok(responses::items_body(items, uri.query().unwrap_or_default())?)
+    };
+    match in_turn(&app, work).await {
+        Ok(body) => json_response(StatusCode::OK, body),
+        Err(error) => refuse(&error, &arrival),
+    }
+}
+
 pub(crate) async fn root() -> String {
     format!("freehold {VERSION} is running\n")
 }
@@ -428,7 +488,7 @@ pub(crate) async fn version() -> Response<Body> {
 }
 
 async fn no_such_path(Extension(arrival): Extension<Arrival>, uri: Uri) -> Response<Body> {
-    let path = crate::dialects::fields::short(uri.path());
+    let path = fields::short(uri.path());
     refuse(&ServerError::NoSuchPath { path }, &arrival)
 }
 
@@ -438,7 +498,7 @@ async fn method_not_allowed(
     method: Method,
     uri: Uri,
 ) -> Response<Body> {
-    let path = crate::dialects::fields::short(uri.path());
+    let path = fields::short(uri.path());
     refuse(&ServerError::MethodNotAllowed { method: method.to_string(), path }, &arrival)
 }
 

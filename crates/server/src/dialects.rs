@@ -19,12 +19,14 @@ pub(crate) use family::Family;
 pub(crate) use paths::Paths;
 
 use crate::errors::{BadRequest, ServerError};
+use crate::kept::{Kept, Own};
 use crate::limits::Limits;
 use engine::{
     ChatEnd, Dry, FinishReason, Grammar, Mirostat, Part, Priority, Sampling, TokenInfo, Tool,
     ToolChoice,
 };
 use serde_json::{Map, Value};
+use std::ops::Range;
 
 /// One route's parse and render.
 pub(crate) trait Dialect {
@@ -42,6 +44,15 @@ pub(crate) trait Dialect {
         Self::parse(body, limits)
     }
 
+    /// Brings in what the request refers to of earlier answers, which `own` has.
+    fn recall(
+        _request: &mut Self::Request,
+        _own: Own<'_>,
+        _limits: &Limits,
+    ) -> Result<(), BadRequest> {
+        Ok(())
+    }
+
     /// What the request asks of a model.
     fn call(request: &Self::Request) -> &Call;
 
@@ -50,6 +61,9 @@ pub(crate) trait Dialect {
 
     /// The family, which has a shape for errors.
     const FAMILY: Family;
+
+    /// The field of a conversation, for what is wrong with it as a whole.
+    const CONVERSATION: &str = "messages";
 
     /// Takes the paths of fields that the request has and that have no effect, for the response to
     /// tell.
@@ -327,6 +341,8 @@ pub(crate) struct Answer {
     pub(crate) model: String,
     /// Build and model in one word.
     pub(crate) fingerprint: String,
+    /// How its tokens are chosen, with the server's defaults where the request says nothing.
+    pub(crate) sampling: Sampling,
     /// Names of the tokens.
     pub(crate) vocabulary: Box<dyn Vocabulary>,
 }
@@ -362,6 +378,8 @@ pub(crate) struct Choice {
     pub(crate) calls: Vec<ToolCall>,
     /// Of the whole answer, reasoning, calls and their marks included.
     pub(crate) tokens: Vec<TokenInfo>,
+    /// Which of them came with the text, that stands in one piece.
+    pub(crate) text_tokens: Range<usize>,
     /// Of the prompt, where they were asked for.
     pub(crate) prompt_tokens: Vec<TokenInfo>,
     pub(crate) reason: FinishReason,
@@ -384,6 +402,7 @@ impl Choice {
             reasoning: String::new(),
             calls: Vec::new(),
             tokens: Vec::new(),
+            text_tokens: 0..0,
             prompt_tokens: Vec::new(),
             reason: FinishReason::Cancelled,
         }
@@ -392,7 +411,16 @@ impl Choice {
     /// Appends what came.
     pub(crate) fn push(&mut self, part: Part, tokens: Vec<TokenInfo>) {
         match part {
-            Part::Text(text) => self.text.push_str(&text),
+            Part::Text(text) => {
+                if self.text.is_empty() {
+                    self.text_tokens = self.tokens.len()..self.tokens.len();
+                }
+                // What comes without text was left out of it, such as the end.
+                if !text.is_empty() {
+                    self.text_tokens.end = self.tokens.len() + tokens.len();
+                }
+                self.text.push_str(&text);
+            }
             Part::Reasoning(text) => self.reasoning.push_str(&text),
             Part::CallBegin(name) => self.calls.push(ToolCall { name, ..ToolCall::default() }),
             Part::Arguments(text) => {
@@ -433,4 +461,8 @@ pub(crate) trait Reply: Send + 'static {
     fn fail(&mut self, error: &ServerError, out: &mut String);
     /// The whole answer in one body; without choices where tokens are only counted.
     fn whole(&mut self, choices: &[Choice], usage: Usage) -> String;
+    /// Takes what is to be kept of an answer that has ended well.
+    fn take_kept(&mut self) -> Option<Kept> {
+        None
+    }
 }

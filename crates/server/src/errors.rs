@@ -46,6 +46,14 @@ pub enum ServerError {
         /// The names that are served.
         served: Vec<String>,
     },
+    /// No answer of this id is kept for this client.
+    #[error("response {id:?} does not exist here: {why}")]
+    NoSuchResponse {
+        /// The id asked for.
+        id: String,
+        /// What may have become of it.
+        why: &'static str,
+    },
     /// The model is served, and cannot be opened now.
     #[error("the model cannot be opened: {what}")]
     ModelUnavailable {
@@ -159,6 +167,7 @@ impl ServerError {
             Self::BadRequest(bad) => bad.param.as_deref(),
             Self::ModelNotFound { .. } | Self::ModelUnavailable { .. } => Some("model"),
             Self::TextTooLong { place, .. } => Some(place),
+            Self::NoSuchResponse { .. } => Some("id"),
             _ => None,
         }
     }
@@ -171,7 +180,9 @@ impl ServerError {
             | Self::TextTooLong { .. }
             | Self::BodyBroken(_) => StatusCode::BAD_REQUEST,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::NoSuchPath { .. } | Self::ModelNotFound { .. } => StatusCode::NOT_FOUND,
+            Self::NoSuchPath { .. } | Self::ModelNotFound { .. } | Self::NoSuchResponse { .. } => {
+                StatusCode::NOT_FOUND
+            }
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -193,6 +204,7 @@ impl ServerError {
             Self::NoSuchPath { .. } => "unknown_url",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::ModelNotFound { .. } => "model_not_found",
+            Self::NoSuchResponse { .. } => "response_not_found",
             Self::ModelUnavailable { .. } => "model_unavailable",
             Self::BodyTooLarge { .. } => "request_too_large",
             Self::BodyTimeout { .. } | Self::BodyBroken(_) => "body_incomplete",

@@ -9,6 +9,7 @@ mod app;
 pub mod dialects;
 mod errors;
 mod gate;
+mod kept;
 mod limits;
 mod listen;
 mod metrics;

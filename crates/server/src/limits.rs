@@ -41,6 +41,11 @@ pub struct Limits {
     pub stall_timeout: Duration,
     /// How long answers in flight may go on after shutdown was asked for.
     pub shutdown_grace: Duration,
+    /// How long a finished answer that may be referred to (`/v1/responses`) stays in memory behind
+    /// its last use; `None`, which is the default: no contents are kept.
+    pub keep_responses: Option<Duration>,
+    /// Most bytes of all that are kept; what was not used for longest goes, of whoever has most.
+    pub n_kept_bytes: usize,
 }
 
 impl Default for Limits {
@@ -60,6 +65,8 @@ impl Default for Limits {
             keep_alive: Duration::from_secs(15),
             stall_timeout: Duration::from_secs(60),
             shutdown_grace: Duration::from_secs(20),
+            keep_responses: None,
+            n_kept_bytes: 64 << 20,
         }
     }
 }

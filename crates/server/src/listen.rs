@@ -13,7 +13,7 @@ use hyper_util::service::TowerToHyperService;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -64,11 +64,12 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Closes idle models, for ever. Giving memory back takes a while, and may have to wait for a model
-/// that is being opened.
+/// Closes idle models and forgets what is kept no longer, for ever. Giving memory back takes a
+/// while, and may have to wait for a model that is being opened.
 async fn close_idle(app: &Arc<App>) {
     loop {
         tokio::time::sleep(CLOSE_PAUSE).await;
+        app.kept.sweep(Instant::now());
         let app = app.clone();
         if tokio::task::spawn_blocking(move || app.models.close_idle()).await.is_err() {
             tracing::error!("closing idle models panicked");

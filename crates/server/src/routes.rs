@@ -13,9 +13,10 @@ use crate::dialects::llama::{self, Detokenize, Tokenize};
 use crate::dialects::openai::chat::{self, ApplyTemplate, Chat};
 use crate::dialects::openai::completions::{self, Completions};
 use crate::dialects::openai::embeddings::{self, Embeddings};
+use crate::dialects::openai::responses::{self, CountInput, Responses};
 use crate::dialects::openai::settings;
 use crate::dialects::rerank::{self, Rerank};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use std::sync::Arc;
 
 /// One route.
@@ -63,6 +64,7 @@ impl Body {
     }
 }
 
+const RESPONSE: &str = r#"{"model":"smollm2-135m","input":"Hi","max_output_tokens":1}"#;
 const OPENAI: &str = "OpenAI";
 const VECTORS_OF_TEXTS: &str = "OpenAI, Jina and Cohere: vectors";
 const ANTHROPIC: &str = "Anthropic";
@@ -107,6 +109,63 @@ pub(crate) const ROUTES: &[Route] = &[
         stream: EVENTS,
         handler: || post(generate::<Chat>),
         ..COMPUTE
+    },
+    Route {
+        paths: &["/v1/responses"],
+        group: OPENAI,
+        summary: "Answers items of a conversation, and keeps the answer where the owner wants that.",
+        body: Some(Body {
+            fields: &[responses::FIELDS],
+            required: &["input"],
+            unknown: Unknown::Ignored,
+            example: RESPONSE,
+        }),
+        answer: Some(RESPONSE_ANSWER),
+        stream: EVENTS,
+        handler: || post(generate::<Responses>),
+        ..COMPUTE
+    },
+    Route {
+        paths: &["/v1/responses/input_tokens"],
+        group: OPENAI,
+        summary: "Counts the tokens of such a conversation.",
+        body: Some(Body {
+            fields: &[responses::FIELDS],
+            required: &["input"],
+            unknown: Unknown::Ignored,
+            example: RESPONSE,
+        }),
+        answer: Some(INPUT_TOKENS),
+        handler: || post(generate::<CountInput>),
+        ..COMPUTE
+    },
+    Route {
+        paths: &["/v1/responses/{id}"],
+        group: OPENAI,
+        summary: "An answer that is kept for the client.",
+        answer: Some(RESPONSE_ANSWER),
+        statuses: &[400, 403, 404],
+        handler: || get(app::kept),
+        ..READ
+    },
+    Route {
+        method: "delete",
+        paths: &["/v1/responses/{id}"],
+        group: OPENAI,
+        summary: "Forgets it.",
+        answer: Some(DELETED),
+        statuses: &[403, 404],
+        handler: || delete(app::forget),
+        ..READ
+    },
+    Route {
+        paths: &["/v1/responses/{id}/input_items"],
+        group: OPENAI,
+        summary: "The items that it was made from.",
+        answer: Some(ITEMS),
+        statuses: &[400, 403, 404],
+        handler: || get(app::kept_items),
+        ..READ
     },
     Route {
         paths: &["/v1/completions"],
@@ -290,6 +349,10 @@ pub(crate) const ROUTES: &[Route] = &[
 ];
 
 const ANSWER: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"object":{"type":"string"},"created":{"type":"integer"},"model":{"type":"string"},"system_fingerprint":{"type":"string"},"choices":{"type":"array","items":{"type":"object","required":["index","finish_reason"]}},"usage":{"type":"object"}},"required":["id","object","created","model","choices","usage"]}"#;
+const RESPONSE_ANSWER: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"object":{"const":"response"},"created_at":{"type":"integer"},"status":{"enum":["completed","incomplete","failed"]},"model":{"type":"string"},"output":{"type":"array"},"usage":{"type":"object"}},"required":["id","object","created_at","status","model","output","usage"]}"#;
+const INPUT_TOKENS: &str = r#"{"type":"object","properties":{"object":{"const":"response.input_tokens"},"input_tokens":{"type":"integer"}},"required":["object","input_tokens"]}"#;
+const DELETED: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"object":{"type":"string"},"deleted":{"const":true}},"required":["id","object","deleted"]}"#;
+const ITEMS: &str = r#"{"type":"object","properties":{"object":{"const":"list"},"data":{"type":"array","items":{"type":"object"}},"has_more":{"type":"boolean"}},"required":["object","data","has_more"]}"#;
 const VECTORS: &str = r#"{"type":"object","properties":{"object":{"const":"list"},"data":{"type":"array","items":{"type":"object","properties":{"object":{"const":"embedding"},"index":{"type":"integer"},"embedding":{"type":["array","string"]}},"required":["object","index","embedding"]}},"model":{"type":"string"},"usage":{"type":"object"}},"required":["object","data","model","usage"]}"#;
 const RANKS: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"model":{"type":"string"},"results":{"type":"array","items":{"type":"object","properties":{"index":{"type":"integer"},"relevance_score":{"type":"number"}},"required":["index","relevance_score"]}},"usage":{"type":"object"}},"required":["id","model","results","usage"]}"#;
 const MESSAGE: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"type":{"const":"message"},"role":{"const":"assistant"},"model":{"type":"string"},"content":{"type":"array"},"stop_reason":{"type":["string","null"]},"usage":{"type":"object"}},"required":["id","type","role","model","content","stop_reason","usage"]}"#;

@@ -22,9 +22,8 @@ pub(crate) use tokens::serve_tokens;
 pub(crate) use vectors::serve_vectors;
 
 use crate::app::{App, Arrival};
-use crate::dialects::declared::Unknown;
-use crate::dialects::{Answer, Choice, Delivery, Dialect, Reply, Usage};
-use crate::errors::ServerError;
+use crate::dialects::{Answer, Call, Choice, Delivery, Dialect, Reply, Usage};
+use crate::errors::{BadRequest, ServerError};
 use crate::listen::told;
 use crate::models::{OfTask, Served};
 use crate::seats::Seat;
@@ -32,9 +31,9 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use body::Outlet;
 use deadline::within;
-use engine::{CacheScope, Request};
+use engine::{CacheScope, Engine, Request, Sampling};
 use flight::{Flight, Step};
-use prepare::{Notes, Prepared, Read};
+use prepare::{Asking, Notes, Prepared, Read};
 use record::{Outcome, Record};
 use std::sync::Arc;
 use std::time::Instant;
@@ -86,6 +85,8 @@ struct Start<R> {
     app: Arc<App>,
     flight: Flight,
     reply: R,
+    /// Whose answer it is.
+    client: u64,
     /// Held to the end: the request is at work until then.
     _seat: Seat,
 }
@@ -102,22 +103,19 @@ async fn answer<D: Dialect>(
     let deadline = deadline::of(headers, arrival.started)?;
     let unknown = lenient::of(headers)?;
     let body = within(deadline, body::read(&app, headers, body)).await?;
-    let prepared = within(deadline, prepare::<D>(&app, body, unknown)).await?;
+    let asking = Asking { client: arrival.principal, unknown };
+    let prepared = within(deadline, prepare::<D>(&app, asking, body)).await.map_err(named::<D>)?;
     let Prepared { request, served, prompts, constraint, banned, preamble, .. } = prepared;
     let Prepared { channels, calls, notes, .. } = prepared;
     record.model(&served.name);
-    let answer = begun(arrival, &served);
     let call = D::call(&request);
+    let sampling = sampling(call, &app.default_sampling, &served.engine);
+    let answer = answer_of(arrival, &served, &sampling);
     let delivery = call.delivery;
     if delivery == Delivery::Count {
         let n_prompt = prompts.iter().map(|prompt| prompt.len() as u64).sum();
         let usage = Usage { n_prompt, ..Usage::default() };
         return Ok((notes, Answered::Whole(D::reply(request, answer, &prompts).whole(&[], usage))));
-    }
-    let mut sampling = call.sampling.over(&app.default_sampling);
-    if let (Some(dry), Some(_)) = (&mut sampling.dry, &call.sampling.dry) {
-        let texts = call.sampling.dry_breakers.as_deref();
-        dry.breakers = prepare::dry_breakers(served.engine.tokenizer(), texts);
     }
     let like = Request {
         max_tokens: call.max_tokens,
@@ -139,30 +137,66 @@ async fn answer<D: Dialect>(
         client: arrival.principal,
         ..Request::default()
     };
-    let mut flight = Flight::submit(&served.engine, call, &like, &prompts)?;
+    let flight = Flight::submit(&served.engine, call, &like, &prompts);
+    let mut flight = flight.map_err(named::<D>)?;
     record.usage(flight.usage());
     let mut reply = D::reply(request, answer, &prompts);
     match delivery {
         Delivery::Stream => {
             begin(&app, &mut flight, deadline).await?;
-            let start = Box::new(Start { app, flight, reply, _seat: seat });
+            let client = arrival.principal;
+            let start = Box::new(Start { app, flight, reply, client, _seat: seat });
             Ok((notes, Answered::Stream(start)))
         }
         Delivery::Whole | Delivery::Count => {
             let choices = gather(&app, &mut flight, record).await?;
-            Ok((notes, Answered::Whole(reply.whole(&choices, flight.usage()))))
+            let body = reply.whole(&choices, flight.usage());
+            keep(&app, arrival.principal, &mut reply);
+            Ok((notes, Answered::Whole(body)))
         }
     }
 }
 
-/// What every answer of a model says about itself.
-fn begun(arrival: &Arrival, served: &Served) -> Answer {
+/// What every part of the answer says about itself.
+fn answer_of(arrival: &Arrival, served: &Served, sampling: &Sampling) -> Answer {
     Answer {
         id: arrival.answer_id(),
         created: arrival.unix_seconds(),
         model: served.name.clone(),
         fingerprint: served.fingerprint.clone(),
+        sampling: sampling.clone(),
         vocabulary: Box::new(prepare::EngineVocabulary(served.engine.clone())),
+    }
+}
+
+/// How tokens are chosen: as the request says, else as the server does.
+fn sampling(call: &Call, defaults: &Sampling, engine: &Engine) -> Sampling {
+    let mut sampling = call.sampling.over(defaults);
+    if let (Some(dry), Some(_)) = (&mut sampling.dry, &call.sampling.dry) {
+        let texts = call.sampling.dry_breakers.as_deref();
+        dry.breakers = prepare::dry_breakers(engine.tokenizer(), texts);
+    }
+    sampling
+}
+
+/// What is wrong with a conversation as a whole, under the name that its dialect has for it.
+fn named<D: Dialect>(error: ServerError) -> ServerError {
+    const USUAL: &str = "messages";
+    match error {
+        ServerError::BadRequest(bad) if bad.param.as_deref() == Some(USUAL) => {
+            let message = bad.message.replacen(USUAL, D::CONVERSATION, 1);
+            let param = Some(D::CONVERSATION.to_owned());
+            BadRequest { param, message, code: bad.code }.into()
+        }
+        other => other,
+    }
+}
+
+/// Keeps what of an answer later requests may refer to: before the client knows of its end, so that
+/// the next request finds it.
+fn keep(app: &App, client: u64, reply: &mut impl Reply) {
+    if let Some(kept) = reply.take_kept() {
+        app.kept.of(client, Instant::now()).put(kept);
     }
 }
 
@@ -188,11 +222,11 @@ async fn begin(
 /// take minutes, in which others have their turns.
 async fn prepare<D: Dialect>(
     app: &Arc<App>,
+    asking: Asking,
     body: Vec<u8>,
-    unknown: Unknown,
 ) -> Result<Prepared<D::Request>, ServerError> {
     let reading = app.clone();
-    let read = in_turn(app, move || prepare::read::<D>(&reading, body, unknown)).await?;
+    let read = in_turn(app, move || prepare::read::<D>(&reading, asking, body)).await?;
     let (model, body) = match read {
         Read::Prepared(prepared) => return Ok(*prepared),
         Read::Closed { model, body } => (model, body),
@@ -200,7 +234,7 @@ async fn prepare<D: Dialect>(
     let served = opened(app, model).await?;
     let reading = app.clone();
     in_turn(app, move || {
-        let request = prepare::parse::<D>(&body, &reading.limits, unknown)?;
+        let request = prepare::parse::<D>(&reading, asking, &body)?;
         prepare::prepare::<D>(request, served)
     })
     .await
@@ -223,7 +257,7 @@ async fn opened<S: OfTask + Send + 'static>(
 }
 
 /// Runs what computes for as long as a prompt is long, a few at a time.
-async fn in_turn<T: Send + 'static>(
+pub(crate) async fn in_turn<T: Send + 'static>(
     app: &App,
     work: impl FnOnce() -> Result<T, ServerError> + Send + 'static,
 ) -> Result<T, ServerError> {
@@ -307,7 +341,7 @@ async fn pump<R: Reply>(
     outlet: &mut Outlet,
     record: &mut Record,
 ) -> Result<(), Broken> {
-    let Start { app, flight, reply, .. } = start;
+    let Start { app, flight, reply, client, .. } = start;
     let mut over = app.over.clone();
     let mut out = String::new();
     reply.open(&mut out);
@@ -339,6 +373,7 @@ async fn pump<R: Reply>(
         record.queue(flight.queue());
         if flight.is_done() {
             reply.close(flight.usage(), &mut out);
+            keep(app, *client, reply);
         }
         outlet.send(std::mem::take(&mut out)).await?;
     }

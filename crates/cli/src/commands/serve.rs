@@ -97,6 +97,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "SIZE", value_parser = numbers::parse_bytes, requires = "cache_dir",
           default_value = "8GiB")]
     cache_size: u64,
+    /// How long a finished answer of /v1/responses stays in memory behind its last use, such as 1h,
+    /// so that "previous_response_id" finds it (default: nothing of any answer is kept)
+    #[arg(long, value_name = "TIME", value_parser = keep_responses)]
+    keep_responses: Option<Duration>,
     /// Web origin whose pages may call the server, such as https://chat.example (may be repeated)
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
@@ -138,6 +142,7 @@ impl Subcommand for Serve {
         let mut config = server::Config::new(fleet.clone(), models);
         config.prefix_store = self.store.clone();
         config.aliases = self.alias;
+        config.limits.keep_responses = self.keep_responses;
         config.allowed_origins.extend(self.allow_origin);
         config.allowed_hosts.extend(self.allow_host);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -341,17 +346,25 @@ fn opening_failed(error: FleetError, failure: &LastFailure) -> anyhow::Error {
     }
 }
 
-/// Reads `30s`, `5m`, `2h`, plain seconds, or `forever`.
+/// Reads a time or `forever`.
 fn keep_alive(text: &str) -> Result<Keep, String> {
+    let time = if text == "forever" { Some(Duration::MAX) } else { time(text) };
+    let time = time.ok_or("expected a time such as 30s, 5m or 2h, or \"forever\"")?;
+    Ok(Keep::Idle(time))
+}
+
+/// Reads a time, which ends.
+fn keep_responses(text: &str) -> Result<Duration, String> {
+    let time = time(text).filter(|time| !time.is_zero());
+    time.ok_or_else(|| "expected a time such as 30m or 2h".to_owned())
+}
+
+/// Reads `30s`, `5m`, `2h`, or plain seconds.
+fn time(text: &str) -> Option<Duration> {
     const UNITS: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 3600)];
-    if text == "forever" {
-        return Ok(Keep::Idle(Duration::MAX));
-    }
     let unit = UNITS.iter().find_map(|(unit, n)| Some((text.strip_suffix(unit)?, *n)));
     let (digits, n_seconds) = unit.unwrap_or((text, 1));
-    let seconds = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(n_seconds));
-    let seconds = seconds.ok_or("expected a time such as 30s, 5m or 2h, or \"forever\"")?;
-    Ok(Keep::Idle(Duration::from_secs(seconds)))
+    digits.parse::<u64>().ok()?.checked_mul(n_seconds).map(Duration::from_secs)
 }
 
 /// Reads `NAME=MODEL`; names of models have no `=`.
@@ -535,6 +548,11 @@ mod tests {
         assert_eq!(keep_alive("forever"), Ok(Keep::Idle(Duration::MAX)));
         for text in ["", "m", "5d", "-1", "1.5h", "99999999999999999h"] {
             assert!(keep_alive(text).is_err(), "{text}");
+            assert!(keep_responses(text).is_err(), "{text}");
+        }
+        assert_eq!(keep_responses("30m"), Ok(Duration::from_secs(1800)));
+        for endless in ["0", "forever"] {
+            assert!(keep_responses(endless).is_err(), "{endless}");
         }
     }
 }

@@ -3,8 +3,10 @@
 
 use super::{Answer, Choice, Delivery, Dialect, PlainPrompt, Prompts, Reply, Usage, Vocabulary};
 use crate::errors::ServerError;
+use crate::kept::{KeptAnswers, Own};
 use crate::limits::Limits;
 use engine::{FinishReason, Part, TokenInfo};
+use std::time::Instant;
 
 /// One step of a transcript.
 pub(super) enum Step {
@@ -48,7 +50,23 @@ impl Vocabulary for Bytes {
 /// The body that answers `request` when `steps` happen; a prompt that is no list
 /// of tokens has three.
 pub(super) fn replay<D: Dialect>(request: &str, steps: Vec<Step>) -> String {
-    let request = match D::parse(request.as_bytes(), &Limits::default()) {
+    let none = KeptAnswers::new(None, 0);
+    replay_kept::<D>(request, steps, &Limits::default(), none.of(0, Instant::now()))
+}
+
+/// The same where requests may refer to the answers of `own`, among which this one comes.
+pub(super) fn replay_kept<D: Dialect>(
+    request: &str,
+    steps: Vec<Step>,
+    limits: &Limits,
+    own: Own<'_>,
+) -> String {
+    let parsed = D::parse(request.as_bytes(), limits);
+    let recalled = parsed.and_then(|mut request| {
+        D::recall(&mut request, own, limits)?;
+        Ok(request)
+    });
+    let request = match recalled {
         Ok(request) => request,
         Err(error) => return D::FAMILY.error_body(&error.into(), "req_1"),
     };
@@ -69,17 +87,22 @@ pub(super) fn replay<D: Dialect>(request: &str, steps: Vec<Step>) -> String {
         created: 7,
         model: "m".to_owned(),
         fingerprint: "fp".to_owned(),
+        sampling: call.sampling.over(&crate::default_sampling()),
         vocabulary: Box::new(Bytes),
     };
     let n_prompt = prompts.iter().map(|prompt| prompt.len() as u64).sum();
     let (n_generated, n_reasoning, n_reused, n_matched) = (5, 0, 2, 3);
     let usage = Usage { n_prompt, n_generated, n_reasoning, n_reused, n_matched };
     let mut reply = D::reply(request, answer, &prompts);
-    match delivery {
+    let body = match delivery {
         Delivery::Stream => stream(&mut reply, steps, usage),
         Delivery::Whole => reply.whole(&gather(steps, n_choices), usage),
         Delivery::Count => reply.whole(&[], usage),
+    };
+    if let Some(kept) = reply.take_kept() {
+        own.put(kept);
     }
+    body
 }
 
 fn stream(reply: &mut impl Reply, steps: Vec<Step>, usage: Usage) -> String {

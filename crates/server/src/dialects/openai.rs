@@ -1,4 +1,5 @@
-//! The OpenAI family: chat completions, completions, embeddings, the list of models, its errors.
+//! The OpenAI family: chat completions, responses, completions, embeddings, the list of models, its
+//! errors.
 //!
 //! What becomes of each parameter is declared beside what reads it; what is not declared is
 //! refused.
@@ -11,6 +12,7 @@ mod errors;
 mod logprobs;
 mod messages;
 mod models;
+pub mod responses;
 pub(crate) mod settings;
 mod tools;
 
@@ -19,6 +21,7 @@ pub use completions::CompletionRequest;
 pub use embeddings::EmbeddingRequest;
 pub(crate) use errors::error_body;
 pub(crate) use models::{ModelCard, ModelMeta, ModelStatus, list_body, model_body};
+pub use responses::ResponseRequest;
 
 use crate::dialects::fields::Unknown;
 use crate::errors::{BadRequest, ServerError};
@@ -48,6 +51,14 @@ pub fn parse_completion(body: &[u8], limits: &Limits) -> Result<CompletionReques
 /// The first thing that is wrong, by field path, value and expectation.
 pub fn parse_embedding(body: &[u8], limits: &Limits) -> Result<EmbeddingRequest, BadRequest> {
     embeddings::parse(body, limits, Unknown::Refused)
+}
+
+/// Reads the body of `POST /v1/responses`, without what it refers to.
+///
+/// # Errors
+/// The first thing that is wrong, by field path, value and expectation.
+pub fn parse_response(body: &[u8], limits: &Limits) -> Result<ResponseRequest, BadRequest> {
+    responses::parse(body, limits)
 }
 
 /// `usage` on the wire.
@@ -121,6 +132,14 @@ fn push_failure(error: &ServerError, out: &mut String) {
     out.push_str(&error_body(error));
     out.push_str("\n\n");
     push_end(out);
+}
+
+/// As [`push_event`], of an event with a name.
+fn push_named_event(name: &str, body: &impl Serialize, out: &mut String) {
+    out.push_str("event: ");
+    out.push_str(name);
+    out.push('\n');
+    push_event(body, out);
 }
 
 fn to_json(body: &impl Serialize) -> String {

@@ -83,7 +83,8 @@ fn operation(route: &Route, path: &str, name_idx: usize) -> Value {
     let id = [route.method].into_iter().chain(words).collect::<Vec<_>>().join("_");
     let mut parameters: Vec<Value> = path
         .split('/')
-        .filter_map(|part| part.strip_prefix("{*")?.strip_suffix('}'))
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| name.trim_start_matches('*'))
         .map(|name| {
             json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}})
         })

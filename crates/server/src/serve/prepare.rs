@@ -10,13 +10,13 @@ use crate::dialects::{
     Call, ConstraintAsk, Dialect, Paths, PlainPrompt, Prompts, ToolsAsk, Vocabulary,
 };
 use crate::errors::{BadRequest, ServerError};
-use crate::limits::Limits;
 use crate::models::Served;
 use engine::{
     Banned, CallGrammar, Calls, Channels, Constraint, ConstraintError, Engine, EngineError,
     Grammar, Preamble, Tool, ToolChoice, ToolFormat,
 };
 use serde_json::{Map, Value};
+use std::time::Instant;
 use text::{ChatTemplate, Special, Tokenizer};
 
 /// The variables by which templates know how much is to be thought: the newer one, and the older
@@ -63,25 +63,34 @@ pub(super) enum Read<R> {
     Closed { model: Option<String>, body: Vec<u8> },
 }
 
-/// Reads a body, of a client that wants `unknown` of fields which nobody knows.
+/// Who asks, and what becomes of fields that nobody knows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asking {
+    pub(super) client: u64,
+    pub(super) unknown: Unknown,
+}
+
+/// Reads a request, with what it refers to of its client's earlier answers.
 pub(super) fn parse<D: Dialect>(
+    app: &App,
+    asking: Asking,
     body: &[u8],
-    limits: &Limits,
-    unknown: Unknown,
 ) -> Result<D::Request, BadRequest> {
-    match unknown {
-        Unknown::Refused => D::parse(body, limits),
-        Unknown::Ignored => D::parse_leniently(body, limits),
-    }
+    let mut request = match asking.unknown {
+        Unknown::Refused => D::parse(body, &app.limits),
+        Unknown::Ignored => D::parse_leniently(body, &app.limits),
+    }?;
+    D::recall(&mut request, app.kept.of(asking.client, Instant::now()), &app.limits)?;
+    Ok(request)
 }
 
 /// Reads one request, and prepares it where its model is open.
 pub(super) fn read<D: Dialect>(
     app: &App,
+    asking: Asking,
     body: Vec<u8>,
-    unknown: Unknown,
 ) -> Result<Read<D::Request>, ServerError> {
-    let request = parse::<D>(&body, &app.limits, unknown)?;
+    let request = parse::<D>(app, asking, &body)?;
     let model = &D::call(&request).model;
     match app.models.get_open(model.as_deref())? {
         Some(served) => Ok(Read::Prepared(Box::new(prepare::<D>(request, served)?))),

@@ -67,6 +67,10 @@ pub(super) fn make(
                     made.adapted = Some("effort");
                     "high"
                 }
+                "minimal" => {
+                    made.adapted = Some("effort");
+                    "low"
+                }
                 word => word,
             };
             kwargs.insert(EFFORT.to_owned(), word.into());
@@ -152,6 +156,7 @@ mod tests {
         check((None, None, Some("low")), both, json!([low, [], null, null]));
         let high = json!({"reasoning_effort": "high"});
         check((None, None, Some("max")), both, json!([high, [], "effort", null]));
+        check((None, None, Some("minimal")), both, json!([low, [], "effort", null]));
         check((None, None, Some("low")), SWITCHED, json!([{}, ["effort"], null, null]));
         check((Some(Off), None, Some("low")), both, json!([{}, ["effort"], null, 0]));
         // It thinks all the same, and then as hard as is wished.

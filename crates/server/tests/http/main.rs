@@ -8,6 +8,7 @@ mod llama;
 mod matrix;
 mod operate;
 mod reasoning;
+mod responses;
 mod tools;
 mod vectors;
 

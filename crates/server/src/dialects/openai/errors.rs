@@ -31,6 +31,7 @@ pub(crate) fn error_body(error: &ServerError) -> String {
         ServerError::BadRequest(bad) => (bad.param.as_deref(), bad.code),
         ServerError::ModelNotFound { .. } => (Some("model"), Some("model_not_found")),
         ServerError::ModelUnavailable { .. } => (Some("model"), Some("model_unavailable")),
+        ServerError::NoSuchResponse { .. } => (Some("id"), Some("response_not_found")),
         ServerError::ContextOverflow { .. } => (None, Some("context_length_exceeded")),
         ServerError::TextTooLong { place, .. } => (Some(&**place), Some("context_length_exceeded")),
         ServerError::BodyTooLarge { .. } => (None, Some("request_too_large")),

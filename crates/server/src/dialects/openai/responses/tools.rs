@@ -1,0 +1,278 @@
+//! Tools of a request for a response: flat where those of a chat are nested. Agents bring tools
+//! that only a vendor runs; those are left out and told of.
+
+use super::super::tools::{Choice, Read, ask, mode, read_function};
+use crate::dialects::declared::Field;
+use crate::dialects::fields::{Fields, missing, shown, wrong};
+use crate::dialects::{Paths, ToolsAsk};
+use crate::errors::BadRequest;
+use engine::{MAX_TOOLS, Tool, ToolChoice};
+use serde_json::{Value, json};
+
+/// What becomes of the fields of a function.
+const FIELDS: &[Field] = &[
+    Field::honoured("type"),
+    Field::honoured("name"),
+    Field::honoured("description"),
+    Field::honoured("parameters"),
+    Field::honoured("strict"),
+    // Every tool is in the prompt.
+    Field::honoured("defer_loading"),
+    // The model itself is one of them.
+    Field::honoured("allowed_callers"),
+    Field::ignored("output_schema"),
+    Field::ignored("async"),
+];
+
+/// Tools, and what the response says of them.
+pub(super) struct Tools {
+    pub(super) ask: Option<ToolsAsk>,
+    /// Those that were not left out, as they are held to.
+    pub(super) told: Vec<Value>,
+    pub(super) choice: Value,
+    pub(super) is_parallel: bool,
+}
+
+/// Takes the tools; the paths of what has no effect go to `ignored`.
+pub(super) fn take(fields: &mut Fields, ignored: &mut Paths) -> Result<Tools, BadRequest> {
+    let is_parallel = fields.flag("parallel_tool_calls")?;
+    let told_choice = fields.take("tool_choice").unwrap_or_else(|| "auto".into());
+    let choice = read_choice(told_choice.clone(), ignored)?;
+    let list = fields.list("tools")?.unwrap_or_default();
+    if list.len() > MAX_TOOLS {
+        let problem = format!("{} tools: expected at most {MAX_TOOLS}", list.len());
+        return Err(BadRequest::field("tools", &problem));
+    }
+    let mut tools = Vec::with_capacity(list.len());
+    let mut told = Vec::with_capacity(list.len());
+    for (tool_idx, tool) in list.into_iter().enumerate() {
+        let path = format!("tools[{tool_idx}]");
+        if let Some(read) = read(&path, tool, ignored)? {
+            let definition = &read.definition["function"];
+            told.push(json!({
+                "type": "function",
+                "name": definition["name"],
+                "description": definition["description"],
+                "parameters": definition["parameters"],
+                "strict": true,
+            }));
+            tools.push(read);
+        }
+    }
+    let ask = ask(tools, choice, is_parallel)?;
+    let is_parallel = ask.as_ref().map_or(is_parallel.unwrap_or(true), |ask| ask.is_parallel);
+    Ok(Tools { ask, told, choice: told_choice, is_parallel })
+}
+
+/// A function; `None` where the tool is of another kind.
+fn read(path: &str, tool: Value, ignored: &mut Paths) -> Result<Option<Read>, BadRequest> {
+    let mut fields = Fields::of(path, tool)?;
+    let kind_path = fields.path("type");
+    let kind = fields.text("type")?.ok_or_else(|| missing(&kind_path, "the type of a tool"))?;
+    if kind != "function" {
+        ignored.push(path.to_owned());
+        return Ok(None);
+    }
+    ignored.extend(fields.treat(FIELDS)?);
+    let name_path = fields.path("name");
+    let name = fields.text("name")?.ok_or_else(|| missing(&name_path, "a string"))?;
+    if !Tool::is_name(&name) {
+        let expected = "1 to 128 of a-z, A-Z, 0-9, _ and -";
+        return Err(wrong(&name_path, &name.into(), expected));
+    }
+    let read = read_function(&mut fields, name)?;
+    if fields.flag("defer_loading")? == Some(true) {
+        let why = "true: this server has no search for tools";
+        return Err(BadRequest::unsupported(&fields.path("defer_loading"), why));
+    }
+    let callers_path = fields.path("allowed_callers");
+    let callers = fields.list("allowed_callers")?.unwrap_or_default();
+    if !callers.is_empty() && !callers.iter().any(|caller| caller == "direct") {
+        let why = "without \"direct\": this server runs no code that could call it";
+        return Err(BadRequest::unsupported(&callers_path, why));
+    }
+    if callers.iter().any(|caller| caller != "direct") {
+        ignored.push(callers_path);
+    }
+    ignored.extend(fields.rest());
+    Ok(Some(read))
+}
+
+fn read_choice(value: Value, ignored: &mut Paths) -> Result<Choice, BadRequest> {
+    const EXPECTED: &str = "\"none\", \"auto\", \"required\" or an object that names a function";
+    let mut named = match value {
+        Value::String(word) => {
+            let choice = mode(&word);
+            let choice = choice.ok_or_else(|| wrong("tool_choice", &word.into(), EXPECTED))?;
+            return Ok(Choice { choice, only: None, is_named: false });
+        }
+        Value::Object(_) => Fields::of("tool_choice", value)?,
+        other => return Err(wrong("tool_choice", &other, EXPECTED)),
+    };
+    let kind = named.take("type").unwrap_or(Value::Null);
+    let choice = match kind.as_str() {
+        Some("function") => {
+            let only = Some(vec![take_name(&mut named)?]);
+            Choice { choice: ToolChoice::Required, only, is_named: true }
+        }
+        Some("allowed_tools") => read_allowed(&mut named, ignored)?,
+        _ => {
+            let why = format!("{}: expected \"function\" or \"allowed_tools\"", shown(&kind));
+            return Err(BadRequest::unsupported("tool_choice.type", &why));
+        }
+    };
+    ignored.extend(named.rest());
+    Ok(choice)
+}
+
+/// Functions that may be called; those of a vendor are left out here too.
+fn read_allowed(named: &mut Fields, ignored: &mut Paths) -> Result<Choice, BadRequest> {
+    let word = named.text("mode")?.unwrap_or_else(|| "auto".to_owned());
+    let choice = mode(&word).filter(|choice| *choice != ToolChoice::None);
+    let expected = "\"auto\" or \"required\"";
+    let choice = choice.ok_or_else(|| wrong("tool_choice.mode", &word.into(), expected))?;
+    let mut only = Vec::new();
+    for (tool_idx, tool) in named.list("tools")?.unwrap_or_default().into_iter().enumerate() {
+        let path = format!("tool_choice.tools[{tool_idx}]");
+        let mut tool = Fields::of(&path, tool)?;
+        match tool.take("type") {
+            Some(kind) if kind == "function" => only.push(take_name(&mut tool)?),
+            Some(Value::String(_)) => ignored.push(path),
+            kind => {
+                let kind = kind.unwrap_or(Value::Null);
+                return Err(wrong(&format!("{path}.type"), &kind, "\"function\""));
+            }
+        }
+    }
+    if only.is_empty() {
+        return Err(BadRequest::field("tool_choice.tools", "expected at least one function"));
+    }
+    Ok(Choice { choice, only: Some(only), is_named: false })
+}
+
+/// The path and the name of a function.
+fn take_name(fields: &mut Fields) -> Result<(String, String), BadRequest> {
+    let path = fields.path("name");
+    let name = fields.text("name")?.ok_or_else(|| missing(&path, "a string"))?;
+    Ok((path, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether, of which tools, whether several times, and what has no effect.
+    type Expected<'a> = (ToolChoice, &'a [&'a str], bool, &'a [&'a str]);
+
+    fn check(body: Value, expected: Result<Expected<'_>, &str>) {
+        let mut fields = Fields::parse(body.to_string().as_bytes()).unwrap();
+        let mut ignored = Paths::default();
+        let found = take(&mut fields, &mut ignored).map_err(|bad| bad.param.unwrap());
+        let found = found.map(|tools| {
+            let ask = tools.ask.expect("tools were given");
+            let names: Vec<String> = ask.callable.iter().map(|t| t.tool.name.clone()).collect();
+            (ask.choice, names, ask.is_parallel, ignored.kept().to_vec())
+        });
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let expected = expected.map(|(choice, names, is_parallel, ignored)| {
+            (choice, owned(names), is_parallel, owned(ignored))
+        });
+        assert_eq!(found, expected.map_err(str::to_owned), "{body}");
+    }
+
+    fn tool(name: &str) -> Value {
+        json!({"type": "function", "name": name, "parameters": null, "strict": false})
+    }
+
+    fn with(more: Value) -> Value {
+        let mut body = json!({"tools": [tool("a"), tool("b-2")]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    }
+
+    #[test]
+    fn choices_are_read_in_every_form() {
+        use ToolChoice::{Auto, None, Required};
+        let all: &[&str] = &["a", "b-2"];
+        check(with(json!({})), Ok((Auto, all, true, &[])));
+        check(with(json!({"tool_choice": "none"})), Ok((None, all, true, &[])));
+        let one = json!({"tool_choice": "required", "parallel_tool_calls": false});
+        check(with(one), Ok((Required, all, false, &[])));
+        let named = json!({"type": "function", "name": "b-2", "x": 1});
+        check(
+            with(json!({"tool_choice": named})),
+            Ok((Required, &["b-2"], true, &["tool_choice.x"])),
+        );
+        let function = json!({"type": "function", "name": "a"});
+        let some = json!([function, {"type": "mcp", "server_label": "x"}]);
+        let allowed = json!({"type": "allowed_tools", "mode": "auto", "tools": some});
+        check(
+            with(json!({"tool_choice": allowed})),
+            Ok((Auto, &["a"], true, &["tool_choice.tools[1]"])),
+        );
+    }
+
+    #[test]
+    fn tools_that_only_a_vendor_runs_are_left_out_and_told() {
+        let others = json!([
+            {"type": "web_search"}, tool("f"), {"type": "local_shell"},
+            {"type": "custom", "name": "apply_patch", "format": {"type": "grammar"}},
+            {"type": "namespace", "name": "n", "tools": []}, {"type": "mcp", "server_label": "x"},
+        ]);
+        let told: &[&str] = &["tools[0]", "tools[2]", "tools[3]", "tools[4]", "tools[5]"];
+        check(json!({"tools": others}), Ok((ToolChoice::Auto, &["f"], true, told)));
+        let mut fields = Fields::parse(br#"{"tools":[{"type":"web_search"}]}"#).unwrap();
+        let none = take(&mut fields, &mut Paths::default()).unwrap();
+        assert!(none.ask.is_none() && none.told.is_empty());
+    }
+
+    #[test]
+    fn what_a_tool_has_beside_is_taken_or_told() {
+        let full = json!({
+            "type": "function", "name": "f", "description": "d", "parameters": {}, "strict": true,
+            "defer_loading": false, "allowed_callers": ["direct", "programmatic"],
+            "output_schema": {}, "async": true, "x": 1,
+        });
+        let told: &[&str] =
+            &["tools[0].allowed_callers", "tools[0].output_schema", "tools[0].async", "tools[0].x"];
+        check(json!({"tools": [full]}), Ok((ToolChoice::Auto, &["f"], true, told)));
+    }
+
+    #[test]
+    fn wrong_tools_are_refused_by_path() {
+        check(json!({"tools": [{"name": "a"}]}), Err("tools[0].type"));
+        check(json!({"tools": [{"type": "function"}]}), Err("tools[0].name"));
+        check(json!({"tools": [tool("a"), tool("a")]}), Err("tools[1].name"));
+        check(json!({"tools": [tool("a b")]}), Err("tools[0].name"));
+        check(json!({"tools": [tool(&"a".repeat(129))]}), Err("tools[0].name"));
+        let many: Vec<Value> = (0..=MAX_TOOLS).map(|i| tool(&i.to_string())).collect();
+        check(json!({"tools": many}), Err("tools"));
+        for (field, value) in [
+            ("parameters", json!([])),
+            ("defer_loading", json!(true)),
+            ("allowed_callers", json!(["programmatic"])),
+            ("strict", json!("yes")),
+        ] {
+            let mut wrong = tool("a");
+            wrong[field] = value;
+            check(json!({"tools": [wrong]}), Err(&format!("tools[0].{field}")));
+        }
+        check(json!({"tool_choice": "required"}), Err("tool_choice"));
+        let vendors = json!([{"type": "web_search"}]);
+        check(json!({"tools": vendors, "tool_choice": "required"}), Err("tool_choice"));
+        check(with(json!({"tool_choice": "any"})), Err("tool_choice"));
+        check(with(json!({"tool_choice": 7})), Err("tool_choice"));
+        check(with(json!({"tool_choice": {"type": "web_search"}})), Err("tool_choice.type"));
+        let unknown = json!({"type": "function", "name": "c"});
+        check(with(json!({"tool_choice": unknown})), Err("tool_choice.name"));
+        for (mode, tools, param) in [
+            ("none", json!([]), "tool_choice.mode"),
+            ("auto", json!([]), "tool_choice.tools"),
+            ("auto", json!([{}]), "tool_choice.tools[0].type"),
+            ("auto", json!([{"type": "function"}]), "tool_choice.tools[0].name"),
+        ] {
+            let allowed = json!({"type": "allowed_tools", "mode": mode, "tools": tools});
+            check(with(json!({"tool_choice": allowed})), Err(param));
+        }
+    }
+}
