@@ -98,7 +98,8 @@ pub(crate) struct Serve {
           default_value = "8GiB")]
     cache_size: u64,
     /// How long a finished answer of /v1/responses stays in memory behind its last use, such as 1h,
-    /// so that "previous_response_id" finds it (default: nothing of any answer is kept)
+    /// so that "previous_response_id" finds it; 64 MiB of all of them at most (default: nothing of
+    /// any answer is kept)
     #[arg(long, value_name = "TIME", value_parser = keep_responses)]
     keep_responses: Option<Duration>,
     /// Web origin whose pages may call the server, such as https://chat.example (may be repeated)
