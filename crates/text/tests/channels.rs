@@ -93,7 +93,7 @@ fn split(tokenizer: &Tokenizer, mut splitter: Splitter, answer: &str) -> Vec<Par
 #[test]
 fn messages_become_the_parts_of_their_channels() {
     let check = |prompt: &str, answer: &str, expected: &[&str]| {
-        // Marks that have a text in the vocabulary, and such that have none.
+        // As control tokens and as such that a file calls text.
         for tokenizer in [tokenizer(), with_marks(MARKS, 4, false)] {
             let parts = split(&tokenizer, splitter(&tokenizer, prompt, true), answer);
             assert_eq!(told(&parts), expected, "{answer}");
@@ -179,6 +179,29 @@ fn the_train_of_thought_has_its_marks() {
     assert_eq!(preamble(&[PROMPT, "<|channel|>final<|message|>So"].concat()), None);
     // A vocabulary without the marks has no channels.
     assert_eq!(format().channels(&with_control(&MARKS[..3]), &[]), None);
+}
+
+/// Else a grammar would take them for text, and so would whoever encodes a text of a stranger.
+#[test]
+fn marks_are_no_text_whatever_the_file_calls_them() {
+    for kind in [1, 3, 4] {
+        let tokenizer = with_marks(MARKS, kind, false);
+        for mark in MARKS {
+            let id = match ids(&tokenizer, mark)[..] {
+                [id] => id,
+                ref other => panic!("{mark}: {other:?}"),
+            };
+            assert!(tokenizer.is_control(id), "{kind} {mark}");
+            assert!(!tokenizer.encode(mark, Special::Plain).contains(&id), "{kind} {mark}");
+        }
+        let constraints = Constraints::new(Arc::clone(&tokenizer)).unwrap();
+        let call = grammar(&tokenizer, PROMPT, ToolChoice::Required, json!({}));
+        let constraint = constraints.compile(&Grammar::Calls(Box::new(call))).unwrap();
+        let begin = ids(&tokenizer, "<|channel|>");
+        assert!(constraint.matcher().mask().unwrap().allows(begin[0]), "{kind}");
+    }
+    // Nothing but two of them tells such a vocabulary from others.
+    assert_eq!(format().channels(&with_marks(&MARKS[..5], 4, false), &[]), None);
 }
 
 proptest! {

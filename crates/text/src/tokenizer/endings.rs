@@ -44,8 +44,12 @@ const UNMISTAKABLE: [&str; 17] = [
 /// file says that it is a control token.
 const AMBIGUOUS: [&str; 7] = ["</s>", "<eos>", "[EOS]", "[EOT]", "<EOT>", "<turn|>", "[e~["];
 
+/// The marks of the "harmony" formats.
+const MESSAGES: [&str; 4] = ["<|start|>", "<|channel|>", "<|message|>", "<|constrain|>"];
+
 /// The tokens that end a generation, in order. Files that give one of the unmistakable ones as
-/// normal text are corrected: it becomes a control token.
+/// normal text are corrected: it becomes a control token. So do the marks between messages of a
+/// "harmony" format, which else anybody's text could have in it.
 pub(super) fn find(metadata: &Metadata, vocab: &mut Vocab) -> Result<Vec<u32>, TokenizerError> {
     let mut ends = Vec::new();
     for key in KEYS {
@@ -65,6 +69,11 @@ pub(super) fn find(metadata: &Metadata, vocab: &mut Vocab) -> Result<Vec<u32>, T
     if (has("<|return|>") && has("<|call|>")) || (has("<|calls|>") && has("<|flush|>")) {
         let end = vocab.find("<|end|>");
         ends.retain(|&id| Some(id) != end);
+        let is_text = |id: &u32| matches!(vocab.kind(*id), Some(Kind::Normal | Kind::UserDefined));
+        let marks = MESSAGES.iter().chain(&UNMISTAKABLE).filter_map(|text| vocab.find(text));
+        for id in marks.filter(is_text).collect::<Vec<_>>() {
+            vocab.set_kind(id, Kind::Control);
+        }
     }
     ends.sort_unstable();
     ends.dedup();

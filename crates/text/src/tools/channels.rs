@@ -69,8 +69,9 @@ impl ToolFormat {
     /// vocabulary lacks their marks.
     pub fn channels(&self, tokenizer: &Tokenizer, prompt: &[u32]) -> Option<Channels> {
         let format = self.channels?;
+        // Marks that are text cannot be told from it.
         let id = |text: &str| match tokenizer.encode(text, Special::Parse)[..] {
-            [id] => Some(id),
+            [id] if tokenizer.is_control(id) => Some(id),
             _ => None,
         };
         let mut channels = Channels {
@@ -120,18 +121,10 @@ impl Channels {
         }
     }
 
-    /// The ids of the marks that must be there.
-    pub fn ids(&self) -> [u32; 4] {
-        [self.start, self.channel, self.message, self.end]
-    }
-
-    /// How a mark is spelled.
-    fn spelling(&self, id: u32) -> Option<&'static str> {
-        let ChannelFormat { start, channel, message, end, others, .. } = *self.format;
-        let spelled = self.ids().into_iter().zip([start, channel, message, end]);
-        let others = self.others.into_iter().zip(others);
-        let others = others.filter_map(|(id, spelling)| Some((id?, spelling)));
-        spelled.chain(others).find(|(mark, _)| *mark == id).map(|(_, spelling)| spelling)
+    /// The ids of all marks.
+    pub fn marks(&self) -> impl Iterator<Item = u32> + use<> {
+        let Self { start, channel, message, end, others, .. } = *self;
+        [start, channel, message, end].into_iter().chain(others.into_iter().flatten())
     }
 
     /// Whether the answer goes on with the text of a message.
@@ -213,9 +206,11 @@ impl ChannelSplitter {
 
     pub(super) fn push_token(&mut self, id: u32, text: &str, out: &mut Vec<Part>) {
         let Channels { start, channel, message, end, .. } = self.channels;
-        let Some(spelling) = self.channels.spelling(id) else { return self.push(text, out) };
-        // Some tokenizers decode a mark all the same.
-        self.push(text.strip_suffix(spelling).unwrap_or(text), out);
+        // What a mark completes was before it.
+        self.push(text, out);
+        if !self.channels.marks().any(|mark| mark == id) {
+            return;
+        }
         match self.body {
             Body::Header if id == message => self.begin_body(out),
             Body::Header if id == channel => self.header.begin_channel(),
