@@ -293,6 +293,7 @@ fn a_grammar_lets_the_messages_through_that_were_asked_for() {
     const FINAL: &str = "<|channel|>final<|message|>";
     const SAID: &str = "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant";
     const CALL: &str = "<|channel|>commentary to=functions.f <|constrain|>json<|message|>";
+    const ROLE: &str = " to=functions.f<|channel|>commentary";
     let called = [CALL, "{\"x\":1}"].concat();
     let answered = [FINAL, "So it is."].concat();
     let after = |text: &str| [SAID, text].concat();
@@ -300,6 +301,7 @@ fn a_grammar_lets_the_messages_through_that_were_asked_for() {
     for choice in [none, auto] {
         check(PROMPT, choice, None, &answered, yes);
         check(PROMPT, choice, None, &after(&answered), yes);
+        check(PROMPT, choice, None, &after(&after(&answered)), yes);
         check(PROMPT, choice, None, SAID, begun);
         check(PROMPT, choice, None, "So it is.", no);
         check(PROMPT, choice, None, "<|channel|>analysis", no);
@@ -309,6 +311,20 @@ fn a_grammar_lets_the_messages_through_that_were_asked_for() {
     for choice in [auto, required] {
         check(PROMPT, choice, None, &called, yes);
         check(PROMPT, choice, None, &after(&called), yes);
+        check(PROMPT, choice, None, &after(&after(&called)), yes);
+        // The recipient in the role, and the form said otherwise or not at all.
+        let headers = ["<|channel|>commentary to=functions.f", ROLE];
+        for header in headers {
+            for form in [" <|constrain|>json", "<|constrain|>json", " json", ""] {
+                let called = [header, form, "<|message|>{\"x\":1}"].concat();
+                check(PROMPT, choice, None, &called, yes);
+                check(PROMPT, choice, None, &after(&called), yes);
+                let bad = [header, form, "<|message|>{\"x\":\"a"].concat();
+                check(PROMPT, choice, None, &bad, no);
+            }
+            check(PROMPT, choice, None, &[header, " jso<|message|>"].concat(), no);
+        }
+        check(PROMPT, choice, None, " to=functions.g", no);
         check(PROMPT, choice, None, &[CALL, "{\"x\":\"a"].concat(), no);
         check(PROMPT, choice, None, &[&called, "{"].concat(), no);
         check(PROMPT, choice, None, "<|channel|>commentary to=functions.g", no);

@@ -34,6 +34,8 @@ pub(super) struct ChannelFormat {
     /// What stands before the name of a recipient, and before that of a tool in it.
     pub(super) recipient: &'static str,
     pub(super) namespace: &'static str,
+    /// How a header may say that the text is JSON.
+    pub(super) forms: &'static [&'static str],
 }
 
 /// Channels as one model's vocabulary has them, and where in its messages an answer begins.
@@ -132,8 +134,8 @@ impl Channels {
         self.begins == Body::Text
     }
 
-    /// The texts of the frame: the beginning of a message with an answer, all of one beside calls
-    /// up to its text, and what stands between two messages.
+    /// The texts of the frame: the beginning of a message with an answer and of one beside calls,
+    /// each up to its text, and what stands between two messages.
     pub(super) fn frame(&self) -> [String; 3] {
         let ChannelFormat { start, channel, message, end, role, aside, text, .. } = *self.format;
         [
@@ -141,6 +143,17 @@ impl Channels {
             [channel, aside, message].concat(),
             [end, start, role].concat(),
         ]
+    }
+
+    /// The headers of a call of this tool, in which the recipient may stand on either side of the
+    /// channel; what may stand behind each of them, and what ends them.
+    pub(super) fn call(&self, name: &str) -> ([String; 2], &'static [&'static str], &'static str) {
+        let ChannelFormat { channel, message, aside, recipient, namespace, forms, .. } =
+            *self.format;
+        let recipient = [" ", recipient, namespace, name].concat();
+        let header = [channel, aside].concat();
+        let behind = [header.as_str(), &recipient].concat();
+        ([behind, recipient + &header], forms, message)
     }
 }
 

@@ -180,15 +180,17 @@ fn frame(grammar: &CallGrammar) -> String {
     lark
 }
 
-/// The same of an answer in channels: a message with the answer or a call, and before either one
-/// with something to say. Of content that has a form there is one message.
+/// The same of an answer in channels: a message with the answer or a call, and before either any
+/// number with something to say. Of content that has a form there is one message.
+///
+/// Trains of thought are no part of it: they may stand before it, where
+/// [`Preamble`](super::Preamble) counts them, but not behind what is said beside calls.
 fn channel_frame(grammar: &CallGrammar, channels: &Channels) -> String {
     let CallGrammar { calls, choice, content, .. } = grammar;
     let [answer, aside, turn] = channels.frame().map(|text| literal(calls, &text));
-    let call = format!("{} calls", literal(calls, calls.format().mark));
     let (text, said) = match content {
         Some(_) => ("@content", ""),
-        None => ("TEXT?", "said?"),
+        None => ("TEXT?", "said*"),
     };
     let (mut starts, may_call) = (Vec::new(), *choice != ToolChoice::None);
     if channels.is_begun() {
@@ -197,22 +199,36 @@ fn channel_frame(grammar: &CallGrammar, channels: &Channels) -> String {
             starts.push(text.to_owned());
         }
         if may_call && (content.is_none() || *choice == ToolChoice::Required) {
-            starts.push(format!("TEXT? {turn} {call}"));
+            starts.push(format!("TEXT? {turn} call"));
         }
     } else {
         if *choice != ToolChoice::Required {
             starts.push(format!("{said} {answer} {text}"));
         }
         if may_call {
-            starts.push(format!("{said} {call}"));
+            starts.push(format!("{said} call"));
         }
     }
     let mut lark = format!("start: {}\n", starts.join(" | "));
     lark.push_str(&format!("said: {aside} TEXT? {turn}\nTEXT: /(?s:.+)/\n"));
     if may_call {
-        push_calls(grammar, &mut lark);
+        push_channel_calls(grammar, channels, &mut lark);
     }
     lark
+}
+
+/// The rules of calls that are messages.
+fn push_channel_calls(grammar: &CallGrammar, channels: &Channels, lark: &mut String) {
+    let written = |text: &str| literal(&grammar.calls, text);
+    let call = |(tool_idx, tool): (usize, &Tool)| {
+        let ([one, other], _, end) = channels.call(&tool.name);
+        let [one, other, end] = [&*one, &*other, end].map(written);
+        format!("({one} | {other}) form? {end} @arguments_{tool_idx}")
+    };
+    let calls: Vec<String> = grammar.tools.iter().enumerate().map(call).collect();
+    let (_, forms, _) = channels.call("");
+    let forms: Vec<String> = forms.iter().map(|form| written(form)).collect();
+    lark.push_str(&format!("call: {}\nform: {}\n", calls.join("\n  | "), forms.join(" | ")));
 }
 
 /// The terminals of text that is no call.

@@ -1,8 +1,7 @@
 //! gpt-oss (OpenAI's "harmony"): messages in channels, a call being a message to a tool.
 //!
-//! <https://cookbook.openai.com/articles/openai-harmony>. A model may name the recipient before the
-//! channel as well, as its template does of earlier calls; the grammar asks for the form of the
-//! documentation, which models prefer.
+//! <https://cookbook.openai.com/articles/openai-harmony>. The recipient stands behind the channel,
+//! or before it as the template writes earlier calls; that the text is JSON is said or left out.
 
 use super::channels::ChannelFormat;
 use super::{JSON_CALL, ToolFormat};
@@ -19,6 +18,7 @@ const CHANNELS: ChannelFormat = ChannelFormat {
     text: "final",
     recipient: "to=",
     namespace: "functions.",
+    forms: &[" <|constrain|>json", "<|constrain|>json", " json"],
 };
 
 pub(super) const HARMONY: ToolFormat = ToolFormat {
