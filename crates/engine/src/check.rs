@@ -40,11 +40,11 @@ pub(crate) fn check(request: &Request, n_vocab: usize, n_ctx: u32) -> Result<(),
     if request.constraint.is_some() && request.ignore_eos {
         return Err(invalid("ignore_eos", true, "false beside a constraint".to_string()));
     }
-    if let Some(Preamble { begin, end, .. }) = request.preamble {
-        let mut ids = begin.iter().flat_map(Mark::ids).chain(end.ids());
+    if let Some(Preamble { begin, end, again, .. }) = request.preamble {
+        let mut ids = begin.iter().chain(&again).flat_map(Mark::ids).chain(end.ids());
         if ids.any(|&id| id as usize >= n_vocab) {
             let expected = format!("ids below {n_vocab}");
-            return Err(invalid("preamble", format!("{begin:?}, {end:?}"), expected));
+            return Err(invalid("preamble", format!("{begin:?}, {end:?}, {again:?}"), expected));
         }
     }
     if request.stop_tokens.len() > MAX_STOP_TOKENS {

@@ -11,7 +11,7 @@ use crate::philox;
 use crate::preamble::{PartOf, Thought};
 use crate::request::{Mirostat, Sampling};
 use crate::weights::{Candidate, Scan, Weights, likelier, scan, top_k, weight};
-use text::{Banned, Constraint, Mark, Preamble, Tokenizer};
+use text::{Banned, Channels, Constraint, Mark, Preamble, Tokenizer};
 
 /// Why no token could be chosen. The request fails, the process does not.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -148,7 +148,17 @@ impl Sampler {
         // Marks without a logit cannot come, and so are none.
         let is_row = |mark: Mark| mark.ids().iter().all(|&id| (id as usize) < n_vocab);
         let preamble = preamble.filter(|p| is_row(p.end) && p.begin.is_none_or(is_row));
+        let again = |preamble: Preamble| preamble.again.filter(|again| is_row(*again));
+        let preamble = preamble.map(|p| Preamble { again: again(p), ..p });
         self.thought = preamble.map(Thought::new);
+        self
+    }
+
+    /// The same in these channels. Of their marks only its end may come in a preamble before a
+    /// constraint: any other would begin a message that the constraint knows nothing of.
+    pub(crate) fn in_channels(mut self, channels: Option<Channels>) -> Self {
+        let marks = channels.iter().flat_map(Channels::marks);
+        self.thought = self.thought.map(|thought| thought.beside(marks));
         self
     }
 
@@ -170,11 +180,17 @@ impl Sampler {
         self.constrained.as_mut().filter(|_| !is_silent)
     }
 
-    /// Finds the tokens that the constraint leaves no choice of.
+    /// Finds the tokens that the constraint leaves no choice of: none where a preamble may begin.
     pub(crate) fn find_forced(&mut self) {
-        if let Some(constrained) = self.constraining() {
+        if self.may_begin_preamble() {
+            self.forget_forced();
+        } else if let Some(constrained) = self.constraining() {
             constrained.find_forced();
         }
+    }
+
+    fn may_begin_preamble(&self) -> bool {
+        self.thought.as_ref().and_then(Thought::may_begin_with).is_some()
     }
 
     /// What [`Sampler::find_forced`] found: guesses that are right but where something else forbids
@@ -216,6 +232,9 @@ impl Sampler {
     /// The next token without its logits, where it is the only one allowed and
     /// [`Sampler::is_indifferent`] holds.
     pub(crate) fn choose_single(&mut self) -> Option<u32> {
+        if self.may_begin_preamble() {
+            return None;
+        }
         self.constraining()?.single()
     }
 
@@ -254,7 +273,7 @@ impl Sampler {
             (PartOf::Either, Some(constrained), Some(thought)) => {
                 let is_like_it = constrained.follow(id);
                 if !is_like_it {
-                    thought.is_no_answer();
+                    thought.rule_out_answer();
                 }
             }
             (PartOf::PreambleAfterAll, Some(constrained), _) => constrained.restart(),
@@ -338,6 +357,11 @@ impl Sampler {
         let Some(constrained) = &mut self.constrained else { return Ok(()) };
         if self.thought.as_ref().is_some_and(Thought::is_within) {
             constrained.forbid_ends(logits);
+            for &id in self.thought.iter().flat_map(Thought::marks) {
+                if let Some(logit) = logits.get_mut(id as usize) {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
             return Ok(());
         }
         let also = self.thought.as_ref().and_then(Thought::may_begin_with);
@@ -585,3 +609,7 @@ pub(crate) fn log_probabilities(
 #[cfg(test)]
 #[path = "sampler_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "sampler_channels_tests.rs"]
+mod channels_tests;

@@ -115,7 +115,8 @@ impl Sequence {
         let sampler = Sampler::new(sampling, submission.seed, &prompt, limits.n_vocab)
             .at_least(min_tokens, tokenizer.ends().iter().chain(&stop_tokens).copied())
             .without(banned)
-            .under(constraint, preamble);
+            .under(constraint, preamble)
+            .in_channels(channels);
         let splitter = Splitter::new(preamble, calls).in_channels(channels);
         let splitter = Some(splitter).filter(|splitter| !splitter.is_plain());
         let n_prompt = prompt.len();

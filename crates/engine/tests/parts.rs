@@ -57,7 +57,7 @@ fn a_train_of_thought_ends_at_its_budget_and_is_no_text() {
     let (plain, plain_ids, _) = collect(request());
     let [Part::Text(plain)] = &plain[..] else { panic!("{plain:?}") };
     let end = mark("~");
-    let preamble = Preamble { begin: None, end: end.into(), n_max: Some(6) };
+    let preamble = Preamble { begin: None, end: end.into(), again: None, n_max: Some(6) };
     let (parts, ids, done) = collect(Request { preamble: Some(preamble), ..request() });
     let [Part::Reasoning(thought), Part::Text(text)] = &parts[..] else { panic!("{parts:?}") };
     assert!(plain.starts_with(thought.as_str()), "{thought:?} {plain:?}");
@@ -78,7 +78,8 @@ fn a_train_of_thought_ends_at_its_budget_and_is_no_text() {
 #[test]
 fn one_that_may_begin_with_a_mark_does_not_have_to() {
     let begin = mark("~");
-    let preamble = Preamble { begin: Some(begin.into()), end: mark("^").into(), n_max: Some(0) };
+    let (first, end) = (Some(begin.into()), mark("^").into());
+    let preamble = Preamble { begin: first, end, again: None, n_max: Some(0) };
     let (parts, _, done) = collect(Request { preamble: Some(preamble), ..request() });
     assert!(matches!(&parts[..], [Part::Text(_)]), "{parts:?}");
     assert_eq!(done.n_preamble, 0);

@@ -252,7 +252,8 @@ pub fn reasoning(tokenizer: &Tokenizer, prompt: &[u32]) -> Option<Preamble> {
     let (begin, end) = REASONING.iter().find_map(marks)?;
     let is_end_of_turn = |&id: &u32| tokenizer.is_end_of_generation(id);
     let turn = prompt.iter().rposition(is_end_of_turn).map_or(prompt, |at| &prompt[at..]);
-    let preamble = Preamble { begin: Some(begin.into()), end: end.into(), n_max: None };
+    let (begin_mark, end_mark) = (Some(begin.into()), end.into());
+    let preamble = Preamble { begin: begin_mark, end: end_mark, again: None, n_max: None };
     match turn.iter().rev().find(|&&id| id == begin || id == end) {
         Some(&id) if id == end => None,
         Some(_) => Some(Preamble { begin: None, ..preamble }),

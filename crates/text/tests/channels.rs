@@ -174,8 +174,9 @@ fn the_train_of_thought_has_its_marks() {
     let end = ids(&tokenizer, "<|end|><|start|>assistant");
     let found = preamble(PROMPT).unwrap();
     assert_eq!((found.begin.unwrap().ids(), found.end.ids()), (&begin[..], &end[..]));
+    assert_eq!(found.again, found.begin);
     let begun = preamble(&[PROMPT, "<|channel|>analysis<|message|>So"].concat()).unwrap();
-    assert_eq!((begun.begin, begun.end.ids()), (None, &end[..]));
+    assert_eq!((begun.begin, begun.again, begun.end.ids()), (None, found.begin, &end[..]));
     assert_eq!(preamble(&[PROMPT, "<|channel|>final<|message|>So"].concat()), None);
     // A vocabulary without the marks has no channels.
     assert_eq!(format().channels(&with_control(&MARKS[..3]), &[]), None);

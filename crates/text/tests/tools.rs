@@ -101,6 +101,7 @@ fn preamble(marks: Option<&[String; 2]>, tokenizer: &Tokenizer) -> Option<Preamb
     marks.map(|[begin, end]| Preamble {
         begin: Some(id(begin).into()),
         end: id(end).into(),
+        again: None,
         n_max: None,
     })
 }

@@ -150,7 +150,14 @@ pub(super) fn prepare<D: Dialect>(
         _ => None,
     };
     let channels = chat.and_then(|prompt| channels(&served.engine, prompt));
-    let (constraint, calls) = constraint(&served.engine, call, channels)?;
+    // Where the answer has to go on to the end of its tokens there can be no constraint.
+    let is_bound = reasoning_budget.is_some() && !call.ignore_eos;
+    let (constraint, calls) = match (&call.constraint, &call.tools, channels) {
+        (None, None, Some(channels)) if is_bound => {
+            (Some(served.engine.constraint(&frame(&served.engine, channels, None))?), None)
+        }
+        _ => constraint(&served.engine, call, channels)?,
+    };
     let banned = match &call.banned[..] {
         [] => None,
         texts => Some(served.engine.banned(texts)?),
@@ -179,9 +186,8 @@ fn constraint(
     call: &Call,
     channels: Option<Channels>,
 ) -> Result<(Option<Constraint>, Option<Calls>), ServerError> {
-    let format = adapt::format_of(engine).unwrap_or(ToolFormat::generic());
-    let calls = Calls::new(format, engine.tokenizer()).in_channels(channels);
-    let framed = call.constraint.as_ref().map(|ask| framed(ask, &calls, channels));
+    let calls = calls(engine, channels);
+    let framed = call.constraint.as_ref().map(|ask| framed(engine, ask, channels));
     let content = call.constraint.as_ref();
     let Some(tools) = &call.tools else {
         let constraint = framed.map(|ask| compile(engine, &ask)).transpose()?;
@@ -223,18 +229,27 @@ fn constraint(
 }
 
 /// What an answer without calls must look like, in its channel where it is in one.
-fn framed(ask: &ConstraintAsk, calls: &Calls, channels: Option<Channels>) -> ConstraintAsk {
-    if channels.is_none() {
-        return ask.clone();
-    }
-    let grammar = Grammar::Calls(Box::new(CallGrammar {
-        calls: calls.clone(),
+fn framed(engine: &Engine, ask: &ConstraintAsk, channels: Option<Channels>) -> ConstraintAsk {
+    let Some(channels) = channels else { return ask.clone() };
+    let grammar = frame(engine, channels, Some(ask.grammar.clone()));
+    ConstraintAsk { grammar, param: ask.param.clone() }
+}
+
+/// An answer without calls in its channel, which has this content or any text. Then there is no
+/// more reasoning in it than comes before it and is counted.
+fn frame(engine: &Engine, channels: Channels, content: Option<Grammar>) -> Grammar {
+    Grammar::Calls(Box::new(CallGrammar {
+        calls: calls(engine, Some(channels)),
         tools: Vec::new(),
         choice: ToolChoice::None,
         is_parallel: false,
-        content: Some(ask.grammar.clone()),
-    }));
-    ConstraintAsk { grammar, param: ask.param.clone() }
+        content,
+    }))
+}
+
+fn calls(engine: &Engine, channels: Option<Channels>) -> Calls {
+    let format = adapt::format_of(engine).unwrap_or(ToolFormat::generic());
+    Calls::new(format, engine.tokenizer()).in_channels(channels)
 }
 
 /// What is wrong with a tool's schema is said at its field; what else is, at that of `content`
@@ -394,7 +409,8 @@ mod tests {
             let found = is_off_by_budget(Some(&template), marks, &mut kwargs);
             assert_eq!((found, kwargs.is_empty()), (expected, expected), "{source} {effort}");
         };
-        let marks = Some(Preamble { begin: Some(1.into()), end: 2.into(), n_max: None });
+        let marks =
+            Some(Preamble { begin: Some(1.into()), end: 2.into(), again: None, n_max: None });
         check("<think>", marks, "none", true);
         check("<think>", marks, "low", false);
         check("<think>", None, "none", false);

@@ -88,6 +88,21 @@ fn reasoning_ends_at_its_budget_and_the_answer_keeps_to_its_form() {
 }
 
 #[test]
+fn reasoning_keeps_to_its_budget_where_the_answer_has_no_form() {
+    // The mark of channels, which the model then wants to write all the time.
+    let bias = json!({"8": 100});
+    let answer = ask(json!({
+        "thinking_token_budget": 5, "chat_template_kwargs": {"begun": true}, "logit_bias": bias,
+    }));
+    let said = message(&answer);
+    let content = said["content"].as_str().unwrap();
+    assert!(!content.is_empty(), "{said}");
+    assert_plain(content);
+    let usage = &answer.json()["usage"]["completion_tokens_details"];
+    assert_eq!(usage["reasoning_tokens"], 5 + 4, "{usage}");
+}
+
+#[test]
 fn calls_are_messages_that_keep_to_their_schema() {
     for stream in [false, true] {
         let response = ask(json!({

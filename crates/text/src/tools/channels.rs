@@ -60,6 +60,8 @@ enum Body {
     Call,
 }
 
+/// Of one vocabulary all marks are known by the first, and the format by them. Channels of
+/// different models are never compared.
 impl PartialEq for Channels {
     fn eq(&self, other: &Self) -> bool {
         (self.start, self.begins) == (other.start, other.begins)
@@ -113,12 +115,10 @@ impl Channels {
         let ChannelFormat { start, channel, message, end, role, reasoning, .. } = *self.format;
         let mark = |texts: &[&str]| Mark::new(&tokenizer.encode(&texts.concat(), Special::Parse));
         let end = mark(&[end, start, role])?;
+        let again = Some(mark(&[channel, reasoning, message])?);
         match self.begins {
-            Body::Header => {
-                let begin = Some(mark(&[channel, reasoning, message])?);
-                Some(Preamble { begin, end, n_max: None })
-            }
-            Body::Reasoning => Some(Preamble { begin: None, end, n_max: None }),
+            Body::Header => Some(Preamble { begin: again, end, again, n_max: None }),
+            Body::Reasoning => Some(Preamble { begin: None, end, again, n_max: None }),
             Body::Text | Body::Call => None,
         }
     }

@@ -24,8 +24,8 @@ pub enum Part {
     CallEnd,
 }
 
-/// A train of thought that comes, or may come, before the answer proper. Under a constraint it
-/// cannot end the answer.
+/// A train of thought that comes, or may come, before the answer proper, or several. Under a
+/// constraint they cannot end the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preamble {
     /// What begins it, where the answer may also do without: then it is what the answer begins
@@ -33,7 +33,9 @@ pub struct Preamble {
     pub begin: Option<Mark>,
     /// What ends it: once the first token of this has come, so do the others.
     pub end: Mark,
-    /// Most tokens of it, marks apart; then `end` follows.
+    /// What begins another one right behind `end`; `None`: there is one at most.
+    pub again: Option<Mark>,
+    /// Most tokens of all of them, marks apart; then `end` follows.
     pub n_max: Option<u32>,
 }
 
