@@ -43,52 +43,126 @@ fn request_of(client: u64, number: u64, n_prompt: usize, max_tokens: u32) -> Req
     }
 }
 
-/// Runs the quiet client's requests one after the other beside those of a greedy one, which sends
-/// another as soon as one has ended.
-fn quiet_beside(greed: Greed) -> Times {
-    let mut worker = new_worker(Limits { max_sequences: SEATS, n_pages: 120, ..LIMITS });
-    worker.forward.row_time = Duration::from_micros(1000);
-    let (mut clock, mut n_sent) = (Duration::ZERO, 0);
-    let mut greedy: Vec<Client> = Vec::new();
-    let (mut first, mut between, mut whole) = (Vec::new(), Vec::new(), Vec::new());
-    let mut step = |worker: &mut Worker<Simulated>, clock: &mut Duration| {
-        greedy
-            .retain(|client| !matches!(client.events.lock().unwrap().last(), Some(Event::Done(_))));
-        while greedy.len() < greed.n_requests {
-            n_sent += 1;
-            let request = request_of(GREEDY, n_sent, greed.n_prompt, greed.max_tokens);
-            greedy.push(submit(&worker.queue, &request));
+/// A worker with a greedy client, which sends another request as soon as one has ended.
+struct Beside {
+    worker: Worker<Simulated>,
+    clock: Duration,
+    greed: Greed,
+    greedy: Vec<Client>,
+    n_sent: u64,
+}
+
+impl Beside {
+    fn new(greed: Greed) -> Self {
+        let mut worker = new_worker(Limits { max_sequences: SEATS, n_pages: 120, ..LIMITS });
+        worker.forward.row_time = Duration::from_micros(1000);
+        let (clock, greedy, n_sent) = (Duration::ZERO, Vec::new(), 0);
+        let mut beside = Self { worker, clock, greed, greedy, n_sent };
+        // Until the greedy client has all that it can get, and its streams are not in step.
+        (0..300).for_each(|_| beside.step());
+        beside
+    }
+
+    fn submit(&self, request: &Request) -> Client {
+        submit(&self.worker.queue, request)
+    }
+
+    fn step(&mut self) {
+        self.greedy.retain(|client| !has_ended(client));
+        while self.greedy.len() < self.greed.n_requests {
+            self.n_sent += 1;
+            let Greed { n_prompt, max_tokens, .. } = self.greed;
+            let request = request_of(GREEDY, self.n_sent, n_prompt, max_tokens);
+            self.greedy.push(self.submit(&request));
         }
-        worker.forward.n_rows = 0;
-        worker.step();
-        *clock += worker.forward.pass_time();
-    };
-    // Until the greedy client has all that it can get, and its streams are not in step.
-    (0..300).for_each(|_| step(&mut worker, &mut clock));
+        self.worker.forward.n_rows = 0;
+        self.worker.step();
+        self.clock += self.worker.forward.pass_time();
+    }
+}
+
+fn has_ended(client: &Client) -> bool {
+    matches!(client.events.lock().unwrap().last(), Some(Event::Done(_)))
+}
+
+fn p95(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() * 95 / 100]
+}
+
+/// Runs the quiet client's requests one after the other.
+fn quiet_beside(greed: Greed) -> Times {
+    let mut beside = Beside::new(greed);
+    let (mut first, mut between, mut whole) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..30 {
-        let client = submit(&worker.queue, &request_of(QUIET, number, 60, 40));
-        let sent = clock;
+        let client = beside.submit(&request_of(QUIET, number, 60, 40));
+        let sent = beside.clock;
         let (mut n_tokens, mut last) = (0, sent);
         loop {
-            step(&mut worker, &mut clock);
+            beside.step();
             let (_, tokens, done) = outcome(&client.events);
             if tokens.len() > n_tokens {
                 let times = if n_tokens == 0 { &mut first } else { &mut between };
-                times.push(clock - last);
-                (n_tokens, last) = (tokens.len(), clock);
+                times.push(beside.clock - last);
+                (n_tokens, last) = (tokens.len(), beside.clock);
             }
             if done.is_some() {
                 break;
             }
-            assert!(clock - sent < Duration::from_secs(600), "the quiet client starves");
+            let waited = beside.clock - sent;
+            assert!(waited < Duration::from_secs(600), "the quiet client starves");
         }
-        whole.push(clock - sent);
+        whole.push(beside.clock - sent);
     }
-    let p95 = |mut times: Vec<Duration>| {
-        times.sort();
-        times[times.len() * 95 / 100]
-    };
     Times { first: p95(first), between: p95(between), whole: p95(whole) }
+}
+
+/// The 95th percentile of the time until the quiet client has the one token of a question that it
+/// asks beside an answer that it is getting.
+fn question_beside(greed: Greed) -> Duration {
+    let mut beside = Beside::new(greed);
+    let mut times = Vec::new();
+    let mut stream: Option<Client> = None;
+    for number in 0..30 {
+        let mut asked: Option<(Client, Duration)> = None;
+        let began = beside.clock;
+        loop {
+            let stream = match stream.take().filter(|stream| !has_ended(stream)) {
+                Some(running) => stream.insert(running),
+                None => stream.insert(beside.submit(&request_of(QUIET, 1000 + number, 9, 600))),
+            };
+            let is_running = !outcome(&stream.events).1.is_empty();
+            if asked.is_none() && is_running {
+                let client = beside.submit(&request_of(QUIET, number, 60, 1));
+                asked = Some((client, beside.clock));
+            }
+            beside.step();
+            match &asked {
+                Some((client, sent)) if has_ended(client) => {
+                    times.push(beside.clock - *sent);
+                    break;
+                }
+                _ => {}
+            }
+            let waited = beside.clock - began;
+            assert!(waited < Duration::from_secs(600), "the quiet client starves");
+        }
+    }
+    p95(times)
+}
+
+/// Neither who has long prompts only nor who never gets a second token comes before it.
+#[test]
+fn a_short_question_does_not_wait_for_who_generates_nothing() {
+    let alone = question_beside(Greed { n_requests: 0, n_prompt: 1, max_tokens: 1 });
+    let loads = [[500, 1], [59, 1], [250, 1]];
+    let mut found = Vec::new();
+    for [n_prompt, max_tokens] in loads {
+        let greed = Greed { n_requests: 60, n_prompt: n_prompt as usize, max_tokens };
+        let ratio = question_beside(greed).as_secs_f64() / alone.as_secs_f64();
+        found.push((n_prompt, ratio));
+    }
+    assert!(found.iter().all(|(_, ratio)| *ratio <= MOST_BETWEEN), "{found:?} times {alone:?}");
 }
 
 #[test]

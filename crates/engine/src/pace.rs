@@ -56,6 +56,7 @@ impl Pace {
         n_whole: Option<usize>,
         n_most: usize,
     ) -> usize {
+        self.is_whole = false;
         if n_decode == 0 {
             return n_most;
         }
@@ -77,6 +78,11 @@ impl Pace {
         let ratio = (n_others as f64 / n_decode as f64).max(1.0);
         let n_rows = (MOST_STRETCH - 1.0) * ratio * step / row.max(1e-9);
         (n_rows as usize).clamp(MIN_ROWS, n_most.max(MIN_ROWS))
+    }
+
+    /// Whether the next step's slice was made larger, so that a prompt is read whole.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// Takes in how long a step took: `n_decode` rows of decoding sequences, guesses included, and

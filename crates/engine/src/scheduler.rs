@@ -4,12 +4,13 @@
 //! waits behind a long prompt. A row costs a part of the step, so where several clients generate,
 //! one with many sequences has them take turns: a client's time between tokens is its own and that
 //! of a few rows, however many another has. Beside the decodes goes a slice of prefill whose size
-//! the caller gives ([`Pace`](crate::pace::Pace)). Clients get equal parts of it, those of which
-//! nothing generates yet before the others, and the prompts of each shortest first, so that a
-//! question does not wait for a book, interactive before batch; but a quarter is always for the one
-//! that was seated first, so that every prompt gets done. Drafts fill up what such a step leaves of
-//! the rows that cost little ([`StepCost`]). The split has no influence on results, only on when
-//! they come.
+//! the caller gives ([`Pace`](crate::pace::Pace)). Clients get equal parts of it, and the prompts
+//! of each shortest first, so that a question does not wait for a book, interactive before batch;
+//! but a quarter is always for the one that was seated first, so that every prompt gets done. A
+//! slice that was made larger for short prompts ([`whole_slice`]) is for these first, of clients of
+//! which nothing generates before others: such slices are rare, and come on top of what the others
+//! have. Drafts fill up what such a step leaves of the rows that cost little ([`StepCost`]). The
+//! split has no influence on results, only on when they come.
 
 use crate::draft::StepCost;
 use crate::request::Priority;
@@ -52,6 +53,15 @@ impl Progress {
         self.n_tokens - self.n_cached
     }
 
+    /// Whether its prompt is one that a slice may be made larger for. The end of a long prompt is
+    /// none of them: it is dear, and saves little of the wait.
+    fn is_short(&self, n_most: usize) -> bool {
+        self.priority == Priority::Interactive
+            && self.is_prefilling()
+            && !self.is_scored
+            && self.n_tokens - self.n_reused <= n_most
+    }
+
     /// Whether its prompt is being read.
     pub(crate) fn is_prefilling(&self) -> bool {
         self.n_left() > 1 && !self.is_held
@@ -75,26 +85,41 @@ pub(crate) struct Share {
     n_wanted: usize,
     /// Whether the logits of all of them are wanted.
     is_scored: bool,
+    /// Whether it comes first in this slice.
+    is_first: bool,
     /// Whether these are the last it has, so that the next one can be sampled.
     pub(crate) is_last: bool,
     /// Guesses that are worked on behind them.
     pub(crate) n_draft: usize,
 }
 
+/// What a step may work on of prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Prefill {
+    /// So many tokens.
+    Shared(usize),
+    /// So many, for which [`whole_slice`] was asked with `n_most`.
+    Whole { n_tokens: usize, n_most: usize },
+}
+
 /// Fills `shares` with the next step's work: decodes in the order of `sequences`, which is the
-/// order of their seating, then at most `n_prefill` tokens of prompts.
+/// order of their seating, then prompts.
 pub(crate) fn schedule(
     sequences: impl Iterator<Item = Progress> + Clone,
-    n_prefill: usize,
+    prefill: Prefill,
     shares: &mut Vec<Share>,
 ) {
     shares.clear();
+    let n_prefill = match prefill {
+        Prefill::Shared(n_tokens) | Prefill::Whole { n_tokens, .. } => n_tokens,
+    };
     let none = |(seq_idx, progress): (usize, Progress)| Share {
         seq_idx,
         account: progress.account,
         n_tokens: 0,
         n_wanted: progress.n_left(),
         is_scored: progress.is_scored,
+        is_first: false,
         is_last: false,
         n_draft: 0,
     };
@@ -116,17 +141,37 @@ pub(crate) fn schedule(
         let n_most = if first.is_scored { SCORED_CHUNK } else { n_prefill };
         left.give(first, n_most.min(n_prefill).div_ceil(FIRST_PART));
     }
+    if let Prefill::Whole { n_most, .. } = prefill {
+        mark_first(sequences.clone(), n_most, prompts);
+        left.share_out(prompts, |share| share.is_first);
+    }
     let is_batch = |share: &Share| {
         let progress = sequences.clone().nth(share.seq_idx);
         progress.is_some_and(|progress| progress.priority == Priority::Batch)
     };
     let n_interactive = prompts.partition_point(|share| !is_batch(share));
     let (interactive, batch) = prompts.split_at_mut(n_interactive);
-    for class in [interactive, batch] {
-        left.share_out(class, |account| !generates(sequences.clone(), account));
-        left.share_out(class, |account| generates(sequences.clone(), account));
-    }
+    left.share_out(interactive, |_| true);
+    left.share_out(batch, |_| true);
     shares.retain(|share| share.n_tokens > 0);
+}
+
+/// Marks the short prompts of clients of which nothing generates, or all where there are none.
+fn mark_first(
+    sequences: impl Iterator<Item = Progress> + Clone,
+    n_most: usize,
+    prompts: &mut [Share],
+) {
+    let is_short = |share: &Share| {
+        let progress = sequences.clone().nth(share.seq_idx);
+        progress.is_some_and(|progress| progress.is_short(n_most))
+    };
+    for share in prompts.iter_mut() {
+        share.is_first = is_short(share) && !generates(sequences.clone(), share.account);
+    }
+    if prompts.iter().all(|share| !share.is_first) {
+        prompts.iter_mut().for_each(|share| share.is_first = is_short(share));
+    }
 }
 
 /// Most sequences of one client that decode in a step: beside another client, [`TIMES_FEWEST`]
@@ -198,21 +243,21 @@ impl Left {
 
     /// Gives each client that is meant the same part, its shortest prompts first, and what some do
     /// not need to the others in the same order.
-    fn share_out(&mut self, prompts: &mut [Share], is_meant: impl Fn(usize) -> bool) {
-        let meant = prompts.iter().filter(|share| is_meant(share.account));
+    fn share_out(&mut self, prompts: &mut [Share], is_meant: impl Fn(&Share) -> bool) {
+        let meant = prompts.iter().filter(|share| is_meant(share));
         let n_clients = n_accounts(meant.clone().map(|share| share.account));
         let n_given: usize = meant.map(|share| share.n_tokens).sum();
         let n_each = (self.n_tokens + n_given).div_ceil(n_clients.max(1));
         for prompt_idx in 0..prompts.len() {
-            let account = prompts[prompt_idx].account;
-            if !is_meant(account) {
+            let Share { account, .. } = prompts[prompt_idx];
+            if !is_meant(&prompts[prompt_idx]) {
                 continue;
             }
-            let own = prompts.iter().filter(|share| share.account == account);
+            let own = prompts.iter().filter(|share| share.account == account && is_meant(share));
             let n_had: usize = own.map(|share| share.n_tokens).sum();
             self.give(&mut prompts[prompt_idx], n_each.saturating_sub(n_had));
         }
-        let meant = prompts.iter_mut().filter(|share| is_meant(share.account));
+        let meant = prompts.iter_mut().filter(|share| is_meant(share));
         meant.for_each(|share| self.give(share, usize::MAX));
     }
 }
@@ -232,27 +277,46 @@ fn n_accounts(accounts: impl Iterator<Item = usize> + Clone) -> usize {
 }
 
 /// The slice of prefill in which all short interactive prompts would be done, or else the shortest
-/// of them; `None` where it is more than `n_most`. Of clients of which nothing generates, where
-/// there are such. The end of a long prompt is none of them: it is dear, and saves little of the
-/// wait.
+/// of them, where they come first; `None` where it is more than `n_most`. Of clients of which
+/// nothing generates, where such have short prompts.
 pub(crate) fn whole_slice(
     sequences: impl Iterator<Item = Progress> + Clone,
     n_most: usize,
 ) -> Option<usize> {
-    let is_meant = |p: &Progress| p.priority == Priority::Interactive && p.is_prefilling();
-    let prompts = sequences.clone().filter(is_meant);
-    let waits = |p: &Progress| !generates(sequences.clone(), p.account);
-    let some_wait = prompts.clone().any(|p| waits(&p));
-    let first = prompts.filter(|p| !some_wait || waits(p));
-    let clients = first.clone().map(|p| p.account);
-    let short = first.filter(|p| !p.is_scored && p.n_tokens - p.n_reused <= n_most);
-    // Of any length, since they share.
-    let n_clients = n_accounts(clients);
-    let lengths = short.map(|progress| progress.n_left());
-    let (all, shortest) = (lengths.clone().sum::<usize>(), lengths.min()?);
-    // Beside what is reserved for the one that was seated first, and what is for other clients.
-    let slice_of = |n_tokens: usize| (n_tokens * FIRST_PART * n_clients).div_ceil(FIRST_PART - 1);
-    [all, shortest].into_iter().map(slice_of).find(|&n_rows| n_rows <= n_most)
+    // Of clients of which nothing generates, and of all.
+    let mut groups = [Prompts::default(), Prompts::default()];
+    let prompts = sequences.clone().enumerate().filter(|(_, p)| p.is_short(n_most));
+    for (seq_idx, Progress { account, n_tokens, n_cached, .. }) in prompts {
+        let is_other = |p: Progress| p.account == account && p.is_short(n_most);
+        let is_new = !sequences.clone().take(seq_idx).any(is_other);
+        let n_groups = if generates(sequences.clone(), account) { 1 } else { 2 };
+        for group in groups.iter_mut().rev().take(n_groups) {
+            group.add(n_tokens - n_cached, is_new);
+        }
+    }
+    let Prompts { n_clients, n_tokens, shortest } = groups.into_iter().find(|g| g.n_clients > 0)?;
+    // Beside what is reserved for the one that was seated first; the shortest, beside the others'
+    // parts as well.
+    let slice_of = |n_tokens: usize| (n_tokens * FIRST_PART).div_ceil(FIRST_PART - 1);
+    let slices = [n_tokens, shortest * n_clients].map(slice_of);
+    slices.into_iter().find(|&n_rows| n_rows <= n_most)
+}
+
+/// Some prompts together.
+#[derive(Debug, Default)]
+struct Prompts {
+    n_clients: usize,
+    n_tokens: usize,
+    /// Tokens that the shortest has left.
+    shortest: usize,
+}
+
+impl Prompts {
+    fn add(&mut self, n_tokens: usize, is_of_new_client: bool) {
+        self.shortest = if self.n_clients == 0 { n_tokens } else { self.shortest.min(n_tokens) };
+        self.n_tokens += n_tokens;
+        self.n_clients += usize::from(is_of_new_client);
+    }
 }
 
 /// Adds guesses to the shares of sequences that are generating: as many as `n_wanted(seq_idx,
@@ -294,7 +358,7 @@ mod tests {
 
     fn check(sequences: &[(usize, usize)], expected: &[(usize, usize, bool)]) {
         let mut shares = Vec::new();
-        schedule(sequences.iter().map(progress), PREFILL_CHUNK, &mut shares);
+        schedule(sequences.iter().map(progress), Prefill::Shared(PREFILL_CHUNK), &mut shares);
         let found: Vec<_> = shares.iter().map(|s| (s.seq_idx, s.n_tokens, s.is_last)).collect();
         assert_eq!(found, expected, "{sequences:?}");
     }
@@ -327,7 +391,9 @@ mod tests {
         for n_tokens in 2..=192 {
             let sequences = [(4000, 0), (50, 49), (n_tokens, 0)];
             let mut shares = Vec::new();
-            schedule(sequences.iter().map(progress), slice(&sequences).unwrap(), &mut shares);
+            let prefill =
+                Prefill::Whole { n_tokens: slice(&sequences).unwrap(), n_most: PREFILL_CHUNK };
+            schedule(sequences.iter().map(progress), prefill, &mut shares);
             let share = shares.iter().find(|share| share.seq_idx == 2);
             assert!(share.is_some_and(|share| share.is_last), "{n_tokens}: {shares:?}");
         }
@@ -341,7 +407,7 @@ mod tests {
     fn drafts_fill_the_rows_that_are_left() {
         let check = |sequences: &[(usize, usize)], wanted: &[usize], expected: &[usize]| {
             let mut shares = Vec::new();
-            schedule(sequences.iter().map(progress), PREFILL_CHUNK, &mut shares);
+            schedule(sequences.iter().map(progress), Prefill::Shared(PREFILL_CHUNK), &mut shares);
             add_drafts(&mut shares, &StepCost::free(6), |seq_idx, _| wanted[seq_idx]);
             let found: Vec<_> = shares.iter().map(|share| share.n_draft).collect();
             assert_eq!(found, expected, "{sequences:?} {wanted:?}");
@@ -367,7 +433,7 @@ mod tests {
         sequences[1].priority = Priority::Batch;
         sequences[3].is_held = true;
         let mut shares = Vec::new();
-        schedule(sequences.iter().copied(), 100, &mut shares);
+        schedule(sequences.iter().copied(), Prefill::Shared(100), &mut shares);
         let found: Vec<_> = shares.iter().map(|share| (share.seq_idx, share.n_tokens)).collect();
         assert_eq!(found, [(2, 75), (0, 25)]);
     }
@@ -377,7 +443,7 @@ mod tests {
         let of = |account: usize, at: (usize, usize)| Progress { account, ..progress(&at) };
         let check = |sequences: &[Progress], n_prefill: usize, expected: &[(usize, usize)]| {
             let mut shares = Vec::new();
-            schedule(sequences.iter().copied(), n_prefill, &mut shares);
+            schedule(sequences.iter().copied(), Prefill::Shared(n_prefill), &mut shares);
             let found: Vec<_> = shares.iter().map(|s| (s.seq_idx, s.n_tokens)).collect();
             assert_eq!(found, expected);
             let n_decoding = n_decoding(sequences.iter().copied());
@@ -402,10 +468,43 @@ mod tests {
         check(&prompts[..2], 240, &[(1, 100), (0, 140)]);
         let short = [of(1, (900, 0)), of(2, (30, 0)), of(3, (40, 0))];
         check(&short, 240, &[(1, 30), (2, 40), (0, 170)]);
-        // One of which nothing generates comes first, and may be read whole.
-        let beside = [of(1, (5, 4)), of(1, (200, 0)), of(2, (150, 0))];
-        check(&beside, 240, &[(0, 1), (2, 150), (1, 90)]);
-        assert_eq!(whole_slice(beside.iter().copied(), 256), Some(200));
+        // Whatever else they have.
+        check(&[of(1, (5, 4)), prompts[0], prompts[3]], 240, &[(0, 1), (2, 120), (1, 120)]);
+    }
+
+    #[test]
+    fn a_slice_is_larger_for_short_prompts_of_clients_without_streams() {
+        let of = |account: usize, at: (usize, usize)| Progress { account, ..progress(&at) };
+        let check = |sequences: &[Progress], n_tokens: usize, expected: &[(usize, usize)]| {
+            let found = whole_slice(sequences.iter().copied(), PREFILL_CHUNK);
+            assert_eq!(found, Some(n_tokens), "{sequences:?}");
+            let mut shares = Vec::new();
+            let whole = Prefill::Whole { n_tokens, n_most: PREFILL_CHUNK };
+            schedule(sequences.iter().copied(), whole, &mut shares);
+            let found: Vec<_> = shares.iter().map(|s| (s.seq_idx, s.n_tokens)).collect();
+            assert_eq!(found, expected, "{sequences:?}");
+        };
+        let stream = of(1, (5, 4));
+        check(&[stream, of(1, (200, 0)), of(2, (150, 0))], 200, &[(0, 1), (2, 150), (1, 50)]);
+        // A book is not short, so that a question beside it may be, whose client has a stream.
+        check(&[stream, of(2, (900, 0)), of(1, (30, 0))], 40, &[(0, 1), (2, 30), (1, 10)]);
+        // Several clients' short ones, and where they are too many, the shortest.
+        let many = [stream, of(2, (90, 0)), of(3, (60, 0)), of(1, (9, 0))];
+        check(&many, 200, &[(0, 1), (3, 9), (2, 60), (1, 90)]);
+        let more = [stream, of(2, (90, 0)), of(3, (60, 0)), of(2, (200, 0))];
+        check(&more, 160, &[(0, 1), (2, 60), (1, 90), (3, 10)]);
+    }
+
+    /// A step with all seats taken, each by another client, must not be slow by this.
+    #[test]
+    fn the_larger_slice_is_found_in_quadratic_time() {
+        let n = 256;
+        let of = |account: usize| Progress { account, ..progress(&(20, 0)) };
+        let sequences: Vec<Progress> = (0..n).map(of).collect();
+        let n_looks = std::cell::Cell::new(0);
+        let counted = sequences.iter().inspect(|_| n_looks.set(n_looks.get() + 1)).copied();
+        assert_eq!(whole_slice(counted, PREFILL_CHUNK), None);
+        assert!(n_looks.get() <= 3 * n * n, "{} for {n}", n_looks.get());
     }
 
     #[test]
@@ -415,12 +514,12 @@ mod tests {
         sequences[0].is_scored = true;
         sequences[1].is_scored = true;
         let mut shares = Vec::new();
-        schedule(sequences.iter().copied(), PREFILL_CHUNK, &mut shares);
+        schedule(sequences.iter().copied(), Prefill::Shared(PREFILL_CHUNK), &mut shares);
         let found: Vec<_> = shares.iter().map(|share| (share.seq_idx, share.n_tokens)).collect();
         // A quarter is for the first.
         assert_eq!(found, [(2, 1), (3, 40), (1, 48), (0, 16)]);
         sequences[1].n_tokens = 20;
-        schedule(sequences.iter().copied(), PREFILL_CHUNK, &mut shares);
+        schedule(sequences.iter().copied(), Prefill::Shared(PREFILL_CHUNK), &mut shares);
         assert_eq!(shares.iter().map(|share| share.n_tokens).collect::<Vec<_>>(), [1, 20, 40, 44]);
         assert_eq!(whole_slice(sequences[..2].iter().copied(), 256), None);
     }
@@ -438,7 +537,7 @@ mod tests {
             let (mut n_steps, mut n_prefilled) = (0, 0);
             while sequences.iter().any(|s| s.n_cached < s.n_tokens) {
                 let n_prefill = number(1000 + n_steps, 60.0) + 1;
-                schedule(sequences.iter().copied(), n_prefill, &mut shares);
+                schedule(sequences.iter().copied(), Prefill::Shared(n_prefill), &mut shares);
                 let n_tokens: usize = shares.iter().map(|share| share.n_tokens).sum();
                 assert!(n_tokens > 0 && n_tokens <= n_prefill + sequences.len());
                 for share in &shares {

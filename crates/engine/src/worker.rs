@@ -12,7 +12,7 @@ use crate::queue::{Queue, Submission};
 use crate::request::FinishReason;
 use crate::sampler::SamplerScratch;
 use crate::scheduler::{
-    PREFILL_CHUNK, Share, add_drafts, n_decoding, n_prompts, schedule, whole_slice,
+    PREFILL_CHUNK, Prefill, Share, add_drafts, n_decoding, n_prompts, schedule, whole_slice,
 };
 use crate::sequence::{Sequence, finish_unseated};
 use crate::waiting::{ANSWER_WEIGHT, Entry, Waiting, Work};
@@ -271,7 +271,11 @@ impl<F: Forward> Worker<F> {
             let n_decoding = n_decoding(progress.clone());
             let n_whole = whole_slice(progress.clone(), n_most);
             let n_prefill = pace.n_prefill(n_decoding, n_prompts, n_whole, n_most);
-            schedule(progress, n_prefill, shares);
+            let prefill = match pace.is_whole() {
+                true => Prefill::Whole { n_tokens: n_prefill, n_most },
+                false => Prefill::Shared(n_prefill),
+            };
+            schedule(progress, prefill, shares);
             let n_wanted =
                 |seq_idx: usize, n_rows| running[seq_idx].n_draft_wanted(n_rows, &limits.cost);
             add_drafts(shares, &limits.cost, n_wanted);
