@@ -37,6 +37,12 @@ impl Cores {
         Self { inner: Arc::new(Inner { rota, changed, n_cores }) }
     }
 
+    /// Whether some model waits for its turn.
+    #[cfg(test)]
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.inner.lock().has_waiting()
+    }
+
     /// A place among the models for one that computes with so many threads.
     pub(crate) fn join(&self, n_threads: usize) -> Member {
         let id = self.inner.lock().join(n_threads);
@@ -81,7 +87,9 @@ impl Member {
         let turn = |has_waited| Turn { member: Arc::clone(self), has_waited };
         let Some((inner, id)) = &self.shared else { return Some(turn(false)) };
         let mut rota = inner.lock();
-        rota.claim(*id, priority);
+        if rota.claim(*id, priority) {
+            inner.changed.notify_all();
+        }
         let mut has_waited = false;
         loop {
             let now = Instant::now();
@@ -108,9 +116,15 @@ impl Member {
         }
     }
 
-    /// Tells that an interactive request has come to the model.
+    /// Tells that an interactive request has come to the model: before the model can take it, or
+    /// this would be about a later turn.
     pub(crate) fn raise(&self) {
         self.tell(Rota::raise);
+    }
+
+    /// Tells that the model is about to look at who has come.
+    pub(crate) fn lower(&self) {
+        self.tell(Rota::lower);
     }
 
     /// Tells that the model has no work: nobody need wait for its next step.

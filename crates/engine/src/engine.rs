@@ -197,12 +197,12 @@ impl Engine {
         let is_urgent =
             |submission: &Submission| submission.request.priority == Priority::Interactive;
         let is_urgent = submissions.iter().any(is_urgent);
-        self.inner.queue.push_all(submissions)?;
-        if is_urgent {
+        self.inner.queue.push_all(submissions, || {
             // The step that waits for its turn may be of batch requests.
-            self.inner.member.raise();
-        }
-        Ok(())
+            if is_urgent {
+                self.inner.member.raise();
+            }
+        })
     }
 
     fn prepare(

@@ -106,12 +106,17 @@ impl Queue {
     /// Puts a request at the end of the queue and wakes the engine.
     #[cfg(test)]
     pub(crate) fn push(&self, submission: Submission) -> Result<(), EngineError> {
-        self.push_all(vec![submission])
+        self.push_all(vec![submission], || {})
     }
 
     /// Puts requests at the end of the queue, all or none, and wakes the engine. Where nobody
-    /// else waits there is room for them whatever their size, as there is for one.
-    pub(crate) fn push_all(&self, submissions: Vec<Submission>) -> Result<(), EngineError> {
+    /// else waits there is room for them whatever their size, as there is for one. Says `taken`
+    /// before the engine thread can have them.
+    pub(crate) fn push_all(
+        &self,
+        submissions: Vec<Submission>,
+        taken: impl FnOnce(),
+    ) -> Result<(), EngineError> {
         let mut state = self.lock();
         if let Some(reason) = &state.stopped {
             return Err(EngineError::Stopped { reason: reason.clone() });
@@ -140,6 +145,7 @@ impl Queue {
             state.arrived.push(submission);
         }
         self.publish(&state);
+        taken();
         self.wake.notify_one();
         Ok(())
     }

@@ -106,9 +106,9 @@ fn requests_that_come_together_are_taken_or_refused_together() {
     let queue = Queue::new(1000);
     let flight = |n: usize| (0..n).map(|_| submission(900, None)).collect::<Vec<_>>();
     // They do not stand in each other's way.
-    queue.push_all(flight(3)).unwrap();
+    queue.push_all(flight(3), || {}).unwrap();
     assert_eq!(queue.n_waiting(), 3);
-    assert!(queue.push_all(flight(2)).is_err());
+    assert!(queue.push_all(flight(2), || {}).is_err());
     assert_eq!(queue.n_waiting(), 3);
-    assert!(Queue::new(usize::MAX).push_all(flight(MAX_WAITING + 1)).is_err());
+    assert!(Queue::new(usize::MAX).push_all(flight(MAX_WAITING + 1), || {}).is_err());
 }

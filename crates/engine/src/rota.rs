@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 /// How much more a batch step counts than an interactive one of the same length; a ninth of the
 /// time for batch is what requests of one model have too.
 const BATCH_WEIGHT: u32 = 8;
-/// How long the cores wait for a model between two of its steps: longer than sampling and sending
-/// take.
+/// How long the cores wait for a model between two of its steps. A choice: it should be longer than
+/// sampling and sending take, and short for whoever waits.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(20);
 
 /// The cores and the models that take turns at them.
@@ -43,7 +43,7 @@ struct Member {
     /// Virtual times before which no turn of a priority begins.
     due: [Duration; 2],
     state: State,
-    /// Whether an interactive request came to it since its last turn.
+    /// Whether an interactive request came to it that it may not know of.
     is_raised: bool,
 }
 
@@ -112,15 +112,30 @@ impl Rota {
         self.members[id] = None;
     }
 
-    /// Notes that a model wants a turn.
-    pub(crate) fn claim(&mut self, id: usize, priority: Priority) {
+    /// Notes that a model wants a turn. Returns whether others may go before it that had to let it
+    /// go first as long as it was expected.
+    #[must_use]
+    pub(crate) fn claim(&mut self, id: usize, priority: Priority) -> bool {
         let ticket = self.n_claims;
         let Self { now, .. } = *self;
-        let Some(member) = &mut self.members[id] else { return };
-        if let State::Away | State::Expected { .. } = member.state {
-            self.n_claims += 1;
-            let priority = if member.is_raised { Priority::Interactive } else { priority };
-            member.state = State::Waiting(member.place(now, priority, ticket));
+        let Some(member) = &mut self.members[id] else { return false };
+        let expected = match member.state {
+            State::Away => None,
+            State::Expected { at, .. } => Some(at),
+            State::Retired | State::Waiting(_) | State::Running { .. } => return false,
+        };
+        self.n_claims += 1;
+        let priority = if member.is_raised { Priority::Interactive } else { priority };
+        let at = member.place(now, priority, ticket);
+        member.state = State::Waiting(at);
+        let place = |at: Place| (at.start.max(now), at.priority);
+        expected.is_some_and(|expected| place(expected) < place(at))
+    }
+
+    /// Notes that a model looks at who has come to it, and so claims with the priority of all.
+    pub(crate) fn lower(&mut self, id: usize) {
+        if let Some(member) = &mut self.members[id] {
+            member.is_raised = false;
         }
     }
 
@@ -186,6 +201,15 @@ impl Rota {
             && !matches!(member.state, State::Running { .. })
         {
             member.state = State::Retired;
+        }
+    }
+
+    /// With which priority a model waits for its turn.
+    #[cfg(test)]
+    pub(crate) fn waits_with(&self, id: usize) -> Option<Priority> {
+        match self.members.get(id)?.as_ref()?.state {
+            State::Waiting(at) => Some(at.priority),
+            _ => None,
         }
     }
 

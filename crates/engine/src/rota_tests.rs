@@ -95,7 +95,7 @@ impl Simulation {
         let model = &mut self.models[model_idx];
         match model.doing {
             Doing::Other(until) if until <= at => {
-                self.rota.claim(model.id, model.load.priority);
+                let _ = self.rota.claim(model.id, model.load.priority);
                 model.doing = Doing::Waiting(at);
             }
             Doing::Step(until) if until <= at => {
@@ -214,19 +214,67 @@ fn an_interactive_step_waits_for_the_step_that_runs_and_one_of_batch() {
     let (mut rota, began) = (Rota::new(2), Instant::now());
     let at = |millis: u64| began + Duration::from_millis(millis);
     let [a, b] = [rota.join(2), rota.join(2)];
-    rota.claim(a, Priority::Batch);
+    let _ = rota.claim(a, Priority::Batch);
     assert_eq!(rota.ask(a, at(0)), Answer::Begin);
-    rota.claim(b, Priority::Interactive);
+    let _ = rota.claim(b, Priority::Interactive);
     assert_eq!(rota.ask(b, at(0)), Answer::Wait(None));
     rota.end(a, at(100));
-    rota.claim(a, Priority::Batch);
+    let _ = rota.claim(a, Priority::Batch);
     assert_eq!(rota.ask(a, at(100)), Answer::Wait(None));
     assert_eq!(rota.ask(b, at(100)), Answer::Begin);
     rota.raise(a);
     rota.end(b, at(110));
-    rota.claim(b, Priority::Interactive);
+    let _ = rota.claim(b, Priority::Interactive);
     assert_eq!(rota.ask(b, at(110)), Answer::Wait(None));
     assert_eq!(rota.ask(a, at(110)), Answer::Begin);
+}
+
+#[test]
+fn one_that_comes_back_with_less_lets_others_go_first() {
+    let (mut rota, began) = (Rota::new(2), Instant::now());
+    let at = |millis: u64| began + Duration::from_millis(millis);
+    let [a, b] = [rota.join(2), rota.join(2)];
+    // Both have had 10 ms, and a its batch step, which counts for more.
+    for (id, priority, millis) in
+        [(a, Priority::Batch, 0), (a, Priority::Interactive, 20), (b, Priority::Interactive, 40)]
+    {
+        assert!(!rota.claim(id, priority), "it is expected later or not at all");
+        assert_eq!(rota.ask(id, at(millis)), Answer::Begin);
+        rota.end(id, at(millis + 10));
+    }
+    assert!(!rota.claim(b, Priority::Interactive), "as expected");
+    assert_eq!(rota.ask(b, at(50)), Answer::Begin);
+    rota.end(b, at(55));
+    rota.rest(a);
+    assert!(!rota.claim(a, Priority::Interactive), "it was not expected");
+    assert_eq!(rota.ask(a, at(56)), Answer::Begin);
+    rota.end(a, at(57));
+    assert!(!rota.claim(b, Priority::Interactive));
+    assert_eq!(rota.ask(b, at(57)), Answer::Wait(Some(at(57) + PATIENCE)));
+    assert!(rota.claim(a, Priority::Batch), "b may go first");
+    assert_eq!(rota.ask(b, at(58)), Answer::Begin);
+}
+
+/// What came and was looked at is of no later step.
+#[test]
+fn a_batch_step_behind_an_interactive_one_is_one() {
+    let (mut rota, now) = (Rota::new(2), Instant::now());
+    let a = rota.join(2);
+    let check = |rota: &mut Rota, priority, expected| {
+        let _ = rota.claim(a, priority);
+        assert_eq!(rota.waits_with(a), Some(expected));
+        assert_eq!(rota.ask(a, now), Answer::Begin);
+    };
+    let (interactive, batch) = (Priority::Interactive, Priority::Batch);
+    // It came behind the look, so the model does not know of it.
+    rota.lower(a);
+    rota.raise(a);
+    check(&mut rota, batch, interactive);
+    // Here it came while the step ran, which took it in.
+    rota.raise(a);
+    rota.end(a, now);
+    rota.lower(a);
+    check(&mut rota, batch, batch);
 }
 
 #[test]
@@ -234,27 +282,27 @@ fn nobody_waits_long_for_one_that_does_not_come_back() {
     let (mut rota, began) = (Rota::new(2), Instant::now());
     let at = |millis: u64| began + Duration::from_millis(millis);
     let [a, b, c] = [rota.join(2), rota.join(2), rota.join(2)];
-    rota.claim(a, Priority::Interactive);
+    let _ = rota.claim(a, Priority::Interactive);
     assert_eq!(rota.ask(a, at(0)), Answer::Begin);
     rota.end(a, at(100));
-    rota.claim(b, Priority::Interactive);
+    let _ = rota.claim(b, Priority::Interactive);
     assert_eq!(rota.ask(b, at(100)), Answer::Begin);
-    rota.claim(c, Priority::Interactive);
+    let _ = rota.claim(c, Priority::Interactive);
     rota.end(b, at(101));
     assert_eq!(rota.ask(c, at(101)), Answer::Begin);
     rota.end(c, at(150));
     // c had less; of b nobody knows any more when it comes back.
-    rota.claim(a, Priority::Interactive);
+    let _ = rota.claim(a, Priority::Interactive);
     assert_eq!(rota.ask(a, at(150)), Answer::Wait(Some(at(150) + PATIENCE)));
     let [late, later] = [at(150) + PATIENCE, at(200)];
     assert_eq!(rota.ask(a, late), Answer::Begin);
     rota.end(a, later);
     // One that is gone, even in its turn, is not waited for, nor is one that is to end.
-    rota.claim(b, Priority::Interactive);
+    let _ = rota.claim(b, Priority::Interactive);
     assert_eq!(rota.ask(b, later), Answer::Begin);
     rota.leave(b, later);
-    rota.claim(c, Priority::Interactive);
-    rota.claim(a, Priority::Interactive);
+    let _ = rota.claim(c, Priority::Interactive);
+    let _ = rota.claim(a, Priority::Interactive);
     assert_eq!(rota.ask(a, later), Answer::Wait(None));
     rota.retire(c);
     assert_eq!(rota.ask(c, later), Answer::Never);

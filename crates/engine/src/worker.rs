@@ -220,7 +220,9 @@ impl<F: Forward> Worker<F> {
     /// One step: admits, schedules, runs the pass, and for each row of logits samples and emits.
     /// From admission to the logits it is this model's turn at the cores.
     pub(crate) fn step(&mut self) {
+        self.member.lower();
         self.remove_over();
+        let asked = Instant::now();
         let Some(turn) = self.take_turn() else { return };
         self.admit();
         self.take_restored();
