@@ -119,7 +119,7 @@ impl<F: Forward> Worker<F> {
         let sequence = &mut self.running[seq_idx];
         let Some((scope, before, tokens)) = sequence.to_restore() else { return };
         if store.has(before.next(&tokens[..PAGE_LEN])) {
-            let end = Instant::now() + longest_wait(tokens.len(), self.pace.tokens_per_second());
+            let end = Instant::now() + longest_wait(tokens.len(), self.speed.tokens_per_second());
             let pages = store.load(origin, scope, before, tokens.to_vec(), from_store);
             sequence.set_incoming(Some(Incoming { pages, next: None, end }));
         }

@@ -10,6 +10,8 @@
 //! one now and then, goes without prefill, so that what "undisturbed" means is known and not
 //! forgotten. Times choose when a token comes, never which.
 
+use std::time::Duration;
+
 /// Most that a step may take, in steps without prefill: the bound kept is 2.5 for the 95th
 /// percentile of the time between tokens, and estimates err.
 const MOST_STRETCH: f64 = 2.1;
@@ -42,8 +44,29 @@ pub(crate) struct Pace {
     n_until_whole: u32,
     /// Whether the next step reads one.
     is_whole: bool,
-    /// Tokens worked on in a second of step time.
+}
+
+/// How fast the work goes on, waiting for turns at the cores included: what whoever waits for it
+/// goes by. [`Pace`] is about the steps themselves.
+#[derive(Debug, Default)]
+pub(crate) struct Speed {
     tokens_per_second: f64,
+}
+
+impl Speed {
+    /// Takes in a step of so many rows, from when it could have begun to its end.
+    pub(crate) fn observe(&mut self, n_rows: usize, duration: Duration) {
+        let rate = n_rows as f64 / duration.as_secs_f64().max(1e-9);
+        self.tokens_per_second = match self.tokens_per_second {
+            0.0 => rate,
+            before => before + (rate - before) / 16.0,
+        };
+    }
+
+    /// Tokens worked on in a second; 0 before the first step.
+    pub(crate) fn tokens_per_second(&self) -> f64 {
+        self.tokens_per_second
+    }
 }
 
 impl Pace {
@@ -88,12 +111,6 @@ impl Pace {
     /// Takes in how long a step took: `n_decode` rows of decoding sequences, guesses included, and
     /// `n_prefill` of prompts.
     pub(crate) fn observe(&mut self, n_decode: usize, n_prefill: usize, seconds: f64) {
-        let n_rows = (n_decode + n_prefill) as f64;
-        let rate = n_rows / seconds.max(1e-9);
-        self.tokens_per_second = match self.tokens_per_second {
-            0.0 => rate,
-            before => before + (rate - before) / 16.0,
-        };
         if n_decode > 0 {
             self.n_until_whole = self.n_until_whole.saturating_sub(1);
             if std::mem::take(&mut self.is_whole) {
@@ -119,11 +136,6 @@ impl Pace {
             None => row,
             Some(before) => before + (row.min(MOST_SURPRISE * before) - before) * ROW_STEP,
         });
-    }
-
-    /// Tokens worked on in a second; 0 before the first step.
-    pub(crate) fn tokens_per_second(&self) -> f64 {
-        self.tokens_per_second
     }
 
     fn observe_decode(&mut self, n_rows: f64, seconds: f64) {

@@ -6,7 +6,7 @@
 use crate::cores::{Member, Turn};
 use crate::draft::StepCost;
 use crate::keeper::{Keeper, Kept};
-use crate::pace::Pace;
+use crate::pace::{Pace, Speed};
 use crate::pages::PagePool;
 use crate::queue::{Queue, Submission};
 use crate::request::FinishReason;
@@ -31,8 +31,8 @@ const MAX_PANICS: usize = 3;
 /// Most ids of which logits are computed one by one. More are mostly in too many places for that to
 /// be cheaper, and their list would cost time as well.
 const N_WANTED_MAX: usize = 1024;
-/// Most prompt tokens of a step for whose turn the model had to wait: its steps are what others
-/// wait for, and with so many the products are nearly as fast.
+/// Most prompt tokens of a step for whose turn the model had to wait, since others wait for its
+/// steps then. A choice: less keeps others waiting for less, and makes reading slower.
 const PREFILL_BESIDE: usize = PREFILL_CHUNK / 4;
 /// How long an engine without work waits for a store that has enough to do.
 const DISK_PAUSE: Duration = Duration::from_millis(20);
@@ -126,7 +126,8 @@ pub(crate) struct Worker<F> {
     /// Number of the next seat.
     pub(crate) next_seat: u64,
     shares: Vec<Share>,
-    pub(crate) pace: Pace,
+    pace: Pace,
+    pub(crate) speed: Speed,
     /// Empty between steps; only its allocation is kept.
     batch: Vec<Slice<'static>>,
     /// Ids of which logits are wanted; meaningful within a step only.
@@ -155,6 +156,7 @@ impl<F: Forward> Worker<F> {
             arrived: Vec::new(),
             next_seat: 0,
             pace: Pace::default(),
+            speed: Speed::default(),
             running: Vec::with_capacity(limits.max_sequences),
             shares: Vec::with_capacity(limits.max_sequences),
             batch: Vec::with_capacity(limits.max_sequences),
@@ -245,7 +247,7 @@ impl<F: Forward> Worker<F> {
         drop(turn);
         let rows = logits.chunks_exact(n_logits).map(|row| &row[..self.limits.n_vocab]);
         take(running, shares, rows, tokenizer, scratch, began);
-        self.settle(began);
+        self.settle(began, began.duration_since(asked));
         self.remove(Sequence::take_end);
     }
 
@@ -306,8 +308,9 @@ impl<F: Forward> Worker<F> {
         true
     }
 
-    /// After the pass: publishes what is full, counts what was served and how long it took.
-    fn settle(&mut self, began: Instant) {
+    /// After the pass: publishes what is full, counts what was served and how long it took, and how
+    /// long the step had `waited` for its pass.
+    fn settle(&mut self, began: Instant, waited: Duration) {
         let (mut n_decode, mut n_prefill) = (0, 0);
         for share in &self.shares {
             let sequence = &mut self.running[share.seq_idx];
@@ -322,7 +325,8 @@ impl<F: Forward> Worker<F> {
         let duration = self.forward.duration(began);
         self.pace.observe(n_decode, n_prefill, duration.as_secs_f64());
         self.queue.counters.step(n_decode, n_prefill, duration);
-        self.queue.set_speed(self.pace.tokens_per_second());
+        self.speed.observe(n_decode + n_prefill, duration + waited);
+        self.queue.set_speed(self.speed.tokens_per_second());
         self.keeper.iter_mut().for_each(Keeper::begin_round);
     }
 

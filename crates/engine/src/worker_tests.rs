@@ -772,3 +772,6 @@ mod keeper;
 
 #[path = "fairness_tests.rs"]
 mod fairness;
+
+#[path = "turns_tests.rs"]
+mod turns;
