@@ -26,6 +26,9 @@ const MAX_BATCH_TOKENS: usize = 1024;
 /// Pages of keys and values of a batch, unless one text alone takes more: a short text takes a
 /// whole page, so this bounds the short texts of a batch.
 const MAX_BATCH_PAGES: usize = 64;
+/// As [`MAX_BATCH_TOKENS`], for a batch that had to wait for other models: they wait for it in turn.
+/// A choice, as for prompts.
+const BATCH_TOKENS_BESIDE: usize = MAX_BATCH_TOKENS / 4;
 
 /// A loaded encoder. Cheap to clone; dropping the last clone frees it.
 #[derive(Clone)]
@@ -185,11 +188,15 @@ impl Embedder {
         while !rest.is_empty() {
             let _turn = self.inner.turns.take();
             let at_cores = self.inner.member.take(Priority::Interactive);
-            let _at_cores = at_cores.expect("an embedder takes turns as long as it is here");
+            let at_cores = at_cores.expect("an embedder takes turns as long as it is here");
             if !go_on() {
                 return Err(EngineError::Stopped { reason: "nobody waits any more".to_owned() });
             }
-            let (batch, others) = rest.split_at(batch_len(rest));
+            let n_most = match at_cores.has_waited {
+                true => BATCH_TOKENS_BESIDE,
+                false => MAX_BATCH_TOKENS,
+            };
+            let (batch, others) = rest.split_at(batch_len(rest, n_most));
             rest = others;
             let batch: Vec<&[u32]> = batch.iter().map(Vec::as_slice).collect();
             let mut scratch = self.inner.scratch.lock().unwrap_or_else(PoisonError::into_inner);
@@ -289,13 +296,13 @@ pub fn similarity(a: &[f32], b: &[f32]) -> f32 {
     sum.clamp(-1.0, 1.0) as f32 + 0.0
 }
 
-/// How many of the first texts make a batch; at least one.
-fn batch_len(texts: &[Vec<u32>]) -> usize {
+/// How many of the first texts make a batch of at most `n_most` tokens; at least one.
+fn batch_len(texts: &[Vec<u32>], n_most: usize) -> usize {
     let (mut n_tokens, mut n_pages) = (0, 0);
     let fits = |text: &&Vec<u32>| {
         n_tokens += text.len();
         n_pages += text.len().div_ceil(PAGE_LEN);
-        n_tokens <= MAX_BATCH_TOKENS && n_pages <= MAX_BATCH_PAGES
+        n_tokens <= n_most && n_pages <= MAX_BATCH_PAGES
     };
     texts.iter().take_while(fits).count().max(1)
 }
@@ -328,7 +335,7 @@ mod tests {
             (vec![1; 100], MAX_BATCH_PAGES),
             (vec![65; 40], 15),
         ] {
-            assert_eq!(batch_len(&texts(&lens)), expected, "{lens:?}");
+            assert_eq!(batch_len(&texts(&lens), MAX_BATCH_TOKENS), expected, "{lens:?}");
         }
     }
 
