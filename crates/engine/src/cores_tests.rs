@@ -1,11 +1,11 @@
 //! Turns on real threads, and two real models that take them.
 
 use super::*;
-use crate::{
-    EngineOptions, Event, FinishReason, Fleet, FleetModel, Generation, Keep, Opened, Request,
-};
+use crate::{Embedder, Engine, EngineOptions, Event, FinishReason, Fleet, FleetModel};
+use crate::{Generation, Keep, Opened, Request};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn turns_are_one_at_a_time_and_end_with_a_panic() {
             });
         }
     });
-    assert!(!cores.inner.lock().has_waiting());
+    assert!(!cores.has_waiting());
 }
 
 #[test]
@@ -43,15 +43,111 @@ fn one_that_waits_can_be_let_go() {
     let turn = holder.take(Priority::Interactive);
     thread::scope(|scope| {
         let waits = scope.spawn(|| waiter.take(Priority::Interactive).is_none());
-        while !cores.inner.lock().has_waiting() {
-            thread::yield_now();
-        }
+        until(|| cores.has_waiting());
         waiter.retire();
         assert!(waits.join().unwrap());
     });
     drop(turn);
     assert!(waiter.take(Priority::Interactive).is_none());
     assert!(holder.take(Priority::Interactive).is_some_and(|turn| !turn.has_waited));
+}
+
+fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        thread::yield_now();
+    }
+}
+
+/// Longer than anything takes that is to happen, and long enough for what is not.
+const LONG_ENOUGH: Duration = Duration::from_secs(60);
+const A_WHILE: Duration = Duration::from_millis(200);
+
+/// Cores at which another model has its turn, and how to open one beside it.
+fn held() -> (Cores, Turn, EngineOptions) {
+    let cores = Cores::new(2);
+    let holder = Arc::new(cores.join(2));
+    let turn = holder.take(Priority::Interactive).unwrap();
+    let options = EngineOptions {
+        n_ctx: Some(512),
+        n_threads: Some(2),
+        cores: Some(cores.clone()),
+        ..EngineOptions::default()
+    };
+    (cores, turn, options)
+}
+
+fn submit(engine: &Engine, priority: Priority) -> Receiver<Event> {
+    let (sender, events) = channel();
+    let prompt = engine.text_prompt("Once upon a time");
+    let request = Request { prompt, priority, max_tokens: Some(2), ..Request::default() };
+    engine.submit(request, move |event| drop(sender.send(event))).unwrap();
+    events
+}
+
+#[test]
+fn no_token_comes_in_the_turn_of_another_model() {
+    let (cores, turn, options) = held();
+    let engine = Engine::open(&testkit::smollm2(), &options).unwrap();
+    let events = submit(&engine, Priority::Interactive);
+    until(|| cores.has_waiting());
+    assert!(events.recv_timeout(A_WHILE).is_err(), "it did not wait");
+    assert_eq!(engine.stats().n_steps, 0);
+    drop(turn);
+    assert!(events.recv_timeout(LONG_ENOUGH).is_ok());
+}
+
+#[test]
+fn an_engine_that_waits_for_its_turn_can_be_dropped() {
+    let (cores, turn, options) = held();
+    let engine = Engine::open(&testkit::smollm2(), &options).unwrap();
+    let events = submit(&engine, Priority::Interactive);
+    until(|| cores.has_waiting());
+    let (sender, dropped) = channel();
+    thread::spawn(move || {
+        drop(engine);
+        sender.send(()).unwrap();
+    });
+    assert!(dropped.recv_timeout(LONG_ENOUGH).is_ok(), "it waits for the turn");
+    let Ok(Event::Done(done)) = events.recv() else { panic!("no end") };
+    assert!(matches!(done.reason, FinishReason::Failed(_)), "{done:?}");
+    drop(turn);
+}
+
+#[test]
+fn an_interactive_request_does_not_wait_as_the_batch_step_before_it() {
+    let (cores, _turn, options) = held();
+    let engine = Engine::open(&testkit::smollm2(), &options).unwrap();
+    // The holder came first.
+    let waits_with = || cores.inner.lock().waits_with(1);
+    let _batch = submit(&engine, Priority::Batch);
+    until(|| waits_with().is_some());
+    assert_eq!(waits_with(), Some(Priority::Batch));
+    let _interactive = submit(&engine, Priority::Interactive);
+    assert_eq!(waits_with(), Some(Priority::Interactive));
+}
+
+#[test]
+fn an_embedder_waits_for_its_turn_and_then_takes_less() {
+    let (cores, turn, options) = held();
+    let embedder = Embedder::open(&testkit::minilm_q8_0(), &options).unwrap();
+    let texts = vec![embedder.tokens(&"word ".repeat(98)); 10];
+    let n_batches = AtomicUsize::new(0);
+    let embed = || {
+        let go_on = || n_batches.fetch_add(1, Ordering::SeqCst) < usize::MAX;
+        embedder.embed_while(&texts, go_on).unwrap()
+    };
+    thread::scope(|scope| {
+        let embedding = scope.spawn(embed);
+        until(|| cores.has_waiting());
+        thread::sleep(A_WHILE);
+        assert_eq!(n_batches.load(Ordering::SeqCst), 0, "it did not wait");
+        drop(turn);
+        let found = embedding.join().unwrap();
+        // Two texts in the turn that it had to wait for, and the others in one.
+        assert_eq!(n_batches.swap(0, Ordering::SeqCst), 2);
+        assert_eq!(embed(), found);
+        assert_eq!(n_batches.load(Ordering::SeqCst), 1);
+    });
 }
 
 const LONG: Keep = Keep::Idle(Duration::from_secs(3600));
