@@ -26,7 +26,7 @@ const MAX_BATCH_TOKENS: usize = 1024;
 /// Pages of keys and values of a batch, unless one text alone takes more: a short text takes a
 /// whole page, so this bounds the short texts of a batch.
 const MAX_BATCH_PAGES: usize = 64;
-/// As [`MAX_BATCH_TOKENS`], for a batch that had to wait for other models: they wait for it in turn.
+/// As [`MAX_BATCH_TOKENS`], for a batch that had to wait for other models, which wait for it then.
 /// A choice, as for prompts.
 const BATCH_TOKENS_BESIDE: usize = MAX_BATCH_TOKENS / 4;
 
