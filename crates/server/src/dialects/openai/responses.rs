@@ -16,6 +16,7 @@ pub(crate) use stored::{check_query, deleted_body, input, items_body};
 
 use super::constraint::take_schema;
 use super::settings::{take_priority, take_seed, take_stop};
+use super::to_json;
 use crate::dialects::declared::{Field, NO_END};
 use crate::dialects::fields::{Fields, short, shown, wrong};
 use crate::dialects::{
@@ -29,6 +30,7 @@ use engine::{ChatEnd, Grammar, MAX_LOGPROBS, Priority};
 use items::Conversation;
 use reply::ResponseReply;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -122,7 +124,7 @@ const N_KEY_CHARS: usize = 64;
 const N_VALUE_CHARS: usize = 512;
 
 /// A request that was understood in full.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct ResponseRequest {
     /// What it asks of the model. Where it refers to what is kept, its messages are there only once
     /// that was brought in.
@@ -139,8 +141,9 @@ pub struct ResponseRequest {
     ignored: Paths,
 }
 
-/// What of the request the response tells.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// What of the request the response tells, for as long as the answer takes: of nested objects what
+/// is known of them, and as text, since trees are many times as large.
+#[derive(Debug, Clone, Serialize)]
 struct Told {
     instructions: Option<String>,
     max_output_tokens: Option<u32>,
@@ -151,14 +154,14 @@ struct Told {
     reasoning: ToldReasoning,
     service_tier: &'static str,
     store: bool,
-    text: Value,
-    tool_choice: Value,
-    tools: Vec<Value>,
+    text: Box<RawValue>,
+    tool_choice: Box<RawValue>,
+    tools: Box<RawValue>,
     top_logprobs: u32,
     truncation: &'static str,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 struct ToldReasoning {
     effort: Option<&'static str>,
     summary: Option<String>,
@@ -445,12 +448,28 @@ fn take_reasoning(
     Ok((wishes, ToldReasoning { effort, summary }))
 }
 
+/// What is told, as text.
+fn told(body: &impl Serialize) -> Box<RawValue> {
+    RawValue::from_string(to_json(body)).expect("it was written as JSON")
+}
+
+/// What is known of a format.
+fn told_format(format: &Value) -> Box<RawValue> {
+    let known: &[&str] = match format["type"].as_str() {
+        Some("json_schema") => &["type", "name", "description", "schema", "strict"],
+        _ => &["type"],
+    };
+    let field = |name: &&'static str| Some((*name, format.get(*name)?));
+    let format: BTreeMap<&str, &Value> = known.iter().filter_map(field).collect();
+    told(&BTreeMap::from([("format", format)]))
+}
+
 /// `text`: what the answer must look like, as the response tells it and as a constraint.
 fn take_text(
     fields: &mut Fields,
     ignored: &mut Paths,
-) -> Result<(Value, Option<ConstraintAsk>), BadRequest> {
-    let plain = || json!({"format": {"type": "text"}});
+) -> Result<(Box<RawValue>, Option<ConstraintAsk>), BadRequest> {
+    let plain = || told_format(&json!({"type": "text"}));
     let Some(mut text) = fields.object("text")? else { return Ok((plain(), None)) };
     let verbosity_path = text.path("verbosity");
     if text.text("verbosity")?.is_some() {
@@ -460,7 +479,7 @@ fn take_text(
     let format = text.take("format");
     ignored.extend(text.rest());
     let Some(format) = format else { return Ok((plain(), None)) };
-    let told = json!({"format": format});
+    let told = told_format(&format);
     let mut format = Fields::of(&format_path, format)?;
     let param = format.path("type");
     let ask = match format.take("type") {

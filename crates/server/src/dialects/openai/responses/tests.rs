@@ -471,6 +471,40 @@ fn the_response_tells_how_the_request_was_understood() {
     }
 }
 
+#[test]
+fn only_what_is_known_is_told_and_held() {
+    let long = "x".repeat(1 << 20);
+    let text = |format: Value| json!({"text": {"format": format, "z": long}});
+    let tool = json!({"type": "function", "name": "f", "parameters": {"type": "object"},
+        "z": long, "output_schema": {"z": long}});
+    let tools = |choice: Value| json!({"tools": [tool], "tool_choice": choice});
+    let function = json!({"type": "function", "name": "f"});
+    let schema = json!({"type": "json_schema", "name": "n", "description": "d", "schema": {},
+        "strict": true});
+    let allowed = json!({"type": "allowed_tools", "mode": "required", "tools": [function]});
+    let mut long_allowed = allowed.clone();
+    long_allowed["tools"] = json!([{"type": "function", "name": "f", "z": long}, {"type": long}]);
+    let (mut long_schema, mut long_function) = (schema.clone(), function.clone());
+    for known in [&mut long_schema, &mut long_function, &mut long_allowed] {
+        known["z"] = json!({"z": long});
+    }
+    let plain = json!({"format": {"type": "text"}});
+    for (more, field, expected) in [
+        (text(json!({"type": "text", "name": long})), "text", plain),
+        (text(long_schema), "text", json!({"format": schema})),
+        (tools(long_function), "tool_choice", function.clone()),
+        (tools(long_allowed), "tool_choice", allowed),
+        (tools(json!("required")), "tool_choice", json!("required")),
+    ] {
+        let mut request = json!({"input": "hi"});
+        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let body = replay::<Responses>(&request.to_string(), vec![Step::Done(0, Stop)]);
+        assert!(body.len() < 2000, "{field}: {} bytes", body.len());
+        let told: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(told[field], expected);
+    }
+}
+
 /// Limits of a server that keeps answers.
 fn keeping() -> Limits {
     Limits { keep_responses: Some(Duration::from_secs(60)), ..Limits::default() }

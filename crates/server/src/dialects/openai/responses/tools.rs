@@ -7,7 +7,9 @@ use crate::dialects::fields::{Fields, missing, shown, wrong};
 use crate::dialects::{Paths, ToolsAsk};
 use crate::errors::BadRequest;
 use engine::{MAX_TOOLS, Tool, ToolChoice};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// What becomes of the fields of a function.
 const FIELDS: &[Field] = &[
@@ -28,16 +30,17 @@ const FIELDS: &[Field] = &[
 pub(super) struct Tools {
     pub(super) ask: Option<ToolsAsk>,
     /// Those that were not left out, as they are held to.
-    pub(super) told: Vec<Value>,
-    pub(super) choice: Value,
+    pub(super) told: Box<RawValue>,
+    pub(super) choice: Box<RawValue>,
     pub(super) is_parallel: bool,
 }
 
 /// Takes the tools; the paths of what has no effect go to `ignored`.
 pub(super) fn take(fields: &mut Fields, ignored: &mut Paths) -> Result<Tools, BadRequest> {
     let is_parallel = fields.flag("parallel_tool_calls")?;
-    let told_choice = fields.take("tool_choice").unwrap_or_else(|| "auto".into());
-    let choice = read_choice(told_choice.clone(), ignored)?;
+    let choice = fields.take("tool_choice").unwrap_or_else(|| "auto".into());
+    let choice = read_choice(choice, ignored)?;
+    let told_choice = told_choice(&choice);
     let list = fields.list("tools")?.unwrap_or_default();
     if list.len() > MAX_TOOLS {
         let problem = format!("{} tools: expected at most {MAX_TOOLS}", list.len());
@@ -48,20 +51,49 @@ pub(super) fn take(fields: &mut Fields, ignored: &mut Paths) -> Result<Tools, Ba
     for (tool_idx, tool) in list.into_iter().enumerate() {
         let path = format!("tools[{tool_idx}]");
         if let Some(read) = read(&path, tool, ignored)? {
-            let definition = &read.definition["function"];
-            told.push(json!({
-                "type": "function",
-                "name": definition["name"],
-                "description": definition["description"],
-                "parameters": definition["parameters"],
-                "strict": true,
-            }));
+            told.push(told_function(&read));
             tools.push(read);
         }
     }
     let ask = ask(tools, choice, is_parallel)?;
     let is_parallel = ask.as_ref().map_or(is_parallel.unwrap_or(true), |ask| ask.is_parallel);
-    Ok(Tools { ask, told, choice: told_choice, is_parallel })
+    Ok(Tools { ask, told: super::told(&told), choice: told_choice, is_parallel })
+}
+
+fn told_function(read: &Read) -> Box<RawValue> {
+    let function = &read.definition["function"];
+    let (kind, strict) = (Value::from("function"), Value::from(true));
+    super::told(&BTreeMap::from([
+        ("type", &kind),
+        ("name", &function["name"]),
+        ("description", &function["description"]),
+        ("parameters", &function["parameters"]),
+        ("strict", &strict),
+    ]))
+}
+
+/// A choice in the words of a request, of which nothing else is told.
+fn told_choice(choice: &Choice) -> Box<RawValue> {
+    let word = match choice.choice {
+        ToolChoice::None => "none",
+        ToolChoice::Auto => "auto",
+        ToolChoice::Required => "required",
+    };
+    let function = |(_, name): &(String, String)| json!({"type": "function", "name": name});
+    let body = match &choice.only {
+        None => word.into(),
+        Some(only) => {
+            let mut tools = only.iter().map(function);
+            match choice.is_named {
+                true => tools.next().unwrap_or_default(),
+                false => {
+                    let tools: Vec<Value> = tools.collect();
+                    json!({"type": "allowed_tools", "mode": word, "tools": tools})
+                }
+            }
+        }
+    };
+    super::told(&body)
 }
 
 /// A function; `None` where the tool is of another kind.
@@ -223,7 +255,8 @@ mod tests {
         check(json!({"tools": others}), Ok((ToolChoice::Auto, &["f"], true, told)));
         let mut fields = Fields::parse(br#"{"tools":[{"type":"web_search"}]}"#).unwrap();
         let none = take(&mut fields, &mut Paths::default()).unwrap();
-        assert!(none.ask.is_none() && none.told.is_empty());
+        assert!(none.ask.is_none());
+        assert_eq!((none.told.get(), none.choice.get()), ("[]", r#""auto""#));
     }
 
     #[test]
