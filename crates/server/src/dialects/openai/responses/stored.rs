@@ -4,11 +4,10 @@
 use super::{ResponseRequest, ids, items};
 use crate::dialects::fields::{Fields, short, wrong};
 use crate::errors::BadRequest;
-use crate::kept::{Kept, NoHistory, Own};
+use crate::kept::{Gone, Kept, Own};
 use crate::limits::Limits;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 /// How an operator has answers kept.
 const HINT: &str = "no responses are kept here; start the server with --keep-responses, or send the whole \
@@ -114,20 +113,26 @@ fn resolve(items: &mut [Value], own: Own<'_>, limits: &Limits) -> Result<(), Bad
 /// The items of a kept response and of all that it continues.
 fn history(own: Own<'_>, id: &str, limits: &Limits) -> Result<Vec<Value>, BadRequest> {
     let param = "previous_response_id";
-    let turns = own.history(id, limits.n_body_bytes).map_err(|problem| match problem {
-        NoHistory::Gone(gone) => {
-            let gone = short(&gone);
-            let problem = match gone == short(id) {
-                true => format!("{gone:?}: no such response is kept here"),
-                false => format!("{:?} continues {gone:?}, which is kept no longer", short(id)),
-            };
-            let code = Some("previous_response_not_found");
-            BadRequest { code, ..BadRequest::field(param, &problem) }
-        }
-        NoHistory::TooLong(n_bytes) => BadRequest::field(param, &too_long(n_bytes, limits)),
+    let turns = own.history(id).map_err(|Gone(gone)| {
+        let problem = match gone == id {
+            true => format!("{:?}: no such response is kept here", short(id)),
+            false => {
+                format!("{:?} continues {:?}, which is kept no longer", short(id), short(&gone))
+            }
+        };
+        let code = Some("previous_response_not_found");
+        BadRequest { code, ..BadRequest::field(param, &problem) }
     })?;
-    let items = |turn: &Arc<Kept>| [tree(&turn.input), tree(&turn.output)].concat();
-    Ok(turns.iter().flat_map(items).collect())
+    let n_bytes = turns.iter().map(|turn| turn.turn_bytes()).sum();
+    if n_bytes > limits.n_body_bytes {
+        return Err(BadRequest::field(param, &too_long(n_bytes, limits)));
+    }
+    let mut items = Vec::new();
+    for turn in turns {
+        items.extend(tree(&turn.input));
+        items.extend(tree(&turn.output));
+    }
+    Ok(items)
 }
 
 /// The items that a kept response was made from.
