@@ -5,7 +5,7 @@ use crate::dialects::openai::responses;
 use crate::dialects::{Dialect, Family, VectorDialect, anthropic, fields, openai};
 use crate::errors::ServerError;
 use crate::gate::{Gate, Passed};
-use crate::kept::KeptAnswers;
+use crate::kept::{Gone, KeptAnswers};
 use crate::limits::Limits;
 use crate::metrics::{self, Metrics, Now};
 use crate::models::Models;
@@ -424,9 +424,14 @@ pub(crate) async fn kept_items(
     let (reading, client, now) = (app.clone(), arrival.principal, arrival.started);
     let work = move || {
         let own = reading.kept.of(client, now);
-        let Some(kept) = own.get(&id) else { return Err(reading.no_such_response(&id)) };
-        let items = responses::input(own, &kept, &reading.limits)?;
-        Ok(responses::items_body(items, uri.query().unwrap_or_default())?)
+        let turns = own.history(&id).map_err(|Gone(gone)| match gone == id {
+            true => reading.no_such_response(&id),
+            false => {
+                let why = "the response asked for continues it, and it is kept no longer";
+                ServerError::NoSuchResponse { id: fields::short(&gone), why }
+            }
+        })?;
+        Ok(responses::items_body(&turns, uri.query().unwrap_or_default(), &reading.limits)?)
     };
     match in_turn(&app, work).await {
         Ok(body) => json_response(StatusCode::OK, body),

@@ -383,6 +383,36 @@ fn a_conversation_that_is_kept_is_gone_on_with() {
     assert_eq!(deleted, json!({"id": id, "object": "response", "deleted": true}));
     no_response(server.send("a", &format!("GET {PATH}/{id}")));
     no_previous(server.ask("a", json!({"previous_response_id": id_2, "input": "So?"})));
+    let torn = server.send("a", &format!("GET {PATH}/{id_2}/input_items"));
+    check_error(&torn, 404, Some("id"), Some("response_not_found"));
+    assert!(torn.body.contains(id), "{}", torn.body);
+}
+
+#[test]
+fn a_conversation_larger_than_a_body_is_listed_page_by_page() {
+    let (fleet, model) = only_model(engine(), "00");
+    let mut config = Config::new(fleet, vec![model]);
+    config.limits.keep_responses = Some(Duration::from_secs(600));
+    config.limits.n_body_bytes = 400;
+    let server = Keeping(run(config));
+    let user = json!([{"role": "user", "content": "word ".repeat(20)}]);
+    let more = |previous: Value| json!({"input": user, "previous_response_id": previous});
+    let first = body(&server.ask("a", more(Value::Null)));
+    let second = body(&server.ask("a", more(first["id"].clone())));
+    let refused = server.ask("a", more(second["id"].clone()));
+    check_error(&refused, 400, Some("previous_response_id"), Some("invalid_value"));
+    let path = format!("GET {PATH}/{}/input_items?order=asc", second["id"].as_str().unwrap());
+    let (mut ids, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = body(&server.send("a", &format!("{path}{after}")));
+        let items = page["data"].as_array().unwrap();
+        ids.extend(items.iter().map(|item| item["id"].clone()));
+        if page["has_more"] == false {
+            break;
+        }
+        after = format!("&after={}", page["last_id"].as_str().unwrap());
+    }
+    assert_eq!((ids.len(), &ids[1]), (3, &first["output"][0]["id"]));
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod stored;
 mod tests;
 mod tools;
 
-pub(crate) use stored::{check_query, deleted_body, input, items_body};
+pub(crate) use stored::{check_query, deleted_body, items_body};
 
 use super::constraint::take_schema;
 use super::settings::{take_priority, take_seed, take_stop};
@@ -133,8 +133,12 @@ pub struct ResponseRequest {
     /// Whether log-probabilities and encrypted trains of thought are in the answer.
     includes_logprobs: bool,
     includes_reasoning: bool,
-    /// Its own items, where they are to be kept or refer to what is.
-    items: Vec<Value>,
+    /// Its own items, where they wait for what they refer to.
+    waiting: Vec<Value>,
+    /// The same as they are to be kept, where they are.
+    kept: String,
+    /// Most bytes that are kept.
+    n_kept_bytes: usize,
     /// Of each of the call's messages, its fields' places in the request.
     places: Vec<Vec<(&'static str, String)>>,
     /// Paths of what has no effect.
@@ -310,7 +314,9 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ResponseRequest, Bad
         told,
         includes_logprobs,
         includes_reasoning,
-        items: Vec::new(),
+        waiting: Vec::new(),
+        kept: String::new(),
+        n_kept_bytes: limits.n_kept_bytes,
         places: Vec::new(),
         ignored,
     };
@@ -321,18 +327,20 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ResponseRequest, Bad
 impl ResponseRequest {
     /// Takes the request's own items. Those that refer to what is kept wait for it.
     fn begin(&mut self, items: Vec<Value>, limits: &Limits) -> Result<(), BadRequest> {
-        let waits = stored::check(&items, limits)? || self.told.previous_response_id.is_some();
-        if self.told.store || waits {
-            self.items.clone_from(&items);
+        let goes_on = self.told.previous_response_id.is_some();
+        if stored::check(&items, limits)? || goes_on {
+            self.waiting = items;
+            return Ok(());
         }
-        match waits {
-            true => Ok(()),
-            false => self.converse(Vec::new(), items),
-        }
+        self.converse(Vec::new(), items)
     }
 
-    /// Makes the conversation: the instructions, what happened before, and the request's own items.
+    /// Makes the conversation: the instructions, what happened before, and the request's own items,
+    /// which are written down here where they are kept: trees are many times as large.
     fn converse(&mut self, history: Vec<Value>, items: Vec<Value>) -> Result<(), BadRequest> {
+        if self.told.store {
+            self.kept = items::known(&items);
+        }
         let mut conversation = Conversation::default();
         if let Some(instructions) = &self.told.instructions {
             conversation.system("instructions", instructions);

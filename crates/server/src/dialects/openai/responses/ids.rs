@@ -9,6 +9,11 @@ pub(super) fn response(answer_id: &str) -> String {
     format!("resp_{answer_id}")
 }
 
+/// The answer's own, of a response's.
+pub(super) fn answer_of(response_id: &str) -> Option<&str> {
+    response_id.strip_prefix("resp_")
+}
+
 /// Of an item of a response: `kind` is in front, as OpenAI has it.
 pub(super) fn item(kind: &str, answer_id: &str, item_idx: usize) -> String {
     format!("{kind}_{answer_id}_{item_idx}")

@@ -6,11 +6,14 @@
 //! would see another history than the client.
 
 use super::super::messages::take_arguments;
+use super::super::to_json;
 use super::ids;
 use crate::dialects::Paths;
 use crate::dialects::fields::{Fields, missing, shown, wrong};
 use crate::errors::BadRequest;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// Fields of items that say nothing to a model: names, states, and marks for a vendor's cache and
 /// screens.
@@ -219,10 +222,77 @@ pub(super) fn is_reference(item: &Value) -> bool {
     item["type"] == "item_reference" || reference(item).is_some()
 }
 
-/// Items as they are kept and listed: with a type, an id and a state, and contents in parts.
-pub(super) fn listed(answer_id: &str, items: &[Value]) -> Vec<Value> {
-    let listed = |(item_idx, item): (usize, &Value)| {
-        let mut item = item.as_object().cloned().unwrap_or_default();
+/// Fields of items that are kept, and those of their parts.
+const KEPT: &[&str] = &[
+    "arguments",
+    "call_id",
+    "content",
+    "name",
+    "namespace",
+    "output",
+    "role",
+    "status",
+    "summary",
+    "type",
+];
+const KEPT_OF_PARTS: &[&str] = &["refusal", "text", "type"];
+
+/// What is kept of a field: texts, and parts that have some.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Known<'a> {
+    Text(&'a str),
+    Own(String),
+    Parts(Vec<BTreeMap<&'static str, &'a str>>),
+}
+
+/// A JSON array of items that make up a conversation, without what says nothing in it: as they are
+/// kept.
+pub(super) fn known(items: &[Value]) -> String {
+    to_json(&items.iter().map(known_item).collect::<Vec<_>>())
+}
+
+fn known_item(item: &Value) -> BTreeMap<&'static str, Known<'_>> {
+    let field = |name: &&'static str| Some((*name, known_field(name, &item[*name])?));
+    let mut known: BTreeMap<_, _> = KEPT.iter().filter_map(field).collect();
+    // Of a train of thought, one of the forms that say it.
+    if item["type"] == "reasoning" {
+        let mut parts = item["content"].as_array().into_iter().flatten();
+        let says = parts.any(|part| part["text"].as_str().is_some_and(|text| !text.is_empty()));
+        let encrypted = item["encrypted_content"].as_str();
+        let own = encrypted.and_then(|text| text.strip_prefix(OWN_REASONING));
+        if let Some(own) = own.filter(|_| !says) {
+            let part = BTreeMap::from([("type", "reasoning_text"), ("text", own)]);
+            known.insert("content", Known::Parts(vec![part]));
+        }
+        if says || own.is_some() {
+            known.insert("summary", Known::Parts(Vec::new()));
+        }
+    }
+    known
+}
+
+fn known_field<'a>(name: &str, value: &'a Value) -> Option<Known<'a>> {
+    match value {
+        Value::String(text) => Some(Known::Text(text)),
+        Value::Array(parts) => {
+            let text = |part: &'a Value| {
+                move |name: &&'static str| Some((*name, part.get(*name)?.as_str()?))
+            };
+            let part = |part| KEPT_OF_PARTS.iter().filter_map(text(part)).collect();
+            Some(Known::Parts(parts.iter().map(part).collect()))
+        }
+        // As clients read them, who may send them as they are.
+        Value::Object(_) if name == "arguments" => Some(Known::Own(value.to_string())),
+        _ => None,
+    }
+}
+
+/// The items of a list that was kept, as they are listed: with a type, an id and a state, and
+/// contents in parts. Ids are ours, so that no two items of a conversation have the same.
+pub(super) fn listed(answer_id: &str, items: Vec<Value>) -> Vec<Value> {
+    let listed = |(item_idx, item): (usize, Value)| {
+        let Value::Object(mut item) = item else { return item };
         let default = |item: &mut Map<String, Value>, name: &str, value: Value| {
             let place = item.entry(name).or_insert(Value::Null);
             if place.is_null() {
@@ -230,7 +300,7 @@ pub(super) fn listed(answer_id: &str, items: &[Value]) -> Vec<Value> {
             }
         };
         default(&mut item, "type", "message".into());
-        default(&mut item, "id", ids::input(answer_id, item_idx).into());
+        item.insert("id".to_owned(), ids::input(answer_id, item_idx).into());
         if item["type"] != "reasoning" {
             default(&mut item, "status", "completed".into());
         }
@@ -245,7 +315,7 @@ pub(super) fn listed(answer_id: &str, items: &[Value]) -> Vec<Value> {
         }
         Value::Object(item)
     };
-    items.iter().enumerate().map(listed).collect()
+    items.into_iter().enumerate().map(listed).collect()
 }
 
 /// A string, or parts that are all text: joined by line breaks, as those of a chat are.
@@ -432,21 +502,56 @@ mod tests {
     }
 
     #[test]
+    fn only_what_makes_the_conversation_is_kept() {
+        let part = json!({"type": "input_text", "text": "a", "x": "y", "annotations": [{"x": 1}]});
+        let thought = json!([{"type": "reasoning_text", "text": "c"}]);
+        let brief = json!([{"type": "summary_text", "text": "s"}]);
+        let own = "freehold-reasoning:c";
+        let kept = |item: Value| -> Value {
+            let kept = known(std::slice::from_ref(&item));
+            serde_json::from_str::<Value>(&kept).unwrap()[0].clone()
+        };
+        assert_eq!(
+            kept(json!({"role": "user", "content": [part], "x": "y", "id": "z", "status": {}})),
+            json!({"role": "user", "content": [{"type": "input_text", "text": "a"}]})
+        );
+        assert_eq!(
+            kept(json!({"type": "function_call", "call_id": "1", "name": "f", "namespace": "n",
+                "arguments": {"x": 1}, "parsed_arguments": {"x": 1}, "caller": {}})),
+            json!({"type": "function_call", "call_id": "1", "name": "f", "namespace": "n",
+                "arguments": "{\"x\":1}"})
+        );
+        let whole = json!({"type": "reasoning", "content": thought, "summary": []});
+        for (content, encrypted, expected) in [
+            (thought.clone(), json!(own), whole.clone()),
+            (json!([{"type": "reasoning_text", "text": ""}]), json!(own), whole),
+            (json!(null), json!("x"), json!({"type": "reasoning", "summary": brief})),
+        ] {
+            let item = json!({"type": "reasoning", "content": content, "summary": brief,
+                "encrypted_content": encrypted});
+            assert_eq!(kept(item.clone()), expected);
+            // It says the same as the item itself.
+            let said = |item: &Value| read(&format!("[{item}]")).unwrap().0;
+            assert_eq!(said(&expected), said(&item));
+        }
+    }
+
+    #[test]
     fn listed_items_have_what_clients_read() {
-        let items = [
+        let items = vec![
             json!({"role": "user", "content": "a"}),
-            json!({"type": null, "id": "msg_2", "role": "assistant", "content": "b"}),
+            json!({"type": null, "id": "in_x_0", "role": "assistant", "content": "b"}),
             json!({"type": "function_call_output", "call_id": "1", "output": "c"}),
             json!({"type": "reasoning", "summary": []}),
         ];
         let input = json!([{"type": "input_text", "text": "a"}]);
         let output = json!([{"type": "output_text", "text": "b", "annotations": []}]);
         assert_eq!(
-            Value::from(listed("x", &items)),
+            Value::from(listed("x", items)),
             json!([
                 {"type": "message", "id": "in_x_0", "status": "completed", "role": "user",
                     "content": input},
-                {"type": "message", "id": "msg_2", "status": "completed", "role": "assistant",
+                {"type": "message", "id": "in_x_1", "status": "completed", "role": "assistant",
                     "content": output},
                 {"type": "function_call_output", "id": "in_x_2", "status": "completed",
                     "call_id": "1", "output": "c"},

@@ -6,7 +6,7 @@
 
 use super::super::logprobs::{self, ChatToken};
 use super::super::{push_named_event, to_json};
-use super::items::{OWN_REASONING, listed};
+use super::items::OWN_REASONING;
 use super::{ResponseRequest, Told, ids};
 use crate::dialects::{Answer, Choice, Reply, Usage};
 use crate::errors::ServerError;
@@ -24,8 +24,10 @@ pub(crate) struct ResponseReply {
     told: Told,
     includes_logprobs: bool,
     includes_reasoning: bool,
-    /// The request's items, where the answer is kept.
-    input: Vec<Value>,
+    /// The request's items as they are kept, where the answer is.
+    input: String,
+    /// Most bytes that are kept.
+    n_kept_bytes: usize,
     /// All items of the answer; the last may go on.
     output: Vec<Item>,
     is_open: bool,
@@ -171,9 +173,40 @@ impl Item {
         }
     }
 
+    /// The item as the conversation goes on with it: without what only says more of it.
+    fn as_history(&self) -> Self {
+        match self {
+            Self::Reasoning { id, content, status, .. } => Self::Reasoning {
+                id: id.clone(),
+                summary: Vec::new(),
+                content: content.clone(),
+                encrypted_content: None,
+                status: *status,
+            },
+            Self::Message { id, status, role, content } => Self::Message {
+                id: id.clone(),
+                status: *status,
+                role,
+                content: content.iter().map(Content::without_logprobs).collect(),
+            },
+            call @ Self::FunctionCall { .. } => call.clone(),
+        }
+    }
+
     /// Whether it is a call that has not come to its end.
     fn is_cut_call(&self) -> bool {
         matches!(self, Self::FunctionCall { status, .. } if *status != Status::Completed)
+    }
+}
+
+impl Content {
+    fn without_logprobs(&self) -> Self {
+        match self {
+            Self::Output { text, annotations, .. } => {
+                Self::Output { text: text.clone(), annotations: *annotations, logprobs: Vec::new() }
+            }
+            other => other.clone(),
+        }
     }
 }
 
@@ -185,7 +218,8 @@ impl ResponseReply {
             told: request.told,
             includes_logprobs: request.includes_logprobs,
             includes_reasoning: request.includes_reasoning,
-            input: request.items,
+            input: request.kept,
+            n_kept_bytes: request.n_kept_bytes,
             output: Vec::new(),
             is_open: false,
             n_calls: 0,
@@ -388,15 +422,25 @@ impl ResponseReply {
     /// The body of an answer that has ended well, of which what is to be kept is noted.
     fn finish(&mut self, usage: Usage) -> String {
         let body = to_json(&self.response(self.status(), Some(usage)));
-        if self.told.store {
-            self.kept = Some(Kept {
-                id: self.id.clone(),
-                previous: self.told.previous_response_id.clone(),
-                input: to_json(&listed(&self.answer.id, &std::mem::take(&mut self.input))),
-                output: to_json(&self.output),
-                body: body.clone(),
-            });
+        if !self.told.store {
+            return body;
         }
+        // A call without its end is none: nobody has made it, and its arguments cannot be read.
+        let whole = self.output.iter().filter(|item| !item.is_cut_call());
+        let output: Vec<Item> = whole.map(Item::as_history).collect();
+        let kept = Kept {
+            id: self.id.clone(),
+            previous: self.told.previous_response_id.clone(),
+            input: std::mem::take(&mut self.input),
+            output: to_json(&output),
+            body,
+        };
+        if kept.n_bytes() > self.n_kept_bytes {
+            self.told.store = false;
+            return to_json(&self.response(self.status(), Some(usage)));
+        }
+        let body = kept.body.clone();
+        self.kept = Some(kept);
         body
     }
 }
@@ -494,6 +538,8 @@ impl Reply for ResponseReply {
             StatusCode::TOO_MANY_REQUESTS => "rate_limit_exceeded",
             _ => "server_error",
         };
+        // No answer that failed is kept.
+        self.told.store = false;
         let mut response = self.response(Status::Failed, None);
         response.error = Some(json!({"code": code, "message": error.to_string()}));
         self.tell("response.failed", response, out);

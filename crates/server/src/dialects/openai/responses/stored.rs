@@ -1,6 +1,9 @@
 //! What responses leave behind, where the operator wants that: what requests refer to of it, and
 //! what the routes that look after it say.
 
+#[cfg(test)]
+mod tests;
+
 use super::{ResponseRequest, ids, items};
 use crate::dialects::fields::{Fields, short, wrong};
 use crate::errors::BadRequest;
@@ -8,6 +11,7 @@ use crate::kept::{Gone, Kept, Own};
 use crate::limits::Limits;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// How an operator has answers kept.
 const HINT: &str = "no responses are kept here; start the server with --keep-responses, or send the whole \
@@ -53,7 +57,8 @@ pub(super) fn recall(
     limits: &Limits,
 ) -> Result<(), BadRequest> {
     let previous = request.told.previous_response_id.as_deref();
-    let refers = request.items.iter().any(items::is_reference);
+    let mut items = std::mem::take(&mut request.waiting);
+    let refers = items.iter().any(items::is_reference);
     if previous.is_none() && !refers {
         return Ok(());
     }
@@ -62,12 +67,8 @@ pub(super) fn recall(
         None => Vec::new(),
     };
     if refers {
-        resolve(&mut request.items, own, limits)?;
+        resolve(&mut items, own, limits)?;
     }
-    let items = match request.told.store {
-        true => request.items.clone(),
-        false => std::mem::take(&mut request.items),
-    };
     request.converse(before, items)
 }
 
@@ -92,9 +93,9 @@ fn resolve(items: &mut [Value], own: Own<'_>, limits: &Limits) -> Result<(), Bad
             if n_read > limits.n_body_bytes {
                 return Err(BadRequest::field(&path, &too_long(n_read, limits)));
             }
-            let all = [tree(&kept.input), tree(&kept.output)].concat();
             let named = |item: Value| Some((item["id"].as_str()?.to_owned(), item));
-            known.extend(all.into_iter().filter_map(named));
+            known.extend(input(&kept).into_iter().filter_map(named));
+            known.extend(tree(&kept.output).into_iter().filter_map(named));
         }
         let Some(found) = known.get(&id) else {
             let code = Some("item_not_found");
@@ -135,14 +136,10 @@ fn history(own: Own<'_>, id: &str, limits: &Limits) -> Result<Vec<Value>, BadReq
     Ok(items)
 }
 
-/// The items that a kept response was made from.
-pub(crate) fn input(own: Own<'_>, kept: &Kept, limits: &Limits) -> Result<Vec<Value>, BadRequest> {
-    let mut items = match &kept.previous {
-        Some(id) => history(own, id, limits)?,
-        None => Vec::new(),
-    };
-    items.append(&mut tree(&kept.input));
-    Ok(items)
+/// The items that were new in the request of a kept response.
+fn input(kept: &Kept) -> Vec<Value> {
+    let answer_id = ids::answer_of(&kept.id).unwrap_or(&kept.id);
+    items::listed(answer_id, tree(&kept.input))
 }
 
 fn too_long(n_bytes: usize, limits: &Limits) -> String {
@@ -168,47 +165,86 @@ pub(crate) fn check_query(query: &str) -> Result<(), BadRequest> {
     }
 }
 
-/// The body of the page of `items` that `query` asks for: `limit` items behind the one whose id is
-/// `after`, from the last to the first unless `order` is "asc".
-pub(crate) fn items_body(mut items: Vec<Value>, query: &str) -> Result<String, BadRequest> {
-    let (mut limit, mut after, mut is_ascending) = (PAGE, None, false);
-    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-        match name {
-            "limit" => {
-                limit =
-                    value.parse().ok().filter(|n| (1..=PAGE_MAX).contains(n)).ok_or_else(|| {
-                        let expected = format!("an integer between 1 and {PAGE_MAX}");
-                        wrong("limit", &value.into(), &expected)
-                    })?;
+/// A page of a list: `limit` items behind the one whose id is `after`, from the last to the first
+/// unless `order` is "asc".
+struct Page<'a> {
+    limit: usize,
+    after: Option<&'a str>,
+    is_ascending: bool,
+}
+
+impl<'a> Page<'a> {
+    fn read(query: &'a str) -> Result<Self, BadRequest> {
+        let mut page = Self { limit: PAGE, after: None, is_ascending: false };
+        for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+            match name {
+                "limit" => {
+                    let limit = value.parse().ok().filter(|n| (1..=PAGE_MAX).contains(n));
+                    let expected = format!("an integer between 1 and {PAGE_MAX}");
+                    page.limit = limit.ok_or_else(|| wrong("limit", &value.into(), &expected))?;
+                }
+                "order" => match value {
+                    "asc" => page.is_ascending = true,
+                    "desc" => page.is_ascending = false,
+                    _ => return Err(wrong("order", &value.into(), "\"asc\" or \"desc\"")),
+                },
+                "after" => page.after = Some(value),
+                // Such as `include`, of which there is nothing.
+                _ => {}
             }
-            "order" => match value {
-                "asc" => is_ascending = true,
-                "desc" => is_ascending = false,
-                _ => return Err(wrong("order", &value.into(), "\"asc\" or \"desc\"")),
-            },
-            "after" => after = Some(value),
-            // Such as `include`, of which there is nothing.
-            _ => {}
+        }
+        Ok(page)
+    }
+}
+
+/// The body of the page that `query` asks for of the items that the last of `turns` was made from.
+/// Only turns that have some of the page are read, one after the other; it may be short of items
+/// where those are large.
+pub(crate) fn items_body(
+    turns: &[Arc<Kept>],
+    query: &str,
+    limits: &Limits,
+) -> Result<String, BadRequest> {
+    let Page { limit, mut after, is_ascending } = Page::read(query)?;
+    let mut turn_idxs: Vec<usize> = (0..turns.len()).collect();
+    if !is_ascending {
+        turn_idxs.reverse();
+    }
+    let no_item = |id: &str| wrong("after", &id.into(), "the id of an item");
+    if let Some(id) = after {
+        let response_id = ids::response_of(id).ok_or_else(|| no_item(id))?;
+        let place = turn_idxs.iter().position(|&turn_idx| turns[turn_idx].id == response_id);
+        turn_idxs.drain(..place.ok_or_else(|| no_item(id))?);
+    }
+    let (mut data, mut item_ids, mut has_more) = (String::new(), Vec::new(), false);
+    'turns: for turn_idx in turn_idxs {
+        let turn = &turns[turn_idx];
+        let mut items = input(turn);
+        // What the model made of the last is none of it.
+        if turn_idx + 1 < turns.len() {
+            items.extend(tree(&turn.output));
+        }
+        if !is_ascending {
+            items.reverse();
+        }
+        if let Some(id) = after.take() {
+            let place = items.iter().position(|item| item["id"] == id);
+            items.drain(..=place.ok_or_else(|| no_item(id))?);
+        }
+        for item in items {
+            if item_ids.len() == limit || data.len() > limits.n_body_bytes {
+                has_more = true;
+                break 'turns;
+            }
+            if !data.is_empty() {
+                data.push(',');
+            }
+            data.push_str(&item.to_string());
+            item_ids.push(item["id"].clone());
         }
     }
-    if !is_ascending {
-        items.reverse();
-    }
-    if let Some(after) = after {
-        let place = items.iter().position(|item| item["id"] == after);
-        let place = place.ok_or_else(|| wrong("after", &after.into(), "the id of an item"))?;
-        items.drain(..=place);
-    }
-    let has_more = items.len() > limit;
-    items.truncate(limit);
-    let id = |item: Option<&Value>| item.map(|item| item["id"].clone());
-    let (first_id, last_id) = (id(items.first()), id(items.last()));
-    let body = json!({
-        "object": "list",
-        "data": items,
-        "first_id": first_id,
-        "last_id": last_id,
-        "has_more": has_more,
-    });
-    Ok(body.to_string())
+    let [first_id, last_id] = [item_ids.first(), item_ids.last()].map(|id| json!(id));
+    Ok(format!(
+        r#"{{"object":"list","data":[{data}],"first_id":{first_id},"last_id":{last_id},"has_more":{has_more}}}"#
+    ))
 }

@@ -2,20 +2,19 @@
 
 use super::*;
 use crate::dialects::declared::Treatment;
-use crate::dialects::golden::{Step, replay, replay_kept, text, token};
+use crate::dialects::golden::{Step, replay, text, token};
 use crate::errors::ServerError;
-use crate::kept::KeptAnswers;
 use engine::FinishReason::{Length, Stop, StopString};
 use engine::{FinishReason, Part};
 use proptest::prelude::*;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn check(request: &str, steps: Vec<Step>, expected: &str) {
     assert_eq!(replay::<Responses>(request, steps), expected, "{request}");
 }
 
 /// A request with `field` beside what it must have.
-fn with(field: &str) -> String {
+pub(super) fn with(field: &str) -> String {
     format!(r#"{{"model":"m","input":"hi",{field}}}"#)
 }
 
@@ -23,12 +22,12 @@ fn part(part: Part) -> Step {
     Step::Part(0, part, Vec::new())
 }
 
-fn steps(parts: Vec<Part>, reason: FinishReason) -> Vec<Step> {
+pub(super) fn steps(parts: Vec<Part>, reason: FinishReason) -> Vec<Step> {
     parts.into_iter().map(part).chain([Step::Done(0, reason)]).collect()
 }
 
 /// A train of thought, text and two calls.
-fn calling() -> Vec<Part> {
+pub(super) fn calling() -> Vec<Part> {
     vec![
         Part::Reasoning("Hm".to_owned()),
         Part::Reasoning(".".to_owned()),
@@ -314,7 +313,7 @@ fn cut(parts: Vec<Part>, cuts: &[bool]) -> Vec<Part> {
 }
 
 /// A token for each piece of text, as the engine sends them; the others' tokens are beside.
-fn with_tokens(parts: Vec<Part>, reason: FinishReason) -> Vec<Step> {
+pub(super) fn with_tokens(parts: Vec<Part>, reason: FinishReason) -> Vec<Step> {
     let step = |part| Step::Part(0, part, vec![token(97, -0.3, &[(98, -0.7)])]);
     parts.into_iter().map(step).chain([Step::Done(0, reason)]).collect()
 }
@@ -503,126 +502,6 @@ fn only_what_is_known_is_told_and_held() {
         let told: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(told[field], expected);
     }
-}
-
-/// Limits of a server that keeps answers.
-fn keeping() -> Limits {
-    Limits { keep_responses: Some(Duration::from_secs(60)), ..Limits::default() }
-}
-
-/// The messages of a request that may refer to what `own` has, or the field at fault.
-fn recalled(body: &Value, own: Own<'_>, limits: &Limits) -> Result<Value, String> {
-    let read = || -> Result<Value, BadRequest> {
-        let mut request = parse(body.to_string().as_bytes(), limits)?;
-        Responses::recall(&mut request, own, limits)?;
-        let Prompts::Chat { messages, .. } = request.call.prompts else { panic!("{body}") };
-        Ok(messages)
-    };
-    read().map_err(|bad| bad.param.unwrap())
-}
-
-#[test]
-fn what_is_kept_is_gone_on_with() {
-    let (limits, now) = (keeping(), Instant::now());
-    let all = KeptAnswers::new(limits.keep_responses, 1 << 20);
-    let own = all.of(1, now);
-    let first = json!({"instructions": "I", "input": "a", "store": true}).to_string();
-    let body = replay_kept::<Responses>(&first, steps(calling(), Stop), &limits, own);
-    let body: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!((&body["store"], &body["id"]), (&json!(true), &json!("resp_1")));
-    assert_eq!(serde_json::from_str::<Value>(&own.get("resp_1").unwrap().body).unwrap(), body);
-    let results = [0, 1].map(|n| {
-        let call_id = format!("call_1_{n}");
-        json!({"type": "function_call_output", "call_id": call_id, "output": "r"})
-    });
-    let next = json!({"previous_response_id": "resp_1", "input": results, "instructions": "J"});
-    let call = |n: usize, name: &str, arguments: Value| {
-        let function = json!({"name": name, "arguments": arguments});
-        json!({"type": "function", "function": function, "id": format!("call_1_{n}")})
-    };
-    let calls = json!([call(0, "f", json!({"x": 1})), call(1, "g", json!({}))]);
-    let assistant = json!({"role": "assistant", "content": "So:", "reasoning_content": "Hm.",
-        "tool_calls": calls});
-    let result =
-        |n: usize| json!({"role": "tool", "content": "r", "tool_call_id": format!("call_1_{n}")});
-    let user = json!({"role": "user", "content": "a"});
-    let system = |text: &str| json!({"role": "system", "content": text});
-    let expected = json!([system("J"), user, assistant, result(0), result(1)]);
-    assert_eq!(recalled(&next, own, &limits), Ok(expected));
-    // Only its items are brought in, and in any order.
-    let references = json!([{"type": "item_reference", "id": "in_1_0"}, {"id": "msg_1_1"}]);
-    let answer = json!({"role": "assistant", "content": "So:"});
-    let found = recalled(&json!({"input": references}), own, &limits);
-    assert_eq!(found, Ok(json!([user, answer])));
-    // What has more is refused.
-    let small = Limits { n_body_bytes: 100, ..keeping() };
-    assert_eq!(recalled(&next, own, &small), Err("previous_response_id".to_owned()));
-    let found = recalled(&json!({"input": references}), own, &small);
-    assert_eq!(found, Err("input[0].id".to_owned()));
-    // Nobody else has it.
-    let other = all.of(2, now);
-    assert_eq!(recalled(&next, other, &limits), Err("previous_response_id".to_owned()));
-    let found = recalled(&json!({"input": references}), other, &limits);
-    assert_eq!(found, Err("input[0].id".to_owned()));
-}
-
-#[test]
-fn what_the_client_says_is_kept_or_not() {
-    let limits = keeping();
-    let all = KeptAnswers::new(limits.keep_responses, 1 << 20);
-    let own = all.of(1, Instant::now());
-    let kept = |field: &str, steps: Vec<Step>| {
-        own.remove("resp_1");
-        let body = replay_kept::<Responses>(&with(field), steps, &limits, own);
-        let told = body.contains(r#""store":true"#);
-        (told, own.get("resp_1").is_some())
-    };
-    let done = || vec![text(0, "a"), Step::Done(0, Length)];
-    assert_eq!(kept(r#""store":false"#, done()), (false, false));
-    assert_eq!(kept(r#""store":true"#, done()), (true, true));
-    assert_eq!(kept(r#""stream":true"#, done()), (true, true));
-    let failed = vec![Step::Fail(ServerError::ShuttingDown)];
-    assert_eq!(kept(r#""stream":true"#, failed), (true, false));
-}
-
-#[test]
-fn references_need_something_to_refer_to() {
-    let check = |body: Value, param: &str| {
-        let bad = parse(body.to_string().as_bytes(), &Limits::default()).unwrap_err();
-        assert_eq!(bad.param.as_deref(), Some(param), "{body}");
-        assert!(bad.message.contains("--keep-responses"), "{bad}");
-        assert!(bad.message.starts_with(param), "{bad}");
-    };
-    check(json!({"input": "a", "store": true}), "store");
-    check(json!({"input": "a", "previous_response_id": "x"}), "previous_response_id");
-    check(json!({"input": [{"type": "item_reference", "id": "x"}]}), "input[0].type");
-    let user = json!({"role": "user", "content": "a"});
-    check(json!({"input": [user, {"id": "x"}]}), "input[1].type");
-}
-
-#[test]
-fn items_are_listed_page_by_page() {
-    let items: Vec<Value> = (0..30).map(|n| json!({"id": format!("in_1_{n}")})).collect();
-    let page = |query: &str| -> Result<(Vec<u64>, bool), String> {
-        let body = items_body(items.clone(), query).map_err(|bad| bad.param.unwrap())?;
-        let body: Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(body["object"], "list");
-        let data = body["data"].as_array().unwrap();
-        let id = |item: &Value| item["id"].clone();
-        assert_eq!(body["first_id"], data.first().map_or(Value::Null, id));
-        assert_eq!(body["last_id"], data.last().map_or(Value::Null, id));
-        let number = |item: &Value| item["id"].as_str().unwrap()[5..].parse().unwrap();
-        Ok((data.iter().map(number).collect(), body["has_more"].as_bool().unwrap()))
-    };
-    assert_eq!(page(""), Ok(((10..30).rev().collect(), true)));
-    assert_eq!(page("limit=2&order=asc&include=x"), Ok((vec![0, 1], true)));
-    assert_eq!(page("limit=100&after=in_1_2"), Ok((vec![1, 0], false)));
-    assert_eq!(page("order=asc&after=in_1_29"), Ok((vec![], false)));
-    assert_eq!(page("limit=0"), Err("limit".to_owned()));
-    assert_eq!(page("order=up"), Err("order".to_owned()));
-    assert_eq!(page("after=x"), Err("after".to_owned()));
-    assert!(check_query("stream=false&include=x").is_ok());
-    assert_eq!(check_query("a=b&stream=true").unwrap_err().param.as_deref(), Some("stream"));
 }
 
 /// A value of each known field that is taken, as JSON, and what is told of it.
