@@ -328,6 +328,9 @@ impl ResponseRequest {
     /// Takes the request's own items. Those that refer to what is kept wait for it.
     fn begin(&mut self, items: Vec<Value>, limits: &Limits) -> Result<(), BadRequest> {
         let goes_on = self.told.previous_response_id.is_some();
+        if items.is_empty() && !goes_on {
+            return Err(BadRequest::field("input", "[]: expected at least one item"));
+        }
         if stored::check(&items, limits)? || goes_on {
             self.waiting = items;
             return Ok(());

@@ -201,9 +201,6 @@ pub(super) fn place(places: &[(&'static str, String)], field: &str) -> String {
 pub(super) fn take(fields: &mut Fields) -> Result<Vec<Value>, BadRequest> {
     match fields.take("input") {
         Some(Value::String(text)) => Ok(vec![json!({"role": "user", "content": text})]),
-        Some(Value::Array(list)) if list.is_empty() => {
-            Err(BadRequest::field("input", "[]: expected at least one item"))
-        }
         Some(Value::Array(list)) => Ok(list),
         Some(other) => Err(wrong("input", &other, "a string or an array of items")),
         None => Err(missing("input", "a string or an array of items")),
@@ -213,8 +210,12 @@ pub(super) fn take(fields: &mut Fields) -> Result<Vec<Value>, BadRequest> {
 /// The id of the item that an item refers to: the type may be left out.
 pub(super) fn reference(item: &Value) -> Option<&str> {
     let is_typed = item["type"] == "item_reference";
-    let is_bare = item["type"].is_null() && item["role"].is_null();
-    item["id"].as_str().filter(|_| is_typed || is_bare)
+    // With anything else it is a message that lacks something, which is to be said.
+    let is_bare = || {
+        let mut others = item.as_object().into_iter().flatten().filter(|(name, _)| *name != "id");
+        others.all(|(_, value)| value.is_null())
+    };
+    item["id"].as_str().filter(|_| is_typed || is_bare())
 }
 
 /// Whether an item refers to another, however badly.
@@ -495,6 +496,8 @@ mod tests {
         check(json!({"type": "item_reference", "id": "msg_1"}), Some("msg_1"));
         check(json!({"type": null, "id": "msg_1"}), Some("msg_1"));
         check(json!({"id": "msg_1", "role": "user", "content": "a"}), None);
+        check(json!({"id": "msg_1", "content": "a"}), None);
+        check(json!({"id": "msg_1", "role": null, "content": null}), Some("msg_1"));
         check(json!({"id": "msg_1", "type": "message", "content": "a"}), None);
         check(json!({"type": "item_reference", "id": 7}), None);
         check(json!("x"), None);

@@ -171,6 +171,21 @@ fn a_call_that_was_cut_off_is_no_part_of_the_conversation() {
 }
 
 #[test]
+fn a_conversation_is_gone_on_with_by_nothing_more() {
+    let (limits, now) = (keeping(), Instant::now());
+    let all = KeptAnswers::new(limits.keep_responses, 1 << 20);
+    let own = all.of(1, now);
+    let done = || vec![text(0, "b"), Step::Done(0, Stop)];
+    replay_kept::<Responses>(&json!({"input": "a"}).to_string(), done(), &limits, own);
+    let next = json!({"previous_response_id": "resp_1", "input": []});
+    let [user, answer] = [("user", "a"), ("assistant", "b")]
+        .map(|(role, text)| json!({"role": role, "content": text}));
+    assert_eq!(recalled(&next, own, &limits), Ok(json!([user, answer])));
+    let alone = json!({"input": []});
+    assert_eq!(recalled(&alone, own, &limits), Err("input".to_owned()));
+}
+
+#[test]
 fn references_need_something_to_refer_to() {
     let check = |body: Value, param: &str| {
         let bad = parse(body.to_string().as_bytes(), &Limits::default()).unwrap_err();
