@@ -33,11 +33,15 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use tools::Namespaced;
 
 /// What becomes of the fields that both routes know; of any other the response tells.
 pub(crate) const FIELDS: &[Field] = &[
     Field::honoured("model").text().note("without it: the first model that writes text"),
-    Field::honoured("input").shape(INPUT).good(r#"[{"role":"user","content":"Hi"}]"#),
+    Field::honoured("input")
+        .shape(INPUT)
+        .good(r#"[{"role":"user","content":"Hi"}]"#)
+        .note("`[]` only beside `previous_response_id`"),
     Field::honoured("instructions").text().good(r#""Be brief.""#),
     Field::honoured("previous_response_id").text().note("only with `--keep-responses`"),
     Field::honoured("store").flag().good("false").note("`true` only with `--keep-responses`"),
@@ -57,7 +61,7 @@ pub(crate) const FIELDS: &[Field] = &[
     Field::adapted("tools")
         .shape(TOOLS)
         .good(TOOL)
-        .note("functions; tools that only the vendor runs are left out, which is told"),
+        .note("functions, also in namespaces; tools that only a vendor runs are left out and told"),
     Field::honoured("tool_choice").shape(TOOL_CHOICE).good(r#""none""#).beside(BESIDE_TOOL),
     Field::honoured("parallel_tool_calls").flag(),
     Field::honoured("truncation").words(&["disabled"]),
@@ -89,8 +93,7 @@ pub(crate) const FIELDS: &[Field] = &[
     Field::refused("prompt", "this server keeps no prompts; send its text as \"input\""),
 ];
 
-const INPUT: &str =
-    r#"{"anyOf":[{"type":"string"},{"type":"array","minItems":1,"items":{"type":"object"}}]}"#;
+const INPUT: &str = r#"{"anyOf":[{"type":"string"},{"type":"array","items":{"type":"object"}}]}"#;
 const TEXTS: &str = r#"{"type":"array","items":{"type":"string"}}"#;
 const TEXT: &str =
     r#"{"type":"object","properties":{"format":{"type":["object","null"]},"verbosity":{}}}"#;
@@ -133,6 +136,7 @@ pub struct ResponseRequest {
     /// Whether log-probabilities and encrypted trains of thought are in the answer.
     includes_logprobs: bool,
     includes_reasoning: bool,
+    namespaced: Namespaced,
     /// Its own items, where they wait for what they refer to.
     waiting: Vec<Value>,
     /// The same as they are to be kept, where they are.
@@ -314,6 +318,7 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ResponseRequest, Bad
         told,
         includes_logprobs,
         includes_reasoning,
+        namespaced: tools.namespaced,
         waiting: Vec::new(),
         kept: String::new(),
         n_kept_bytes: limits.n_kept_bytes,

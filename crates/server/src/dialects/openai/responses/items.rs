@@ -8,6 +8,7 @@
 use super::super::messages::take_arguments;
 use super::super::to_json;
 use super::ids;
+use super::tools::joined;
 use crate::dialects::Paths;
 use crate::dialects::fields::{Fields, missing, shown, wrong};
 use crate::errors::BadRequest;
@@ -130,6 +131,8 @@ impl Conversation {
 
     fn call(&mut self, path: &str, fields: &mut Fields) -> Result<(), BadRequest> {
         let [id, name] = [take_text(fields, "call_id")?, take_text(fields, "name")?];
+        let namespace = fields.text("namespace")?.filter(|namespace| !namespace.is_empty());
+        let name = namespace.map_or(name.clone(), |namespace| joined(&namespace, &name));
         let arguments = take_arguments(fields)?;
         let function = json!({"name": name, "arguments": arguments});
         let call = json!({"type": "function", "function": function, "id": id});
@@ -447,13 +450,13 @@ mod tests {
             json!([
                 {"role": "user", "content": "go"},
                 {"role": "assistant", "content": "So:", "reasoning_content": "Hm.",
-                    "tool_calls": [call("1", "f", json!({"x": 1})), call("2", "g", json!("no"))]},
+                    "tool_calls": [call("1", "f", json!({"x": 1})), call("2", "n__g", json!("no"))]},
                 {"role": "tool", "content": "r", "tool_call_id": "1"},
                 {"role": "tool", "content": "s\nt", "tool_call_id": "2"},
                 {"role": "assistant", "content": "", "tool_calls": [call("3", "f", json!({}))]},
                 {"role": "user", "content": "on"},
             ]),
-            &["input[4].namespace"],
+            &[],
         );
         let (_, places) = read(items).unwrap().0.into_parts();
         let found = |message_idx: usize, field: &str| place(&places[message_idx], field);

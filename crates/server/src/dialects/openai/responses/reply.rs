@@ -7,6 +7,7 @@
 use super::super::logprobs::{self, ChatToken};
 use super::super::{push_named_event, to_json};
 use super::items::OWN_REASONING;
+use super::tools::Namespaced;
 use super::{ResponseRequest, Told, ids};
 use crate::dialects::{Answer, Choice, Reply, Usage};
 use crate::errors::ServerError;
@@ -24,6 +25,7 @@ pub(crate) struct ResponseReply {
     told: Told,
     includes_logprobs: bool,
     includes_reasoning: bool,
+    namespaced: Namespaced,
     /// The request's items as they are kept, where the answer is.
     input: String,
     /// Most bytes that are kept.
@@ -60,6 +62,8 @@ enum Item {
         id: String,
         call_id: String,
         name: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
         arguments: String,
         status: Status,
     },
@@ -218,6 +222,7 @@ impl ResponseReply {
             told: request.told,
             includes_logprobs: request.includes_logprobs,
             includes_reasoning: request.includes_reasoning,
+            namespaced: request.namespaced,
             input: request.kept,
             n_kept_bytes: request.n_kept_bytes,
             output: Vec::new(),
@@ -333,8 +338,12 @@ impl ResponseReply {
             Part::CallBegin(name) => {
                 let call_id = ids::call(&self.answer.id, self.n_calls);
                 self.n_calls += 1;
-                let (id, name, arguments) = (self.next_id("fc"), name.clone(), String::new());
-                let item = Item::FunctionCall { id, call_id, name, arguments, status };
+                let (namespace, name) = match self.namespaced.get(name).cloned() {
+                    Some((namespace, name)) => (Some(namespace), name),
+                    None => (None, name.clone()),
+                };
+                let (id, arguments) = (self.next_id("fc"), String::new());
+                let item = Item::FunctionCall { id, call_id, name, namespace, arguments, status };
                 self.begin_item(item, out);
             }
             Part::Arguments(_) | Part::CallEnd => {}

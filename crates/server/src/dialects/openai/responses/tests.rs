@@ -168,6 +168,31 @@ fn every_part_of_an_answer_is_an_item() {
 }
 
 #[test]
+fn a_call_has_the_namespace_of_its_function() {
+    let space = json!({"type": "namespace", "name": "n", "description": "d",
+        "tools": [{"type": "function", "name": "f"}]});
+    let request = |stream: bool, input: Value| {
+        json!({"input": input, "tools": [space, {"type": "function", "name": "f"}],
+            "stream": stream})
+        .to_string()
+    };
+    let call = |name: &str| [Part::CallBegin(name.to_owned()), Part::CallEnd];
+    let parts = || steps([call("n__f"), call("f")].concat(), Stop);
+    let whole: Value =
+        serde_json::from_str(&replay::<Responses>(&request(false, json!("a")), parts())).unwrap();
+    let calls = &whole["output"];
+    assert_eq!((&calls[0]["name"], &calls[0]["namespace"]), (&json!("f"), &json!("n")));
+    assert_eq!((&calls[1]["name"], &calls[1]["namespace"]), (&json!("f"), &Value::Null));
+    let stream = replay::<Responses>(&request(true, json!("a")), parts());
+    assert_eq!(accumulated(&stream), whole);
+    // It comes back under the name that the model knows.
+    let back = parse(request(false, calls.clone()).as_bytes(), &Limits::default()).unwrap();
+    let Prompts::Chat { messages, .. } = back.call.prompts else { panic!("it is a chat") };
+    let name = |n: usize| &messages[0]["tool_calls"][n]["function"]["name"];
+    assert_eq!((name(0), name(1)), (&json!("n__f"), &json!("f")));
+}
+
+#[test]
 fn the_events_of_an_answer_come_in_order() {
     let request = with(r#""stream":true,"reasoning":{"summary":"auto"}"#);
     let stream = replay::<Responses>(&request, steps(calling(), Stop));

@@ -1,5 +1,6 @@
 //! Tools of a request for a response: flat where those of a chat are nested. Agents bring tools
-//! that only a vendor runs; those are left out and told of.
+//! that only a vendor runs; those are left out and told of. The model knows a function of a
+//! namespace by a name that is made of both.
 
 use super::super::tools::{Choice, Read, ask, mode, read_function};
 use crate::dialects::declared::Field;
@@ -9,7 +10,7 @@ use crate::errors::BadRequest;
 use engine::{MAX_TOOLS, Tool, ToolChoice};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// What becomes of the fields of a function.
 const FIELDS: &[Field] = &[
@@ -18,13 +19,29 @@ const FIELDS: &[Field] = &[
     Field::honoured("description"),
     Field::honoured("parameters"),
     Field::honoured("strict"),
-    // Every tool is in the prompt.
     Field::honoured("defer_loading"),
     // The model itself is one of them.
     Field::honoured("allowed_callers"),
     Field::ignored("output_schema"),
     Field::ignored("async"),
 ];
+
+/// What becomes of the fields of a namespace.
+const NAMESPACE: &[Field] = &[
+    Field::honoured("type"),
+    Field::honoured("name"),
+    Field::honoured("tools"),
+    // The model sees functions only.
+    Field::ignored("description"),
+];
+
+/// Namespaces and names of functions, by the names that the model knows.
+pub(super) type Namespaced = HashMap<String, (String, String)>;
+
+/// The name that the model knows of a function in a namespace.
+pub(super) fn joined(namespace: &str, name: &str) -> String {
+    format!("{namespace}__{name}")
+}
 
 /// Tools, and what the response says of them.
 pub(super) struct Tools {
@@ -33,6 +50,7 @@ pub(super) struct Tools {
     pub(super) told: Box<RawValue>,
     pub(super) choice: Box<RawValue>,
     pub(super) is_parallel: bool,
+    pub(super) namespaced: Namespaced,
 }
 
 /// Takes the tools; the paths of what has no effect go to `ignored`.
@@ -46,26 +64,79 @@ pub(super) fn take(fields: &mut Fields, ignored: &mut Paths) -> Result<Tools, Ba
         let problem = format!("{} tools: expected at most {MAX_TOOLS}", list.len());
         return Err(BadRequest::field("tools", &problem));
     }
-    let mut tools = Vec::with_capacity(list.len());
-    let mut told = Vec::with_capacity(list.len());
+    let mut all = All::default();
     for (tool_idx, tool) in list.into_iter().enumerate() {
-        let path = format!("tools[{tool_idx}]");
-        if let Some(read) = read(&path, tool, ignored)? {
-            told.push(told_function(&read));
-            tools.push(read);
-        }
+        all.take(format!("tools[{tool_idx}]"), tool, ignored)?;
+    }
+    let All { tools, told, namespaced } = all;
+    if tools.len() > MAX_TOOLS {
+        let problem = format!("{} functions: expected at most {MAX_TOOLS}", tools.len());
+        return Err(BadRequest::field("tools", &problem));
     }
     let ask = ask(tools, choice, is_parallel)?;
     let is_parallel = ask.as_ref().map_or(is_parallel.unwrap_or(true), |ask| ask.is_parallel);
-    Ok(Tools { ask, told: super::told(&told), choice: told_choice, is_parallel })
+    Ok(Tools { ask, told: super::told(&told), choice: told_choice, is_parallel, namespaced })
 }
 
-fn told_function(read: &Read) -> Box<RawValue> {
+/// Tools as they come.
+#[derive(Default)]
+struct All {
+    tools: Vec<Read>,
+    told: Vec<Box<RawValue>>,
+    namespaced: Namespaced,
+}
+
+impl All {
+    fn take(&mut self, path: String, tool: Value, ignored: &mut Paths) -> Result<(), BadRequest> {
+        let mut fields = Fields::of(&path, tool)?;
+        match take_kind(&mut fields)?.as_str() {
+            "function" => {
+                let (name, read) = read(fields, None, ignored)?;
+                self.told.push(told_function(&name, &read));
+                self.tools.push(read);
+            }
+            "namespace" => self.take_namespace(fields, ignored)?,
+            _ => ignored.push(path),
+        }
+        Ok(())
+    }
+
+    fn take_namespace(
+        &mut self,
+        mut fields: Fields,
+        ignored: &mut Paths,
+    ) -> Result<(), BadRequest> {
+        ignored.extend(fields.treat(NAMESPACE)?);
+        let namespace = take_tool_name(&mut fields)?;
+        let tools_path = fields.path("tools");
+        let mut told = Vec::new();
+        for (tool_idx, tool) in fields.list("tools")?.unwrap_or_default().into_iter().enumerate() {
+            let path = format!("{tools_path}[{tool_idx}]");
+            let mut fields = Fields::of(&path, tool)?;
+            if take_kind(&mut fields)? != "function" {
+                ignored.push(path);
+                continue;
+            }
+            let (name, read) = read(fields, Some(&namespace), ignored)?;
+            told.push(told_function(&name, &read));
+            self.namespaced.insert(read.ask.tool.name.clone(), (namespace.clone(), name));
+            self.tools.push(read);
+        }
+        ignored.extend(fields.rest());
+        let (kind, name) = (super::told(&"namespace"), super::told(&namespace));
+        let tools = super::told(&told);
+        let namespace = BTreeMap::from([("type", kind), ("name", name), ("tools", tools)]);
+        self.told.push(super::told(&namespace));
+        Ok(())
+    }
+}
+
+fn told_function(name: &str, read: &Read) -> Box<RawValue> {
     let function = &read.definition["function"];
-    let (kind, strict) = (Value::from("function"), Value::from(true));
+    let (kind, name, strict) = (Value::from("function"), Value::from(name), Value::from(true));
     super::told(&BTreeMap::from([
         ("type", &kind),
-        ("name", &function["name"]),
+        ("name", &name),
         ("description", &function["description"]),
         ("parameters", &function["parameters"]),
         ("strict", &strict),
@@ -96,26 +167,37 @@ fn told_choice(choice: &Choice) -> Box<RawValue> {
     super::told(&body)
 }
 
-/// A function; `None` where the tool is of another kind.
-fn read(path: &str, tool: Value, ignored: &mut Paths) -> Result<Option<Read>, BadRequest> {
-    let mut fields = Fields::of(path, tool)?;
-    let kind_path = fields.path("type");
-    let kind = fields.text("type")?.ok_or_else(|| missing(&kind_path, "the type of a tool"))?;
-    if kind != "function" {
-        ignored.push(path.to_owned());
-        return Ok(None);
+fn take_kind(tool: &mut Fields) -> Result<String, BadRequest> {
+    let path = tool.path("type");
+    tool.text("type")?.ok_or_else(|| missing(&path, "the type of a tool"))
+}
+
+fn take_tool_name(fields: &mut Fields) -> Result<String, BadRequest> {
+    let (path, name) = take_name(fields)?;
+    match Tool::is_name(&name) {
+        true => Ok(name),
+        false => Err(wrong(&path, &name.into(), "1 to 128 of a-z, A-Z, 0-9, _ and -")),
     }
+}
+
+/// A function, and its name where it stands.
+fn read(
+    mut fields: Fields,
+    namespace: Option<&str>,
+    ignored: &mut Paths,
+) -> Result<(String, Read), BadRequest> {
     ignored.extend(fields.treat(FIELDS)?);
     let name_path = fields.path("name");
-    let name = fields.text("name")?.ok_or_else(|| missing(&name_path, "a string"))?;
-    if !Tool::is_name(&name) {
-        let expected = "1 to 128 of a-z, A-Z, 0-9, _ and -";
-        return Err(wrong(&name_path, &name.into(), expected));
+    let name = take_tool_name(&mut fields)?;
+    let known = namespace.map_or_else(|| name.clone(), |namespace| joined(namespace, &name));
+    if !Tool::is_name(&known) {
+        let expected = "at most 128 characters with its namespace";
+        return Err(wrong(&name_path, &known.into(), expected));
     }
-    let read = read_function(&mut fields, name)?;
+    let read = read_function(&mut fields, known)?;
+    // Every tool is in the prompt from the beginning, where no search could find more.
     if fields.flag("defer_loading")? == Some(true) {
-        let why = "true: this server has no search for tools";
-        return Err(BadRequest::unsupported(&fields.path("defer_loading"), why));
+        ignored.push(fields.path("defer_loading"));
     }
     let callers_path = fields.path("allowed_callers");
     let callers = fields.list("allowed_callers")?.unwrap_or_default();
@@ -127,7 +209,7 @@ fn read(path: &str, tool: Value, ignored: &mut Paths) -> Result<Option<Read>, Ba
         ignored.push(callers_path);
     }
     ignored.extend(fields.rest());
-    Ok(Some(read))
+    Ok((name, read))
 }
 
 fn read_choice(value: Value, ignored: &mut Paths) -> Result<Choice, BadRequest> {
@@ -144,7 +226,7 @@ fn read_choice(value: Value, ignored: &mut Paths) -> Result<Choice, BadRequest> 
     let kind = named.take("type").unwrap_or(Value::Null);
     let choice = match kind.as_str() {
         Some("function") => {
-            let only = Some(vec![take_name(&mut named)?]);
+            let only = Some(vec![take_chosen(&mut named)?]);
             Choice { choice: ToolChoice::Required, only, is_named: true }
         }
         Some("allowed_tools") => read_allowed(&mut named, ignored)?,
@@ -168,7 +250,7 @@ fn read_allowed(named: &mut Fields, ignored: &mut Paths) -> Result<Choice, BadRe
         let path = format!("tool_choice.tools[{tool_idx}]");
         let mut tool = Fields::of(&path, tool)?;
         match tool.take("type") {
-            Some(kind) if kind == "function" => only.push(take_name(&mut tool)?),
+            Some(kind) if kind == "function" => only.push(take_chosen(&mut tool)?),
             Some(Value::String(_)) => ignored.push(path),
             kind => {
                 let kind = kind.unwrap_or(Value::Null);
@@ -180,6 +262,13 @@ fn read_allowed(named: &mut Fields, ignored: &mut Paths) -> Result<Choice, BadRe
         return Err(BadRequest::field("tool_choice.tools", "expected at least one function"));
     }
     Ok(Choice { choice, only: Some(only), is_named: false })
+}
+
+/// The path and the name of a function that may be called, as the model knows it.
+fn take_chosen(fields: &mut Fields) -> Result<(String, String), BadRequest> {
+    let (path, name) = take_name(fields)?;
+    let namespace = fields.text("namespace")?;
+    Ok((path, namespace.map_or(name.clone(), |namespace| joined(&namespace, &name))))
 }
 
 /// The path and the name of a function.
@@ -249,9 +338,9 @@ mod tests {
         let others = json!([
             {"type": "web_search"}, tool("f"), {"type": "local_shell"},
             {"type": "custom", "name": "apply_patch", "format": {"type": "grammar"}},
-            {"type": "namespace", "name": "n", "tools": []}, {"type": "mcp", "server_label": "x"},
+            {"type": "mcp", "server_label": "x"},
         ]);
-        let told: &[&str] = &["tools[0]", "tools[2]", "tools[3]", "tools[4]", "tools[5]"];
+        let told: &[&str] = &["tools[0]", "tools[2]", "tools[3]", "tools[4]"];
         check(json!({"tools": others}), Ok((ToolChoice::Auto, &["f"], true, told)));
         let mut fields = Fields::parse(br#"{"tools":[{"type":"web_search"}]}"#).unwrap();
         let none = take(&mut fields, &mut Paths::default()).unwrap();
@@ -272,6 +361,67 @@ mod tests {
     }
 
     #[test]
+    fn a_tool_that_may_come_later_comes_at_once() {
+        let mut later = tool("f");
+        later["defer_loading"] = json!(true);
+        let told: &[&str] = &["tools[0].defer_loading"];
+        check(json!({"tools": [later]}), Ok((ToolChoice::Auto, &["f"], true, told)));
+    }
+
+    #[test]
+    fn functions_of_a_namespace_have_both_names() {
+        let space = json!({"type": "namespace", "name": "mcp__crm", "description": "d",
+            "tools": [tool("find"), {"type": "custom", "name": "x"}, tool("add")], "x": 1});
+        let with = |more: Value| {
+            let mut body = json!({"tools": [tool("find"), space]});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            body
+        };
+        let all: &[&str] = &["find", "mcp__crm__find", "mcp__crm__add"];
+        let told: &[&str] = &["tools[1].description", "tools[1].tools[1]", "tools[1].x"];
+        check(with(json!({})), Ok((ToolChoice::Auto, all, true, told)));
+        let mut fields = Fields::parse(with(json!({})).to_string().as_bytes()).unwrap();
+        let tools = take(&mut fields, &mut Paths::default()).unwrap();
+        let entry = |name: &str| tools.namespaced.get(name).cloned();
+        assert_eq!(entry("mcp__crm__add"), Some(("mcp__crm".to_owned(), "add".to_owned())));
+        assert_eq!(entry("find"), None);
+        let told: Value = serde_json::from_str(tools.told.get()).unwrap();
+        assert_eq!((&told[1]["type"], &told[1]["name"]), (&json!("namespace"), &json!("mcp__crm")));
+        assert_eq!(told[1]["tools"][1]["name"], "add");
+        for choice in [
+            json!({"type": "function", "name": "mcp__crm__add"}),
+            json!({"type": "function", "name": "add", "namespace": "mcp__crm"}),
+        ] {
+            let mut fields =
+                Fields::parse(with(json!({"tool_choice": choice})).to_string().as_bytes());
+            let ask = take(fields.as_mut().unwrap(), &mut Paths::default()).unwrap().ask.unwrap();
+            let names: Vec<&str> = ask.callable.iter().map(|t| &*t.tool.name).collect();
+            assert_eq!(names, ["mcp__crm__add"]);
+        }
+        let wrong = |change: fn(&mut Value), param: &str| {
+            let mut space = space.clone();
+            change(&mut space);
+            check(json!({"tools": [tool("n__a"), space]}), Err(param));
+        };
+        wrong(|space| space["name"] = json!("a b"), "tools[1].name");
+        wrong(|space| space["name"] = Value::Null, "tools[1].name");
+        wrong(|space| space["name"] = json!("a".repeat(125)), "tools[1].tools[0].name");
+        wrong(|space| space["tools"] = json!("x"), "tools[1].tools");
+        wrong(|space| space["tools"] = json!([{"type": "function"}]), "tools[1].tools[0].name");
+        wrong(
+            |space| {
+                space["name"] = json!("n");
+                space["tools"] = json!([tool("a")]);
+            },
+            "tools[1].tools[0].name",
+        );
+        wrong(
+            |space| space["tools"] = (0..=MAX_TOOLS).map(|i| tool(&i.to_string())).collect(),
+            "tools",
+        );
+    }
+
+    #[test]
     fn wrong_tools_are_refused_by_path() {
         check(json!({"tools": [{"name": "a"}]}), Err("tools[0].type"));
         check(json!({"tools": [{"type": "function"}]}), Err("tools[0].name"));
@@ -282,7 +432,7 @@ mod tests {
         check(json!({"tools": many}), Err("tools"));
         for (field, value) in [
             ("parameters", json!([])),
-            ("defer_loading", json!(true)),
+            ("defer_loading", json!(7)),
             ("allowed_callers", json!(["programmatic"])),
             ("strict", json!("yes")),
         ] {
