@@ -162,6 +162,7 @@ pub(crate) const ROUTES: &[Route] = &[
         paths: &["/v1/responses/{id}/input_items"],
         group: OPENAI,
         summary: "The items that it was made from.",
+        query: responses::ITEMS_QUERY,
         answer: Some(ITEMS),
         statuses: &[400, 403, 404],
         handler: || get(app::kept_items),

@@ -6,6 +6,7 @@ use super::{
 };
 use freehold_server::{Config, Limits};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 const PATH: &str = "/v1/responses";
@@ -304,7 +305,16 @@ fn what_has_no_effect_is_told() {
 }
 
 /// A server that keeps responses, for clients that say who they are.
-struct Keeping(Running);
+pub(super) struct Keeping(Running);
+
+/// Such a server, and the id of a response that it keeps for clients that do not.
+pub(super) fn one_kept() -> (Keeping, String) {
+    let server = Keeping::start();
+    let head = format!("POST {PATH}\nContent-Type: application/json");
+    let first = question(json!({})).to_string();
+    let first = body(&request(server.0.address, &head, first.as_bytes()));
+    (server, first["id"].as_str().unwrap().to_owned())
+}
 
 impl Keeping {
     fn start() -> Self {
@@ -312,6 +322,10 @@ impl Keeping {
         let mut config = Config::new(fleet, vec![model]);
         config.limits.keep_responses = Some(Duration::from_secs(600));
         Self(run(config))
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.0.address
     }
 
     fn ask(&self, key: &str, more: Value) -> Response {

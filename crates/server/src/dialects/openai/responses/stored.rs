@@ -5,6 +5,7 @@
 mod tests;
 
 use super::{ResponseRequest, ids, items};
+use crate::dialects::declared::Field;
 use crate::dialects::fields::{Fields, short, wrong};
 use crate::errors::BadRequest;
 use crate::kept::{Gone, Kept, Own};
@@ -20,6 +21,13 @@ const HINT: &str = "no responses are kept here; start the server with --keep-res
 /// Items on one page of a list where nobody says, and most of them (OpenAI's).
 const PAGE: usize = 20;
 const PAGE_MAX: usize = 100;
+
+/// Parameters of the query of a kept response's items.
+pub(crate) const ITEMS_QUERY: &[Field] = &[
+    Field::honoured("after").text().note("the id of an item"),
+    Field::honoured("limit").integer(1, PAGE_MAX as i64),
+    Field::honoured("order").words(&["asc", "desc"]).note("without it: `desc`"),
+];
 
 /// Takes `store` (whether the answer is kept, which is what its absence means where any is) and
 /// `previous_response_id`.
@@ -159,9 +167,13 @@ pub(crate) fn deleted_body(id: &str) -> String {
 
 /// Refuses what the query of a response's route asks for and cannot have.
 pub(crate) fn check_query(query: &str) -> Result<(), BadRequest> {
-    match query.split('&').any(|pair| pair == "stream=true") {
-        true => Err(BadRequest::unsupported("stream", "true: the events are not kept")),
-        false => Ok(()),
+    let stream = query.split('&').find_map(|pair| pair.strip_prefix("stream="));
+    match stream.filter(|value| *value != "false") {
+        Some(value) => {
+            let why = format!("{:?}: the events are not kept", short(value));
+            Err(BadRequest::unsupported("stream", &why))
+        }
+        None => Ok(()),
     }
 }
 

@@ -322,7 +322,7 @@ mod tests {
         let named = json!({"type": "function", "name": "b-2", "x": 1});
         check(
             with(json!({"tool_choice": named})),
-            Ok((Required, &["b-2"], true, &["tool_choice.x"])),
+            Ok((Required, &["b-2"], false, &["tool_choice.x"])),
         );
         let function = json!({"type": "function", "name": "a"});
         let some = json!([function, {"type": "mcp", "server_label": "x"}]);
@@ -356,7 +356,7 @@ mod tests {
             "output_schema": {}, "async": true, "x": 1,
         });
         let told: &[&str] =
-            &["tools[0].allowed_callers", "tools[0].output_schema", "tools[0].async", "tools[0].x"];
+            &["tools[0].output_schema", "tools[0].async", "tools[0].allowed_callers", "tools[0].x"];
         check(json!({"tools": [full]}), Ok((ToolChoice::Auto, &["f"], true, told)));
     }
 
