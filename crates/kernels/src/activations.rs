@@ -9,7 +9,7 @@
 //! two planes of 8 bits, `a = 255 · high + low`: both stay within ±127, which is what dot
 //! instructions take without saturation. A product then costs two dot products but unpacks and
 //! scales the weights once. Where dots of bytes are narrow ([`Simd::NARROW`]) they lie as 16-bit
-//! numbers instead, in as much memory: the even columns in the one place, the odd ones in the other.
+//! numbers instead, in as much memory: even columns in the one place, odd ones in the other.
 //!
 //! A row is quantised by itself, so the batch cannot change it.
 

@@ -27,8 +27,8 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// For block `block` of a strip of `strip_bytes` and `n_subs`, where the strip `n_strips` behind
-    /// it comes next.
+    /// For block `block` of a strip of `strip_bytes` and `n_subs`, where the strip `n_strips`
+    /// behind it comes next.
     #[inline(always)]
     pub(super) fn of<Q: QuantFormat>(
         block: usize,

@@ -31,7 +31,8 @@ its path as the name. A query is read where one is listed.
 
 Headers of a request: `x-freehold-lenient: true` has parameters that no server knows (these \
 names, not what is inside one) told as
-ignored where they would be refused; `x-freehold-deadline-ms` is how long the request may take. Headers of a response:
+ignored where they would be refused; `x-freehold-deadline-ms` is how long the request may take. \
+Headers of a response:
 
 | | |
 | --- | --- |

@@ -312,12 +312,11 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ResponseRequest, Bad
     };
     let items = items::take(&mut fields)?;
     ignored.extend(fields.rest());
-    let includes_reasoning = include.contains(&REASONING);
     let mut request = ResponseRequest {
         call,
         told,
         includes_logprobs,
-        includes_reasoning,
+        includes_reasoning: include.contains(&REASONING),
         namespaced: tools.namespaced,
         waiting: Vec::new(),
         kept: String::new(),
