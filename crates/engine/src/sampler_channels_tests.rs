@@ -18,17 +18,20 @@ const MARKS: [&str; 7] = [
 const PROMPT: &str = "<|start|>user<|message|>hi<|end|><|start|>assistant";
 const TEMPLATE: &str = "{{ tools }}<|channel|>commentary to=functions.";
 
-/// Bytes as tokens, and the marks.
+/// Bytes as tokens, the marks, and a space.
 fn tokenizer() -> Arc<Tokenizer> {
     let tokens = ["<unk>", "<s>", "</s>"].into_iter().map(String::from);
     let tokens = tokens.chain(MARKS.map(String::from));
-    let tokens: Vec<String> =
-        tokens.chain((0..=255).map(|byte| format!("<0x{byte:02X}>"))).collect();
+    let bytes = (0..=255).map(|byte| format!("<0x{byte:02X}>"));
+    let tokens: Vec<String> = tokens.chain(bytes).chain(["▁".to_owned()]).collect();
     let mut writer = Writer::new();
     writer
         .metadata("tokenizer.ggml.model", "llama")
         .metadata("tokenizer.ggml.scores", vec![0.0f32; tokens.len()])
-        .metadata("tokenizer.ggml.token_type", [vec![2, 3, 3], vec![3; 7], vec![6; 256]].concat())
+        .metadata(
+            "tokenizer.ggml.token_type",
+            [vec![2, 3, 3], vec![3; 7], vec![6; 256], vec![1]].concat(),
+        )
         .metadata("tokenizer.ggml.tokens", tokens.into_iter().collect::<gguf::Strings>())
         .metadata("tokenizer.ggml.add_space_prefix", false)
         .metadata("tokenizer.ggml.eos_token_id", 2u32);
@@ -124,7 +127,7 @@ fn several_trains_of_thought_have_one_budget_and_are_counted() {
     for choice in [ToolChoice::None, ToolChoice::Auto] {
         let (answer, parts, n_preamble) = write(choice, None, &twice);
         assert_eq!((answer, n_preamble), (twice.clone(), 2 * (begin + 2 + next)));
-        assert!(parts.contains(&Part::Text("S".to_owned())), "{parts:?}");
+        assert_eq!(parts.last(), Some(&Part::Text("So".to_owned())), "{parts:?}");
         // Of the second there is one token left.
         let (answer, _, n_preamble) = write(choice, Some(3), &twice);
         let cut = [THOUGHT, NEXT, "<|channel|>analysis<|message|>H", NEXT].concat();
