@@ -416,7 +416,7 @@ fn wrong_requests_are_refused_and_the_server_goes_on() {
     check_error(&bias, 400, Some("logit_bias"), Some("invalid_value"));
     let large = request(address(), &head, &vec![b' '; (4 << 20) + 1]);
     check_error(&large, 413, None, Some("request_too_large"));
-    let encoded = request(address(), &format!("{head}\nContent-Encoding: gzip"), b"x");
+    let encoded = request(address(), &format!("{head}\nContent-Encoding: br"), b"x");
     check_error(&encoded, 415, None, None);
     let path = request(address(), "GET /v1/nothing", b"");
     check_error(&path, 404, None, Some("unknown_url"));
