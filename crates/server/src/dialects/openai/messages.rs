@@ -164,6 +164,8 @@ fn read_call(path: &str, call: Value) -> Result<Value, BadRequest> {
     if let Some(id) = id {
         call["id"] = id.into();
     }
+    // What the SDKs' helpers have made of the arguments comes back beside them.
+    function.accept(&["parsed_arguments"]);
     function.refuse_rest()?;
     fields.accept(&["index"]);
     fields.refuse_rest()?;
@@ -215,6 +217,11 @@ mod tests {
             &call(r#","argments":"x""#),
             Err("messages[0].tool_calls[0].function.argments: this server does not know this \
                  parameter; leave it out"),
+        );
+        let echoed = call(r#","parsed_arguments":{}"#);
+        assert!(
+            take(&mut Fields::parse(format!(r#"{{"messages":{echoed}}}"#).as_bytes()).unwrap())
+                .is_ok()
         );
         check(
             r#"[{"role":"user","content":"a","refusal":"b"}]"#,
