@@ -319,7 +319,7 @@ pub(crate) const ROUTES: &[Route] = &[
     },
     Route {
         paths: &["/ready"],
-        summary: "Whether requests can be answered: 503 where no model can, and on the way down.",
+        summary: "Whether requests are answered: 503 on the way down.",
         answer: Some(STATUS),
         statuses: &[403, 503],
         handler: || get(app::ready),
