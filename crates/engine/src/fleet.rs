@@ -164,6 +164,8 @@ struct Entry {
     /// How the opening of the turn before this one failed, for those who waited for it.
     failure: Option<(u64, FleetError)>,
     n_opened: u64,
+    /// How long it is kept instead, since somebody asked; forgotten when it is opened anew.
+    asked: Option<Duration>,
 }
 
 enum State {
@@ -192,9 +194,11 @@ impl Fleet {
                 turn: 0,
                 failure: None,
                 n_opened: 0,
+                asked: None,
             }),
             Some(entry) => {
                 entry.model = model;
+                entry.asked = None;
                 entry.turn += 1;
                 let old = std::mem::replace(&mut entry.state, State::Closed);
                 drop(entries);
@@ -253,6 +257,7 @@ impl Fleet {
             // One that has stopped gives its memory back first.
             let old = std::mem::replace(&mut entry.state, State::Opening);
             entry.turn += 1;
+            entry.asked = None;
             let opening = Opening { fleet: self, name, turn: entry.turn };
             let model = entry.model.clone();
             drop(entries);
@@ -271,13 +276,25 @@ impl Fleet {
         let mut closed = Vec::new();
         for entry in &mut *self.entries() {
             let Some(idle) = entry.idle(now) else { continue };
-            if entry.is_unused() && matches!(entry.model.keep, Keep::Idle(kept) if idle >= kept) {
+            if entry.is_unused() && matches!(entry.keep(), Keep::Idle(kept) if idle >= kept) {
                 names.push(entry.name.clone());
                 closed.push(std::mem::replace(&mut entry.state, State::Closed));
             }
         }
         self.give_back(closed);
         names
+    }
+
+    /// Keeps a model so long after its last use, until it is closed the next time; zero closes it
+    /// behind who uses it now. `false` where that changes nothing: it is pinned, or not open.
+    pub fn keep(&self, name: &str, idle: Duration) -> bool {
+        let mut entries = self.entries();
+        let Some(entry) = find(&mut entries, name) else { return false };
+        if entry.model.keep == Keep::Pinned || !matches!(entry.state, State::Open { .. }) {
+            return false;
+        }
+        entry.asked = Some(idle);
+        true
     }
 
     /// Closes a model that nobody uses, whatever it is kept for. `false` where it is in use or not
@@ -302,7 +319,7 @@ impl Fleet {
                 State::Opening => FleetState::Opening,
                 State::Open { opened, .. } => FleetState::Open { model: opened.clone(), idle },
             };
-            let (name, keep) = (entry.name.clone(), entry.model.keep);
+            let (name, keep) = (entry.name.clone(), entry.keep());
             FleetStatus { name, state, keep, n_opened: entry.n_opened }
         };
         self.entries().iter_mut().map(status).collect()
@@ -407,6 +424,14 @@ impl Entry {
         }
         *used_at = Instant::now();
         Some(opened.clone())
+    }
+
+    /// When it is closed.
+    fn keep(&self) -> Keep {
+        match (self.model.keep, self.asked) {
+            (Keep::Idle(_), Some(asked)) => Keep::Idle(asked),
+            (keep, _) => keep,
+        }
     }
 
     /// What it takes where it is open.

@@ -73,6 +73,26 @@ fn a_model_is_opened_once_for_all_who_ask() {
 }
 
 #[test]
+fn a_model_is_kept_as_long_as_somebody_asks_until_it_is_closed() {
+    let (fleet, _) = fleet(2, &[("a", LONG), ("pinned", Keep::Pinned)]);
+    let kept =
+        |name: &str| fleet.status().into_iter().find(|status| status.name == name).unwrap().keep;
+    assert!(!fleet.keep("a", Duration::ZERO), "it is not open");
+    let held = fleet.get("a").unwrap();
+    drop(fleet.get("pinned").unwrap());
+    assert!(!fleet.keep("pinned", Duration::ZERO) && !fleet.keep("nobody", Duration::ZERO));
+    assert!(fleet.keep("a", Duration::MAX));
+    assert_eq!((kept("a"), kept("pinned")), (Keep::Idle(Duration::MAX), Keep::Pinned));
+    assert!(fleet.keep("a", Duration::ZERO));
+    assert_eq!(fleet.close_idle(), Vec::<String>::new(), "it is in use");
+    drop(held);
+    assert_eq!(fleet.close_idle(), ["a"]);
+    drop(fleet.get("a").unwrap());
+    assert_eq!(kept("a"), LONG);
+    assert_eq!(open_names(&fleet), ["a", "pinned"]);
+}
+
+#[test]
 fn an_opening_blocks_nobody_else() {
     let (fleet, _) = fleet(1, &[("here", LONG)]);
     let (tell, told) = channel::<()>();
