@@ -168,6 +168,9 @@ pub enum StoreError {
         /// The full name.
         name: String,
     },
+    /// Nobody wants it any more. What had arrived is kept for the next try.
+    #[error("cancelled; what had arrived is kept, and the next pull goes on from there")]
+    Cancelled,
     /// The network is switched off.
     #[error("{source_text}: FREEHOLD_OFFLINE is set, so this network source is not used")]
     Offline {
@@ -283,7 +286,9 @@ impl StoreError {
             | Self::Network { .. }
             | Self::Pip { .. }
             | Self::BadArchive { .. } => ErrorKind::Network,
-            Self::BadRecord { .. } | Self::Busy { .. } | Self::Io { .. } => ErrorKind::Failed,
+            Self::BadRecord { .. } | Self::Busy { .. } | Self::Cancelled | Self::Io { .. } => {
+                ErrorKind::Failed
+            }
         }
     }
 

@@ -43,6 +43,9 @@ pub struct PullOptions {
     pub no_wait: bool,
     /// Ask the source again even though the model is here (a Hub branch may have moved).
     pub refresh: bool,
+    /// The licence to record, for a model whose file may not state its own; a catalogue entry's
+    /// goes before it.
+    pub licence: Option<Licence>,
 }
 
 /// What [`Store::verify`] found.

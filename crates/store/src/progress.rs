@@ -12,6 +12,11 @@ pub trait Progress: Sync {
     fn finish(&self);
     /// One line for a person: a wait, a retry, a restart.
     fn note(&self, text: &str);
+    /// Whether nobody wants the work any more. It then ends with
+    /// [`StoreError::Cancelled`](crate::StoreError); what had arrived is kept.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
 }
 
 /// Shows nothing.

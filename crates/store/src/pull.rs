@@ -74,7 +74,8 @@ pub(crate) fn pull(
         progress,
         expected: plan.entry.map(Expected::from),
     })?;
-    let model = place(&plan, fetched, &folder, accepted, staging)?;
+    let stated = options.licence.clone();
+    let model = place(&plan, fetched, &folder, Terms { accepted, stated }, staging)?;
     progress.note(&format!("{} is verified and in {}", model.full_name(), folder.display()));
     Ok(model)
 }
@@ -188,19 +189,27 @@ fn settle_licence(
     Ok(Some(date))
 }
 
+/// What is known of the licence beside what the file says.
+struct Terms {
+    /// When it was accepted.
+    accepted: Option<String>,
+    /// What the caller says it is.
+    stated: Option<Licence>,
+}
+
 /// Looks into the files, moves them to their final names and writes the manifest last.
 fn place(
     plan: &Plan<'_>,
     fetched: Fetched,
     folder: &Path,
-    accepted: Option<String>,
+    terms: Terms,
     staging: Staging,
 ) -> Result<Installed, StoreError> {
     let first = fetched.files.first().map(|file| file.path.clone()).unwrap_or_default();
     let licence = match open_model(&first) {
         Ok(opened) => match plan.entry {
-            Some(entry) => Licence { accepted, ..entry.licence.clone() },
-            None => licence_of(&opened),
+            Some(entry) => Licence { accepted: terms.accepted, ..entry.licence.clone() },
+            None => terms.stated.unwrap_or_else(|| licence_of(&opened)),
         },
         // Its bytes are as promised and still no model: keeping them would help nobody.
         Err(StoreError::BadModel { source, .. }) => {

@@ -239,7 +239,8 @@ impl Partial<'_> {
         self.hasher.update(bytes);
         self.n_bytes = n_bytes;
         self.progress.advance(bytes.len() as u64);
-        Ok(())
+        // Every byte of every source passes here.
+        if self.progress.is_cancelled() { Err(StoreError::Cancelled) } else { Ok(()) }
     }
 
     /// Throws away what is here and begins at the first byte.

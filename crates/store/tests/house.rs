@@ -7,7 +7,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use freehold_store::{ErrorKind, FileState, PullOptions, Silent, Source, StoreError};
+use freehold_store::{ErrorKind, FileState, Licence, PullOptions, Silent, Source, StoreError};
 use support::{Home, files_below, model, settings, sha256};
 
 fn home() -> Home {
@@ -94,6 +94,19 @@ fn a_file_is_copied_by_pull_and_removed_with_the_model() {
     assert_eq!((removed.n_bytes, removed.kept.len()), (bytes.len() as u64, 0));
     assert_eq!(files_below(&home.path().join("models")), [note]);
     assert!(path.is_file());
+}
+
+#[test]
+fn a_copy_has_the_licence_that_is_stated() {
+    let (home, folder) = (home(), tempfile::tempdir().unwrap());
+    let path = outside(folder.path(), "m.gguf", &model(64, 1));
+    let licence = Licence { id: "own".to_owned(), ..Licence::unknown() };
+    for (name, stated, expected) in [("a", None, "mit"), ("b", Some(licence), "own")] {
+        let options =
+            PullOptions { name: Some(name.to_owned()), licence: stated, ..PullOptions::default() };
+        let source = Source::File(path.clone());
+        assert_eq!(home.store.pull(&source, &options, &Silent).unwrap().licence.id, expected);
+    }
 }
 
 #[test]

@@ -6,7 +6,9 @@ mod support;
 
 use std::time::Duration;
 
-use freehold_store::{ErrorKind, Installed, PullOptions, Settings, Silent, Source, StoreError};
+use freehold_store::{
+    ErrorKind, Installed, Progress, PullOptions, Settings, Silent, Source, StoreError,
+};
 use support::hub::{COMMIT, Hub};
 use support::{Heard, Home, files_below, model, settings, sha256};
 
@@ -29,7 +31,7 @@ impl World {
         Self { hub, home: Home::new(settings), content }
     }
 
-    fn try_pull(&self, source: &str, heard: &Heard) -> Result<Installed, StoreError> {
+    fn try_pull(&self, source: &str, heard: &dyn Progress) -> Result<Installed, StoreError> {
         let source = Source::parse(source).unwrap();
         self.home.store.pull(&source, &PullOptions::default(), heard)
     }
@@ -117,6 +119,38 @@ fn a_second_run_goes_on_where_the_first_gave_up() {
     world.check_nothing_placed();
     world.check_whole(&world.pull());
     assert_eq!(world.hub.storage_log()[1].header("range"), Some("bytes=400000-"));
+}
+
+/// Wants no more after so many bytes.
+struct Impatient(Heard, u64);
+
+impl Progress for Impatient {
+    fn start(&self, what: &str, total: Option<u64>) {
+        self.0.start(what, total);
+    }
+    fn advance(&self, n_bytes: u64) {
+        self.0.advance(n_bytes);
+    }
+    fn finish(&self) {}
+    fn note(&self, text: &str) {
+        self.0.note(text);
+    }
+    fn is_cancelled(&self) -> bool {
+        *self.0.n_bytes.lock().unwrap() >= self.1
+    }
+}
+
+#[test]
+fn what_a_cancelled_pull_had_is_kept() {
+    let world = World::new();
+    let cancelled = world.try_pull("hf:owner/repo/m.gguf", &Impatient(Heard::default(), 400_000));
+    assert!(matches!(cancelled, Err(StoreError::Cancelled)), "{cancelled:?}");
+    world.check_nothing_placed();
+    world.check_whole(&world.pull());
+    let log = world.hub.storage_log();
+    let range = log[1].header("range").unwrap();
+    let start: u64 = range.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap();
+    assert!(start >= 400_000, "{range}");
 }
 
 #[test]

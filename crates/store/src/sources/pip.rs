@@ -224,6 +224,9 @@ fn run_pip(
         if is_success {
             return Ok(());
         }
+        if job.progress.is_cancelled() {
+            return Err(StoreError::Cancelled);
+        }
         if said.contains("No module named pip") {
             refusals.push(format!("{command}: {}", last_lines(&said)));
             continue;
@@ -296,6 +299,8 @@ fn watch(child: &mut Child, scratch: &Path, progress: &dyn Progress) -> io::Resu
             }
             match status {
                 Some(status) => break status,
+                // Seen again, ended, in the next round.
+                None if progress.is_cancelled() => child.kill()?,
                 None => std::thread::sleep(POLL_INTERVAL),
             }
         };
