@@ -48,6 +48,7 @@ clients:
     PATH="$PWD/target/venv/bin:$PATH" npm ci --loglevel=error --prefix tests/clients/node
     target/venv/bin/python tests/clients/test_openai.py target/release/freehold
     target/venv/bin/python tests/clients/test_anthropic.py target/release/freehold
+    target/venv/bin/python tests/clients/test_ollama.py target/release/freehold
     target/venv/bin/python tests/clients/test_langchain.py target/release/freehold
     target/venv/bin/python tests/clients/test_litellm.py target/release/freehold
     target/venv/bin/node tests/clients/node/test_openai.js target/release/freehold
@@ -60,7 +61,7 @@ soak MINUTES="30":
     cargo build --release
     tests/clients/soak.py target/release/freehold --minutes {{MINUTES}}
 
-# Fuzzes one target (gguf, tokenizer, template, constraint, gbnf, answer_parts, openai_request, responses_request, anthropic_request) for some seconds
+# Fuzzes one target (gguf, tokenizer, template, constraint, gbnf, answer_parts, openai_request, responses_request, anthropic_request, ollama_request) for some seconds
 fuzz TARGET SECONDS="60":
     mkdir -p fuzz/corpus/{{TARGET}}
     RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} fuzz/corpus/{{TARGET}} \

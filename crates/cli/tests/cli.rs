@@ -423,6 +423,81 @@ fn serve_keeps_prompts_over_restarts() {
     refused.fails(1, &["--cache-dir", arg(&other)]);
 }
 
+/// One request to a server: the status and the body.
+#[cfg(unix)]
+fn request(address: &str, line: &str, body: &Value) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let body = body.to_string();
+    let n_bytes = body.len();
+    let head = format!("{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close");
+    write!(stream, "{head}\r\nContent-Length: {n_bytes}\r\n\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    (status, body.to_owned())
+}
+
+#[cfg(unix)]
+#[test]
+fn serve_changes_models_only_where_its_owner_lets_clients() {
+    let home = Home::new();
+    let path = testkit::smollm2();
+    home.run(&["add", arg(&path), "--name", "own"]).ok();
+    let with_server = |more: &[&str], act: &dyn Fn(&str)| {
+        let args = ["serve", "own", "--on-demand", "--listen", "127.0.0.1:0"];
+        let mut command = home.command(&[&args, more].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on http://").expect("the address first");
+        act(address);
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    };
+    let copy = json!({"source": "own:latest", "destination": "copy"});
+    with_server(&[], &|address| {
+        for (line, body) in [
+            ("POST /api/pull", json!({"model": "smollm2-135m"})),
+            ("POST /api/create", json!({"model": "copy", "from": "own"})),
+            ("POST /api/copy", copy.clone()),
+            ("DELETE /api/delete", json!({"model": "own"})),
+        ] {
+            let (status, said) = request(address, line, &body);
+            assert!(status == 403 && said.contains("--allow-model-changes"), "{line}: {said}");
+        }
+    });
+    with_server(&["--allow-model-changes"], &|address| {
+        let tags = || request(address, "GET /api/tags", &json!({})).1;
+        assert_eq!(request(address, "POST /api/copy", &copy), (200, String::new()));
+        let known: Value = serde_json::from_str(&tags()).unwrap();
+        let models = known["models"].as_array().unwrap();
+        assert_eq!(models.len(), 2);
+        assert_eq!((&models[1]["name"], &models[1]["size"]), (&json!("copy"), &models[0]["size"]));
+        assert_eq!(models[1]["digest"], models[0]["digest"]);
+        assert_eq!(models[1]["details"]["quantization_level"], "Q4_1");
+        // It answers at once, and its files are its own.
+        let options = json!({"temperature": 0, "num_predict": 2});
+        let body = json!({"model": "copy", "prompt": "Hi", "stream": false, "options": options});
+        assert_eq!(request(address, "POST /api/generate", &body).0, 200);
+        assert_eq!(request(address, "DELETE /api/delete", &json!({"model": "own"})).0, 200);
+        assert!(!tags().contains("\"own\"") && path.is_file(), "an adopted file stays");
+        assert_eq!(request(address, "POST /api/generate", &body).0, 200);
+        let (status, said) = request(address, "DELETE /api/delete", &json!({"model": "own"}));
+        assert!(status == 404 && said.contains("model 'own' not found"), "{said}");
+        // What is refused at once has a status of its own, in a stream too.
+        let (status, said) = request(address, "POST /api/pull", &json!({"model": "nobody"}));
+        assert!(status == 404 && said.contains("no model named"), "{said}");
+        let (status, said) = request(address, "POST /api/pull", &json!({"model": "../x.gguf"}));
+        assert!(status == 400 || status == 404, "{said}");
+        let (status, said) = request(address, "POST /api/pull", &json!({"model": "minilm-l6-v2"}));
+        assert!(status == 500 && said.contains("FREEHOLD_OFFLINE"), "{said}");
+    });
+    assert_eq!(home.run(&["list", "--json"]).json()["installed"].as_array().unwrap().len(), 1);
+}
+
 #[test]
 fn doctor_says_what_is_here() {
     let home = Home::new();

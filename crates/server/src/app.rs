@@ -1,18 +1,21 @@
 //! What all requests share, the routes, and what wraps every response.
 
+pub(crate) mod ollama;
+
 use crate::dialects::llama::TokenDialect;
 use crate::dialects::openai::responses;
 use crate::dialects::{Dialect, Family, VectorDialect, anthropic, fields, openai};
 use crate::errors::ServerError;
 use crate::gate::{Gate, Passed};
 use crate::kept::{Gone, KeptAnswers};
+use crate::library::Library;
 use crate::limits::Limits;
 use crate::metrics::{self, Metrics, Now};
 use crate::models::Models;
 use crate::routes::{ROUTES, openapi};
 use crate::seats::{Seat, Seats};
 use crate::serve::{error_response, in_turn, json_response, serve, serve_tokens, serve_vectors};
-use crate::{Config, VERSION};
+use crate::{Config, ModelChanges, VERSION};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, MatchedPath, Path, Request, State};
@@ -38,6 +41,9 @@ const EXPOSED: &str = "x-request-id, request-id, retry-after, retry-after-ms, x-
 /// Threads that wait for models to open, at most: openings come one after the other anyway.
 const N_OPENING: usize = 16;
 
+/// Changes of models at once: each may fill a disk.
+const N_CHANGES: usize = 2;
+
 /// What all requests share.
 pub(crate) struct App {
     pub(crate) models: Models,
@@ -55,6 +61,11 @@ pub(crate) struct App {
     pub(crate) opening: Arc<Semaphore>,
     /// Turns at parsing, rendering and tokenizing.
     pub(crate) preparing: Arc<Semaphore>,
+    /// Turns at changing which models there are.
+    pub(crate) changing: Arc<Semaphore>,
+    /// What may be asked to, where anybody may.
+    library: Option<Arc<dyn Library>>,
+    model_changes: ModelChanges,
     /// Becomes true when answers still in flight must end.
     pub(crate) over: watch::Receiver<bool>,
     /// Becomes true when no more requests are taken.
@@ -76,13 +87,22 @@ impl App {
     ) -> Result<Self, ServerError> {
         let started = unix_seconds();
         Ok(Self {
-            models: Models::new(config.fleet, config.models, config.aliases, started)?,
+            models: Models::new(
+                config.fleet,
+                config.models,
+                config.aliases,
+                config.library.clone(),
+                started,
+            )?,
             started,
             metrics: Metrics::default(),
             seats: Seats::new(config.limits.n_requests),
             vector_seats: Arc::new(Semaphore::new(config.limits.n_vector_requests)),
             opening: Arc::new(Semaphore::new(N_OPENING)),
             preparing: Arc::new(Semaphore::new(config.limits.n_preparing)),
+            changing: Arc::new(Semaphore::new(N_CHANGES)),
+            library: config.library,
+            model_changes: config.model_changes,
             default_sampling: config.default_sampling,
             kept: KeptAnswers::new(config.limits.keep_responses, config.limits.n_kept_bytes),
             limits: config.limits,
@@ -108,6 +128,25 @@ impl App {
             false => "none are kept, start the server with --keep-responses",
         };
         ServerError::NoSuchResponse { id: fields::short(id), why }
+    }
+
+    /// The library, for a client that may change which models are in it.
+    pub(crate) fn library_for(&self, peer: Option<Peer>) -> Result<Arc<dyn Library>, ServerError> {
+        let refused = |why: &str| Err(ServerError::Forbidden(why.to_owned()));
+        let Some(library) = &self.library else {
+            return Err(ServerError::NotImplemented("this server has no library of models".into()));
+        };
+        match self.model_changes {
+            ModelChanges::Refused => refused(
+                "models are not changed by clients: expected the server to be started with \
+                 `freehold serve --allow-model-changes`",
+            ),
+            ModelChanges::FromLoopback if !is_loopback(peer) => refused(
+                "models are changed by clients on the server's own machine only \
+                 (`--allow-model-changes`): keys are not checked",
+            ),
+            ModelChanges::FromLoopback => Ok(Arc::clone(library)),
+        }
     }
 
     /// A place among the requests at work.
@@ -162,9 +201,9 @@ impl Arrival {
         random_hex()
     }
 
-    /// When the answer began.
-    pub(crate) fn unix_seconds(&self) -> u64 {
-        unix_seconds()
+    /// When the answer began: Unix seconds, and nanoseconds beside them.
+    pub(crate) fn unix_time(&self) -> (u64, u32) {
+        unix_time()
     }
 }
 
@@ -183,7 +222,12 @@ fn trace_id(header: &HeaderValue) -> Option<String> {
 }
 
 fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+    unix_time().0
+}
+
+fn unix_time() -> (u64, u32) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (now.as_secs(), now.subsec_nanos())
 }
 
 /// 32 hexadecimal digits that do not come twice. Names, not secrets: the standard library's
@@ -227,6 +271,11 @@ fn principal(hasher: &RandomState, headers: &HeaderMap, peer: Option<Peer>) -> u
     }
 }
 
+/// Whether it came from this machine.
+fn is_loopback(peer: Option<Peer>) -> bool {
+    peer.is_some_and(|Peer(address)| address.to_canonical().is_loopback())
+}
+
 /// With whom the request of `principal` shares the prefix cache. This machine stays this machine
 /// after a restart, and there a key tells one user from another. From elsewhere nothing does: keys
 /// are not checked, and an address may be somebody else's by then.
@@ -236,8 +285,7 @@ fn cache_scope(
     peer: Option<Peer>,
     principal: u64,
 ) -> CacheScope {
-    let is_local = peer.is_some_and(|Peer(address)| address.to_canonical().is_loopback());
-    match store.filter(|_| is_local) {
+    match store.filter(|_| is_loopback(peer)) {
         Some(store) => store.scope(&[b"loopback:", key(headers).unwrap_or_default()].concat()),
         None => CacheScope::Key(principal),
     }
@@ -358,7 +406,7 @@ pub(crate) async fn models(
 ) -> Response<Body> {
     let cards = app.models.cards();
     match arrival.family {
-        Family::OpenAi => json_response(StatusCode::OK, openai::list_body(&cards)),
+        Family::OpenAi | Family::Ollama => json_response(StatusCode::OK, openai::list_body(&cards)),
         Family::Anthropic => match anthropic::list_body(&cards, uri.query().unwrap_or_default()) {
             Ok(body) => json_response(StatusCode::OK, body),
             Err(bad) => refuse(&bad.into(), &arrival),
@@ -372,7 +420,7 @@ pub(crate) async fn model(
     Path(id): Path<String>,
 ) -> Response<Body> {
     let body = match arrival.family {
-        Family::OpenAi => openai::model_body,
+        Family::OpenAi | Family::Ollama => openai::model_body,
         Family::Anthropic => anthropic::model_body,
     };
     match app.models.card(&id) {
@@ -439,8 +487,9 @@ pub(crate) async fn kept_items(
     }
 }
 
+/// Clients of Ollama look for its words.
 pub(crate) async fn root() -> String {
-    format!("freehold {VERSION} is running\n")
+    format!("freehold {VERSION} is running; to clients of its API: Ollama is running\n")
 }
 
 /// A model that is not open is well: it opens when it is asked for. What is not well is one whose
@@ -513,7 +562,7 @@ struct Refused;
 
 /// A refusal outside any dialect's own routes.
 fn refuse(error: &ServerError, arrival: &Arrival) -> Response<Body> {
-    let mut response = error_response(error, arrival.family.error_body(error, &arrival.id));
+    let mut response = error_response(error, arrival.family, &arrival.id);
     response.extensions_mut().insert(Refused);
     response
 }
@@ -521,6 +570,7 @@ fn refuse(error: &ServerError, arrival: &Arrival) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Facts, LibraryError, Model, Watcher};
     use std::collections::HashSet;
 
     #[test]
@@ -597,6 +647,48 @@ mod tests {
         assert_eq!(scope(&bearer, "Bearer a", "10.0.0.1", 7), CacheScope::Key(7));
         assert_eq!(scope(&header::ACCEPT, "*/*", "10.0.0.1", 7), CacheScope::Key(7));
         assert_eq!(cache_scope(None, &HeaderMap::new(), None, 7), CacheScope::Key(7));
+    }
+
+    /// A library that has nothing.
+    struct Empty;
+
+    impl Library for Empty {
+        fn facts(&self, _name: &str) -> Option<Arc<Facts>> {
+            None
+        }
+
+        fn pull(&self, name: &str, _watcher: &dyn Watcher) -> Result<Model, LibraryError> {
+            Err(LibraryError::NotFound(name.to_owned()))
+        }
+
+        fn copy(&self, _: &str, to: &str, watcher: &dyn Watcher) -> Result<Model, LibraryError> {
+            self.pull(to, watcher)
+        }
+
+        fn remove(&self, name: &str) -> Result<(), LibraryError> {
+            Err(LibraryError::NotFound(name.to_owned()))
+        }
+    }
+
+    #[test]
+    fn models_are_changed_from_this_machine_where_the_owner_allows_it() {
+        let check = |library: Option<Arc<dyn Library>>, changes, peer: &str, status: u16| {
+            let model = Model { name: "m".to_owned(), task: engine::Task::Generate, digest: None };
+            let mut config = Config::new(engine::Fleet::new(None), vec![model]);
+            (config.library, config.model_changes) = (library, changes);
+            let signal = || watch::channel(false).1;
+            let app = App::new(config, signal(), signal()).unwrap();
+            let found = app.library_for(peer.parse().ok().map(Peer));
+            let found = found.map_or_else(|error| error.status().as_u16(), |_| 200);
+            assert_eq!(found, status, "{changes:?} {peer}");
+        };
+        let library = || -> Option<Arc<dyn Library>> { Some(Arc::new(Empty)) };
+        check(None, ModelChanges::FromLoopback, "127.0.0.1", 501);
+        check(library(), ModelChanges::Refused, "127.0.0.1", 403);
+        check(library(), ModelChanges::FromLoopback, "127.0.0.1", 200);
+        check(library(), ModelChanges::FromLoopback, "::ffff:127.0.0.1", 200);
+        check(library(), ModelChanges::FromLoopback, "10.0.0.1", 403);
+        check(library(), ModelChanges::FromLoopback, "nowhere", 403);
     }
 
     #[test]

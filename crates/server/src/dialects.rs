@@ -11,9 +11,11 @@ pub(crate) mod fields;
 #[cfg(test)]
 mod golden;
 pub(crate) mod llama;
+pub mod ollama;
 pub mod openai;
 mod paths;
 pub mod rerank;
+mod time;
 
 pub(crate) use family::Family;
 pub(crate) use paths::Paths;
@@ -27,6 +29,7 @@ use engine::{
 };
 use serde_json::{Map, Value};
 use std::ops::Range;
+use std::time::Duration;
 
 /// One route's parse and render.
 pub(crate) trait Dialect {
@@ -71,6 +74,11 @@ pub(crate) trait Dialect {
         Paths::default()
     }
 
+    /// What it says of the model that answers, beside what it asks of it.
+    fn terms(_request: &Self::Request) -> Terms {
+        Terms::default()
+    }
+
     /// Where the client has what stands in the field `field` of a message of [`Prompts::Chat`].
     fn place(_request: &Self::Request, message_idx: usize, field: &str) -> String {
         format!("messages[{message_idx}].{field}")
@@ -99,10 +107,30 @@ pub(crate) trait VectorDialect {
     /// The whole answer in one body.
     fn body(request: &Self::Request, answer: &VectorAnswer) -> String;
 
+    /// The family, which has a shape for errors. OpenAI's is read by clients of rerank too.
+    const FAMILY: Family = Family::OpenAi;
+
     /// As [`Dialect::take_ignored`].
     fn take_ignored(_request: &mut Self::Request) -> Paths {
         Paths::default()
     }
+
+    /// As [`Dialect::terms`].
+    fn terms(_request: &Self::Request) -> Terms {
+        Terms::default()
+    }
+}
+
+/// What a request says of the model that answers it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// How long the model is kept after its last use.
+    pub keep: Option<Wish<Duration>>,
+    /// Most positions of prompt and answer together.
+    pub n_ctx: Option<Wish<u32>>,
+    /// What becomes of a conversation that is longer than the context: cut, it loses its oldest
+    /// turns.
+    pub overlong: Overlong,
 }
 
 /// Texts of which vectors are wanted.
@@ -119,11 +147,12 @@ pub struct VectorAsk {
 }
 
 /// What becomes of a text that is too long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Overlong {
     /// The request is refused.
+    #[default]
     Refuse,
-    /// Its end is cut off.
+    /// It is cut: a text at its end.
     Truncate,
 }
 
@@ -137,6 +166,8 @@ pub(crate) struct VectorAnswer {
     pub(crate) vectors: Vec<Vec<f32>>,
     /// Of all texts.
     pub(crate) n_tokens: u64,
+    /// Where the time went.
+    pub(crate) spent: Spent,
 }
 
 /// What a request asks of a model, in no family's words.
@@ -192,6 +223,18 @@ pub struct Wishes {
     pub budget: Option<Wish<u32>>,
     /// How hard to think, in one word; `None`: as the model does by itself.
     pub effort: Option<Wish<&'static str>>,
+}
+
+impl Wishes {
+    /// Paths of the fields that state them.
+    pub(crate) fn params(&self) -> impl Iterator<Item = &'static str> {
+        let budget = self.budget.as_ref().and_then(|wish| wish.param);
+        let effort = self.effort.as_ref().and_then(|wish| wish.param);
+        let thinking = self.thinking.as_ref().and_then(|wish| wish.param);
+        // One field may state several.
+        let effort = effort.filter(|effort| thinking != Some(effort));
+        [thinking, budget, effort].into_iter().flatten()
+    }
 }
 
 /// A wish, and the path of the field that states it.
@@ -258,6 +301,13 @@ pub enum Prompts {
         /// Whether the last message is continued or answered.
         end: ChatEnd,
     },
+    /// One turn of a conversation, of a model that has a chat template; else a text to continue.
+    Turn {
+        /// The system message, which a text has no place for.
+        system: Option<String>,
+        /// What the user says.
+        text: String,
+    },
     /// Plain texts, each answered on its own.
     Plain(Vec<PlainPrompt>),
 }
@@ -276,10 +326,14 @@ pub enum PlainPrompt {
 pub enum Delivery {
     /// One body when everything is there.
     Whole,
-    /// Server-sent events as they come.
+    /// Piece by piece, as it comes.
     Stream,
     /// Nothing is generated: one body tells how long the prompt is.
     Count,
+    /// Nothing is generated: one body tells that the model is open.
+    Load,
+    /// As `Load`, that the model is closed.
+    Unload,
 }
 
 /// The sampling settings that a request states; the others are the server's defaults.
@@ -335,8 +389,9 @@ impl SamplingAsk {
 pub(crate) struct Answer {
     /// Random part of the answer's id.
     pub(crate) id: String,
-    /// Unix seconds.
+    /// Unix seconds, and nanoseconds beside them.
     pub(crate) created: u64,
+    pub(crate) created_ns: u32,
     /// The model's name as served.
     pub(crate) model: String,
     /// Build and model in one word.
@@ -345,6 +400,8 @@ pub(crate) struct Answer {
     pub(crate) sampling: Sampling,
     /// Names of the tokens.
     pub(crate) vocabulary: Box<dyn Vocabulary>,
+    /// Messages that were left out of a conversation which is too long.
+    pub(crate) n_dropped: usize,
 }
 
 /// What a renderer may ask about token ids.
@@ -368,6 +425,20 @@ pub(crate) struct Usage {
     /// there: behind them a prompt parts ways with all that are kept.
     pub(crate) n_reused: u64,
     pub(crate) n_matched: u64,
+    pub(crate) spent: Spent,
+}
+
+/// Where the time of a request went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Spent {
+    /// Since the request came.
+    pub(crate) total: Duration,
+    /// Opening the model.
+    pub(crate) load: Duration,
+    /// From the prompt to the first token, and from there to the end; of several alternatives the
+    /// longest.
+    pub(crate) prefill: Duration,
+    pub(crate) decode: Duration,
 }
 
 /// One alternative, complete.
@@ -441,6 +512,8 @@ impl Choice {
 /// Turns one request's events into the family's bytes: either the stream calls, in the order
 /// `open`, any of `prompt`, `part` and `done`, then `close` or `fail`; or `whole`, once.
 pub(crate) trait Reply: Send + 'static {
+    /// The media type of a stream.
+    const STREAM_TYPE: &'static str = "text/event-stream";
     /// What a stream says before any text.
     fn open(&mut self, out: &mut String);
     /// More tokens of one alternative's prompt; only of a call that asks for them.
@@ -453,13 +526,13 @@ pub(crate) trait Reply: Send + 'static {
     fn done(&mut self, choice_idx: usize, reason: &FinishReason, out: &mut String);
     /// The end of a stream that went well.
     fn close(&mut self, usage: Usage, out: &mut String);
-    /// What a stream says when there has been nothing to say for a while.
+    /// What a stream says when there has been nothing to say for a while; empty: nothing.
     fn ping(&self) -> &'static str {
         ": keep-alive\n\n"
     }
     /// The end of a stream that broke off.
     fn fail(&mut self, error: &ServerError, out: &mut String);
-    /// The whole answer in one body; without choices where tokens are only counted.
+    /// The whole answer in one body; without choices where nothing was generated.
     fn whole(&mut self, choices: &[Choice], usage: Usage) -> String;
     /// Takes what is to be kept of an answer that has ended well.
     fn take_kept(&mut self) -> Option<Kept> {

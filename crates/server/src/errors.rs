@@ -1,6 +1,7 @@
 //! Everything that can go wrong in this crate, in one enum; each dialect renders it in its own
 //! error shape, all with the same HTTP status.
 
+use crate::library::LibraryError;
 use axum::http::StatusCode;
 use engine::EngineError;
 use std::time::Duration;
@@ -54,6 +55,12 @@ pub enum ServerError {
         /// What may have become of it.
         why: &'static str,
     },
+    /// The library has nothing of this name, or the server no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// The path is known, and this server does not do what it is for.
+    #[error("{0}")]
+    NotImplemented(String),
     /// The model is served, and cannot be opened now.
     #[error("the model cannot be opened: {what}")]
     ModelUnavailable {
@@ -180,14 +187,16 @@ impl ServerError {
             | Self::TextTooLong { .. }
             | Self::BodyBroken(_) => StatusCode::BAD_REQUEST,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::NoSuchPath { .. } | Self::ModelNotFound { .. } | Self::NoSuchResponse { .. } => {
-                StatusCode::NOT_FOUND
-            }
+            Self::NoSuchPath { .. }
+            | Self::ModelNotFound { .. }
+            | Self::NoSuchResponse { .. }
+            | Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyEncoded(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Expired => StatusCode::GATEWAY_TIMEOUT,
             Self::ModelUnavailable { .. }
             | Self::DeadlineOutOfReach { .. }
@@ -205,6 +214,8 @@ impl ServerError {
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::ModelNotFound { .. } => "model_not_found",
             Self::NoSuchResponse { .. } => "response_not_found",
+            Self::NotFound(_) => "not_found",
+            Self::NotImplemented(_) => "not_implemented",
             Self::ModelUnavailable { .. } => "model_unavailable",
             Self::BodyTooLarge { .. } => "request_too_large",
             Self::BodyTimeout { .. } | Self::BodyBroken(_) => "body_incomplete",
@@ -222,6 +233,7 @@ impl ServerError {
         match self {
             Self::Overloaded { .. } | Self::BodyTimeout { .. } | Self::BodyBroken(_) => false,
             Self::ModelUnavailable { retry_after, .. } => retry_after.is_none(),
+            Self::NotImplemented(_) => true,
             other => other.status().is_client_error(),
         }
     }
@@ -235,6 +247,19 @@ impl ServerError {
             Self::ModelUnavailable { retry_after, .. } => *retry_after,
             Self::ShuttingDown => Some(Duration::from_secs(1)),
             _ => None,
+        }
+    }
+}
+
+impl From<LibraryError> for ServerError {
+    fn from(error: LibraryError) -> Self {
+        match error {
+            LibraryError::NotFound(what) => Self::NotFound(what),
+            LibraryError::Refused(message) => {
+                BadRequest { param: Some("model".to_owned()), message, code: None }.into()
+            }
+            LibraryError::Busy(what) => Self::Overloaded { what, retry_after: RETRY_AFTER[0] },
+            LibraryError::Cancelled(what) | LibraryError::Failed(what) => Self::Failed(what),
         }
     }
 }

@@ -99,7 +99,7 @@ impl Passed {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         let headers = response.headers_mut();
-        let methods = HeaderValue::from_static("GET, POST, DELETE, OPTIONS");
+        let methods = HeaderValue::from_static("GET, HEAD, POST, DELETE, OPTIONS");
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
         if let Some(asked) = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
             headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());

@@ -10,6 +10,7 @@ pub mod dialects;
 mod errors;
 mod gate;
 mod kept;
+mod library;
 mod limits;
 mod listen;
 mod metrics;
@@ -19,10 +20,12 @@ mod seats;
 mod serve;
 
 pub use errors::{BadRequest, ServerError};
+pub use library::{Facts, Library, LibraryError, Watcher, Work};
 pub use limits::Limits;
 
 use engine::Sampling;
 use std::future::Future;
+use std::sync::Arc;
 
 /// Of this build.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -111,6 +114,20 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// Where the models keep what they read over restarts, if they do: it tells clients apart.
     pub prefix_store: Option<engine::PrefixStore>,
+    /// What keeps the models on this machine, where there is such a thing.
+    pub library: Option<Arc<dyn Library>>,
+    /// Whether clients on this machine may have it pull, copy and delete models.
+    pub model_changes: ModelChanges,
+}
+
+/// Whether clients may change which models are on this machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ModelChanges {
+    /// Nobody may.
+    #[default]
+    Refused,
+    /// Those on this machine may: keys are not checked, so nobody else is known.
+    FromLoopback,
 }
 
 impl Config {
@@ -125,6 +142,8 @@ impl Config {
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             prefix_store: None,
+            library: None,
+            model_changes: ModelChanges::default(),
         }
     }
 }

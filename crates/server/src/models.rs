@@ -3,22 +3,27 @@
 use crate::dialects::fields::short;
 use crate::dialects::openai::{ModelCard, ModelMeta, ModelStatus};
 use crate::errors::{BadRequest, ServerError};
+use crate::library::{Facts, Library};
 use crate::{Alias, Model, VERSION};
 use engine::{
-    Embedder, Engine, EngineStats, Fleet, FleetError, FleetState, FleetStatus, Kept, ModelInfo,
-    NUMERICS_VERSION, Opened, Task,
+    Embedder, Engine, EngineStats, Fleet, FleetError, FleetState, FleetStatus, Keep, Kept,
+    ModelInfo, NUMERICS_VERSION, Opened, Task,
 };
 use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 /// When a request may come again that found no room for its model.
 const RETRY_NO_ROOM: Duration = Duration::from_secs(5);
+/// What Ollama's clients put behind a name that has nothing there.
+const NO_TAG: &str = ":latest";
 
 /// Names, and the fleet that has what they stand for.
 pub(crate) struct Models {
     fleet: Fleet,
-    listed: Vec<Model>,
+    listed: RwLock<Vec<Model>>,
     aliases: Vec<Alias>,
+    library: Option<Arc<dyn Library>>,
     /// Unix seconds at which the server took them up.
     created: u64,
 }
@@ -49,6 +54,19 @@ pub(crate) struct ServedEmbedder {
     pub(crate) embedder: Embedder,
 }
 
+/// All that is known of a model under one of its names.
+pub(crate) struct Description {
+    pub(crate) name: String,
+    pub(crate) task: Task,
+    pub(crate) digest: Option<String>,
+    pub(crate) facts: Arc<Facts>,
+    /// The model as it was opened, how long nobody has used it, and when it is closed; `None` where
+    /// it is not open.
+    pub(crate) open: Option<(Opened, Duration, Keep)>,
+    /// Unix seconds at which the server took it up.
+    pub(crate) created: u64,
+}
+
 /// What the routes of one task hold of an open model.
 pub(crate) trait OfTask: Sized {
     const TASK: Task;
@@ -61,6 +79,7 @@ impl Models {
         fleet: Fleet,
         listed: Vec<Model>,
         aliases: Vec<Alias>,
+        library: Option<Arc<dyn Library>>,
         created: u64,
     ) -> Result<Self, ServerError> {
         if listed.is_empty() {
@@ -74,31 +93,71 @@ impl Models {
         }
         let names: Vec<&str> = listed.iter().map(|model| model.name.as_str()).collect();
         Alias::check(&aliases, &names).map_err(ServerError::Config)?;
-        Ok(Self { fleet, listed, aliases, created })
+        Ok(Self { fleet, listed: RwLock::new(listed), aliases, library, created })
     }
 
-    /// The model of this name, or that it is an alias of.
-    fn named(&self, name: &str) -> Result<&Model, ServerError> {
-        let own = |name: &str| self.listed.iter().find(|model| model.name == name);
-        let alias = || self.aliases.iter().find(|alias| alias.fits(name));
-        let found = own(name).or_else(|| own(&alias()?.model));
-        found.ok_or_else(|| ServerError::ModelNotFound {
-            asked: short(name),
-            served: self.listed.iter().map(|model| model.name.clone()).collect(),
+    /// The models as they are listed now.
+    fn listed(&self) -> Vec<Model> {
+        self.listed.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lists a model that the fleet knows, in the place of one of the same name.
+    pub(crate) fn add(&self, model: Model) {
+        let mut listed = self.listed.write().unwrap_or_else(PoisonError::into_inner);
+        match listed.iter_mut().find(|listed| listed.name == model.name) {
+            Some(listed) => *listed = model,
+            None => listed.push(model),
+        }
+    }
+
+    /// Lists a model no more.
+    pub(crate) fn remove(&self, name: &str) {
+        let mut listed = self.listed.write().unwrap_or_else(PoisonError::into_inner);
+        listed.retain(|model| model.name != name);
+    }
+
+    /// The model of this name, with or without the tag for none, or that it is an alias of.
+    fn named(&self, name: &str) -> Result<Model, ServerError> {
+        self.own(name).or_else(|_| {
+            let plain = name.strip_suffix(NO_TAG).unwrap_or(name);
+            let alias = |name: &str| self.aliases.iter().find(|alias| alias.fits(name));
+            match alias(name).or_else(|| alias(plain)) {
+                Some(alias) => self.own(&alias.model).map_err(|_| self.not_found(name)),
+                None => Err(self.not_found(name)),
+            }
         })
     }
 
+    /// As [`Models::named`], without aliases: for what is to change a model.
+    pub(crate) fn own(&self, name: &str) -> Result<Model, ServerError> {
+        let plain = name.strip_suffix(NO_TAG).unwrap_or(name);
+        let mut listed = self.listed();
+        let position = |name: &str| listed.iter().position(|model| model.name == name);
+        match position(name).or_else(|| position(plain)) {
+            Some(model_idx) => Ok(listed.swap_remove(model_idx)),
+            None => Err(self.not_found(name)),
+        }
+    }
+
+    fn not_found(&self, name: &str) -> ServerError {
+        ServerError::ModelNotFound {
+            asked: short(name),
+            served: self.listed().into_iter().map(|model| model.name).collect(),
+        }
+    }
+
     /// The model of this name, which must do `task`, or the first that does where none is named.
-    fn find(&self, name: Option<&str>, task: Task) -> Result<&Model, ServerError> {
+    fn find(&self, name: Option<&str>, task: Task) -> Result<Model, ServerError> {
         let found = match name {
-            None => self.listed.iter().find(|model| model.task == task),
+            None => self.listed().into_iter().find(|model| model.task == task),
             Some(name) => Some(self.named(name)?),
         };
         found.filter(|model| model.task == task).ok_or_else(|| self.wrong_task(name, task))
     }
 
     fn wrong_task(&self, name: Option<&str>, task: Task) -> ServerError {
-        let fitting = self.listed.iter().filter(|model| model.task == task);
+        let listed = self.listed();
+        let fitting = listed.iter().filter(|model| model.task == task);
         let fitting: Vec<&str> = fitting.map(|model| model.name.as_str()).collect();
         let (does, wanted, route) = match task {
             Task::Generate => ("makes embeddings", "writes text", "/v1/embeddings"),
@@ -115,19 +174,36 @@ impl Models {
         BadRequest::field("model", &format!("{problem}{expected}")).into()
     }
 
+    /// Keeps an open model so long after its last use. `false` where the server's owner keeps it.
+    pub(crate) fn keep(&self, name: &str, idle: Duration) -> bool {
+        self.fleet.keep(name, idle)
+    }
+
+    /// Has the model of this name closed once nobody uses it, and returns its own name.
+    pub(crate) fn unload(&self, name: Option<&str>) -> Result<String, ServerError> {
+        let model = self.find(name, Task::Generate)?;
+        let is_open = self.fleet.get_open(&model.name).is_some();
+        if is_open && !self.fleet.keep(&model.name, Duration::ZERO) {
+            let name = model.name;
+            let why = format!("{name}: it was named when the server was started, and stays open");
+            return Err(ServerError::Forbidden(why));
+        }
+        Ok(model.name)
+    }
+
     /// The model of this name, or the first for this task where none is named; `None` where
     /// [`Models::open`] would have to open it.
     pub(crate) fn get_open<S: OfTask>(&self, name: Option<&str>) -> Result<Option<S>, ServerError> {
         let model = self.find(name, S::TASK)?;
         let opened = self.fleet.get_open(&model.name);
-        opened.map(|opened| self.serve(name, model, opened)).transpose()
+        opened.map(|opened| self.serve(name, &model, opened)).transpose()
     }
 
     /// As [`Models::get_open`]; opens the model where it is not open, which may take minutes.
     pub(crate) fn open<S: OfTask>(&self, name: Option<&str>) -> Result<S, ServerError> {
         let model = self.find(name, S::TASK)?;
         match self.fleet.get(&model.name) {
-            Ok(opened) => self.serve(name, model, opened),
+            Ok(opened) => self.serve(name, &model, opened),
             Err(error) => Err(refusal(&error)),
         }
     }
@@ -157,7 +233,7 @@ impl Models {
             let status = statuses.iter().find(|status| status.name == model.name);
             card(model, status, self.created)
         };
-        let mut cards: Vec<ModelCard> = self.listed.iter().map(card).collect();
+        let mut cards: Vec<ModelCard> = self.listed().iter().map(card).collect();
         for alias in self.aliases.iter().filter(|alias| alias.is_one()) {
             let of_model = cards.iter().find(|card| card.id == alias.model).cloned();
             cards.extend(of_model.map(|card| ModelCard { id: alias.name.clone(), ..card }));
@@ -169,7 +245,7 @@ impl Models {
     pub(crate) fn card(&self, name: &str) -> Result<ModelCard, ServerError> {
         let model = self.named(name)?;
         let status = self.fleet.status().into_iter().find(|status| status.name == model.name);
-        let card = card(model, status.as_ref(), self.created);
+        let card = card(&model, status.as_ref(), self.created);
         let alias = self.aliases.iter().find(|alias| alias.is_one() && alias.name == name);
         Ok(match alias {
             Some(alias) => ModelCard { id: alias.name.clone(), ..card },
@@ -193,6 +269,43 @@ impl Models {
             }
         };
         self.fleet.status().into_iter().map(gauges).collect()
+    }
+
+    /// As [`Models::cards`], with all that is known.
+    pub(crate) fn descriptions(&self) -> Vec<Description> {
+        let statuses = self.fleet.status();
+        let listed = self.listed();
+        let describe = |model: &Model, name: &str| self.describe(model, name, &statuses);
+        let own = listed.iter().map(|model| describe(model, &model.name));
+        let further = self.aliases.iter().filter(|alias| alias.is_one()).filter_map(|alias| {
+            let model = listed.iter().find(|model| model.name == alias.model)?;
+            Some(describe(model, &alias.name))
+        });
+        own.chain(further).collect()
+    }
+
+    /// All that is known of one model.
+    pub(crate) fn description(&self, name: &str) -> Result<Description, ServerError> {
+        let model = self.named(name)?;
+        Ok(self.describe(&model, &model.name, &self.fleet.status()))
+    }
+
+    fn describe(&self, model: &Model, name: &str, statuses: &[FleetStatus]) -> Description {
+        let status = statuses.iter().find(|status| status.name == model.name);
+        let open = status.and_then(|status| match &status.state {
+            FleetState::Open { model, idle } => Some((model.clone(), *idle, status.keep)),
+            FleetState::Opening | FleetState::Closed => None,
+        });
+        let facts = self.library.as_ref().and_then(|library| library.facts(&model.name));
+        let facts = facts.unwrap_or_else(|| Arc::new(facts_of(open.as_ref().map(|open| &open.0))));
+        Description {
+            name: name.to_owned(),
+            task: model.task,
+            digest: model.digest.clone(),
+            facts,
+            open,
+            created: self.created,
+        }
     }
 
     /// The first model whose engine has stopped for good, and nobody has asked for it since.
@@ -235,6 +348,23 @@ fn refusal(error: &FleetError) -> ServerError {
             ServerError::ModelUnavailable { what, retry_after: Some(RETRY_NO_ROOM) }
         }
         _ => ServerError::ModelUnavailable { what, retry_after: None },
+    }
+}
+
+/// What an open model says of itself, where nobody knows more.
+fn facts_of(opened: Option<&Opened>) -> Facts {
+    let Some(opened) = opened else { return Facts::default() };
+    let info = opened.info();
+    let template = match opened {
+        Opened::Generator(engine) => engine.template().map(|t| t.source().to_owned()),
+        Opened::Embedder(_) => None,
+    };
+    Facts {
+        n_bytes: info.weight_bytes,
+        architecture: info.architecture.clone(),
+        n_ctx: Some(info.n_ctx),
+        template,
+        ..Facts::default()
     }
 }
 

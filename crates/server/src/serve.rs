@@ -1,28 +1,33 @@
 //! The path of a request, and the only place where its order is written:
 //! admit, read, parse, find the model (and open it), render and tokenize, submit, follow the
-//! events, render.
+//! events, render. What is answered by vectors, and what changes models, has the same beginning.
 //!
 //! Everything that can be wrong with a request is found before the first byte of a stream. Whoever
 //! stops listening is noticed: the flight is dropped, and dropping it cancels its generations.
 
 mod adapt;
 mod body;
+mod changes;
 mod channels;
 pub(crate) mod deadline;
 mod flight;
 pub(crate) mod lenient;
 mod prepare;
 mod record;
+mod shorten;
 mod tokens;
 mod unused;
 mod vectors;
 mod wishes;
 
+pub(crate) use changes::{ReadChange, change, show};
 pub(crate) use tokens::serve_tokens;
 pub(crate) use vectors::serve_vectors;
 
 use crate::app::{App, Arrival};
-use crate::dialects::{Answer, Call, Choice, Delivery, Dialect, Reply, Usage};
+use crate::dialects::{
+    Answer, Call, Choice, Delivery, Dialect, Family, Reply, Spent, Usage, Vocabulary,
+};
 use crate::errors::{BadRequest, ServerError};
 use crate::listen::told;
 use crate::models::{OfTask, Served};
@@ -32,8 +37,8 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use body::Outlet;
 use deadline::within;
 use engine::{CacheScope, Engine, Request, Sampling};
-use flight::{Flight, Step};
-use prepare::{Asking, Notes, Prepared, Read};
+use flight::{Begun, Flight, Step};
+use prepare::{Asking, NoVocabulary, Notes, Prepared, Read};
 use record::{Outcome, Record};
 use std::sync::Arc;
 use std::time::Instant;
@@ -66,11 +71,11 @@ pub(crate) async fn serve<D: Dialect>(
             // The task outlives this call; it ends when the flight does or the client is gone.
             let (outlet, body) = body::channel(stall_timeout);
             tokio::spawn(stream(*start, outlet, record));
-            with_notes(stream_response(body), &notes)
+            with_notes(stream_response(D::Reply::STREAM_TYPE, body), &notes)
         }
         Err(error) => {
             record.fail(&error);
-            error_response(&error, D::FAMILY.error_body(&error, &arrival.id))
+            error_response(&error, D::FAMILY, &arrival.id)
         }
     }
 }
@@ -104,21 +109,95 @@ async fn answer<D: Dialect>(
     let unknown = lenient::of(headers)?;
     let body = within(deadline, body::read(&app, headers, body)).await?;
     let asking = Asking { client: arrival.principal, unknown };
-    let prepared = within(deadline, prepare::<D>(&app, asking, body)).await.map_err(named::<D>)?;
-    let Prepared { request, served, prompts, constraint, banned, preamble, .. } = prepared;
-    let Prepared { channels, calls, notes, .. } = prepared;
+    let ready = within(deadline, prepare::<D>(&app, asking, body)).await.map_err(named::<D>)?;
+    let mut prepared = match ready {
+        Ready::Prepared(prepared) => *prepared,
+        Ready::Unloaded { request, name } => {
+            record.model(&name);
+            let sampling = app.default_sampling.clone();
+            let answer = said_by(arrival, name, String::new(), sampling, Box::new(NoVocabulary));
+            let body = D::reply(request, answer, &[]).whole(&[], spent_on_nothing(arrival));
+            return Ok((Notes::default(), Answered::Whole(body)));
+        }
+    };
+    let served = prepared.served.clone();
     record.model(&served.name);
+    keep_model::<D>(&app, &mut prepared);
+    let sampling = sampling(D::call(&prepared.request), &app.default_sampling, &served.engine);
+    let answer = answer_of(arrival, &prepared, &sampling);
+    let like = like::<D>(arrival, deadline, sampling, &mut prepared);
+    let Prepared { request, prompts, notes, load, .. } = prepared;
     let call = D::call(&request);
-    let sampling = sampling(call, &app.default_sampling, &served.engine);
-    let answer = answer_of(arrival, &served, &sampling);
     let delivery = call.delivery;
-    if delivery == Delivery::Count {
+    if !matches!(delivery, Delivery::Stream | Delivery::Whole) {
         let n_prompt = prompts.iter().map(|prompt| prompt.len() as u64).sum();
-        let usage = Usage { n_prompt, ..Usage::default() };
+        let mut usage = Usage { n_prompt, ..spent_on_nothing(arrival) };
+        usage.spent.load = load;
         return Ok((notes, Answered::Whole(D::reply(request, answer, &prompts).whole(&[], usage))));
     }
-    let like = Request {
-        max_tokens: call.max_tokens,
+    let begun = Begun { at: arrival.started, load };
+    let flight = Flight::submit(&served.engine, call, &like, &prompts, begun);
+    let mut flight = flight.map_err(named::<D>)?;
+    record.usage(flight.usage());
+    let mut reply = D::reply(request, answer, &prompts);
+    if delivery == Delivery::Stream {
+        begin(&app, &mut flight, deadline).await?;
+        let client = arrival.principal;
+        let start = Box::new(Start { app, flight, reply, client, _seat: seat });
+        return Ok((notes, Answered::Stream(start)));
+    }
+    let choices = gather(&app, &mut flight, record).await?;
+    let body = reply.whole(&choices, flight.usage());
+    keep(&app, arrival.principal, &mut reply);
+    Ok((notes, Answered::Whole(body)))
+}
+
+/// What every part of the answer to this request says about itself.
+fn said_by(
+    arrival: &Arrival,
+    model: String,
+    fingerprint: String,
+    sampling: Sampling,
+    vocabulary: Box<dyn Vocabulary>,
+) -> Answer {
+    let (created, created_ns) = arrival.unix_time();
+    let id = arrival.answer_id();
+    Answer { id, created, created_ns, model, fingerprint, sampling, vocabulary, n_dropped: 0 }
+}
+
+fn answer_of<R>(arrival: &Arrival, prepared: &Prepared<R>, sampling: &Sampling) -> Answer {
+    let Served { name, engine, fingerprint } = prepared.served.clone();
+    let vocabulary = Box::new(prepare::EngineVocabulary(engine));
+    let answer = said_by(arrival, name, fingerprint, sampling.clone(), vocabulary);
+    Answer { n_dropped: prepared.n_dropped, ..answer }
+}
+
+/// The usage of a request for which nothing was generated.
+fn spent_on_nothing(arrival: &Arrival) -> Usage {
+    let spent = Spent { total: arrival.started.elapsed(), ..Spent::default() };
+    Usage { spent, ..Usage::default() }
+}
+
+/// Keeps the model as long as the request says, where that is a client's to say.
+fn keep_model<D: Dialect>(app: &App, prepared: &mut Prepared<D::Request>) {
+    if let Some(keep) = D::terms(&prepared.request).keep
+        && !app.models.keep(&prepared.served.name, keep.what)
+    {
+        prepared.notes.ignored.extend(keep.param.map(str::to_owned));
+    }
+}
+
+/// What every choice asks of the engine, but for its prompt; takes what was compiled for it.
+fn like<D: Dialect>(
+    arrival: &Arrival,
+    deadline: Option<Instant>,
+    sampling: Sampling,
+    prepared: &mut Prepared<D::Request>,
+) -> Request {
+    let call = D::call(&prepared.request);
+    Request {
+        // The shorter of what the answer may be long and what its context has left.
+        max_tokens: [call.max_tokens, prepared.n_left].into_iter().flatten().min(),
         sampling,
         min_tokens: call.min_tokens,
         stop_tokens: call.stop_tokens.clone(),
@@ -126,46 +205,16 @@ async fn answer<D: Dialect>(
         ignore_eos: call.ignore_eos,
         logprobs: call.logprobs,
         prompt_logprobs: call.prompt_logprobs,
-        banned,
-        constraint,
-        preamble,
-        channels,
-        calls,
+        banned: prepared.banned.take(),
+        constraint: prepared.constraint.take(),
+        preamble: prepared.preamble.take(),
+        channels: prepared.channels.take(),
+        calls: prepared.calls.take(),
         cache: if call.cache_prompt { arrival.cache } else { CacheScope::Off },
         priority: call.priority,
         deadline,
         client: arrival.principal,
         ..Request::default()
-    };
-    let flight = Flight::submit(&served.engine, call, &like, &prompts);
-    let mut flight = flight.map_err(named::<D>)?;
-    record.usage(flight.usage());
-    let mut reply = D::reply(request, answer, &prompts);
-    match delivery {
-        Delivery::Stream => {
-            begin(&app, &mut flight, deadline).await?;
-            let client = arrival.principal;
-            let start = Box::new(Start { app, flight, reply, client, _seat: seat });
-            Ok((notes, Answered::Stream(start)))
-        }
-        Delivery::Whole | Delivery::Count => {
-            let choices = gather(&app, &mut flight, record).await?;
-            let body = reply.whole(&choices, flight.usage());
-            keep(&app, arrival.principal, &mut reply);
-            Ok((notes, Answered::Whole(body)))
-        }
-    }
-}
-
-/// What every part of the answer says about itself.
-fn answer_of(arrival: &Arrival, served: &Served, sampling: &Sampling) -> Answer {
-    Answer {
-        id: arrival.answer_id(),
-        created: arrival.unix_seconds(),
-        model: served.name.clone(),
-        fingerprint: served.fingerprint.clone(),
-        sampling: sampling.clone(),
-        vocabulary: Box::new(prepare::EngineVocabulary(served.engine.clone())),
     }
 }
 
@@ -218,26 +267,40 @@ async fn begin(
     }
 }
 
+/// A request of which all is known.
+enum Ready<R> {
+    Prepared(Box<Prepared<R>>),
+    /// It asked for nothing but that the model of this name be closed.
+    Unloaded {
+        request: R,
+        name: String,
+    },
+}
+
 /// Parses, renders and tokenizes, and opens the model in between where it is not open: that may
 /// take minutes, in which others have their turns.
 async fn prepare<D: Dialect>(
     app: &Arc<App>,
     asking: Asking,
     body: Vec<u8>,
-) -> Result<Prepared<D::Request>, ServerError> {
+) -> Result<Ready<D::Request>, ServerError> {
     let reading = app.clone();
     let read = in_turn(app, move || prepare::read::<D>(&reading, asking, body)).await?;
     let (model, body) = match read {
-        Read::Prepared(prepared) => return Ok(*prepared),
+        Read::Prepared(prepared) => return Ok(Ready::Prepared(prepared)),
+        Read::Unloaded { request, name } => return Ok(Ready::Unloaded { request, name }),
         Read::Closed { model, body } => (model, body),
     };
+    let begun = Instant::now();
     let served = opened(app, model).await?;
+    let load = begun.elapsed();
     let reading = app.clone();
-    in_turn(app, move || {
+    let prepared = in_turn(app, move || {
         let request = prepare::parse::<D>(&reading, asking, &body)?;
         prepare::prepare::<D>(request, served)
-    })
-    .await
+    });
+    let prepared = Prepared { load, ..prepared.await? };
+    Ok(Ready::Prepared(Box::new(prepared)))
 }
 
 /// The model of this name, opened where it is not. Few threads wait for openings, since those whose
@@ -270,7 +333,7 @@ pub(crate) async fn in_turn<T: Send + 'static>(
     .await
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ServerError> + Send + 'static,
 ) -> Result<T, ServerError> {
     let done = tokio::task::spawn_blocking(work).await;
@@ -390,9 +453,14 @@ pub(crate) fn json_response(status: StatusCode, body: String) -> Response<Body> 
     response
 }
 
-/// The response that says `error`; `body` is the dialect's wording.
-pub(crate) fn error_response(error: &ServerError, body: String) -> Response<Body> {
-    let mut response = json_response(error.status(), body);
+/// The response that says `error` in the words of `family`, to the request of this id.
+pub(crate) fn error_response(
+    error: &ServerError,
+    family: Family,
+    request_id: &str,
+) -> Response<Body> {
+    let body = family.error_body(error, request_id);
+    let mut response = json_response(family.status(error), body);
     if error.is_final() {
         response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
@@ -419,10 +487,10 @@ fn with_notes(mut response: Response<Body>, notes: &Notes) -> Response<Body> {
     response
 }
 
-fn stream_response(body: Body) -> Response<Body> {
+fn stream_response(media_type: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // nginx gathers answers before it passes them on unless told otherwise.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));

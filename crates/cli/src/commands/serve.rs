@@ -1,4 +1,6 @@
-//! `freehold serve`: the server for clients of OpenAI and Anthropic.
+//! `freehold serve`: the server for clients of OpenAI, Anthropic and Ollama.
+
+mod library;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
@@ -11,7 +13,9 @@ use engine::{
     EngineError, EngineOptions, Fleet, FleetError, FleetModel, Keep, Opened, PrefixStore, Task,
 };
 use kernels::KvFormat;
-use server::Alias;
+use server::{Alias, ModelChanges};
+
+use library::{Known, OwnModels};
 
 use crate::commands::Subcommand;
 use crate::commands::run::{say_info, speculation, warn_of_threads};
@@ -30,14 +34,14 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Most models that one command line names.
 const MAX_MODELS: usize = 32;
 
-/// Serve models to OpenAI and Anthropic clients
+/// Serve models to OpenAI, Anthropic and Ollama clients
 ///
 /// Listens on this machine only unless --listen says otherwise. Ctrl-C or SIGTERM lets running
 /// answers finish; a second Ctrl-C ends at once.
 ///
 /// Models that are named are opened at once and stay. Where none is, the default model is, and
 /// every other installed one is opened when a request asks for it and closed when nobody uses it.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(group = clap::ArgGroup::new("named").multiple(true))]
 #[command(after_help = "\
 Examples:
@@ -46,6 +50,7 @@ Examples:
   freehold serve smollm2-135m ./my.gguf --listen 127.0.0.1:8000
   freehold serve big small --on-demand --keep-alive 10m --memory 16GiB
   freehold serve --alias 'claude-*=my-model'  for agents that ask for models of a vendor
+  freehold serve --allow-model-changes       clients on this machine may pull and delete
   freehold serve --listen 127.0.0.1:0        any free port; the address is printed")]
 pub(crate) struct Serve {
     /// Installed or catalogue names, or GGUF files (default: the default model)
@@ -108,9 +113,16 @@ pub(crate) struct Serve {
     /// Host name accepted beside the loopback names (may be repeated)
     #[arg(long, value_name = "HOST")]
     allow_host: Vec<String>,
+    /// Let clients on this machine pull, copy and delete models, as Ollama's do; whatever runs
+    /// here, and whoever comes through a proxy here, can then fill the disk
+    #[arg(long)]
+    allow_model_changes: bool,
     /// What `cache_dir` says, open.
     #[arg(skip)]
     store: Option<PrefixStore>,
+    /// The models that are served.
+    #[arg(skip)]
+    known: Known,
 }
 
 impl Subcommand for Serve {
@@ -130,7 +142,8 @@ impl Subcommand for Serve {
         warn_of_threads(context, self.threads);
         let fleet = Fleet::new(self.memory);
         self.store = self.prefix_store()?;
-        let models = self.models(context, &fleet)?;
+        let failure = LastFailure::default();
+        let models = self.models(context, &fleet, &failure)?;
         let name = models[0].name.clone();
         // One that is opened on demand says what it is when it is there.
         let use_for = match (models[0].task, fleet.get_open(&name)) {
@@ -139,13 +152,7 @@ impl Subcommand for Serve {
             _ => Use::Chat,
         };
         let advice = advice(&base_url(address), &name, use_for);
-        let names: Vec<String> = models.iter().map(|model| model.name.clone()).collect();
-        let mut config = server::Config::new(fleet.clone(), models);
-        config.prefix_store = self.store.clone();
-        config.aliases = self.alias;
-        config.limits.keep_responses = self.keep_responses;
-        config.allowed_origins.extend(self.allow_origin);
-        config.allowed_hosts.extend(self.allow_host);
+        let config = self.config(context, &fleet, models, failure);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -157,7 +164,10 @@ impl Subcommand for Serve {
             announce(context, address, &advice)?;
             server::run(listener, config, shutdown).await?;
             // They close here, with all that they have to keep.
-            let close = move || names.iter().filter(|name| fleet.remove(name)).count();
+            let close = move || {
+                let names: Vec<String> = fleet.status().into_iter().map(|of| of.name).collect();
+                names.iter().filter(|name| fleet.remove(name)).count()
+            };
             tokio::task::spawn_blocking(close).await.context("close the models")?;
             context.note("stopped");
             anyhow::Ok(())
@@ -170,6 +180,33 @@ impl Subcommand for Serve {
 }
 
 impl Serve {
+    /// What the server is told.
+    fn config(
+        &self,
+        context: &Context,
+        fleet: &Fleet,
+        models: Vec<server::Model>,
+        failure: LastFailure,
+    ) -> server::Config {
+        let mut config = server::Config::new(fleet.clone(), models);
+        config.prefix_store = self.store.clone();
+        config.library = Some(Arc::new(OwnModels {
+            context: context.clone(),
+            fleet: fleet.clone(),
+            serve: self.clone(),
+            failure,
+            known: self.known.clone(),
+        }));
+        if self.allow_model_changes {
+            config.model_changes = ModelChanges::FromLoopback;
+        }
+        config.aliases.extend(self.alias.iter().cloned());
+        config.limits.keep_responses = self.keep_responses;
+        config.allowed_origins.extend(self.allow_origin.iter().cloned());
+        config.allowed_hosts.extend(self.allow_host.iter().cloned());
+        config
+    }
+
     fn bind(&self) -> anyhow::Result<TcpListener> {
         let place = || format!("--listen {}", self.listen);
         let addresses = self.listen.to_socket_addrs().map_err(|error| {
@@ -210,7 +247,12 @@ impl Serve {
     }
 
     /// The models to serve, those opened that are not on demand.
-    fn models(&self, context: &Context, fleet: &Fleet) -> anyhow::Result<Vec<server::Model>> {
+    fn models(
+        &self,
+        context: &Context,
+        fleet: &Fleet,
+        failure: &LastFailure,
+    ) -> anyhow::Result<Vec<server::Model>> {
         let default = [locate::default_model().to_owned()];
         let asked: &[String] = if self.models.is_empty() { &default } else { &self.models };
         if asked.len() > MAX_MODELS {
@@ -222,7 +264,6 @@ impl Serve {
                 "--keep-alive: the named models stay open, expected --on-demand beside it";
             return Err(Failure::new(Exit::Usage, message.to_owned()).into());
         }
-        let failure = LastFailure::default();
         let mut models: Vec<server::Model> = Vec::new();
         for text in asked {
             let chosen = locate::find(context, text, Missing::Fetch)?;
@@ -232,10 +273,10 @@ impl Serve {
                 return Err(Failure::new(Exit::Usage, message).into());
             }
             let keep = if self.on_demand { self.keep() } else { Keep::Pinned };
-            models.push(self.add(context, fleet, chosen, keep, &failure));
+            models.push(self.add(context, fleet, chosen, keep, failure));
         }
         if self.models.is_empty() {
-            models.extend(self.others(context, fleet, &models[0].name, &failure)?);
+            models.extend(self.others(context, fleet, &models[0].name, failure)?);
         }
         // Before minutes of loading.
         let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
@@ -246,7 +287,7 @@ impl Serve {
         }
         if !self.on_demand {
             for model in &models[..asked.len()] {
-                let opened = fleet.get(&model.name).map_err(|e| opening_failed(e, &failure))?;
+                let opened = fleet.get(&model.name).map_err(|e| opening_failed(e, failure))?;
                 say_served(context, &model.name, &opened);
             }
         }
@@ -280,7 +321,7 @@ impl Serve {
         Ok(models)
     }
 
-    /// Tells the fleet how to open a model.
+    /// Tells the fleet how to open a model, and notes what is known of it.
     fn add(
         &self,
         context: &Context,
@@ -305,6 +346,8 @@ impl Serve {
             model_digest: digest.clone(),
             ..EngineOptions::default()
         };
+        let model = server::Model { name: name.clone(), task, digest };
+        self.known.note(&model, &chosen, self.ctx);
         let (context, failure) = (context.clone(), failure.clone());
         let open = move |options: &EngineOptions| {
             let opened = chosen.open(&context, options);
@@ -313,7 +356,7 @@ impl Serve {
             Ok(opened)
         };
         fleet.set(&name, FleetModel { open: Arc::new(open), options, keep });
-        server::Model { name, task, digest }
+        model
     }
 }
 

@@ -19,7 +19,7 @@ use crate::terminal;
 const N_CTX_DEFAULT: usize = 8192;
 /// Longest text value shown.
 const MAX_SHOWN_CHARS: usize = 100;
-const TEMPLATE_KEY: &str = "tokenizer.chat_template";
+pub(crate) const TEMPLATE_KEY: &str = "tokenizer.chat_template";
 
 /// Show a model: metadata, tensors, licence, memory needed
 #[derive(Debug, clap::Args)]
@@ -111,7 +111,7 @@ impl Memory {
 }
 
 /// Bytes and tensors of each block format, in file order of their first use.
-fn formats(file: &Gguf) -> Vec<(&'static str, usize, u64)> {
+pub(crate) fn formats(file: &Gguf) -> Vec<(&'static str, usize, u64)> {
     let mut formats: Vec<(&'static str, usize, u64)> = Vec::new();
     for tensor in file.tensors() {
         let name = tensor.ty.name();
@@ -125,7 +125,8 @@ fn formats(file: &Gguf) -> Vec<(&'static str, usize, u64)> {
     formats
 }
 
-fn n_parameters(file: &Gguf) -> u64 {
+/// Elements of all tensors.
+pub(crate) fn n_parameters(file: &Gguf) -> u64 {
     file.tensors().iter().map(|tensor| tensor.n_elements() as u64).fold(0, u64::saturating_add)
 }
 
@@ -200,7 +201,7 @@ fn to_text(chosen: &Chosen, file: &Gguf, memory: &Memory) -> String {
 }
 
 /// The store's word first, then the file's own.
-fn licence(chosen: &Chosen, file: &Gguf) -> String {
+pub(crate) fn licence(chosen: &Chosen, file: &Gguf) -> String {
     if let Some(installed) = &chosen.installed {
         let url = installed.licence.url.as_ref().map(|url| format!(" ({url})"));
         return format!("{}{}", installed.licence.id, url.unwrap_or_default());
@@ -247,7 +248,7 @@ fn summary(array: &Array) -> String {
 }
 
 /// Scalars as they are; of arrays (vocabularies of 100,000 tokens) the length.
-fn json_of(value: &GgufValue) -> Value {
+pub(crate) fn json_of(value: &GgufValue) -> Value {
     match value {
         GgufValue::String(text) => json!(text),
         GgufValue::Bool(value) => json!(value),

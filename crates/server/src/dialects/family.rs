@@ -1,8 +1,8 @@
 //! Whose shape a response has that belongs to no route of its own: refusals, the list of models.
 
-use super::{anthropic, openai};
+use super::{anthropic, ollama, openai};
 use crate::errors::ServerError;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 
 /// An API family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +10,7 @@ pub(crate) enum Family {
     /// Also of whoever does not say: it has `/v1`.
     OpenAi,
     Anthropic,
+    Ollama,
 }
 
 impl Family {
@@ -17,8 +18,11 @@ impl Family {
     pub(crate) fn of(path: &str, headers: &HeaderMap) -> Self {
         let rest = path.strip_prefix("/v1/messages");
         let is_its_path = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        match is_its_path || headers.contains_key("anthropic-version") {
-            true => Self::Anthropic,
+        if is_its_path || headers.contains_key("anthropic-version") {
+            return Self::Anthropic;
+        }
+        match path == "/api" || path.starts_with("/api/") {
+            true => Self::Ollama,
             false => Self::OpenAi,
         }
     }
@@ -28,6 +32,16 @@ impl Family {
         match self {
             Self::OpenAi => openai::error_body(error),
             Self::Anthropic => anthropic::error_body(error, request_id),
+            Self::Ollama => ollama::error_body(error),
+        }
+    }
+
+    /// The status of a response that says `error`.
+    pub(crate) fn status(self, error: &ServerError) -> StatusCode {
+        match (self, error.status()) {
+            // As Ollama says that its queue is full.
+            (Self::Ollama, StatusCode::TOO_MANY_REQUESTS) => StatusCode::SERVICE_UNAVAILABLE,
+            (_, status) => status,
         }
     }
 }
@@ -51,5 +65,9 @@ mod tests {
         check("/v1/models", None, Family::OpenAi);
         check("/v1/models", Some("2023-06-01"), Family::Anthropic);
         check("/nothing", None, Family::OpenAi);
+        check("/api/chat", None, Family::Ollama);
+        // Agents of the other family send their telemetry there.
+        check("/api/event", Some("2023-06-01"), Family::Anthropic);
+        check("/apix", None, Family::OpenAi);
     }
 }

@@ -1,12 +1,14 @@
 //! For tests: replays a transcript (request, then events) through a dialect, without a network
 //! and without a model, so that every edge is exact.
 
-use super::{Answer, Choice, Delivery, Dialect, PlainPrompt, Prompts, Reply, Usage, Vocabulary};
+use super::{
+    Answer, Choice, Delivery, Dialect, PlainPrompt, Prompts, Reply, Spent, Usage, Vocabulary,
+};
 use crate::errors::ServerError;
 use crate::kept::{KeptAnswers, Own};
 use crate::limits::Limits;
 use engine::{FinishReason, Part, TokenInfo};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One step of a transcript.
 pub(super) enum Step {
@@ -78,26 +80,30 @@ pub(super) fn replay_kept<D: Dialect>(
         PlainPrompt::Tokens(ids) => ids.clone(),
     };
     let prompts: Vec<Vec<u32>> = match &call.prompts {
-        Prompts::Chat { .. } => vec![some_tokens()],
+        Prompts::Chat { .. } | Prompts::Turn { .. } => vec![some_tokens()],
         Prompts::Plain(prompts) => prompts.iter().map(tokens_of).collect(),
     };
     let n_choices = prompts.len() * call.n_per_prompt;
     let answer = Answer {
         id: "1".to_owned(),
         created: 7,
+        created_ns: 8,
         model: "m".to_owned(),
         fingerprint: "fp".to_owned(),
         sampling: call.sampling.over(&crate::default_sampling()),
         vocabulary: Box::new(Bytes),
+        n_dropped: 0,
     };
     let n_prompt = prompts.iter().map(|prompt| prompt.len() as u64).sum();
     let (n_generated, n_reasoning, n_reused, n_matched) = (5, 0, 2, 3);
-    let usage = Usage { n_prompt, n_generated, n_reasoning, n_reused, n_matched };
+    let [total, load, prefill, decode] = [40, 10, 20, 0].map(Duration::from_nanos);
+    let spent = Spent { total, load, prefill, decode };
+    let usage = Usage { n_prompt, n_generated, n_reasoning, n_reused, n_matched, spent };
     let mut reply = D::reply(request, answer, &prompts);
     let body = match delivery {
         Delivery::Stream => stream(&mut reply, steps, usage),
         Delivery::Whole => reply.whole(&gather(steps, n_choices), usage),
-        Delivery::Count => reply.whole(&[], usage),
+        Delivery::Count | Delivery::Load | Delivery::Unload => reply.whole(&[], usage),
     };
     if let Some(kept) = reply.take_kept() {
         own.put(kept);

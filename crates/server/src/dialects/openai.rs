@@ -20,6 +20,7 @@ pub use chat::ChatRequest;
 pub use completions::CompletionRequest;
 pub use embeddings::EmbeddingRequest;
 pub(crate) use errors::error_body;
+pub(in crate::dialects) use logprobs::{ChatToken, entries as token_entries};
 pub(crate) use models::{ModelCard, ModelMeta, ModelStatus, list_body, model_body};
 pub use responses::ResponseRequest;
 

@@ -164,6 +164,7 @@ struct Document<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialects::Spent;
 
     fn request(more: &str) -> RerankRequest {
         let body = format!(r#"{{"query":"q","documents":["a",{{"text":"b"}},"c"]{more}}}"#);
@@ -177,6 +178,7 @@ mod tests {
             model: "m".to_owned(),
             vectors: [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, -1.0]].map(Vec::from).into(),
             n_tokens: 12,
+            spent: Spent::default(),
         };
         assert_eq!(
             Rerank::body(&request(""), &answer),

@@ -35,6 +35,7 @@ pub(crate) fn document() -> Value {
             "schemas": {
                 "OpenAiError": literal(OPENAI_ERROR),
                 "AnthropicError": literal(ANTHROPIC_ERROR),
+                "OllamaError": literal(OLLAMA_ERROR),
             },
             "headers": {
                 (UNUSED): header("what of the conversation the model's template left out"),
@@ -68,6 +69,9 @@ pub(crate) fn document() -> Value {
 /// Of OpenAI's family, and of what belongs to none.
 const OPENAI_ERROR: &str = r#"{"type":"object","properties":{"error":{"type":"object","properties":{"message":{"type":"string"},"type":{"type":"string"},"param":{"type":["string","null"]},"code":{"type":["string","null"]},"n_prompt_tokens":{"type":"integer"},"n_ctx":{"type":"integer"}},"required":["message","type","param","code"]}},"required":["error"]}"#;
 const ANTHROPIC_ERROR: &str = r#"{"type":"object","properties":{"type":{"const":"error"},"error":{"type":"object","properties":{"type":{"type":"string"},"message":{"type":"string"}},"required":["type","message"]},"request_id":{"type":"string"}},"required":["type","error","request_id"]}"#;
+
+const OLLAMA_ERROR: &str =
+    r#"{"type":"object","properties":{"error":{"type":"string"}},"required":["error"]}"#;
 
 fn header(description: &str) -> Value {
     json!({"description": description, "schema": {"type": "string"}})
@@ -151,13 +155,14 @@ fn refusal(route: &Route, status: u16) -> Value {
     let error = |family: Family| match family {
         Family::OpenAi => json!({"$ref": "#/components/schemas/OpenAiError"}),
         Family::Anthropic => json!({"$ref": "#/components/schemas/AnthropicError"}),
+        Family::Ollama => json!({"$ref": "#/components/schemas/OllamaError"}),
     };
     let schema = match (&route.body, route.answer) {
         (Some(_), _) => error(route.family),
         // The header that tells the family may stand in any request.
         (None, answer) => {
             let own = answer.filter(|_| status == 503).map(literal);
-            let families = [error(Family::OpenAi), error(Family::Anthropic)];
+            let families = [error(route.family), error(Family::Anthropic)];
             json!({"anyOf": families.into_iter().chain(own).collect::<Vec<_>>()})
         }
     };

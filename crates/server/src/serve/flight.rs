@@ -1,6 +1,6 @@
 //! The generations of one request: submitted together, followed together, cancelled together.
 
-use crate::dialects::{Call, Choice, Usage};
+use crate::dialects::{Call, Choice, Prompts, Spent, Usage};
 use crate::errors::{BadRequest, ServerError};
 use engine::{Done, Engine, EngineError, Event, FinishReason, Handle, Part, Request, TokenInfo};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ pub(super) struct Flight {
     /// What was taken out of `events`; kept to keep its room.
     taken: Vec<(usize, Event)>,
     /// What was waited for and not followed yet.
-    begun: Vec<Step>,
+    waiting: Vec<Step>,
     handles: Vec<Handle>,
     /// Keeps the model open.
     _engine: Engine,
@@ -37,6 +37,14 @@ pub(super) struct Flight {
     submitted: Instant,
     /// Of the choice that ended first, how long it waited for a step.
     queue: Option<Duration>,
+    begun: Begun,
+}
+
+/// When a request came, and how long its model took to open.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Begun {
+    pub(super) at: Instant,
+    pub(super) load: Duration,
 }
 
 /// What the prefix cache knew of a prompt: tokens that were spared, and that agreed.
@@ -60,6 +68,7 @@ impl Flight {
         call: &Call,
         like: &Request,
         prompts: &[Vec<u32>],
+        begun: Begun,
     ) -> Result<Self, ServerError> {
         let (sender, events) = mpsc::unbounded_channel();
         let n_choices = prompts.len() * call.n_per_prompt;
@@ -74,7 +83,7 @@ impl Flight {
         Ok(Self {
             events,
             taken: Vec::new(),
-            begun: Vec::new(),
+            waiting: Vec::new(),
             handles,
             _engine: engine.clone(),
             n_delivered: vec![0; n_choices],
@@ -89,6 +98,7 @@ impl Flight {
             usage: Usage { n_prompt, ..Usage::default() },
             submitted: Instant::now(),
             queue: None,
+            begun,
         })
     }
 
@@ -99,17 +109,20 @@ impl Flight {
 
     /// Whether every choice has ended.
     pub(super) fn is_done(&self) -> bool {
-        self.n_done == self.n_delivered.len() && self.begun.is_empty()
+        self.n_done == self.n_delivered.len() && self.waiting.is_empty()
     }
 
     /// Tokens so far; exact once every choice has ended.
     pub(super) fn usage(&self) -> Usage {
         let n_generated = self.usage.n_generated + self.n_delivered.iter().sum::<u64>();
         let cached = || self.cached.iter().flatten();
+        let Begun { at, load } = self.begun;
+        let spent = Spent { total: at.elapsed(), load, ..self.usage.spent };
         Usage {
             n_generated,
             n_reused: cached().map(|cached| cached.n_reused).sum(),
             n_matched: cached().map(|cached| cached.n_matched).sum(),
+            spent,
             ..self.usage
         }
     }
@@ -124,8 +137,8 @@ impl Flight {
     /// # Errors
     /// As [`Flight::steps`].
     pub(super) async fn begin(&mut self) -> Result<(), ServerError> {
-        while self.begun.is_empty() {
-            self.begun = self.steps().await?;
+        while self.waiting.is_empty() {
+            self.waiting = self.steps().await?;
         }
         Ok(())
     }
@@ -135,8 +148,8 @@ impl Flight {
     /// # Errors
     /// When a generation failed, or the engine's thread is gone.
     pub(super) async fn steps(&mut self) -> Result<Vec<Step>, ServerError> {
-        if !self.begun.is_empty() {
-            return Ok(std::mem::take(&mut self.begun));
+        if !self.waiting.is_empty() {
+            return Ok(std::mem::take(&mut self.waiting));
         }
         self.events.recv_many(&mut self.taken, N_EVENTS).await;
         if self.taken.is_empty() {
@@ -211,6 +224,9 @@ impl Flight {
         self.queue.get_or_insert(waited.saturating_sub(done.prefill));
         self.usage.n_generated += u64::from(done.n_generated);
         self.usage.n_reasoning += u64::from(done.n_preamble);
+        let spent = &mut self.usage.spent;
+        spent.prefill = spent.prefill.max(done.prefill);
+        spent.decode = spent.decode.max(done.decode);
         let cached = &mut self.cached[choice_idx / self.n_per_prompt];
         let (n_reused, n_matched) = (done.n_reused.into(), done.n_matched.into());
         let least = cached.unwrap_or(Cached { n_reused, n_matched });
@@ -257,8 +273,8 @@ fn refusal(error: EngineError, call: &Call) -> ServerError {
     match error {
         EngineError::Invalid { field: "prompt", value, expected } => {
             let param = match call.prompts {
-                crate::dialects::Prompts::Chat { .. } => "messages",
-                crate::dialects::Prompts::Plain(_) => "prompt",
+                Prompts::Chat { .. } => "messages",
+                Prompts::Turn { .. } | Prompts::Plain(_) => "prompt",
             };
             BadRequest::field(param, &format!("{value}: expected {expected}")).into()
         }

@@ -1,22 +1,24 @@
 //! From a body to token ids: parse, find the model, render, tokenize. Computes and never waits.
 
 use super::adapt::{self, Adapted, Stage, chat_prompt};
+use super::shorten::{self, Cut};
 use super::unused;
 use super::wishes;
 use crate::app::App;
 use crate::dialects::declared::Unknown;
 use crate::dialects::fields::short;
 use crate::dialects::{
-    Call, ConstraintAsk, Dialect, Paths, PlainPrompt, Prompts, ToolsAsk, Vocabulary,
+    Call, ConstraintAsk, Delivery, Dialect, Overlong, Paths, PlainPrompt, Prompts, Terms, ToolsAsk,
+    Vocabulary,
 };
 use crate::errors::{BadRequest, ServerError};
 use crate::models::Served;
 use engine::{
-    Banned, CallGrammar, Calls, Channels, Constraint, ConstraintError, Engine, EngineError,
-    Grammar, Preamble, Tool, ToolChoice, ToolFormat,
+    Banned, CallGrammar, Calls, Channels, ChatEnd, Constraint, ConstraintError, Engine,
+    EngineError, Grammar, Preamble, Tool, ToolChoice, ToolFormat,
 };
-use serde_json::{Map, Value};
-use std::time::Instant;
+use serde_json::{Map, Value, json};
+use std::time::{Duration, Instant};
 use text::{ChatTemplate, Special, Tokenizer};
 
 /// The variables by which templates know how much is to be thought: the newer one, and the older
@@ -30,6 +32,10 @@ pub(super) struct Prepared<R> {
     pub(super) served: Served,
     /// Token ids of each prompt.
     pub(super) prompts: Vec<Vec<u32>>,
+    /// Tokens that an answer may have by the context that was asked for.
+    pub(super) n_left: Option<u32>,
+    /// Messages that were left out.
+    pub(super) n_dropped: usize,
     /// What the answers must look like, compiled.
     pub(super) constraint: Option<Constraint>,
     /// What they must not contain.
@@ -40,6 +46,8 @@ pub(super) struct Prepared<R> {
     pub(super) channels: Option<Channels>,
     /// How calls stand in the answers, where there can be some.
     pub(super) calls: Option<Calls>,
+    /// How long it took to open the model.
+    pub(super) load: Duration,
     pub(super) notes: Notes,
 }
 
@@ -61,6 +69,8 @@ pub(super) enum Read<R> {
     /// And whose model must be opened first. What was read of it is dropped: many may wait for one
     /// model, and their trees are much larger than their bodies.
     Closed { model: Option<String>, body: Vec<u8> },
+    /// And asks for no more than that the model of this name be closed, which it will be.
+    Unloaded { request: R, name: String },
 }
 
 /// Who asks, and what becomes of fields that nobody knows.
@@ -91,7 +101,11 @@ pub(super) fn read<D: Dialect>(
     body: Vec<u8>,
 ) -> Result<Read<D::Request>, ServerError> {
     let request = parse::<D>(app, asking, &body)?;
-    let model = &D::call(&request).model;
+    let Call { model, delivery, .. } = D::call(&request);
+    if *delivery == Delivery::Unload {
+        let name = app.models.unload(model.as_deref())?;
+        return Ok(Read::Unloaded { request, name });
+    }
     match app.models.get_open(model.as_deref())? {
         Some(served) => Ok(Read::Prepared(Box::new(prepare::<D>(request, served)?))),
         None => Ok(Read::Closed { model: model.clone(), body }),
@@ -105,35 +119,9 @@ pub(super) fn prepare<D: Dialect>(
 ) -> Result<Prepared<D::Request>, ServerError> {
     let mut notes = Notes { ignored: D::take_ignored(&mut request), ..Notes::default() };
     let call = D::call(&request);
-    let mut reasoning_budget = call.reasoning_budget;
-    let prompts = match &call.prompts {
-        Prompts::Chat { messages, kwargs, end } => {
-            let tools = call.tools.as_ref().map(|tools| &tools.definitions);
-            let mut kwargs = kwargs.clone();
-            let marks = preamble(&served.engine, channels(&served.engine, &[]), &[]);
-            let template = served.engine.template();
-            let made = wishes::make(&call.wishes, template, marks.is_some(), &mut kwargs);
-            notes.ignored.extend(made.ignored);
-            reasoning_budget = made.budget.or(reasoning_budget);
-            if is_off_by_budget(template, marks, &mut kwargs) {
-                reasoning_budget = Some(0);
-            }
-            let stage = Stage { engine: &served.engine, kwargs: &kwargs, end: *end };
-            let (prompt, adapted) = chat_prompt(stage, messages, tools)?;
-            notes.adapted = adapted;
-            if let Some(adapted) = made.adapted {
-                notes.adapted.push(adapted);
-            }
-            let render = |messages: &Value| Ok(chat_prompt(stage, messages, tools)?.0);
-            let place = |message_idx, field: &str| D::place(&request, message_idx, field);
-            notes.unused = unused::find(messages, &prompt, render, place)?;
-            vec![prompt]
-        }
-        Prompts::Plain(plain) => {
-            let ids = |(prompt_idx, prompt)| plain_prompt(&served.engine, prompt_idx, prompt);
-            plain.iter().enumerate().map(ids).collect::<Result<_, _>>()?
-        }
-    };
+    let Rendered { prompts, is_chat, reasoning_budget, n_dropped } =
+        render::<D>(&request, &served.engine, &mut notes)?;
+    let n_left = left_of(&D::terms(&request), &served.engine, &prompts, &mut notes)?;
     // Which of several stop strings, biases or prompts is at fault the engine says; an id that the
     // model does not have is found here, where its key is known.
     let n_vocab = served.engine.info().n_vocab;
@@ -145,8 +133,8 @@ pub(super) fn prepare<D: Dialect>(
         let problem = format!("{id}: expected token ids below {n_vocab}");
         return Err(BadRequest::field("stop_token_ids", &problem).into());
     }
-    let chat = match (&call.prompts, &prompts[..]) {
-        (Prompts::Chat { .. }, [prompt]) => Some(prompt),
+    let chat = match &prompts[..] {
+        [prompt] if is_chat => Some(prompt),
         _ => None,
     };
     let channels = chat.and_then(|prompt| channels(&served.engine, prompt));
@@ -164,7 +152,21 @@ pub(super) fn prepare<D: Dialect>(
     };
     let preamble = chat.and_then(|prompt| preamble(&served.engine, channels, prompt));
     let preamble = preamble.map(|preamble| Preamble { n_max: reasoning_budget, ..preamble });
-    Ok(Prepared { request, served, prompts, constraint, banned, preamble, channels, calls, notes })
+    let load = Duration::ZERO;
+    Ok(Prepared {
+        request,
+        served,
+        prompts,
+        n_left,
+        n_dropped,
+        constraint,
+        banned,
+        preamble,
+        channels,
+        calls,
+        load,
+        notes,
+    })
 }
 
 /// The channels of an answer to `prompt`, of a model that has some.
@@ -177,6 +179,121 @@ fn preamble(engine: &Engine, channels: Option<Channels>, prompt: &[u32]) -> Opti
     match channels {
         Some(channels) => channels.preamble(engine.tokenizer()),
         None => text::reasoning(engine.tokenizer(), prompt),
+    }
+}
+
+/// The prompts of a call in token ids, and what was found out on the way.
+struct Rendered {
+    prompts: Vec<Vec<u32>>,
+    /// Whether the model's chat template made them.
+    is_chat: bool,
+    reasoning_budget: Option<u32>,
+    n_dropped: usize,
+}
+
+fn render<D: Dialect>(
+    request: &D::Request,
+    engine: &Engine,
+    notes: &mut Notes,
+) -> Result<Rendered, ServerError> {
+    let call = D::call(request);
+    let plain = |prompts: Vec<Vec<u32>>| Rendered {
+        prompts,
+        is_chat: false,
+        reasoning_budget: call.reasoning_budget,
+        n_dropped: 0,
+    };
+    match &call.prompts {
+        Prompts::Chat { messages, kwargs, end } => {
+            render_chat::<D>(request, engine, messages, kwargs, *end, notes)
+        }
+        Prompts::Turn { system, text } if engine.template().is_some() => {
+            let system = system.iter().map(|text| json!({"role": "system", "content": text}));
+            let user = json!({"role": "user", "content": text});
+            let messages = system.chain([user]).collect();
+            render_chat::<D>(request, engine, &messages, &Map::new(), ChatEnd::Answer, notes)
+        }
+        Prompts::Turn { system: Some(_), .. } => {
+            let why = "the model has no chat template (it is a base model) to show it in";
+            Err(BadRequest::unsupported("system", why).into())
+        }
+        Prompts::Turn { system: None, text } => {
+            notes.ignored.extend(call.wishes.params().map(str::to_owned));
+            Ok(plain(vec![plain_prompt(engine, 0, &PlainPrompt::Text(text.clone()))?]))
+        }
+        Prompts::Plain(prompts) => {
+            let ids = |(prompt_idx, prompt)| plain_prompt(engine, prompt_idx, prompt);
+            Ok(plain(prompts.iter().enumerate().map(ids).collect::<Result<_, _>>()?))
+        }
+    }
+}
+
+/// Renders a conversation; where it is too long and may be cut, without its oldest turns.
+fn render_chat<D: Dialect>(
+    request: &D::Request,
+    engine: &Engine,
+    messages: &Value,
+    kwargs: &Map<String, Value>,
+    end: ChatEnd,
+    notes: &mut Notes,
+) -> Result<Rendered, ServerError> {
+    let call = D::call(request);
+    let tools = call.tools.as_ref().map(|tools| &tools.definitions);
+    let mut kwargs = kwargs.clone();
+    let marks = preamble(engine, channels(engine, &[]), &[]);
+    let template = engine.template();
+    let made = wishes::make(&call.wishes, template, marks.is_some(), &mut kwargs);
+    notes.ignored.extend(made.ignored);
+    let mut reasoning_budget = made.budget.or(call.reasoning_budget);
+    if is_off_by_budget(template, marks, &mut kwargs) {
+        reasoning_budget = Some(0);
+    }
+    let stage = Stage { engine, kwargs: &kwargs, end };
+    let (mut prompt, mut adapted) = chat_prompt(stage, messages, tools)?;
+    let render = |messages: &Value| Ok(chat_prompt(stage, messages, tools)?.0);
+    let terms = D::terms(request);
+    let n_max = n_ctx(&terms, engine).saturating_sub(1) as usize;
+    let mut cut = Cut::none(messages);
+    if terms.overlong == Overlong::Truncate && prompt.len() > n_max {
+        cut = shorten::shorten(messages, n_max, render)?;
+        (prompt, adapted) = chat_prompt(stage, &cut.messages, tools)?;
+        if cut.n_dropped() > 0 {
+            adapted.push("truncated-messages");
+        }
+    }
+    notes.adapted = adapted;
+    if let Some(adapted) = made.adapted {
+        notes.adapted.push(adapted);
+    }
+    let place = |message_idx, field: &str| D::place(request, cut.place(message_idx), field);
+    notes.unused = unused::find(&cut.messages, &prompt, render, place)?;
+    let n_dropped = cut.n_dropped();
+    Ok(Rendered { prompts: vec![prompt], is_chat: true, reasoning_budget, n_dropped })
+}
+
+/// Positions of prompt and answer together.
+fn n_ctx(terms: &Terms, engine: &Engine) -> u32 {
+    let n_ctx = engine.info().n_ctx;
+    terms.n_ctx.map_or(n_ctx, |wish| wish.what.min(n_ctx))
+}
+
+/// What the context that the request asks for leaves for an answer; `None`: what the model's own
+/// does. One that is larger than that has no effect.
+fn left_of(
+    terms: &Terms,
+    engine: &Engine,
+    prompts: &[Vec<u32>],
+    notes: &mut Notes,
+) -> Result<Option<u32>, ServerError> {
+    let Some(asked) = terms.n_ctx else { return Ok(None) };
+    if asked.what > engine.info().n_ctx {
+        notes.ignored.extend(asked.param.map(str::to_owned));
+        return Ok(None);
+    }
+    let n_prompt = prompts.iter().map(Vec::len).max().unwrap_or(0);
+    match u32::try_from(n_prompt).ok().and_then(|n_prompt| asked.what.checked_sub(n_prompt)) {
+        Some(n_left) if n_left > 0 => Ok(Some(n_left)),
+        _ => Err(ServerError::ContextOverflow { n_prompt, n_ctx: asked.what }),
     }
 }
 
@@ -383,6 +500,19 @@ fn encode(engine: &Engine, text: &str) -> Vec<u32> {
     ids
 }
 
+/// Of an answer without tokens.
+pub(super) struct NoVocabulary;
+
+impl Vocabulary for NoVocabulary {
+    fn token_bytes(&self, _id: u32) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn is_control(&self, _id: u32) -> bool {
+        false
+    }
+}
+
 /// The names of a model's tokens.
 pub(super) struct EngineVocabulary(pub(super) Engine);
 
@@ -399,7 +529,6 @@ impl Vocabulary for EngineVocabulary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn reasoning_is_off_by_budget_only_where_there_is_no_switch() {

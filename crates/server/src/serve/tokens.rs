@@ -6,8 +6,8 @@ use super::prepare::Notes;
 use super::record::{Outcome, Record};
 use super::{body, error_response, in_turn, json_response, lenient, opened, with_notes};
 use crate::app::{App, Arrival};
+use crate::dialects::Family;
 use crate::dialects::llama::TokenDialect;
-use crate::dialects::openai;
 use crate::errors::ServerError;
 use crate::models::Served;
 use axum::body::Body;
@@ -35,7 +35,7 @@ pub(crate) async fn serve_tokens<D: TokenDialect>(
         }
         Err(error) => {
             record.fail(&error);
-            error_response(&error, openai::error_body(&error))
+            error_response(&error, Family::OpenAi, &arrival.id)
         }
     }
 }

@@ -10,7 +10,7 @@ use super::record::{Outcome, Record};
 use super::{blocking, body, error_response, in_turn, json_response, lenient, opened, with_notes};
 use crate::app::{App, Arrival};
 use crate::dialects::declared::Unknown;
-use crate::dialects::{Overlong, PlainPrompt, Usage, VectorAnswer, VectorDialect, openai};
+use crate::dialects::{Overlong, Paths, PlainPrompt, Spent, Usage, VectorAnswer, VectorDialect};
 use crate::errors::{BadRequest, ServerError};
 use crate::limits::Limits;
 use crate::listen::told;
@@ -20,13 +20,13 @@ use axum::http::{HeaderMap, Response, StatusCode};
 use engine::{Embedder, EngineError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 /// What to do for a client that sends token ids of another model.
 const SEND_TEXT: &str = "token ids are those of this model's own tokenizer; send the text itself, \
                          as LangChain does with check_embedding_ctx_length=False";
 
-/// Answers one request for vectors in the dialect `D`. Errors have OpenAI's shape, which clients of
-/// both families read.
+/// Answers one request for vectors in the dialect `D`.
 pub(crate) async fn serve_vectors<D: VectorDialect>(
     app: Arc<App>,
     arrival: Arrival,
@@ -47,7 +47,7 @@ pub(crate) async fn serve_vectors<D: VectorDialect>(
         }
         Err(error) => {
             record.fail(&error);
-            error_response(&error, openai::error_body(&error))
+            error_response(&error, D::FAMILY, &arrival.id)
         }
     }
 }
@@ -73,10 +73,12 @@ async fn answer<D: VectorDialect>(
         Ok((model, body, open))
     })
     .await?;
+    let begun = Instant::now();
     let served: ServedEmbedder = match open {
         Some(served) => served,
         None => opened(&app, model).await?,
     };
+    let spent = Spent { load: begun.elapsed(), ..Spent::default() };
     record.model(&served.name);
     let (limits, embedder) = (app.limits.clone(), served.embedder.clone());
     let (mut request, texts) = in_turn(&app, move || {
@@ -87,14 +89,18 @@ async fn answer<D: VectorDialect>(
     .await?;
     let n_tokens = texts.iter().map(|text| text.len() as u64).sum();
     record.usage(Usage { n_prompt: n_tokens, ..Usage::default() });
+    let ignored = keep_model::<D>(&app, &mut request, &served.name);
+    let notes = Notes { ignored, ..Notes::default() };
+    let started = arrival.started;
     let listening = Listening(Arc::new(AtomicBool::new(true)));
     let is_heard = listening.0.clone();
     let id = arrival.answer_id();
-    let notes = Notes { ignored: D::take_ignored(&mut request), ..Notes::default() };
     let work = blocking(move || {
         let go_on = || is_heard.load(Ordering::Relaxed);
         let vectors = served.embedder.embed_while(&texts, go_on)?;
-        Ok(D::body(&request, &VectorAnswer { id, model: served.name, vectors, n_tokens }))
+        let spent = Spent { total: started.elapsed(), ..spent };
+        let answer = VectorAnswer { id, model: served.name, vectors, n_tokens, spent };
+        Ok(D::body(&request, &answer))
     });
     let mut over = app.over.clone();
     tokio::select! {
@@ -114,6 +120,18 @@ fn parse<D: VectorDialect>(
         Unknown::Refused => D::parse(body, limits),
         Unknown::Ignored => D::parse_leniently(body, limits),
     }
+}
+
+/// Keeps the model as long as the request says, where that is a client's to say. Returns the paths
+/// of what has no effect.
+fn keep_model<D: VectorDialect>(app: &App, request: &mut D::Request, name: &str) -> Paths {
+    let mut ignored = D::take_ignored(request);
+    if let Some(keep) = D::terms(request).keep
+        && !app.models.keep(name, keep.what)
+    {
+        ignored.extend(keep.param.map(str::to_owned));
+    }
+    ignored
 }
 
 /// The end of it, however it comes, ends the work on another thread too.

@@ -6,6 +6,7 @@ mod channels;
 mod client;
 mod llama;
 mod matrix;
+mod ollama;
 mod operate;
 mod reasoning;
 mod responses;

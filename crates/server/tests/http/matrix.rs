@@ -44,11 +44,13 @@ fn document() -> Value {
     request(vectors::address(), "GET /openapi.json", b"").json()
 }
 
-fn operations(document: &Value) -> Vec<Operation> {
+/// Those that change which models there are, or the others.
+fn operations(document: &Value, of_changes: bool) -> Vec<Operation> {
     let paths = document["paths"].as_object().unwrap();
     let read = |(path, item): (&String, &Value)| {
         let content = &item["post"]["requestBody"]["content"]["application/json"];
-        content.is_object().then(|| Operation {
+        let is_change = item["post"]["responses"]["501"].is_object();
+        (content.is_object() && is_change == of_changes).then(|| Operation {
             path: path.clone(),
             content: content.clone(),
             responses: item["post"]["responses"].clone(),
@@ -178,8 +180,10 @@ impl Operation {
         required.iter().for_each(|name| self.check_refused(name, &Value::Null));
         let names = schema["properties"].as_object().unwrap().keys();
         let absent: Vec<_> = names.filter(|name| !required.contains(&name.as_str())).collect();
+        // Without these an answer would be long.
+        let is_kept = |name: &str| ["model", "max_tokens", "options"].contains(&name);
         let mut body = self.body(&[]);
-        for name in absent.into_iter().filter(|name| *name != "model" && *name != "max_tokens") {
+        for name in absent.into_iter().filter(|name| !is_kept(name)) {
             body[name] = Value::Null;
         }
         body["no_such_field"] = Value::Null;
@@ -209,14 +213,15 @@ fn is_valid(schema: &Value, value: &Value) -> bool {
     jsonschema::draft202012::is_valid(schema, value)
 }
 
-/// The field that a refusal names, in either family's shape; nothing for an answer.
+/// The field that a refusal names, in any family's shape; nothing for an answer.
 fn place(response: &Response) -> String {
     if response.status == 200 {
         return String::new();
     }
     let body = response.json();
-    let message = body["error"]["message"].as_str().unwrap();
-    match body["error"]["param"].as_str() {
+    let error = &body["error"];
+    let message = error["message"].as_str().or(error.as_str()).unwrap();
+    match error["param"].as_str() {
         Some(param) => param.to_owned(),
         None => message.split(": ").next().unwrap().to_owned(),
     }
@@ -236,12 +241,23 @@ fn is_ignored(response: &Response, name: &str) -> bool {
 #[test]
 fn every_field_becomes_what_is_published() {
     let document = document();
-    for operation in operations(&document) {
+    for operation in operations(&document, false) {
         operation.check_whole();
         let properties = operation.content["schema"]["properties"].as_object().unwrap();
         for (name, property) in properties {
             operation.check_field(name, property);
         }
+    }
+}
+
+/// This server has no library of models.
+#[test]
+fn changes_of_models_are_refused_as_published() {
+    let operations = operations(&document(), true);
+    assert_eq!(operations.len(), 3);
+    for operation in operations {
+        let response = operation.post(vectors::address(), &operation.body(&[]), "");
+        assert_eq!(response.status, 501, "{}: {}", operation.path, response.body);
     }
 }
 

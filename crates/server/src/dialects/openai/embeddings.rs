@@ -189,6 +189,7 @@ fn base64(vector: &[f32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialects::Spent;
     use crate::dialects::openai::parse_embedding as parse;
 
     #[test]
@@ -261,6 +262,7 @@ mod tests {
             model: "m".to_owned(),
             vectors: vec![vec![0.5, -0.25], vec![1.0, 0.0]],
             n_tokens: 7,
+            spent: Spent::default(),
         };
         let request = |more: &str| {
             parse(format!(r#"{{"input":["a","b"]{more}}}"#).as_bytes(), &Limits::default()).unwrap()

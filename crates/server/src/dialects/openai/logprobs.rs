@@ -16,9 +16,9 @@ pub(super) struct ChatLogprobs {
     refusal: Option<()>,
 }
 
-/// A token as chat completions and responses tell it.
+/// A token as chat completions, responses and Ollama's routes tell it.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct ChatToken {
+pub(in crate::dialects) struct ChatToken {
     token: String,
     logprob: f32,
     bytes: Vec<u8>,
@@ -32,8 +32,17 @@ struct ChatAlternative {
     bytes: Vec<u8>,
 }
 
-/// One entry for each token, in order.
+/// Those of a chat choice or chunk.
 pub(super) fn chat(tokens: &[TokenInfo], vocabulary: &dyn Vocabulary) -> ChatLogprobs {
+    // Refusals are not told apart from other text here.
+    ChatLogprobs { content: entries(tokens, vocabulary), refusal: None }
+}
+
+/// One entry for each token, in order.
+pub(in crate::dialects) fn entries(
+    tokens: &[TokenInfo],
+    vocabulary: &dyn Vocabulary,
+) -> Vec<ChatToken> {
     let entry = |token: &TokenInfo| {
         let bytes = vocabulary.token_bytes(token.id);
         let top_logprobs = token.top.iter().map(|&(id, logprob)| {
@@ -47,7 +56,7 @@ pub(super) fn chat(tokens: &[TokenInfo], vocabulary: &dyn Vocabulary) -> ChatLog
             bytes,
         }
     };
-    ChatLogprobs { content: tokens.iter().map(entry).collect(), refusal: None }
+    tokens.iter().map(entry).collect()
 }
 
 /// `logprobs` of a completion choice or chunk.

@@ -1,0 +1,322 @@
+//! The store as the server's library of models: what is known of those that are served, and how
+//! they come and go.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use engine::{DEFAULT_N_CTX, Fleet};
+use gguf::{Gguf, Value as GgufValue};
+use model::is_encoder;
+use server::{Facts, Library, LibraryError, Model, Watcher, Work};
+use store::{Catalogue, ErrorKind, Installed, Progress, PullOptions, Source, Store, StoreError};
+
+use super::{LastFailure, Serve};
+use crate::commands::show;
+use crate::context::Context;
+use crate::locate::Chosen;
+
+/// Longest text of a file's metadata that is told, in bytes.
+const N_TEXT_BYTES: usize = 4096;
+/// What Ollama's clients put behind a name that has nothing there.
+const NO_TAG: &str = ":latest";
+
+/// How `general.file_type` names the way in which most weights are written (llama.cpp's
+/// `llama_ftype`).
+const FILE_TYPES: &[(u32, &str)] = &[
+    (0, "F32"),
+    (1, "F16"),
+    (2, "Q4_0"),
+    (3, "Q4_1"),
+    (7, "Q8_0"),
+    (8, "Q5_0"),
+    (9, "Q5_1"),
+    (10, "Q2_K"),
+    (11, "Q3_K_S"),
+    (12, "Q3_K_M"),
+    (13, "Q3_K_L"),
+    (14, "Q4_K_S"),
+    (15, "Q4_K_M"),
+    (16, "Q5_K_S"),
+    (17, "Q5_K_M"),
+    (18, "Q6_K"),
+    (25, "IQ4_NL"),
+    (30, "IQ4_XS"),
+    (32, "BF16"),
+    (38, "MXFP4"),
+];
+
+/// The models that are served, by the name that they are served under.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known(Arc<Mutex<HashMap<String, KnownModel>>>);
+
+/// One of them.
+#[derive(Debug, Clone)]
+struct KnownModel {
+    model: Model,
+    facts: Arc<Facts>,
+    /// The store's name for it; `None` of a plain file.
+    full_name: Option<String>,
+}
+
+impl Known {
+    /// Notes what is known of `model`, which is `chosen` and opened with a context of `n_ctx`.
+    pub(crate) fn note(&self, model: &Model, chosen: &Chosen, n_ctx: Option<u32>) {
+        let known = KnownModel {
+            model: model.clone(),
+            facts: Arc::new(facts_of(chosen, n_ctx)),
+            full_name: chosen.installed.as_ref().map(Installed::full_name),
+        };
+        self.lock().insert(model.name.clone(), known);
+    }
+
+    fn get(&self, name: &str) -> Option<KnownModel> {
+        self.lock().get(name).cloned()
+    }
+
+    /// Nothing that can panic runs under the lock.
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, KnownModel>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The store of this machine, whose models a fleet serves.
+pub(crate) struct OwnModels {
+    pub(crate) context: Context,
+    pub(crate) fleet: Fleet,
+    /// How models are served.
+    pub(crate) serve: Serve,
+    pub(crate) failure: LastFailure,
+    pub(crate) known: Known,
+}
+
+impl OwnModels {
+    fn store(&self) -> Result<Store, LibraryError> {
+        self.context.store().map_err(|error| LibraryError::Failed(format!("{error:#}")))
+    }
+
+    /// Serves what was just installed. A model of the same name that is served stays: who asks for
+    /// a name must not get another publisher's model from one day to the next.
+    fn take_up(&self, installed: Installed) -> Result<Model, LibraryError> {
+        let (name, full_name) = (installed.name.clone(), installed.full_name());
+        match self.known.get(&name) {
+            Some(known) if known.full_name.as_ref() == Some(&full_name) => Ok(known.model),
+            Some(_) => {
+                let problem = format!(
+                    "{full_name} is installed and not served: another model is served as {name}"
+                );
+                Err(LibraryError::Refused(problem))
+            }
+            None => {
+                let keep = self.serve.keep();
+                let chosen = Chosen::installed(installed);
+                Ok(self.serve.add(&self.context, &self.fleet, chosen, keep, &self.failure))
+            }
+        }
+    }
+
+    /// The store's name for a model that is served.
+    fn full_name(&self, name: &str) -> Result<String, LibraryError> {
+        let known = self.known.get(name);
+        let known = known.ok_or_else(|| LibraryError::NotFound(format!("{name}: not served")))?;
+        known.full_name.ok_or_else(|| {
+            let problem = format!("{name}: served from a file that is not in the store");
+            LibraryError::Refused(problem)
+        })
+    }
+
+    fn pull_from(
+        &self,
+        source: &Source,
+        options: &PullOptions,
+        progress: &Passed<'_>,
+    ) -> Result<Model, LibraryError> {
+        let installed = self.store()?.pull(source, options, progress).map_err(refusal)?;
+        self.take_up(installed)
+    }
+}
+
+impl Library for OwnModels {
+    fn facts(&self, name: &str) -> Option<Arc<Facts>> {
+        self.known.get(name).map(|known| known.facts)
+    }
+
+    fn pull(&self, name: &str, watcher: &dyn Watcher) -> Result<Model, LibraryError> {
+        let name = name.strip_suffix(NO_TAG).unwrap_or(name);
+        let entry = Catalogue::builtin().find(name);
+        let source = match entry {
+            Some(entry) => Source::Catalogue(entry.name.clone()),
+            None => match remote_source(name) {
+                Some(source) => Source::parse(&source).map_err(refusal)?,
+                // What is installed from elsewhere needs no fetching.
+                None => return self.take_up(self.store()?.resolve(name).map_err(refusal)?),
+            },
+        };
+        let options = PullOptions { no_wait: true, ..PullOptions::default() };
+        let digest = entry.map(|entry| entry.sha256.to_string());
+        self.pull_from(&source, &options, &Passed { context: &self.context, watcher, digest })
+    }
+
+    fn copy(&self, from: &str, to: &str, watcher: &dyn Watcher) -> Result<Model, LibraryError> {
+        let to = to.strip_suffix(NO_TAG).unwrap_or(to);
+        let bare = to.rsplit('/').next().unwrap_or(to);
+        if self.known.get(bare).is_some() {
+            let problem = format!("{bare}: a model of this name is served, expected another name");
+            return Err(LibraryError::Refused(problem));
+        }
+        let original = self.store()?.resolve(&self.full_name(from)?).map_err(refusal)?;
+        let options = PullOptions {
+            no_wait: true,
+            name: Some(to.to_owned()),
+            licence: Some(original.licence.clone()),
+            ..PullOptions::default()
+        };
+        let source = Source::File(original.path().to_owned());
+        let progress = Passed { context: &self.context, watcher, digest: None };
+        self.pull_from(&source, &options, &progress)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), LibraryError> {
+        let full_name = self.full_name(name)?;
+        self.store()?.remove(&full_name).map_err(refusal)?;
+        self.known.lock().remove(name);
+        // Answers that run go on; the files stay in memory until the last of them has ended.
+        self.fleet.remove(name);
+        Ok(())
+    }
+}
+
+/// The source that a name stands for which a client gave; files of this machine are not among them.
+fn remote_source(name: &str) -> Option<String> {
+    for hub in ["hf.co/", "huggingface.co/"] {
+        if let Some(rest) = name.strip_prefix(hub) {
+            return Some(format!("hf:{rest}"));
+        }
+    }
+    ["hf:", "pip:", "https://"].iter().any(|begin| name.starts_with(begin)).then(|| name.to_owned())
+}
+
+fn refusal(error: StoreError) -> LibraryError {
+    let message = error.to_string();
+    match error {
+        StoreError::Cancelled => LibraryError::Cancelled(message),
+        StoreError::Busy { .. } => LibraryError::Busy(message),
+        other => match other.kind() {
+            ErrorKind::NotFound => LibraryError::NotFound(message),
+            ErrorKind::Usage => LibraryError::Refused(message),
+            _ => LibraryError::Failed(message),
+        },
+    }
+}
+
+/// Passes the store's progress on to a client.
+struct Passed<'a> {
+    context: &'a Context,
+    watcher: &'a dyn Watcher,
+    /// Of the file that comes, where it is known.
+    digest: Option<String>,
+}
+
+impl Progress for Passed<'_> {
+    fn start(&self, what: &str, total: Option<u64>) {
+        // What is fetched is named by its file alone.
+        let is_fetched = !what.contains(' ');
+        let digest = self.digest.clone().filter(|_| is_fetched);
+        self.watcher.start(&Work { what: what.to_owned(), digest, total });
+    }
+
+    fn advance(&self, n_bytes: u64) {
+        self.watcher.advance(n_bytes);
+    }
+
+    fn finish(&self) {}
+
+    fn note(&self, text: &str) {
+        self.context.detail(text);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.watcher.is_cancelled()
+    }
+}
+
+/// What the file and the store say of a model. A file that cannot be read says nothing; opening it
+/// tells why.
+fn facts_of(chosen: &Chosen, n_ctx: Option<u32>) -> Facts {
+    let Ok(file) = Gguf::open(&chosen.path) else { return Facts::default() };
+    let text = |key: &str| file.metadata().str(key).ok().flatten().map(str::to_owned);
+    let architecture = text("general.architecture").unwrap_or_default();
+    let n_ctx_train = file.metadata().u32(&format!("{architecture}.context_length")).ok().flatten();
+    let n_ctx = match (is_encoder(&file), n_ctx_train) {
+        (true, n_ctx_train) => n_ctx_train,
+        (false, Some(n_ctx_train)) => Some(n_ctx.unwrap_or(n_ctx_train.min(DEFAULT_N_CTX))),
+        (false, None) => n_ctx,
+    };
+    let is_told = |value: &GgufValue| match value {
+        GgufValue::String(text) => text.len() <= N_TEXT_BYTES,
+        GgufValue::Array(_) => false,
+        _ => true,
+    };
+    let metadata = file.metadata().iter().filter(|(_, value)| is_told(value));
+    let installed = chosen.installed.as_ref();
+    // Where files lie on this machine is nobody else's business.
+    let is_local = installed.is_none_or(|model| model.adopted || model.publisher == "local");
+    let file_name = chosen.path.file_name().unwrap_or_default().to_string_lossy();
+    Facts {
+        n_bytes: installed.map_or(file.n_bytes(), Installed::n_bytes),
+        installed: installed.map(|model| model.date.clone()),
+        n_parameters: show::n_parameters(&file),
+        quantization: quantization(&file),
+        n_ctx,
+        template: text(show::TEMPLATE_KEY),
+        licence: show::licence(chosen, &file),
+        source: match installed.filter(|_| !is_local) {
+            Some(model) => model.source.clone(),
+            None => file_name.into_owned(),
+        },
+        metadata: metadata.map(|(key, value)| (key.to_owned(), show::json_of(value))).collect(),
+        architecture,
+    }
+}
+
+/// How most of the weights are written: as the file says, else as most of its bytes are.
+fn quantization(file: &Gguf) -> String {
+    let file_type = file.metadata().u32("general.file_type").ok().flatten();
+    let named = FILE_TYPES.iter().find(|(id, _)| Some(*id) == file_type).map(|(_, name)| *name);
+    let formats = show::formats(file);
+    let most = formats.iter().max_by_key(|(.., n_bytes)| *n_bytes).map(|(name, ..)| *name);
+    named.or(most).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_facts_of_the_default_model_are_those_of_its_file() {
+        let path = testkit::smollm2();
+        let chosen = Chosen { name: "m".to_owned(), path, installed: None };
+        let facts = facts_of(&chosen, None);
+        assert_eq!((&*facts.architecture, &*facts.quantization), ("llama", "Q4_1"));
+        assert_eq!((facts.n_parameters, facts.n_ctx), (134_515_008, Some(8192)));
+        assert!(facts.template.is_some_and(|template| template.contains("im_start")));
+        assert!(facts.metadata["llama.context_length"].is_u64());
+        assert!(!facts.metadata.contains_key("tokenizer.ggml.tokens"));
+        assert!(!facts.source.contains('/'), "{}", facts.source);
+        assert_eq!(facts_of(&chosen, Some(512)).n_ctx, Some(512));
+    }
+
+    #[test]
+    fn names_of_other_machines_are_sources_and_files_of_this_one_are_not() {
+        let check = |name: &str, expected: Option<&str>| {
+            assert_eq!(remote_source(name).as_deref(), expected, "{name}");
+        };
+        check("hf.co/o/r/f.gguf", Some("hf:o/r/f.gguf"));
+        check("hf:o/r/f.gguf", Some("hf:o/r/f.gguf"));
+        check("pip:p==1/f.gguf", Some("pip:p==1/f.gguf"));
+        check("https://h/f.gguf#sha256=0", Some("https://h/f.gguf#sha256=0"));
+        for name in ["/etc/f.gguf", "./f.gguf", "f.gguf", "file:///f.gguf", "http://h/f", "llama3"]
+        {
+            check(name, None);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What keeps the models on this machine, as far as the server may know of it: what is known of
+//! them without opening them, and how they come and go. Where their files are it does not know.
+
+use crate::Model;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// What is known of a model whether it is open or not.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Facts {
+    /// Bytes of its files.
+    pub n_bytes: u64,
+    /// When it was installed, as RFC 3339; `None`: nobody noted it.
+    pub installed: Option<String>,
+    /// `general.architecture` of its file.
+    pub architecture: String,
+    /// Elements of all weights.
+    pub n_parameters: u64,
+    /// How most of its weights are written, such as `Q4_K_M`.
+    pub quantization: String,
+    /// Positions of the context with which it is opened.
+    pub n_ctx: Option<u32>,
+    /// The chat template as it stands in the file.
+    pub template: Option<String>,
+    /// The licence by name, and where it stands.
+    pub licence: String,
+    /// Where it came from; of a model that is no file of the library's its path.
+    pub source: String,
+    /// What of its file's metadata is one value.
+    pub metadata: Map<String, Value>,
+}
+
+/// The models on this machine. Everything here may block.
+pub trait Library: Send + Sync {
+    /// What is known of the served model `name`.
+    fn facts(&self, name: &str) -> Option<Arc<Facts>>;
+
+    /// Fetches the model that `name` stands for, verified, unless it is here, and tells the fleet
+    /// how to open it.
+    ///
+    /// # Errors
+    /// Nothing of that name, a licence that is not accepted, whatever else keeps it from coming.
+    fn pull(&self, name: &str, watcher: &dyn Watcher) -> Result<Model, LibraryError>;
+
+    /// Copies the model `from` to the name `to`, and tells the fleet how to open that.
+    ///
+    /// # Errors
+    /// `from` is not in the library, `to` cannot be a name or is taken, no room.
+    fn copy(&self, from: &str, to: &str, watcher: &dyn Watcher) -> Result<Model, LibraryError>;
+
+    /// Removes a model: its files, and from the fleet.
+    ///
+    /// # Errors
+    /// It is not in the library, or somebody else is at work on it.
+    fn remove(&self, name: &str) -> Result<(), LibraryError>;
+}
+
+/// Hears how far long work on the library has come.
+pub trait Watcher: Sync {
+    /// A piece of work starts.
+    fn start(&self, work: &Work);
+    /// `n_bytes` more of it are done.
+    fn advance(&self, n_bytes: u64);
+    /// Whether nobody wants it any more; it then ends with [`LibraryError::Cancelled`].
+    fn is_cancelled(&self) -> bool;
+}
+
+/// A piece of work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    /// What is done.
+    pub what: String,
+    /// SHA-256 of what comes, in hexadecimal digits, where it is known.
+    pub digest: Option<String>,
+    /// Its size in bytes, where that is known.
+    pub total: Option<u64>,
+}
+
+/// Why a library does not do what was asked, in words for whoever asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LibraryError {
+    /// There is nothing of this name.
+    #[error("{0}")]
+    NotFound(String),
+    /// It makes no sense, or needs the owner.
+    #[error("{0}")]
+    Refused(String),
+    /// Somebody else is at work on it.
+    #[error("{0}")]
+    Busy(String),
+    /// Nobody wanted it any more.
+    #[error("{0}")]
+    Cancelled(String),
+    /// It did not work.
+    #[error("{0}")]
+    Failed(String),
+}
