@@ -124,17 +124,22 @@ def check_tools(server):
         """
         return f"Sunny in {city}."
 
-    messages = [{"role": "user", "content": "Call get_weather to find the weather in Paris."}]
+    # So small a model calls a tool where it has seen that done.
+    messages = []
+    for city in ("Rome", "Oslo"):
+        call = {"function": {"name": "get_weather", "arguments": {"city": city}}}
+        messages += [
+            {"role": "user", "content": f"What is the weather in {city}?"},
+            ollama.Message(role="assistant", content="", tool_calls=[call]),
+            {"role": "tool", "content": get_weather(city), "tool_name": "get_weather"},
+            {"role": "assistant", "content": f"It is sunny in {city}."},
+        ]
+    messages.append({"role": "user", "content": "What is the weather in Paris?"})
     options = {**OPTIONS, "num_predict": 80}
     answer = server.chat(messages, tools=[get_weather], options=options)
-    for call in answer.message.tool_calls or []:
-        equal((call.function.name, set(call.function.arguments)), ("get_weather", {"city"}))
-    # Whatever it chose, a call and its result are read when they come back.
-    call = {"function": {"name": "get_weather", "arguments": {"city": "Paris"}}}
-    messages += [
-        ollama.Message(role="assistant", content="", tool_calls=[call]),
-        {"role": "tool", "content": get_weather("Paris"), "tool_name": "get_weather"},
-    ]
+    call = answer.message.tool_calls[0]
+    equal((call.function.name, set(call.function.arguments)), ("get_weather", {"city"}))
+    messages += [answer.message, {"role": "tool", "content": get_weather("Paris"), "tool_name": "get_weather"}]
     assert server.chat(messages, tools=[get_weather], options=options).done
 
 

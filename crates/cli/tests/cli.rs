@@ -469,6 +469,19 @@ fn serve_changes_models_only_where_its_owner_lets_clients() {
             assert!(status == 403 && said.contains("--allow-model-changes"), "{line}: {said}");
         }
     });
+    with_server(&["--allow-model-changes", "--alias", "claude-*=own"], &|address| {
+        // What the owner has named stays as it is.
+        for (to, why) in [("claude-x", "has an alias"), ("Own", "is served as own")] {
+            let body = json!({"source": "own", "destination": to});
+            let (status, said) = request(address, "POST /api/copy", &body);
+            assert!(status == 403 && said.contains(why), "{to}: {said}");
+        }
+        let (status, said) = request(address, "DELETE /api/delete", &json!({"model": "own"}));
+        assert!(status == 403 && said.contains("has an alias"), "{said}");
+        let hub = json!({"model": "hf.co/o/r/claude-1.gguf"});
+        let (status, said) = request(address, "POST /api/pull", &hub);
+        assert!(status == 403 && said.contains("has an alias"), "{said}");
+    });
     with_server(&["--allow-model-changes"], &|address| {
         let tags = || request(address, "GET /api/tags", &json!({})).1;
         assert_eq!(request(address, "POST /api/copy", &copy), (200, String::new()));
@@ -487,6 +500,9 @@ fn serve_changes_models_only_where_its_owner_lets_clients() {
         assert_eq!(request(address, "POST /api/generate", &body).0, 200);
         let (status, said) = request(address, "DELETE /api/delete", &json!({"model": "own"}));
         assert!(status == 404 && said.contains("model 'own' not found"), "{said}");
+        // Two names that differ in case only can be one folder.
+        let body = json!({"source": "copy", "destination": "COPY"});
+        assert_eq!(request(address, "POST /api/copy", &body).0, 403);
         // What is refused at once has a status of its own, in a stream too.
         let (status, said) = request(address, "POST /api/pull", &json!({"model": "nobody"}));
         assert!(status == 404 && said.contains("no model named"), "{said}");

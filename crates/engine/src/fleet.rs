@@ -297,6 +297,11 @@ impl Fleet {
         true
     }
 
+    /// How long a model stays open where nobody asks for another time; `None`: no such model.
+    pub fn own_keep(&self, name: &str) -> Option<Keep> {
+        self.entries().iter().find(|entry| entry.name == name).map(|entry| entry.model.keep)
+    }
+
     /// Closes a model that nobody uses, whatever it is kept for. `false` where it is in use or not
     /// open.
     pub fn close(&self, name: &str) -> bool {

@@ -82,6 +82,8 @@ fn a_model_is_kept_as_long_as_somebody_asks_until_it_is_closed() {
     drop(fleet.get("pinned").unwrap());
     assert!(!fleet.keep("pinned", Duration::ZERO) && !fleet.keep("nobody", Duration::ZERO));
     assert!(fleet.keep("a", Duration::MAX));
+    assert!(matches!(fleet.own_keep("a"), Some(Keep::Idle(own)) if own < Duration::MAX));
+    assert_eq!((fleet.own_keep("pinned"), fleet.own_keep("nobody")), (Some(Keep::Pinned), None));
     assert_eq!((kept("a"), kept("pinned")), (Keep::Idle(Duration::MAX), Keep::Pinned));
     assert!(fleet.keep("a", Duration::ZERO));
     assert_eq!(fleet.close_idle(), Vec::<String>::new(), "it is in use");

@@ -41,6 +41,9 @@ const EXPOSED: &str = "x-request-id, request-id, retry-after, retry-after-ms, x-
 /// Threads that wait for models to open, at most: openings come one after the other anyway.
 const N_OPENING: usize = 16;
 
+/// Headers of requests that come from a web page, or through a proxy from another machine.
+const OF_OTHERS: [&str; 4] = ["origin", "forwarded", "x-forwarded-for", "x-real-ip"];
+
 /// Changes of models at once: each may fill a disk.
 const N_CHANGES: usize = 2;
 
@@ -131,7 +134,11 @@ impl App {
     }
 
     /// The library, for a client that may change which models are in it.
-    pub(crate) fn library_for(&self, peer: Option<Peer>) -> Result<Arc<dyn Library>, ServerError> {
+    pub(crate) fn library_for(
+        &self,
+        peer: Option<Peer>,
+        headers: &HeaderMap,
+    ) -> Result<Arc<dyn Library>, ServerError> {
         let refused = |why: &str| Err(ServerError::Forbidden(why.to_owned()));
         let Some(library) = &self.library else {
             return Err(ServerError::NotImplemented("this server has no library of models".into()));
@@ -145,7 +152,15 @@ impl App {
                 "models are changed by clients on the server's own machine only \
                  (`--allow-model-changes`): keys are not checked",
             ),
-            ModelChanges::FromLoopback => Ok(Arc::clone(library)),
+            ModelChanges::FromLoopback => {
+                match OF_OTHERS.iter().find(|h| headers.contains_key(**h)) {
+                    Some(header) => refused(&format!(
+                        "models are changed by programs on the server's own machine only: {header} \
+                     says that a web page or another machine is behind this request"
+                    )),
+                    None => Ok(Arc::clone(library)),
+                }
+            }
         }
     }
 
@@ -169,6 +184,8 @@ pub(crate) struct Arrival {
     pub(crate) principal: u64,
     /// With whom it shares the prefix cache.
     pub(crate) cache: CacheScope,
+    /// Whether it came from this machine.
+    pub(crate) is_local: bool,
     /// In whose shape it is refused where no route of a family's has taken it.
     family: Family,
 }
@@ -192,6 +209,7 @@ impl Arrival {
             started: Instant::now(),
             principal,
             cache,
+            is_local: is_loopback(request.extensions().get::<Peer>().copied()),
             family: Family::of(request.uri().path(), headers),
         }
     }
@@ -657,6 +675,10 @@ mod tests {
             None
         }
 
+        fn name_of(&self, name: &str) -> Result<String, LibraryError> {
+            Ok(name.to_owned())
+        }
+
         fn pull(&self, name: &str, _watcher: &dyn Watcher) -> Result<Model, LibraryError> {
             Err(LibraryError::NotFound(name.to_owned()))
         }
@@ -672,16 +694,25 @@ mod tests {
 
     #[test]
     fn models_are_changed_from_this_machine_where_the_owner_allows_it() {
-        let check = |library: Option<Arc<dyn Library>>, changes, peer: &str, status: u16| {
+        let with = |library: Option<Arc<dyn Library>>,
+                    changes,
+                    peer: &str,
+                    header: Option<&'static str>,
+                    status: u16| {
             let model = Model { name: "m".to_owned(), task: engine::Task::Generate, digest: None };
             let mut config = Config::new(engine::Fleet::new(None), vec![model]);
             (config.library, config.model_changes) = (library, changes);
             let signal = || watch::channel(false).1;
             let app = App::new(config, signal(), signal()).unwrap();
-            let found = app.library_for(peer.parse().ok().map(Peer));
+            let marked = header
+                .map(|name| (header::HeaderName::from_static(name), HeaderValue::from_static("x")));
+            let headers = HeaderMap::from_iter(marked);
+            let found = app.library_for(peer.parse().ok().map(Peer), &headers);
             let found = found.map_or_else(|error| error.status().as_u16(), |_| 200);
             assert_eq!(found, status, "{changes:?} {peer}");
         };
+        let check =
+            |library, changes, peer: &str, status| with(library, changes, peer, None, status);
         let library = || -> Option<Arc<dyn Library>> { Some(Arc::new(Empty)) };
         check(None, ModelChanges::FromLoopback, "127.0.0.1", 501);
         check(library(), ModelChanges::Refused, "127.0.0.1", 403);
@@ -689,6 +720,9 @@ mod tests {
         check(library(), ModelChanges::FromLoopback, "::ffff:127.0.0.1", 200);
         check(library(), ModelChanges::FromLoopback, "10.0.0.1", 403);
         check(library(), ModelChanges::FromLoopback, "nowhere", 403);
+        for header in OF_OTHERS {
+            with(library(), ModelChanges::FromLoopback, "127.0.0.1", Some(header), 403);
+        }
     }
 
     #[test]

@@ -35,6 +35,13 @@ pub trait Library: Send + Sync {
     /// What is known of the served model `name`.
     fn facts(&self, name: &str) -> Option<Arc<Facts>>;
 
+    /// The name under which the model that `name` stands for is served once it is here. Fetches
+    /// nothing.
+    ///
+    /// # Errors
+    /// Nothing of that name, or its own name is taken by another.
+    fn name_of(&self, name: &str) -> Result<String, LibraryError>;
+
     /// Fetches the model that `name` stands for, verified, unless it is here, and tells the fleet
     /// how to open it.
     ///

@@ -18,6 +18,11 @@ const RETRY_NO_ROOM: Duration = Duration::from_secs(5);
 /// What Ollama's clients put behind a name that has nothing there.
 const NO_TAG: &str = ":latest";
 
+/// A name without the tag for none.
+pub(crate) fn plain_name(name: &str) -> &str {
+    name.strip_suffix(NO_TAG).unwrap_or(name)
+}
+
 /// Names, and the fleet that has what they stand for.
 pub(crate) struct Models {
     fleet: Fleet,
@@ -60,11 +65,49 @@ pub(crate) struct Description {
     pub(crate) task: Task,
     pub(crate) digest: Option<String>,
     pub(crate) facts: Arc<Facts>,
-    /// The model as it was opened, how long nobody has used it, and when it is closed; `None` where
-    /// it is not open.
-    pub(crate) open: Option<(Opened, Duration, Keep)>,
+    /// `None` where it is not open.
+    pub(crate) open: Option<OpenModel>,
     /// Unix seconds at which the server took it up.
     pub(crate) created: u64,
+}
+
+/// What is known of an open model. It holds nothing of it: who asks does not use it.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenModel {
+    pub(crate) planned_bytes: u64,
+    /// Positions of its context.
+    pub(crate) n_ctx: u32,
+    /// Its chat template, if it has one.
+    pub(crate) template: Option<String>,
+    /// What its file is known by, where the library knows nothing.
+    facts: Arc<Facts>,
+    /// How long nobody has used it.
+    pub(crate) idle: Duration,
+    /// When it is closed.
+    pub(crate) keep: Keep,
+}
+
+impl OpenModel {
+    /// By the names of those that are open.
+    fn all(fleet: &Fleet) -> Vec<(String, Self)> {
+        let of = |status: FleetStatus| match status.state {
+            FleetState::Open { model, idle } => {
+                Some((status.name, Self::new(&model, idle, status.keep)))
+            }
+            FleetState::Opening | FleetState::Closed => None,
+        };
+        fleet.status().into_iter().filter_map(of).collect()
+    }
+
+    fn new(model: &Opened, idle: Duration, keep: Keep) -> Self {
+        let info = model.info();
+        let template = match model {
+            Opened::Generator(engine) => engine.template().map(|of| of.source().to_owned()),
+            _ => None,
+        };
+        let facts = Arc::new(facts_of(Some(model)));
+        Self { planned_bytes: info.planned_bytes(), n_ctx: info.n_ctx, template, facts, idle, keep }
+    }
 }
 
 /// What the routes of one task hold of an open model.
@@ -119,7 +162,7 @@ impl Models {
     /// The model of this name, with or without the tag for none, or that it is an alias of.
     fn named(&self, name: &str) -> Result<Model, ServerError> {
         self.own(name).or_else(|_| {
-            let plain = name.strip_suffix(NO_TAG).unwrap_or(name);
+            let plain = plain_name(name);
             let alias = |name: &str| self.aliases.iter().find(|alias| alias.fits(name));
             match alias(name).or_else(|| alias(plain)) {
                 Some(alias) => self.own(&alias.model).map_err(|_| self.not_found(name)),
@@ -130,12 +173,46 @@ impl Models {
 
     /// As [`Models::named`], without aliases: for what is to change a model.
     pub(crate) fn own(&self, name: &str) -> Result<Model, ServerError> {
-        let plain = name.strip_suffix(NO_TAG).unwrap_or(name);
+        let plain = plain_name(name);
         let mut listed = self.listed();
         let position = |name: &str| listed.iter().position(|model| model.name == name);
         match position(name).or_else(|| position(plain)) {
             Some(model_idx) => Ok(listed.swap_remove(model_idx)),
             None => Err(self.not_found(name)),
+        }
+    }
+
+    /// Refuses a name for a new model that stands for something else already, or would but for its
+    /// case. One that is served under just this name is no new one.
+    pub(crate) fn check_new(&self, name: &str) -> Result<(), ServerError> {
+        let wrong = |problem: String| {
+            Err(ServerError::Forbidden(format!(
+                "{}: {problem}, expected another name",
+                short(name)
+            )))
+        };
+        let listed = self.listed();
+        if listed.iter().any(|model| model.name == name) {
+            return Ok(());
+        }
+        if let Some(model) = listed.iter().find(|model| model.name.eq_ignore_ascii_case(name)) {
+            return wrong(format!("a model is served as {}", model.name));
+        }
+        match self.aliases.iter().find(|alias| alias.fits(name)) {
+            Some(alias) => wrong(format!("the server's owner has an alias {:?}", alias.name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses to have a model removed that the owner has named.
+    pub(crate) fn check_removable(&self, name: &str) -> Result<(), ServerError> {
+        let wrong = |why: String| Err(ServerError::Forbidden(format!("{name}: {why}")));
+        if let Some(alias) = self.aliases.iter().find(|alias| alias.model == name) {
+            return wrong(format!("the server's owner has an alias {:?} of it", alias.name));
+        }
+        match self.fleet.own_keep(name) {
+            Some(Keep::Pinned) => wrong("it was named when the server was started".to_owned()),
+            Some(Keep::Idle(_)) | None => Ok(()),
         }
     }
 
@@ -174,14 +251,22 @@ impl Models {
         BadRequest::field("model", &format!("{problem}{expected}")).into()
     }
 
-    /// Keeps an open model so long after its last use. `false` where the server's owner keeps it.
-    pub(crate) fn keep(&self, name: &str, idle: Duration) -> bool {
-        self.fleet.keep(name, idle)
+    /// Keeps an open model so long after its last use; for a client elsewhere no longer than its
+    /// owner does. `false` where it is not kept so.
+    pub(crate) fn keep(&self, name: &str, idle: Duration, is_local: bool) -> bool {
+        let most = match self.fleet.own_keep(name) {
+            Some(Keep::Idle(own)) if !is_local => own,
+            _ => Duration::MAX,
+        };
+        self.fleet.keep(name, idle.min(most)) && idle <= most
     }
 
     /// Has the model of this name closed once nobody uses it, and returns its own name.
     pub(crate) fn unload(&self, name: Option<&str>) -> Result<String, ServerError> {
-        let model = self.find(name, Task::Generate)?;
+        let model = match name {
+            Some(name) => self.named(name)?,
+            None => self.find(None, Task::Generate)?,
+        };
         let is_open = self.fleet.get_open(&model.name).is_some();
         if is_open && !self.fleet.keep(&model.name, Duration::ZERO) {
             let name = model.name;
@@ -273,9 +358,9 @@ impl Models {
 
     /// As [`Models::cards`], with all that is known.
     pub(crate) fn descriptions(&self) -> Vec<Description> {
-        let statuses = self.fleet.status();
+        let open = OpenModel::all(&self.fleet);
         let listed = self.listed();
-        let describe = |model: &Model, name: &str| self.describe(model, name, &statuses);
+        let describe = |model: &Model, name: &str| self.describe(model, name, &open);
         let own = listed.iter().map(|model| describe(model, &model.name));
         let further = self.aliases.iter().filter(|alias| alias.is_one()).filter_map(|alias| {
             let model = listed.iter().find(|model| model.name == alias.model)?;
@@ -287,17 +372,14 @@ impl Models {
     /// All that is known of one model.
     pub(crate) fn description(&self, name: &str) -> Result<Description, ServerError> {
         let model = self.named(name)?;
-        Ok(self.describe(&model, &model.name, &self.fleet.status()))
+        Ok(self.describe(&model, &model.name, &OpenModel::all(&self.fleet)))
     }
 
-    fn describe(&self, model: &Model, name: &str, statuses: &[FleetStatus]) -> Description {
-        let status = statuses.iter().find(|status| status.name == model.name);
-        let open = status.and_then(|status| match &status.state {
-            FleetState::Open { model, idle } => Some((model.clone(), *idle, status.keep)),
-            FleetState::Opening | FleetState::Closed => None,
-        });
+    fn describe(&self, model: &Model, name: &str, open: &[(String, OpenModel)]) -> Description {
+        let open = open.iter().find(|(of, _)| *of == model.name).map(|(_, open)| open.clone());
         let facts = self.library.as_ref().and_then(|library| library.facts(&model.name));
-        let facts = facts.unwrap_or_else(|| Arc::new(facts_of(open.as_ref().map(|open| &open.0))));
+        let of_open = || open.as_ref().map(|open| Arc::clone(&open.facts));
+        let facts = facts.or_else(of_open).unwrap_or_else(|| Arc::new(facts_of(None)));
         Description {
             name: name.to_owned(),
             task: model.task,
@@ -422,4 +504,75 @@ fn fingerprint(info: &ModelInfo, digest: Option<&str>) -> String {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     format!("fp_{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::{EngineOptions, FleetModel};
+
+    fn models(fleet: &Fleet, names: &[&str], aliases: &[(&str, &str)]) -> Models {
+        let model =
+            |name: &&str| Model { name: (*name).to_owned(), task: Task::Embed, digest: None };
+        let alias = |(name, model): &(&str, &str)| Alias {
+            name: (*name).to_owned(),
+            model: (*model).to_owned(),
+        };
+        let listed = names.iter().map(model).collect();
+        let aliases = aliases.iter().map(alias).collect();
+        Models::new(fleet.clone(), listed, aliases, None, 0).unwrap()
+    }
+
+    fn later(keep: Keep) -> FleetModel {
+        FleetModel::file(testkit::minilm_f16(), EngineOptions::default(), keep)
+    }
+
+    #[test]
+    fn clients_elsewhere_keep_a_model_no_longer_than_its_owner_does() {
+        let fleet = Fleet::new(None);
+        let seconds = Duration::from_secs;
+        fleet.set("m", later(Keep::Idle(seconds(60))));
+        let models = models(&fleet, &["m"], &[]);
+        fleet.get("m").unwrap();
+        let check = |asked: u64, is_local: bool, is_kept: bool, expected: u64| {
+            assert_eq!(models.keep("m", seconds(asked), is_local), is_kept, "{asked} {is_local}");
+            assert_eq!(fleet.status()[0].keep, Keep::Idle(seconds(expected)), "{asked} {is_local}");
+        };
+        check(3600, false, false, 60);
+        check(30, false, true, 30);
+        check(60, false, true, 60);
+        check(3600, true, true, 3600);
+        // One that makes vectors is closed as any other.
+        assert_eq!(models.unload(Some("m:latest")).unwrap(), "m");
+        assert_eq!(fleet.close_idle(), ["m"]);
+    }
+
+    #[test]
+    fn what_is_asked_of_a_model_does_not_use_it() {
+        let fleet = Fleet::new(None);
+        fleet.set("m", later(Keep::Idle(Duration::ZERO)));
+        let models = models(&fleet, &["m"], &[]);
+        fleet.get("m").unwrap();
+        let descriptions = models.descriptions();
+        assert!(descriptions[0].open.as_ref().unwrap().planned_bytes > 0);
+        assert_eq!(fleet.close_idle(), ["m"]);
+        assert!(models.description("m").unwrap().open.is_none());
+    }
+
+    #[test]
+    fn what_the_owner_named_is_not_the_clients_to_change() {
+        let fleet = Fleet::new(None);
+        fleet.set("a", later(Keep::Pinned));
+        fleet.set("b", later(Keep::Idle(Duration::ZERO)));
+        fleet.set("c", later(Keep::Idle(Duration::ZERO)));
+        let models = models(&fleet, &["a", "b", "c"], &[("x-*", "b"), ("y", "b")]);
+        for (name, expected) in
+            [("a", true), ("A", false), ("x-1", false), ("y", false), ("d", true)]
+        {
+            assert_eq!(models.check_new(name).is_ok(), expected, "{name}");
+        }
+        for (name, expected) in [("a", false), ("b", false), ("c", true)] {
+            assert_eq!(models.check_removable(name).is_ok(), expected, "{name}");
+        }
+    }
 }

@@ -122,7 +122,7 @@ async fn answer<D: Dialect>(
     };
     let served = prepared.served.clone();
     record.model(&served.name);
-    keep_model::<D>(&app, &mut prepared);
+    keep_model::<D>(&app, arrival, &mut prepared);
     let sampling = sampling(D::call(&prepared.request), &app.default_sampling, &served.engine);
     let answer = answer_of(arrival, &prepared, &sampling);
     let like = like::<D>(arrival, deadline, sampling, &mut prepared);
@@ -179,9 +179,9 @@ fn spent_on_nothing(arrival: &Arrival) -> Usage {
 }
 
 /// Keeps the model as long as the request says, where that is a client's to say.
-fn keep_model<D: Dialect>(app: &App, prepared: &mut Prepared<D::Request>) {
+fn keep_model<D: Dialect>(app: &App, arrival: &Arrival, prepared: &mut Prepared<D::Request>) {
     if let Some(keep) = D::terms(&prepared.request).keep
-        && !app.models.keep(&prepared.served.name, keep.what)
+        && !app.models.keep(&prepared.served.name, keep.what, arrival.is_local)
     {
         prepared.notes.ignored.extend(keep.param.map(str::to_owned));
     }

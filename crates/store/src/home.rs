@@ -161,6 +161,15 @@ impl Store {
         pull::pull(self, source, options, progress)
     }
 
+    /// The full name under which [`Store::pull`] installs what comes from `source`, where no other
+    /// is wished for. Fetches nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::InvalidSource`], [`StoreError::InvalidName`], [`StoreError::UnknownName`].
+    pub fn name_of(&self, source: &Source) -> Result<String, StoreError> {
+        pull::name_of(source, &PullOptions::default()).map(|name| name.to_string())
+    }
+
     /// The installed model called `name` or `publisher/name`.
     ///
     /// # Errors
@@ -383,6 +392,10 @@ impl Store {
         if found.is_empty() {
             found = self.staged_names()?;
             found.retain(is_meant);
+        }
+        // One that is just so goes before those that differ in case or publisher's case.
+        if let Some(exact) = found.iter().find(|full| full.to_string() == name) {
+            return Ok(exact.clone());
         }
         match <[ModelName; 1]>::try_from(found) {
             Ok([full_name]) => Ok(full_name),

@@ -31,6 +31,11 @@ struct Plan<'a> {
     entry: Option<&'a Entry>,
 }
 
+/// See [`Store::name_of`].
+pub(crate) fn name_of(source: &Source, options: &PullOptions) -> Result<ModelName, StoreError> {
+    plan(source, options).map(|plan| plan.name)
+}
+
 /// See [`Store::pull`].
 pub(crate) fn pull(
     store: &Store,

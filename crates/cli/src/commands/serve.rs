@@ -114,7 +114,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "HOST")]
     allow_host: Vec<String>,
     /// Let clients on this machine pull, copy and delete models, as Ollama's do; whatever runs
-    /// here, and whoever comes through a proxy here, can then fill the disk
+    /// here, and whoever comes through a proxy here that does not say so, can then fill the disk
     #[arg(long)]
     allow_model_changes: bool,
     /// What `cache_dir` says, open.

@@ -8,11 +8,13 @@ use super::{
     Notes, blocking, body, error_response, json_response, lenient, stream_response, with_notes,
 };
 use crate::app::{App, Arrival, Peer};
+use crate::dialects::fields::short;
 use crate::dialects::ollama::{self, Change, ChangeRequest, Told};
 use crate::dialects::{Delivery, Family, Paths};
 use crate::errors::{BadRequest, ServerError};
 use crate::library::{Library, Watcher, Work};
 use crate::listen::told;
+use crate::models::plain_name;
 use crate::seats::Seat;
 use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode};
@@ -66,30 +68,33 @@ pub(crate) async fn change(
     body: Body,
     read: ReadChange,
 ) -> Response<Body> {
-    match answer(app, &arrival, peer, &headers, body, read).await {
-        Ok(response) => response,
+    let begun = async {
+        let seat = app.admit(&arrival)?;
+        let library = app.library_for(peer, &headers)?;
+        let body = body::read(&app, &headers, body).await?;
+        let request = read(&body)?;
+        let work = begin(&app, library, &request, Asker { id: arrival.id.clone(), peer })?;
+        Ok::<_, ServerError>((request, work, seat))
+    };
+    let answered = match begun.await {
+        Ok((request, work, seat)) => follow(app, request, work, seat).await,
         Err(error) => {
             let status = Family::Ollama.status(&error).as_u16();
-            tracing::info!(id = %arrival.id, status, "models not changed");
-            error_response(&error, Family::Ollama, &arrival.id)
+            tracing::info!(id = %arrival.id, status, %error, "models not changed");
+            Err(error)
         }
-    }
+    };
+    answered.unwrap_or_else(|error| error_response(&error, Family::Ollama, &arrival.id))
 }
 
-async fn answer(
+/// Tells how far a change has come.
+async fn follow(
     app: Arc<App>,
-    arrival: &Arrival,
-    peer: Option<Peer>,
-    headers: &HeaderMap,
-    body: Body,
-    read: ReadChange,
+    mut request: ChangeRequest,
+    mut work: AtWork,
+    seat: Seat,
 ) -> Result<Response<Body>, ServerError> {
-    let seat = app.admit(arrival)?;
-    let library = app.library_for(peer)?;
-    let body = body::read(&app, headers, body).await?;
-    let mut request = read(&body)?;
     let ignored = std::mem::take(&mut request.ignored);
-    let mut work = begin(&app, library, &request)?;
     if request.delivery == Delivery::Whole {
         let mut over = app.over.clone();
         tokio::select! {
@@ -97,7 +102,6 @@ async fn answer(
             () = told(&mut over) => return Err(ServerError::ShuttingDown),
             ended = work.ended() => ended?,
         }
-        log(arrival, &request.change);
         let mut response = json_response(StatusCode::OK, request.whole());
         if !request.has_words {
             response.headers_mut().remove(axum::http::header::CONTENT_TYPE);
@@ -110,7 +114,7 @@ async fn answer(
         work.ended().await?;
     }
     let (outlet, body) = body::channel(app.limits.stall_timeout);
-    let stream = Stream { app, arrival: arrival.clone(), request, work, first, _seat: seat };
+    let stream = Stream { app, request, work, first, _seat: seat };
     tokio::spawn(stream.run(outlet));
     Ok(noted(stream_response("application/x-ndjson", body), ignored))
 }
@@ -119,14 +123,32 @@ fn noted(response: Response<Body>, ignored: Paths) -> Response<Body> {
     with_notes(response, &Notes { ignored, ..Notes::default() })
 }
 
-fn log(arrival: &Arrival, change: &Change) {
-    let (what, model) = match change {
-        Change::Pull { name } => ("pulled", name),
-        Change::Copy { to, .. } => ("copied", to),
-        Change::Delete { name } => ("deleted", name),
-    };
-    let model = crate::dialects::fields::short(model);
-    tracing::info!(id = %arrival.id, what, %model, "models changed");
+/// Who asks for a change, for the log.
+struct Asker {
+    /// The request's.
+    id: String,
+    peer: Option<Peer>,
+}
+
+impl Asker {
+    fn log_begin(&self, change: &Change) {
+        let (what, model, from) = match change {
+            Change::Pull { name } => ("pull", name, None),
+            Change::Copy { from, to } => ("copy", to, Some(from)),
+            Change::Delete { name } => ("delete", name, None),
+        };
+        let peer = self.peer.map(|Peer(address)| tracing::field::display(address));
+        let from = from.map(|from| tracing::field::display(short(from)));
+        let (id, model) = (&self.id, short(model));
+        tracing::info!(%id, what, %model, from, peer, "models are being changed");
+    }
+
+    fn log_end(&self, ended: &Result<(), ServerError>) {
+        match ended {
+            Ok(()) => tracing::info!(id = %self.id, "models changed"),
+            Err(error) => tracing::info!(id = %self.id, %error, "models not changed"),
+        }
+    }
 }
 
 /// A change at work on a thread of its own.
@@ -141,6 +163,7 @@ fn begin(
     app: &Arc<App>,
     library: Arc<dyn Library>,
     request: &ChangeRequest,
+    asker: Asker,
 ) -> Result<AtWork, ServerError> {
     let turn = app.changing.clone().try_acquire_owned().map_err(|_| {
         let what = "other changes of models are at work".to_owned();
@@ -150,9 +173,36 @@ fn begin(
     let (app, change) = (app.clone(), request.change.clone());
     let end = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        perform(&app, &*library, &change, &Teller { words: sender, at: Mutex::default() })
+        let teller = Teller { words: sender, at: Mutex::default() };
+        // Logged here: whoever asked may be gone by the end.
+        let ended = settle(&app, &*library, change).and_then(|change| {
+            asker.log_begin(&change);
+            perform(&app, &*library, &change, &teller)
+        });
+        asker.log_end(&ended);
+        ended
     });
     Ok(AtWork { words, end: Some(end) })
+}
+
+/// The change with the names that it is about, refused where these are the owner's.
+fn settle(app: &App, library: &dyn Library, change: Change) -> Result<Change, ServerError> {
+    Ok(match change {
+        Change::Pull { name } => {
+            app.models.check_new(&library.name_of(&name)?)?;
+            Change::Pull { name }
+        }
+        Change::Copy { from, to } => {
+            let to = plain_name(&to).to_owned();
+            app.models.check_new(to.rsplit('/').next().unwrap_or(&to))?;
+            Change::Copy { from: app.models.own(&from)?.name, to }
+        }
+        Change::Delete { name } => {
+            let name = app.models.own(&name)?.name;
+            app.models.check_removable(&name)?;
+            Change::Delete { name }
+        }
+    })
 }
 
 fn perform(
@@ -164,13 +214,11 @@ fn perform(
     match change {
         Change::Pull { name } => app.models.add(library.pull(name, teller)?),
         Change::Copy { from, to } => {
-            let from = app.models.own(from)?.name;
-            app.models.add(library.copy(&from, to, teller)?);
+            app.models.add(library.copy(from, to, teller)?);
         }
         Change::Delete { name } => {
-            let name = app.models.own(name)?.name;
-            library.remove(&name)?;
-            app.models.remove(&name);
+            library.remove(name)?;
+            app.models.remove(name);
         }
     }
     Ok(())
@@ -188,7 +236,6 @@ impl AtWork {
 /// A change whose progress is told as it comes.
 struct Stream {
     app: Arc<App>,
-    arrival: Arrival,
     request: ChangeRequest,
     work: AtWork,
     first: Option<Told>,
@@ -222,14 +269,8 @@ impl Stream {
     /// Says how it ended.
     async fn say(&self, outlet: &mut Outlet, ended: Result<(), ServerError>) {
         let last = match &ended {
-            Ok(()) => {
-                log(&self.arrival, &self.request.change);
-                self.request.end()
-            }
-            Err(error) => {
-                tracing::info!(id = %self.arrival.id, "models not changed");
-                ollama::error_body(error)
-            }
+            Ok(()) => self.request.end(),
+            Err(error) => ollama::error_body(error),
         };
         if outlet.send(last).await.is_ok() {
             outlet.finish().await;

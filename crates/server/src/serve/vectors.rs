@@ -89,7 +89,7 @@ async fn answer<D: VectorDialect>(
     .await?;
     let n_tokens = texts.iter().map(|text| text.len() as u64).sum();
     record.usage(Usage { n_prompt: n_tokens, ..Usage::default() });
-    let ignored = keep_model::<D>(&app, &mut request, &served.name);
+    let ignored = keep_model::<D>(&app, arrival, &mut request, &served.name);
     let notes = Notes { ignored, ..Notes::default() };
     let started = arrival.started;
     let listening = Listening(Arc::new(AtomicBool::new(true)));
@@ -124,10 +124,15 @@ fn parse<D: VectorDialect>(
 
 /// Keeps the model as long as the request says, where that is a client's to say. Returns the paths
 /// of what has no effect.
-fn keep_model<D: VectorDialect>(app: &App, request: &mut D::Request, name: &str) -> Paths {
+fn keep_model<D: VectorDialect>(
+    app: &App,
+    arrival: &Arrival,
+    request: &mut D::Request,
+    name: &str,
+) -> Paths {
     let mut ignored = D::take_ignored(request);
     if let Some(keep) = D::terms(request).keep
-        && !app.models.keep(name, keep.what)
+        && !app.models.keep(name, keep.what, arrival.is_local)
     {
         ignored.extend(keep.param.map(str::to_owned));
     }

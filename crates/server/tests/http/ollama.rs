@@ -230,21 +230,33 @@ fn calls_of_tools_have_objects_for_arguments() {
             "required": ["city"],
         },
     }});
-    let call = json!({"function": {"name": "get_weather", "arguments": {"city": "Paris"}}});
-    let messages = json!([
-        {"role": "user", "content": "What is the weather in Paris?"},
-        {"role": "assistant", "content": "", "tool_calls": [call]},
-        {"role": "tool", "tool_name": "get_weather", "content": "Sunny."},
-    ]);
+    // So small a model calls a tool where it has seen that done.
+    let mut messages = Vec::new();
+    for city in ["Rome", "Oslo"] {
+        let call = json!({"function": {"name": "get_weather", "arguments": {"city": city}}});
+        messages.extend([
+            json!({"role": "user", "content": format!("What is the weather in {city}?")}),
+            json!({"role": "assistant", "content": "", "tool_calls": [call]}),
+            json!({"role": "tool", "tool_name": "get_weather", "content": "Sunny."}),
+            json!({"role": "assistant", "content": "It is sunny."}),
+        ]);
+    }
+    messages.push(json!({"role": "user", "content": "What is the weather in Paris?"}));
     let options = json!({"temperature": 0, "num_predict": 60});
     let body = json!({"messages": messages, "tools": [tool], "stream": false, "options": options});
-    whole(&ask(body.clone()));
+    let answer = whole(&ask(body.clone()));
+    let calls = answer["message"]["tool_calls"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    assert_eq!(calls[0]["function"]["name"], "get_weather", "{answer}");
+    assert!(calls[0]["function"]["arguments"]["city"].is_string(), "{answer}");
     let mut body = body;
-    body["messages"] = json!([body["messages"][0]]);
-    let answer = whole(&ask(body));
-    for call in answer["message"]["tool_calls"].as_array().into_iter().flatten() {
-        assert!(call["function"]["arguments"]["city"].is_string(), "{answer}");
-    }
+    body["stream"] = json!(true);
+    let stream = lines(&ask(body));
+    let streamed: Vec<&Value> = stream
+        .iter()
+        .flat_map(|line| line["message"]["tool_calls"].as_array().into_iter().flatten())
+        .collect();
+    assert_eq!(streamed.len(), calls.len());
+    assert_eq!(streamed[0]["function"], calls[0]["function"]);
 }
 
 #[test]
@@ -280,6 +292,12 @@ fn models_are_opened_and_closed_when_clients_say() {
     // It is not opened to be closed.
     whole(&post(address, "/api/chat", &unload));
     assert_eq!(names("/api/ps"), [MODEL, "other"]);
+    let embedder = json!({"model": EMBEDDER, "keep_alive": 0});
+    assert_eq!(
+        whole(&post(address, "/api/generate", &embedder))["done_reason"],
+        "unload",
+        "as clients close a model of any kind"
+    );
     let pinned = json!({"model": MODEL, "keep_alive": 0});
     check_error(&post(address, "/api/generate", &pinned), 403, "test/smollm2: it was named");
 }

@@ -97,20 +97,26 @@ impl OwnModels {
     /// Serves what was just installed. A model of the same name that is served stays: who asks for
     /// a name must not get another publisher's model from one day to the next.
     fn take_up(&self, installed: Installed) -> Result<Model, LibraryError> {
-        let (name, full_name) = (installed.name.clone(), installed.full_name());
-        match self.known.get(&name) {
-            Some(known) if known.full_name.as_ref() == Some(&full_name) => Ok(known.model),
-            Some(_) => {
-                let problem = format!(
-                    "{full_name} is installed and not served: another model is served as {name}"
-                );
-                Err(LibraryError::Refused(problem))
-            }
+        match self.served(&installed.name, &installed.full_name())? {
+            Some(model) => Ok(model),
             None => {
                 let keep = self.serve.keep();
                 let chosen = Chosen::installed(installed);
                 Ok(self.serve.add(&self.context, &self.fleet, chosen, keep, &self.failure))
             }
+        }
+    }
+
+    /// What is served as `name`, if that is the store's `full_name` and not another.
+    fn served(&self, name: &str, full_name: &str) -> Result<Option<Model>, LibraryError> {
+        match self.known.get(name) {
+            Some(known) if known.full_name.as_deref() == Some(full_name) => Ok(Some(known.model)),
+            Some(_) => {
+                let problem =
+                    format!("{full_name} is not served: another model is served as {name}");
+                Err(LibraryError::Refused(problem))
+            }
+            None => Ok(None),
         }
     }
 
@@ -140,30 +146,44 @@ impl Library for OwnModels {
         self.known.get(name).map(|known| known.facts)
     }
 
+    fn name_of(&self, name: &str) -> Result<String, LibraryError> {
+        let store = self.store()?;
+        let full_name = match source_of(name)? {
+            Some(source) => store.name_of(&source).map_err(refusal)?,
+            None => store.resolve(plain(name)).map_err(refusal)?.full_name(),
+        };
+        let name = full_name.rsplit('/').next().unwrap_or(&full_name).to_owned();
+        self.served(&name, &full_name)?;
+        Ok(name)
+    }
+
     fn pull(&self, name: &str, watcher: &dyn Watcher) -> Result<Model, LibraryError> {
-        let name = name.strip_suffix(NO_TAG).unwrap_or(name);
-        let entry = Catalogue::builtin().find(name);
-        let source = match entry {
-            Some(entry) => Source::Catalogue(entry.name.clone()),
-            None => match remote_source(name) {
-                Some(source) => Source::parse(&source).map_err(refusal)?,
-                // What is installed from elsewhere needs no fetching.
-                None => return self.take_up(self.store()?.resolve(name).map_err(refusal)?),
-            },
+        let name = plain(name);
+        let Some(source) = source_of(name)? else {
+            // What is installed from elsewhere needs no fetching.
+            return self.take_up(self.store()?.resolve(name).map_err(refusal)?);
         };
         let options = PullOptions { no_wait: true, ..PullOptions::default() };
+        let entry = Catalogue::builtin().find(name);
         let digest = entry.map(|entry| entry.sha256.to_string());
         self.pull_from(&source, &options, &Passed { context: &self.context, watcher, digest })
     }
 
     fn copy(&self, from: &str, to: &str, watcher: &dyn Watcher) -> Result<Model, LibraryError> {
-        let to = to.strip_suffix(NO_TAG).unwrap_or(to);
+        let to = plain(to);
         let bare = to.rsplit('/').next().unwrap_or(to);
         if self.known.get(bare).is_some() {
             let problem = format!("{bare}: a model of this name is served, expected another name");
             return Err(LibraryError::Refused(problem));
         }
-        let original = self.store()?.resolve(&self.full_name(from)?).map_err(refusal)?;
+        let store = self.store()?;
+        let is_taken = |one: &Installed| one.name.eq_ignore_ascii_case(bare);
+        if store.list().map_err(refusal)?.into_iter().flatten().any(|one| is_taken(&one)) {
+            let problem =
+                format!("{bare}: a model of this name is installed, expected another name");
+            return Err(LibraryError::Refused(problem));
+        }
+        let original = store.resolve(&self.full_name(from)?).map_err(refusal)?;
         let options = PullOptions {
             no_wait: true,
             name: Some(to.to_owned()),
@@ -182,6 +202,20 @@ impl Library for OwnModels {
         // Answers that run go on; the files stay in memory until the last of them has ended.
         self.fleet.remove(name);
         Ok(())
+    }
+}
+
+/// A name without the tag for none.
+fn plain(name: &str) -> &str {
+    name.strip_suffix(NO_TAG).unwrap_or(name)
+}
+
+/// Where to fetch what a client names; `None`: it must be here.
+fn source_of(name: &str) -> Result<Option<Source>, LibraryError> {
+    let name = plain(name);
+    match Catalogue::builtin().find(name) {
+        Some(entry) => Ok(Some(Source::Catalogue(entry.name.clone()))),
+        None => remote_source(name).map(|text| Source::parse(&text).map_err(refusal)).transpose(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `POST /api/embed`, and `POST /api/embeddings`, its older form for one text. The vectors have
 //! length 1. A text that is too long is refused unless `truncate` is true.
 
+use super::reply::ns;
 use super::settings::{KEEP_ALIVE, KEEP_NOTE};
 use super::{line, settings};
 use crate::dialects::fields::{Field, Fields, wrong};
@@ -87,15 +88,15 @@ impl VectorDialect for Embed {
         struct Body<'a> {
             model: &'a str,
             embeddings: &'a [Vec<f32>],
-            total_duration: u128,
-            load_duration: u128,
+            total_duration: u64,
+            load_duration: u64,
             prompt_eval_count: u64,
         }
         line(&Body {
             model: &answer.model,
             embeddings: &answer.vectors,
-            total_duration: answer.spent.total.as_nanos(),
-            load_duration: answer.spent.load.as_nanos(),
+            total_duration: ns(answer.spent.total),
+            load_duration: ns(answer.spent.load),
             prompt_eval_count: answer.n_tokens,
         })
     }

@@ -4,7 +4,7 @@ use super::line;
 use crate::dialects::time::{rfc3339, rfc3339_ns};
 use crate::library::Facts;
 use crate::models::Description;
-use engine::{Keep, Opened, Sampling, Task};
+use engine::{Keep, Sampling, Task};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -70,17 +70,16 @@ pub(crate) fn tags_body(models: &[Description]) -> String {
 /// Those that are open; `now` in Unix seconds and nanoseconds.
 pub(crate) fn ps_body(models: &[Description], now: (u64, u32)) -> String {
     let running = |model: &Description| {
-        let (opened, idle, keep) = model.open.as_ref()?;
-        let info = opened.info();
+        let open = model.open.as_ref()?;
         Some(json!(Running {
             name: &model.name,
             model: &model.name,
-            size: info.planned_bytes(),
+            size: open.planned_bytes,
             digest: digest(model),
             details: details(&model.facts),
-            expires_at: expires_at(*keep, *idle, now),
+            expires_at: expires_at(open.keep, open.idle, now),
             size_vram: 0,
-            context_length: info.n_ctx,
+            context_length: open.n_ctx,
         }))
     };
     line(&json!({"models": models.iter().filter_map(running).collect::<Vec<Value>>()}))
@@ -151,12 +150,11 @@ fn capabilities(model: &Description) -> Vec<&'static str> {
     if model.task == Task::Embed {
         return vec!["embedding"];
     }
-    let template = match (&model.open, &model.facts.template) {
-        (Some((Opened::Generator(engine), ..)), _) => engine.template().map(thinks),
-        (_, Some(source)) => ChatTemplate::new(source).ok().map(|template| thinks(&template)),
-        _ => None,
+    let source = match &model.open {
+        Some(open) => open.template.as_ref(),
+        None => model.facts.template.as_ref(),
     };
-    match template {
+    match source.and_then(|source| ChatTemplate::new(source).ok()).map(|of| thinks(&of)) {
         None => vec!["completion"],
         Some(false) => vec!["completion", "tools"],
         Some(true) => vec!["completion", "tools", "thinking"],
@@ -173,7 +171,7 @@ fn thinks(template: &ChatTemplate) -> bool {
 /// Lines of name and value: what requests get that do not say.
 fn parameters(model: &Description, sampling: &Sampling) -> String {
     let n_ctx = match &model.open {
-        Some((opened, ..)) => Some(opened.info().n_ctx),
+        Some(open) => Some(open.n_ctx),
         None => model.facts.n_ctx,
     };
     let mut lines: Vec<(&str, String)> = Vec::new();

@@ -186,7 +186,7 @@ impl GenerationReply {
 }
 
 /// Never 0: clients divide by it.
-fn ns(duration: Duration) -> u64 {
+pub(super) fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).max(1)
 }
 

@@ -90,9 +90,9 @@ pub(super) fn take(fields: &mut Fields, ignored: &mut Paths) -> Result<Settings,
         Some(options) => Fields::of(&path, options)?,
     };
     ignored.extend(options.treat(OPTIONS)?);
-    // -1 is no bound and -2 what is left of the context, which bounds every answer.
+    // 0 and -1 are no bound and -2 what is left of the context, which bounds every answer.
     let max_tokens = options.integer("num_predict", -2..=i64::MAX)?;
-    let max_tokens = max_tokens.filter(|n| *n >= 0);
+    let max_tokens = max_tokens.filter(|n| *n > 0);
     let n_ctx = options.count("num_ctx", 1)?;
     let settings = Settings {
         model,
@@ -274,8 +274,11 @@ fn take_sampling(options: &mut Fields, ignored: &mut Paths) -> Result<SamplingAs
         repetition_penalty,
         presence_penalty: options.number("presence_penalty", -100.0..=100.0)?,
         frequency_penalty: options.number("frequency_penalty", -100.0..=100.0)?,
-        // Any; negative ones stand for their bits.
-        seed: options.integer("seed", i64::MIN..=i64::MAX)?.map(|seed| seed as u64),
+        // -1 stands for none; other negative ones for their bits.
+        seed: options
+            .integer("seed", i64::MIN..=i64::MAX)?
+            .filter(|seed| *seed != -1)
+            .map(|seed| seed as u64),
         ..SamplingAsk::default()
     })
 }
@@ -307,6 +310,19 @@ fn take_stop(options: &mut Fields) -> Result<Vec<String>, BadRequest> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn numbers_that_stand_for_none_are_none() {
+        let read = |options: Value| {
+            let body = json!({"model": "m", "options": options}).to_string();
+            let settings =
+                take(&mut Fields::parse(body.as_bytes()).unwrap(), &mut Paths::default()).unwrap();
+            (settings.sampling.seed, settings.max_tokens)
+        };
+        assert_eq!(read(json!({"seed": -1, "num_predict": 0})), (None, None));
+        assert_eq!(read(json!({"seed": 0, "num_predict": -1})), (Some(0), None));
+        assert_eq!(read(json!({"seed": -2, "num_predict": 1})), (Some(u64::MAX - 1), Some(1)));
+    }
 
     #[test]
     fn times_are_read_in_every_form() {
