@@ -393,7 +393,7 @@ impl Store {
             found = self.staged_names()?;
             found.retain(is_meant);
         }
-        // One that is just so goes before those that differ in case or publisher's case.
+        // The full name itself goes before one that differs in case.
         if let Some(exact) = found.iter().find(|full| full.to_string() == name) {
             return Ok(exact.clone());
         }
@@ -544,4 +544,27 @@ fn folders_in(folder: &Path) -> Result<Vec<String>, StoreError> {
         .filter(is_folder)
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_name_goes_before_one_that_differs_in_case() {
+        let home = tempfile::tempdir().unwrap();
+        for name in ["own", "Own"] {
+            let folder = home.path().join("models/local").join(name);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join(MANIFEST), "").unwrap();
+        }
+        let store = Store::open(home.path()).unwrap();
+        for name in ["local/own", "local/Own"] {
+            assert_eq!(store.find(name).unwrap(), name);
+        }
+        for name in ["own", "Own", "local/OWN"] {
+            let error = store.find(name).unwrap_err();
+            assert!(matches!(error, StoreError::AmbiguousName { .. }), "{name}: {error}");
+        }
+    }
 }
