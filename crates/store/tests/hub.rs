@@ -154,6 +154,18 @@ fn what_a_cancelled_pull_had_is_kept() {
 }
 
 #[test]
+fn a_cancelled_pull_does_not_wait_for_its_next_try() {
+    let mut settings = settings();
+    settings.retry_wait = Duration::from_secs(3600);
+    settings.retry_wait_max = settings.retry_wait;
+    let world = World::with(settings);
+    world.hub.set(|manners| manners.storage_statuses = [503].into());
+    let cancelled = world.try_pull("hf:owner/repo/m.gguf", &Impatient(Heard::default(), 0));
+    assert!(matches!(cancelled, Err(StoreError::Cancelled)), "{cancelled:?}");
+    assert_eq!(world.hub.storage_log().len(), 1);
+}
+
+#[test]
 fn a_file_that_a_killed_pull_had_moved_already_is_taken_back() {
     let mut settings = settings();
     settings.n_tries = 1;

@@ -1,7 +1,7 @@
 //! HTTP as the store needs it: redirects by hand, the token to its own host only, failures sorted.
 
 use std::error::Error as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::blocking::Response;
 use reqwest::header::{
@@ -10,6 +10,7 @@ use reqwest::header::{
 use reqwest::{Method, StatusCode, Url};
 
 use crate::error::StoreError;
+use crate::progress::Progress;
 use crate::settings::{Settings, install_tls};
 use crate::source::{is_loopback, parse_url};
 
@@ -18,6 +19,9 @@ const N_REDIRECTS_MAX: usize = 8;
 
 /// A connection is made within this time or counts as failed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How often a wait between two tries looks whether anybody still waits.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why a request or its body did not work out.
 #[derive(Debug)]
@@ -231,12 +235,13 @@ impl<'a> Patience<'a> {
         self.n_failed = 0;
     }
 
-    /// Waits before the next try, or gives up with the reason and the number of tries.
+    /// Waits before the next try, or gives up with the reason and the number of tries, or because
+    /// nobody wants it any more.
     pub(super) fn again(
         &mut self,
         place: &str,
         setback: &Setback,
-        note: impl FnOnce(&str),
+        progress: &dyn Progress,
     ) -> Result<(), StoreError> {
         let Setback { reason, wait, is_unreachable } = setback;
         self.n_failed += 1;
@@ -254,9 +259,22 @@ impl<'a> Patience<'a> {
         let doubled = self.settings.retry_wait.saturating_mul(1 << (self.n_failed - 1).min(16));
         let wait =
             wait.map_or(doubled, |asked| asked.max(doubled)).min(self.settings.retry_wait_max);
-        note(&format!("{reason}; trying again in {:.1} s", wait.as_secs_f64()));
-        std::thread::sleep(wait);
-        Ok(())
+        progress.note(&format!("{reason}; trying again in {:.1} s", wait.as_secs_f64()));
+        pause(wait, progress)
+    }
+}
+
+/// Waits, but not for whom nobody waits any more.
+fn pause(wait: Duration, progress: &dyn Progress) -> Result<(), StoreError> {
+    let start = Instant::now();
+    loop {
+        if progress.is_cancelled() {
+            return Err(StoreError::Cancelled);
+        }
+        match wait.checked_sub(start.elapsed()) {
+            Some(rest) if !rest.is_zero() => std::thread::sleep(rest.min(POLL_INTERVAL)),
+            _ => return Ok(()),
+        }
     }
 }
 

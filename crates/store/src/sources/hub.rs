@@ -129,7 +129,7 @@ fn describe(client: &Client, job: &Job<'_>, url: &Url) -> Result<Description, St
             Ok(response) => return read_description(&response, url),
             Err(Failure::Final(error)) => return Err(error),
             Err(Failure::Passing(setback)) => {
-                patience.again(&show(url), &setback, |note| job.progress.note(note))?;
+                patience.again(&show(url), &setback, job.progress)?;
             }
         }
     }

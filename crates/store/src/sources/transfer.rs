@@ -67,7 +67,7 @@ fn run(client: &Client, job: &Job<'_>, wanted: &Download) -> Result<StagedFile, 
                 }
                 let reason = format!("{} at byte {}", setback.reason, partial.n_bytes());
                 let setback = Setback { reason, ..setback };
-                patience.again(&wanted.what, &setback, |note| job.progress.note(note))?;
+                patience.again(&wanted.what, &setback, job.progress)?;
             }
         }
     }
