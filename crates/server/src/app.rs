@@ -46,6 +46,9 @@ const OF_OTHERS: [&str; 4] = ["origin", "forwarded", "x-forwarded-for", "x-real-
 
 /// Changes of models at once: each may fill a disk.
 const N_CHANGES: usize = 2;
+/// Threads of changes, those included that nobody waits for and that have not noticed yet: a read
+/// from a server that says nothing takes its time to fail.
+const N_CHANGING: usize = 16;
 
 /// What all requests share.
 pub(crate) struct App {
@@ -65,6 +68,8 @@ pub(crate) struct App {
     /// Turns at parsing, rendering and tokenizing.
     pub(crate) preparing: Arc<Semaphore>,
     /// Turns at changing which models there are.
+    pub(crate) changes: Arc<Semaphore>,
+    /// Threads that do.
     pub(crate) changing: Arc<Semaphore>,
     /// What may be asked to, where anybody may.
     library: Option<Arc<dyn Library>>,
@@ -103,7 +108,8 @@ impl App {
             vector_seats: Arc::new(Semaphore::new(config.limits.n_vector_requests)),
             opening: Arc::new(Semaphore::new(N_OPENING)),
             preparing: Arc::new(Semaphore::new(config.limits.n_preparing)),
-            changing: Arc::new(Semaphore::new(N_CHANGES)),
+            changes: Arc::new(Semaphore::new(N_CHANGES)),
+            changing: Arc::new(Semaphore::new(N_CHANGING)),
             library: config.library,
             model_changes: config.model_changes,
             default_sampling: config.default_sampling,

@@ -20,7 +20,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 /// Words that may wait for a client; what finds no room is said by the next.
@@ -80,7 +80,8 @@ pub(crate) async fn change(
         Ok((request, work, seat)) => follow(app, request, work, seat).await,
         Err(error) => {
             let status = Family::Ollama.status(&error).as_u16();
-            tracing::info!(id = %arrival.id, status, %error, "models not changed");
+            let told = logged(&error.to_string());
+            tracing::info!(id = %arrival.id, status, error = %told, "models not changed");
             Err(error)
         }
     };
@@ -132,31 +133,52 @@ struct Asker {
 
 impl Asker {
     fn log_begin(&self, change: &Change) {
-        let (what, model, from) = match change {
-            Change::Pull { name } => ("pull", name, None),
-            Change::Copy { from, to } => ("copy", to, Some(from)),
-            Change::Delete { name } => ("delete", name, None),
-        };
+        let (what, model, from) = words(change);
         let peer = self.peer.map(|Peer(address)| tracing::field::display(address));
-        let from = from.map(|from| tracing::field::display(short(from)));
-        let (id, model) = (&self.id, short(model));
-        tracing::info!(%id, what, %model, from, peer, "models are being changed");
+        let from = from.map(tracing::field::display);
+        tracing::info!(id = %self.id, what, %model, from, peer, "models are being changed");
     }
 
-    fn log_end(&self, ended: &Result<(), ServerError>) {
+    fn log_end(&self, change: &Change, ended: &Result<(), ServerError>) {
+        let (what, model, _) = words(change);
         match ended {
-            Ok(()) => tracing::info!(id = %self.id, "models changed"),
-            Err(error) => tracing::info!(id = %self.id, %error, "models not changed"),
+            Ok(()) => tracing::info!(id = %self.id, what, %model, "models changed"),
+            Err(error) => {
+                let error = logged(&error.to_string());
+                tracing::info!(id = %self.id, what, %model, %error, "models not changed");
+            }
         }
     }
+}
+
+/// What is done, to which model, and from which it is made.
+fn words(change: &Change) -> (&'static str, String, Option<String>) {
+    let name = |name: &str| short(&logged(name));
+    match change {
+        Change::Pull { name: model } => ("pull", name(model), None),
+        Change::Copy { from, to } => ("copy", name(to), Some(name(from))),
+        Change::Delete { name: model } => ("delete", name(model), None),
+    }
+}
+
+/// A text as it may stand in the log: in one line, addresses without their queries, which may hold
+/// signatures.
+fn logged(text: &str) -> String {
+    let bare = |word: &str| match word.split_once('?') {
+        Some((bare, _)) if bare.contains("://") => bare.to_owned(),
+        _ => word.to_owned(),
+    };
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    words.map(bare).collect::<Vec<String>>().join(" ")
 }
 
 /// A change at work on a thread of its own.
 struct AtWork {
     /// Closed where the work is over; dropped, it ends the work.
     words: mpsc::Receiver<Told>,
-    /// `None` once its end was told.
-    end: Option<JoinHandle<Result<(), ServerError>>>,
+    /// `None` once its end was told. The turn goes with whoever listens: a thread that has yet to
+    /// notice that nobody does keeps no other change waiting.
+    end: Option<(JoinHandle<Result<(), ServerError>>, OwnedSemaphorePermit)>,
 }
 
 fn begin(
@@ -165,24 +187,29 @@ fn begin(
     request: &ChangeRequest,
     asker: Asker,
 ) -> Result<AtWork, ServerError> {
-    let turn = app.changing.clone().try_acquire_owned().map_err(|_| {
-        let what = "other changes of models are at work".to_owned();
-        ServerError::Overloaded { what, retry_after: RETRY_AFTER }
-    })?;
+    let take = |turns: &Arc<Semaphore>| {
+        turns.clone().try_acquire_owned().map_err(|_| {
+            let what = "other changes of models are at work".to_owned();
+            ServerError::Overloaded { what, retry_after: RETRY_AFTER }
+        })
+    };
+    let turn = take(&app.changes)?;
+    let thread = take(&app.changing)?;
     let (sender, words) = mpsc::channel(N_WORDS);
     let (app, change) = (app.clone(), request.change.clone());
     let end = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
+        let _thread = thread;
         let teller = Teller { words: sender, at: Mutex::default() };
         // Logged here: whoever asked may be gone by the end.
+        let asked = change.clone();
         let ended = settle(&app, &*library, change).and_then(|change| {
             asker.log_begin(&change);
             perform(&app, &*library, &change, &teller)
         });
-        asker.log_end(&ended);
+        asker.log_end(&asked, &ended);
         ended
     });
-    Ok(AtWork { words, end: Some(end) })
+    Ok(AtWork { words, end: Some((end, turn)) })
 }
 
 /// The change with the names that it is about, refused where these are the owner's.
@@ -228,7 +255,7 @@ impl AtWork {
     /// Waits for the end and drops what is told until then. Does nothing the second time.
     async fn ended(&mut self) -> Result<(), ServerError> {
         while self.words.recv().await.is_some() {}
-        let Some(end) = self.end.take() else { return Ok(()) };
+        let Some((end, _turn)) = self.end.take() else { return Ok(()) };
         end.await.map_err(|e| ServerError::Failed(format!("the change broke off: {e}")))?
     }
 }
@@ -313,5 +340,17 @@ impl Watcher for Teller {
 
     fn is_cancelled(&self) -> bool {
         self.words.is_closed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_lines_and_no_signatures() {
+        let check = |text: &str, expected: &str| assert_eq!(logged(text), expected);
+        check("https://h/f.gguf?sig=1 is\nnot\u{1b}here", "https://h/f.gguf is not here");
+        check("what? a/b:latest", "what? a/b:latest");
     }
 }

@@ -4,7 +4,7 @@ use super::{MODEL, chat};
 use crate::client::{Response, post, request};
 use serde_json::json;
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// The value of a line of the page, 0 where it is not there yet.
 fn value(page: &Response, line: &str) -> f64 {
@@ -51,7 +51,29 @@ fn what_is_done_is_counted() {
 
 /// What was logged.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// That of this process, from now on.
+    pub(crate) fn start() -> Self {
+        static LOG: OnceLock<Log> = OnceLock::new();
+        let start = || {
+            let log = Self::default();
+            let writer = log.clone();
+            let subscriber = tracing_subscriber::fmt()
+                .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+                .with_writer(move || writer.clone())
+                .with_ansi(false);
+            subscriber.try_init().unwrap();
+            log
+        };
+        LOG.get_or_init(start).clone()
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -66,13 +88,7 @@ impl Write for Log {
 
 #[test]
 fn logs_and_numbers_say_nothing_of_what_people_say() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
-        .with_writer(move || writer.clone())
-        .with_ansi(false);
-    subscriber.try_init().unwrap();
+    let log = Log::start();
     let answer = chat(json!({
         "messages": [{"role": "user", "content": "Repeat: pomegranate-4711 pomegranate-4711"}],
         "user": "somebody-4712",
@@ -103,7 +119,7 @@ fn logs_and_numbers_say_nothing_of_what_people_say() {
         post(address, "/v1/completions", &json!({"prompt": "a", "max_tokens": 1})).status,
         200
     );
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     let page = request(address, "GET /metrics", b"").body;
     let lines = log.lines().filter(|line| line.contains("mine-1"));
     assert!(lines.clone().count() >= 6, "a line for each request: {log}");
