@@ -185,7 +185,7 @@ fn a_context_that_is_asked_for_bounds_prompt_and_answer() {
     check_error(
         &refused,
         400,
-        &format!("this model's maximum context length is {n_prompt} tokens"),
+        &format!("prompt is too long: this model's maximum context length is {n_prompt} tokens"),
     );
     let large = with(100_000);
     assert_eq!(large.headers["x-freehold-ignored"], "options.num_ctx");
@@ -203,7 +203,8 @@ fn a_conversation_that_is_too_long_is_refused_or_cut_by_its_turns() {
     messages.push(json!({"role": "user", "content": "Say hello."}));
     let n_messages = messages.len();
     let body = json!({"messages": messages, "stream": false});
-    check_error(&ask(body.clone()), 400, "this model's maximum context length is 512 tokens");
+    let too_long = "prompt is too long: this model's maximum context length is 512 tokens";
+    check_error(&ask(body.clone()), 400, too_long);
     let mut body = body;
     body["truncate"] = json!(true);
     let cut = ask(body);
@@ -231,24 +232,22 @@ fn calls_of_tools_have_objects_for_arguments() {
         },
     }});
     // So small a model calls a tool where it has seen that done.
+    let ask_of =
+        |city: &str| json!({"role": "user", "content": format!("What is the weather in {city}?")});
     let mut messages = Vec::new();
     for city in ["Rome", "Oslo"] {
         let call = json!({"function": {"name": "get_weather", "arguments": {"city": city}}});
-        messages.extend([
-            json!({"role": "user", "content": format!("What is the weather in {city}?")}),
-            json!({"role": "assistant", "content": "", "tool_calls": [call]}),
-            json!({"role": "tool", "tool_name": "get_weather", "content": "Sunny."}),
-            json!({"role": "assistant", "content": "It is sunny."}),
-        ]);
+        messages.push(ask_of(city));
+        messages.push(json!({"role": "assistant", "content": "", "tool_calls": [call]}));
     }
-    messages.push(json!({"role": "user", "content": "What is the weather in Paris?"}));
+    messages.push(ask_of("Paris"));
     let options = json!({"temperature": 0, "num_predict": 60});
-    let body = json!({"messages": messages, "tools": [tool], "stream": false, "options": options});
+    let mut body =
+        json!({"messages": messages, "tools": [tool], "stream": false, "options": options});
     let answer = whole(&ask(body.clone()));
     let calls = answer["message"]["tool_calls"].as_array().unwrap_or_else(|| panic!("{answer}"));
     assert_eq!(calls[0]["function"]["name"], "get_weather", "{answer}");
     assert!(calls[0]["function"]["arguments"]["city"].is_string(), "{answer}");
-    let mut body = body;
     body["stream"] = json!(true);
     let stream = lines(&ask(body));
     let streamed: Vec<&Value> = stream
@@ -257,6 +256,11 @@ fn calls_of_tools_have_objects_for_arguments() {
         .collect();
     assert_eq!(streamed.len(), calls.len());
     assert_eq!(streamed[0]["function"], calls[0]["function"]);
+    // What came of it goes on from there.
+    let result = json!({"role": "tool", "tool_name": "get_weather", "content": "Sunny."});
+    messages.extend([answer["message"].clone(), result]);
+    body["messages"] = json!(messages);
+    assert!(lines(&ask(body)).last().unwrap()["eval_count"].as_u64().unwrap() > 1);
 }
 
 #[test]

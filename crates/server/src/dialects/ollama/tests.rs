@@ -448,7 +448,7 @@ fn the_tables_name_each_field_once() {
 fn settings_reach_the_call() {
     let body = with(
         r#""options":{"num_ctx":256,"num_predict":7,"stop":"x","temperature":0,"top_k":4,
-           "seed":-1,"repeat_penalty":1.5},"keep_alive":"1m","truncate":true,"think":"high",
+           "seed":-2,"repeat_penalty":1.5},"keep_alive":"1m","truncate":true,"think":"high",
            "logprobs":true,"format":"json""#,
     );
     let request = chat::parse(body.as_bytes(), &Limits::default()).unwrap();
@@ -458,7 +458,7 @@ fn settings_reach_the_call() {
     assert_eq!((call.logprobs, call.constraint.is_some()), (Some(0), true));
     let sampling = call.sampling.over(&crate::default_sampling());
     assert_eq!((sampling.temperature, sampling.top_k, sampling.top_p), (0.0, 4, 0.95));
-    assert_eq!((sampling.seed, sampling.repetition_penalty), (Some(u64::MAX), 1.5));
+    assert_eq!((sampling.seed, sampling.repetition_penalty), (Some(u64::MAX - 1), 1.5));
     assert_eq!(call.wishes.thinking.map(|wish| wish.what), Some(Thinking::On));
     assert_eq!(call.wishes.effort.map(|wish| wish.what), Some("high"));
     assert_eq!(call.wishes.params().collect::<Vec<_>>(), ["think"]);
