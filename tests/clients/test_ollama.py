@@ -232,8 +232,7 @@ def check_pull_copy_delete(server):
     refused(404, f"model '{PULLED}' not found", client.delete, PULLED)
     refused(404, "no model named", client.pull, "nobody")
     refused(400, "gemma3-270m comes under the Gemma licence", client.pull, "gemma3-270m")
-    # The file itself is not the store's.
-    refused(400, f"{server.model}: served from a file", client.delete, server.model)
+    refused(403, f"{server.model}: it was named", client.delete, server.model)
 
 
 def check_langchain(server):
