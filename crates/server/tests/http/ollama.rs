@@ -249,7 +249,7 @@ fn calls_of_tools_have_objects_for_arguments() {
     assert_eq!(calls[0]["function"]["name"], "get_weather", "{answer}");
     assert!(calls[0]["function"]["arguments"]["city"].is_string(), "{answer}");
     body["stream"] = json!(true);
-    let stream = lines(&ask(body));
+    let stream = lines(&ask(body.clone()));
     let streamed: Vec<&Value> = stream
         .iter()
         .flat_map(|line| line["message"]["tool_calls"].as_array().into_iter().flatten())
