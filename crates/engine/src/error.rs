@@ -122,9 +122,9 @@ pub enum EngineError {
     /// Whoever opens the models of a [`Fleet`](crate::Fleet) would not open this one.
     #[error("{0}")]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The folder of a [`PrefixStore`](crate::PrefixStore) cannot be used.
+    /// A [`PrivateFolder`](crate::PrivateFolder) cannot be used.
     #[error("{}: {problem}", path.display())]
-    PrefixStore {
+    PrivateFolder {
         /// The folder, or the file in it.
         path: std::path::PathBuf,
         /// What is wrong with it.

@@ -3,7 +3,8 @@
 use super::*;
 use crate::keeper::{Keeper, Kept};
 use crate::page_file::Origin;
-use crate::prefix_store::{PrefixStore, temporary_folder};
+use crate::prefix_store::PrefixStore;
+use crate::private_folder::temporary_folder;
 use std::fs;
 use std::path::{Path, PathBuf};
 

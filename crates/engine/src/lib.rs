@@ -60,6 +60,7 @@ mod pages;
 mod philox;
 mod preamble;
 mod prefix_store;
+mod private_folder;
 mod queue;
 mod request;
 mod rota;
@@ -88,6 +89,7 @@ pub use options::{
     DEFAULT_N_CTX, EngineOptions, MAX_SEQUENCES, MAX_THREADS, ModelInfo, Speculation,
 };
 pub use prefix_store::PrefixStore;
+pub use private_folder::PrivateFolder;
 pub use queue::MAX_WAITING;
 pub use request::{
     CacheScope, Done, Dry, Event, FinishReason, MAX_DRY_BREAKERS, MAX_LOGIT_BIAS, MAX_LOGPROBS,

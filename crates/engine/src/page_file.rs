@@ -7,11 +7,12 @@
 //! where it has the same. A page's key is a SHA-256 over the key before it and its tokens, and that
 //! of a scope's beginning one over everything else; the key is the file's name.
 
+use crate::private_folder;
 use crate::request::CacheScope;
 use kernels::{KvFormat, KvShape, NUMERICS_VERSION, PAGE_LEN};
 use sha2::{Digest, Sha256};
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::thread;
@@ -176,7 +177,7 @@ pub(crate) fn model_digest(known: Option<&str>, parts: &[&[u8]], n_threads: usiz
 /// outlast a crash of the system: then its checksum fails.
 pub(crate) fn write(folder: &Path, key: PageKey, header: &[u8], page: &[u8]) -> io::Result<()> {
     let partial = folder.join(format!("{key}.partial"));
-    let written = create_private(&partial).and_then(|mut file| {
+    let written = private_folder::create(&partial).and_then(|mut file| {
         let checksum = Sha256::new_with_prefix(header).chain_update(page).finalize();
         file.write_all(header)?;
         file.write_all(page)?;
@@ -196,22 +197,6 @@ pub(crate) fn write(folder: &Path, key: PageKey, header: &[u8], page: &[u8]) -> 
 pub(crate) fn is_partial(name: &str) -> bool {
     let stem = name.strip_suffix(".partial");
     stem.is_some_and(|stem| PageKey::of_file_name(&format!("{stem}.{EXTENSION}")).is_some())
-}
-
-/// Creates a file, or empties it, that only its owner may read.
-pub(crate) fn create_private(path: &Path) -> io::Result<File> {
-    private().write(true).create(true).truncate(true).open(path)
-}
-
-/// Opens no link, and what it creates only its owner may read.
-pub(crate) fn private() -> OpenOptions {
-    let mut options = File::options();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
-    }
-    options
 }
 
 /// Why a page cannot be had from its file.
@@ -245,7 +230,7 @@ pub(crate) fn read(
         return Err(Unusable::Bad(format!("{n_bytes} bytes, expected {file_len}")));
     }
     let mut bytes = Vec::with_capacity(file_len as usize);
-    private()
+    private_folder::options()
         .read(true)
         .open(&path)
         .map_err(io)?

@@ -12,15 +12,14 @@
 
 use crate::error::EngineError;
 use crate::page_file::{self, Origin, PageKey, Unusable};
+use crate::private_folder::{PrivateFolder, SECRET_LEN, failed};
 use crate::request::CacheScope;
 use crate::slots::{Slot, Slots};
 use kernels::PAGE_LEN;
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
-use std::fs::{self, File, Metadata, TryLockError};
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,11 +30,6 @@ use std::time::{Duration, SystemTime};
 const LOAD_PAUSE: Duration = Duration::from_millis(1);
 /// How long nothing is handed over before the order of use is written to the files.
 const STAMP_PAUSE: Duration = Duration::from_secs(60);
-/// The file whose bytes make scopes and names that nobody can guess without it.
-const SECRET: &str = "secret";
-const SECRET_LEN: usize = 32;
-/// The file that one process at a time has locked.
-const LOCK: &str = "lock";
 
 /// A folder of KV pages that outlasts the process. Cheap to clone; when the last clone is gone,
 /// everything that was handed over is in its file.
@@ -46,11 +40,10 @@ pub struct PrefixStore {
 
 struct Inner {
     files: Arc<Files>,
-    secret: Vec<u8>,
+    private: PrivateFolder,
     /// `None` once the store is going.
     queues: Option<(Sender<Order>, Sender<Load>)>,
     threads: Vec<JoinHandle<()>>,
-    _lock: File,
 }
 
 /// What the threads of a store share with it.
@@ -110,17 +103,14 @@ impl PrefixStore {
     /// time: a file that cannot be believed, and why.
     ///
     /// # Errors
-    /// [`EngineError::PrefixStore`]: the folder cannot be made or read, it or its secret is not
+    /// [`EngineError::PrivateFolder`]: the folder cannot be made or read, it or its secret is not
     /// this user's alone, or another process uses it.
     pub fn open(
         path: &Path,
         max_bytes: u64,
         on_warning: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Self, EngineError> {
-        create_folder(path).map_err(failed(path))?;
-        ensure_private(path, &fs::metadata(path).map_err(failed(path))?)?;
-        let lock = take_lock(&path.join(LOCK))?;
-        let secret = read_secret(&path.join(SECRET))?;
+        let private = PrivateFolder::open(path)?;
         let index = Index::read(path).map_err(failed(path))?;
         let files = Arc::new(Files {
             folder: path.to_owned(),
@@ -136,16 +126,14 @@ impl PrefixStore {
             spawn("prefix-save", move || saver.obey(&to_do))?,
             spawn("prefix-load", move || loader.load_all(&to_load))?,
         ];
-        let inner = Inner { files, secret, queues: Some((orders, loads)), threads, _lock: lock };
+        let inner = Inner { files, private, queues: Some((orders, loads)), threads };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The scope of whoever is known by `name`: the same after a restart, as long as the folder is,
     /// and not to be guessed without it.
     pub fn scope(&self, name: &[u8]) -> CacheScope {
-        let hash = Sha256::new_with_prefix(&self.inner.secret).chain_update(name).finalize();
-        let (number, _) = hash.split_first_chunk().expect("the hash has 32 bytes");
-        CacheScope::Lasting(u64::from_le_bytes(*number))
+        CacheScope::Lasting(self.inner.private.number(name))
     }
 
     /// Bytes that the files take now.
@@ -160,7 +148,7 @@ impl PrefixStore {
 
     /// What the first page of a scope comes after.
     pub(crate) fn start(&self, origin: &Origin, scope: CacheScope) -> Option<PageKey> {
-        origin.start(scope, &self.inner.secret)
+        origin.start(scope, self.inner.private.secret())
     }
 
     /// Whether there is a file for this page.
@@ -486,108 +474,6 @@ impl Index {
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, EngineError> {
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(EngineError::Thread)
-}
-
-fn create_folder(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
-}
-
-/// Refuses what is not this user's alone.
-fn ensure_private(path: &Path, metadata: &Metadata) -> Result<(), EngineError> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
-        if owner != user {
-            return Err(problem(path, format!("owned by user {owner}, expected {user}")));
-        }
-        let mode = metadata.mode() & 0o777;
-        if mode & 0o077 != 0 {
-            let expected = mode & 0o700;
-            return Err(problem(path, format!("mode {mode:03o}, expected {expected:03o}")));
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = (path, metadata);
-    Ok(())
-}
-
-fn take_lock(path: &Path) -> Result<File, EngineError> {
-    let mut options = page_file::private();
-    let lock = options.write(true).create(true).open(path).map_err(failed(path))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => {
-            Err(problem(path, "another process uses the folder".to_owned()))
-        }
-        Err(TryLockError::Error(error)) => Err(failed(path)(error)),
-    }
-}
-
-/// Reads the folder's secret, and makes one where there is none. The folder is locked.
-fn read_secret(path: &Path) -> Result<Vec<u8>, EngineError> {
-    let mut options = page_file::private();
-    let file = match options.read(true).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            write_secret(path).and_then(|()| options.open(path))
-        }
-        opened => opened,
-    };
-    let file = file.map_err(failed(path))?;
-    let metadata = file.metadata().map_err(failed(path))?;
-    ensure_private(path, &metadata)?;
-    if metadata.len() != SECRET_LEN as u64 {
-        let n_bytes = metadata.len();
-        return Err(problem(path, format!("{n_bytes} bytes, expected {SECRET_LEN}")));
-    }
-    let mut secret = vec![0; SECRET_LEN];
-    (&file).read_exact(&mut secret).map_err(failed(path))?;
-    Ok(secret)
-}
-
-/// Writes a new secret beside its name and gives it the name when it is complete: with half of one
-/// the folder could not be opened again.
-fn write_secret(path: &Path) -> io::Result<()> {
-    let partial = path.with_extension("partial");
-    // Whoever made what is there may have let others read it.
-    let _ = fs::remove_file(&partial);
-    let mut file = page_file::create_private(&partial)?;
-    file.write_all(&new_secret())?;
-    file.sync_all()?;
-    fs::rename(&partial, path)
-}
-
-/// Of the system's random source, from which the standard library keys its hash maps.
-fn new_secret() -> Vec<u8> {
-    let mut hash = Sha256::new();
-    for _ in 0..SECRET_LEN {
-        hash.update(RandomState::new().build_hasher().finish().to_le_bytes());
-    }
-    hash.finalize().to_vec()
-}
-
-fn problem(path: &Path, problem: String) -> EngineError {
-    EngineError::PrefixStore { path: path.to_owned(), problem }
-}
-
-fn failed(path: &Path) -> impl Fn(io::Error) -> EngineError {
-    move |error| problem(path, error.to_string())
-}
-
-/// A folder that is its owner's alone.
-#[cfg(test)]
-pub(crate) fn temporary_folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    #[cfg(unix)]
-    {
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-        fs::set_permissions(folder.path(), mode).expect("the folder is ours");
-    }
-    folder
 }
 
 #[cfg(test)]

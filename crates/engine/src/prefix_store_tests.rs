@@ -1,6 +1,7 @@
 //! The folder: what is kept, what goes first, what is refused.
 
 use super::*;
+use crate::private_folder::temporary_folder;
 use kernels::{KvFormat, KvShape};
 
 fn origin() -> Origin {
@@ -225,61 +226,4 @@ fn what_is_not_ours_is_left_alone() {
     let mut names: Vec<_> = others.map(|file| file.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["lock", "notes.txt", "secret"]);
-}
-
-#[test]
-fn a_secret_that_was_not_finished_is_made_anew() {
-    let folder = temporary_folder();
-    let partial = folder.path().join("secret.partial");
-    fs::write(&partial, "sec").unwrap();
-    drop(open(folder.path(), 1));
-    assert!(!partial.exists());
-    assert_eq!(fs::read(folder.path().join("secret")).unwrap().len(), SECRET_LEN);
-}
-
-#[cfg(unix)]
-#[test]
-fn links_are_not_followed() {
-    let folder = temporary_folder();
-    let precious = folder.path().join("precious");
-    fs::write(&precious, [7; SECRET_LEN]).unwrap();
-    for name in [SECRET, LOCK] {
-        let inside = folder.path().join(format!("cache of {name}"));
-        create_folder(&inside).unwrap();
-        std::os::unix::fs::symlink(&precious, inside.join(name)).unwrap();
-        let error = PrefixStore::open(&inside, 1, |_| {}).unwrap_err().to_string();
-        assert!(error.contains(&inside.join(name).display().to_string()), "{error}");
-        assert_eq!(fs::read(&precious).unwrap(), [7; SECRET_LEN]);
-    }
-}
-
-#[test]
-fn a_folder_is_used_by_one_process_at_a_time() {
-    let folder = temporary_folder();
-    let (_store, _warnings) = open(folder.path(), 1);
-    let error = PrefixStore::open(folder.path(), 1, |_| {}).unwrap_err().to_string();
-    assert!(error.ends_with("lock: another process uses the folder"), "{error}");
-}
-
-#[cfg(unix)]
-#[test]
-fn folder_and_secret_are_their_owners_alone() {
-    use std::os::unix::fs::PermissionsExt;
-    let folder = temporary_folder();
-    let inside = folder.path().join("cache");
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    drop(open(&inside, 1));
-    assert_eq!((mode(&inside), mode(&inside.join("secret"))), (0o700, 0o600));
-    let check = |path: &Path, mode: u32, expected: &str| {
-        let before = fs::metadata(path).unwrap().permissions();
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        let error = PrefixStore::open(&inside, 1, |_| {}).unwrap_err().to_string();
-        assert_eq!(error, format!("{}: {expected}", path.display()));
-        fs::set_permissions(path, before).unwrap();
-    };
-    check(&inside, 0o755, "mode 755, expected 700");
-    check(&inside.join("secret"), 0o640, "mode 640, expected 600");
-    fs::write(inside.join("secret"), "short").unwrap();
-    let error = PrefixStore::open(&inside, 1, |_| {}).unwrap_err().to_string();
-    assert!(error.ends_with("secret: 5 bytes, expected 32"), "{error}");
 }
