@@ -3,7 +3,7 @@
 
     python tests/clients/test_openai.py target/release/freehold [--model smollm2-135m]
 
-Beside the chat model it serves the catalogue's encoder, for embeddings, and keeps responses.
+Beside the chat model it serves the catalogue's encoder, for embeddings, keeps responses, and takes batches.
 
 It starts the server on a free port of the loopback address, reads the printed address, runs every
 function below whose name begins with `check_`, in order, and ends the server with SIGTERM. The model
@@ -16,6 +16,7 @@ import json
 import re
 import signal
 import sys
+import tempfile
 import time
 
 import openai
@@ -36,7 +37,10 @@ class Server(serving.Server):
     """The server, and the client for it."""
 
     def __init__(self, binary, model):
-        super().__init__(binary, model, EMBEDDER, "--keep-responses", "10m")
+        self.folder = tempfile.TemporaryDirectory(prefix="freehold-batches-")
+        batches = f"{self.folder.name}/batches"
+        options = ["--keep-responses", "10m", "--batches", batches]
+        super().__init__(binary, model, EMBEDDER, *options)
         self.base_url = f"{self.url}/v1"
 
     def client(self, **options):
@@ -644,6 +648,73 @@ def check_disconnect(server):
     equal(text_of(chat(server)), ANSWER)
     seconds = time.monotonic() - start
     assert seconds < 20, f"{seconds:.1f} s for a short answer after 16 clients left"
+
+
+def batch_of(server, lines, endpoint="/v1/chat/completions"):
+    """A batch of these requests, once it is over, and its file."""
+    client = server.client()
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    file = client.files.create(file=("lines.jsonl", text.encode()), purpose="batch")
+    batch = client.batches.create(
+        input_file_id=file.id,
+        endpoint=endpoint,
+        completion_window="24h",
+        metadata={"night": "1"},
+    )
+    while batch.status not in ("completed", "failed", "expired", "cancelled"):
+        time.sleep(0.1)
+        batch = client.batches.retrieve(batch.id)
+    return batch, file
+
+
+def line_of(custom_id, url="/v1/chat/completions", **body):
+    return {"custom_id": custom_id, "method": "POST", "url": url, "body": body}
+
+
+def entries_of(server, file_id):
+    text = server.client().files.content(file_id).text
+    entries = [json.loads(line) for line in text.splitlines()]
+    return {entry["custom_id"]: entry for entry in entries}
+
+
+def check_batches(server):
+    client = server.client()
+    body = {"model": server.model, "messages": QUESTION, **GREEDY}
+    lines = [line_of(f"q{n}", **body) for n in range(5)]
+    batch, file = batch_of(server, [*lines, line_of("bad", **body, temprature=1)])
+    equal((file.filename, file.purpose, file.status), ("lines.jsonl", "batch", "processed"))
+    equal((batch.status, batch.errors, batch.metadata), ("completed", None, {"night": "1"}))
+    counts = batch.request_counts
+    equal((counts.total, counts.completed, counts.failed), (6, 5, 1))
+    answers = entries_of(server, batch.output_file_id)
+    equal(sorted(answers), [f"q{n}" for n in range(5)])
+    for answer in answers.values():
+        equal((answer["response"]["status_code"], answer["error"]), (200, None))
+        completion = openai.types.chat.ChatCompletion.model_validate(answer["response"]["body"])
+        equal(text_of(completion), ANSWER)
+    (bad,) = entries_of(server, batch.error_file_id).values()
+    equal(bad["response"]["status_code"], 400)
+    equal(bad["response"]["body"]["error"]["param"], "temprature")
+    failed, _ = batch_of(server, [lines[0], lines[0]])
+    equal([(error.code, error.line) for error in failed.errors.data], [("duplicate_custom_id", 2)])
+    vectors = line_of("v", "/v1/embeddings", model=EMBEDDER, input="own it")
+    embedded, _ = batch_of(server, [vectors], "/v1/embeddings")
+    (answer,) = entries_of(server, embedded.output_file_id).values()
+    vector = client.embeddings.create(model=EMBEDDER, input="own it", encoding_format="float")
+    equal(answer["response"]["body"]["data"][0]["embedding"], vector.data[0].embedding)
+    equal([one.id for one in client.batches.list(limit=1)], [embedded.id, failed.id, batch.id])
+    with refused(openai.ConflictError):
+        client.batches.cancel(batch.id)
+    with refused(openai.BadRequestError, param="purpose"):
+        client.files.create(file=("a.txt", b"a"), purpose="user_data")
+    ids = [one.id for one in client.files.list(purpose="batch_output")]
+    assert batch.output_file_id in ids and file.id not in ids, ids
+    equal(client.files.retrieve(file.id).bytes, file.bytes)
+    for one in client.files.list():
+        assert client.files.delete(one.id).deleted
+    equal((list(client.files.list()), list(client.batches.list())), ([], []))
+    with refused(openai.NotFoundError):
+        client.files.content(file.id)
 
 
 def check_graceful_stop(server):

@@ -48,10 +48,13 @@ def check_packages(server):
         "/v1/chat/completions": client.chat.completions.create,
         "/v1/completions": client.completions.create,
         "/v1/embeddings": client.embeddings.create,
+        "/v1/batches": client.batches.create,
+        "/v1/files": client.files.create,
         "/v1/messages": other.messages.create,
         "/v1/messages/count_tokens": other.messages.count_tokens,
     }.items():
-        body = paths[path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        (content,) = paths[path]["post"]["requestBody"]["content"].values()
+        body = content["schema"]
         sent = set(inspect.signature(function).parameters) - NOT_SENT
         assert sent, path
         unknown = sent - set(body["properties"])

@@ -539,6 +539,86 @@ fn serve_changes_models_only_where_its_owner_lets_clients() {
     assert_eq!(home.run(&["list", "--json"]).json().as_array().unwrap().len(), 1);
 }
 
+/// The batch of this id, once it is so.
+#[cfg(unix)]
+fn batch_once(address: &str, id: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    for _ in 0..2000 {
+        let (status, body) = request(address, &format!("GET /v1/batches/{id}"), &Value::Null);
+        let batch: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(status, 200, "{body}");
+        if is_so(&batch) {
+            return batch;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("batch {id} does not come to be so");
+}
+
+#[cfg(unix)]
+#[test]
+fn serve_goes_on_with_a_batch_after_it_was_killed() {
+    const N_LINES: usize = 10;
+    let home = Home::new();
+    let (path, folder) = (testkit::smollm2(), home.path("batches"));
+    let args = [arg(&path), "--batches", arg(&folder), "--max-sequences", "2"];
+    let (mut child, _stdout, address) = serve(&home, &args);
+    let line = |n: usize| {
+        let body = json!({"prompt": format!("{n}"), "max_tokens": 40, "ignore_eos": true});
+        let url = "/v1/completions";
+        json!({"custom_id": format!("c{n}"), "method": "POST", "url": url, "body": body})
+    };
+    let lines: String = (0..N_LINES).map(|n| line(n).to_string() + "\n").collect();
+    let part = "\r\nContent-Disposition: form-data; name=";
+    let form = format!(
+        "--x{part}purpose\r\n\r\nbatch\r\n--x{part}file; filename=a\r\n\r\n{lines}\r\n--x--"
+    );
+    let mut stream = TcpStream::connect(&address).unwrap();
+    let head = "POST /v1/files HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=x";
+    let n_bytes = form.len();
+    let more = format!("Host: {address}\r\nConnection: close\r\nContent-Length: {n_bytes}");
+    write!(stream, "{head}\r\n{more}\r\n\r\n{form}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (_, file) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let file: Value = serde_json::from_str(file).unwrap();
+    let asked = json!({
+        "input_file_id": file["id"],
+        "endpoint": "/v1/completions",
+        "completion_window": "24h",
+    });
+    let (status, batch) = request(&address, "POST /v1/batches", &asked);
+    assert_eq!(status, 200, "{batch}");
+    let batch: Value = serde_json::from_str(&batch).unwrap();
+    let id = batch["id"].as_str().unwrap();
+    let n_completed = |batch: &Value| batch["request_counts"]["completed"].as_u64().unwrap();
+    batch_once(&address, id, |batch| n_completed(batch) >= 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let part =
+        folder.join("files").join(format!("{}-output.jsonl.part", id.replace("batch_", "file-")));
+    let before = std::fs::read_to_string(&part).unwrap();
+    assert!((1..N_LINES).contains(&before.lines().count()), "{before}");
+    // As a machine leaves it that loses its power.
+    std::fs::write(&part, format!("{before}{{\"id\":\"batch_req")).unwrap();
+    let (mut child, _stdout, address) = serve(&home, &args);
+    let batch = batch_once(&address, id, |batch| batch["status"] == "completed");
+    assert_eq!(n_completed(&batch), N_LINES as u64);
+    let output = batch["output_file_id"].as_str().unwrap();
+    let path = format!("GET /v1/files/{output}/content");
+    let (status, after) = request(&address, &path, &Value::Null);
+    // What was there is there as it was, and each line once.
+    assert!(status == 200 && after.starts_with(&before), "{after}");
+    let entries = after.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let ids: std::collections::BTreeSet<String> =
+        entries.map(|entry| entry["custom_id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!((ids.len(), after.lines().count()), (N_LINES, N_LINES));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let other = home.write("file", b"");
+    let refused = home.run(&["serve", "--batches", arg(&other), "--listen", "127.0.0.1:0"]);
+    refused.fails(1, &["--batches", arg(&other)]);
+}
+
 #[test]
 fn doctor_says_what_is_here() {
     let home = Home::new();

@@ -1,7 +1,12 @@
 //! What all requests share, the routes, and what wraps every response.
 
+pub(crate) mod batches;
+mod clients;
 pub(crate) mod ollama;
 
+pub(crate) use clients::Peer;
+
+use crate::batches::Batches;
 use crate::dialects::llama::TokenDialect;
 use crate::dialects::openai::responses;
 use crate::dialects::{Dialect, Family, VectorDialect, anthropic, fields, openai};
@@ -21,9 +26,10 @@ use axum::body::Body;
 use axum::extract::{Extension, MatchedPath, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
-use engine::{CacheScope, NUMERICS_VERSION, PrefixStore, Sampling};
+use clients::{Numbers, cache_scope, is_loopback};
+use engine::{CacheScope, NUMERICS_VERSION, PrefixStore, Priority, Sampling};
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -50,6 +56,9 @@ const N_CHANGES: usize = 2;
 /// from a server that says nothing takes its time to fail.
 const N_CHANGING: usize = 16;
 
+/// Files that are sent at once: each is on disk before it is known whether there is room for it.
+const N_UPLOADS: usize = 4;
+
 /// What all requests share.
 pub(crate) struct App {
     pub(crate) models: Models,
@@ -71,6 +80,10 @@ pub(crate) struct App {
     pub(crate) changes: Arc<Semaphore>,
     /// Threads that do.
     pub(crate) changing: Arc<Semaphore>,
+    /// Turns at sending files.
+    pub(crate) uploading: Arc<Semaphore>,
+    /// Files and batches of them, where clients may have some.
+    batches: Option<Batches>,
     /// What may be asked to, where anybody may.
     library: Option<Arc<dyn Library>>,
     model_changes: ModelChanges,
@@ -79,9 +92,7 @@ pub(crate) struct App {
     /// Becomes true when no more requests are taken.
     draining: watch::Receiver<bool>,
     gate: Gate,
-    /// Makes the numbers by which clients are told apart; its key is random, so that nobody can
-    /// search for another's number.
-    principals: RandomState,
+    numbers: Numbers,
     /// Makes those that outlast the process, where prompts are kept that long.
     prefix_store: Option<PrefixStore>,
 }
@@ -118,7 +129,9 @@ impl App {
             over,
             draining,
             gate: Gate::new(&config.allowed_hosts, &config.allowed_origins),
-            principals: RandomState::new(),
+            numbers: Numbers::new(config.batches.as_ref()),
+            uploading: Arc::new(Semaphore::new(N_UPLOADS)),
+            batches: config.batches,
             prefix_store: config.prefix_store,
         })
     }
@@ -170,6 +183,17 @@ impl App {
         }
     }
 
+    /// Files and batches, where the owner lets clients have some.
+    pub(crate) fn batches(&self) -> Result<Batches, ServerError> {
+        self.batches.clone().ok_or_else(|| {
+            ServerError::Forbidden(
+                "no files and batches are kept here: expected the server to be started with \
+                 `freehold serve --batches FOLDER`"
+                    .to_owned(),
+            )
+        })
+    }
+
     /// A place among the requests at work.
     pub(crate) fn admit(&self, arrival: &Arrival) -> Result<Seat, ServerError> {
         self.seats.take(arrival.principal)
@@ -192,6 +216,8 @@ pub(crate) struct Arrival {
     pub(crate) cache: CacheScope,
     /// Whether it came from this machine.
     pub(crate) is_local: bool,
+    /// The highest that it can have.
+    pub(crate) priority: Priority,
     /// In whose shape it is refused where no route of a family's has taken it.
     family: Family,
 }
@@ -216,7 +242,29 @@ impl Arrival {
             principal,
             cache,
             is_local: is_loopback(request.extensions().get::<Peer>().copied()),
+            priority: Priority::Interactive,
             family: Family::of(request.uri().path(), headers),
+        }
+    }
+
+    /// The same request once more.
+    pub(crate) fn again(&self) -> Self {
+        Self { started: Instant::now(), ..self.clone() }
+    }
+
+    /// One line of a batch, which is a request like any other, only that it can wait. It shares
+    /// the prefix cache with what its client sends.
+    pub(crate) fn of_line(id: String, route: &'static str, client: u64) -> Self {
+        Self {
+            id,
+            route: route.to_owned(),
+            trace: None,
+            started: Instant::now(),
+            principal: client,
+            cache: CacheScope::Key(client),
+            is_local: false,
+            priority: Priority::Batch,
+            family: Family::OpenAi,
         }
     }
 
@@ -256,63 +304,9 @@ fn unix_time() -> (u64, u32) {
 
 /// 32 hexadecimal digits that do not come twice. Names, not secrets: the standard library's
 /// hasher is keyed at random for each process and differs with each instance.
-fn random_hex() -> String {
+pub(crate) fn random_hex() -> String {
     let hash = || RandomState::new().hash_one(SystemTime::now());
     format!("{:016x}{:016x}", hash(), hash())
-}
-
-/// Where a connection came from.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) IpAddr);
-
-/// The key in `Authorization` or `x-api-key`. Clients that must have one are told to say "none":
-/// that and nothing at all are no keys.
-fn key(headers: &HeaderMap) -> Option<&[u8]> {
-    let bearer = headers.get(header::AUTHORIZATION).map(|value| {
-        let value = value.as_bytes().trim_ascii();
-        // The scheme's name has no case. The same key is the same client in either header.
-        match value.split_at_checked(b"Bearer".len()) {
-            Some((scheme, key))
-                if scheme.eq_ignore_ascii_case(b"Bearer")
-                    && key.first().is_none_or(u8::is_ascii_whitespace) =>
-            {
-                key.trim_ascii()
-            }
-            _ => value,
-        }
-    });
-    let api_key = headers.get("x-api-key").map(|value| value.as_bytes().trim_ascii());
-    let is_key = |key: &&[u8]| !key.is_empty() && !key.eq_ignore_ascii_case(b"none");
-    [bearer, api_key].into_iter().flatten().find(is_key)
-}
-
-/// The number of whoever sent this: of the key where there is one, else of the address. Keys are
-/// not checked, they only tell clients apart.
-fn principal(hasher: &RandomState, headers: &HeaderMap, peer: Option<Peer>) -> u64 {
-    match key(headers) {
-        Some(key) => hasher.hash_one(("key", key)),
-        None => hasher.hash_one(("peer", peer.map(|Peer(address)| address.to_canonical()))),
-    }
-}
-
-/// Whether it came from this machine.
-fn is_loopback(peer: Option<Peer>) -> bool {
-    peer.is_some_and(|Peer(address)| address.to_canonical().is_loopback())
-}
-
-/// With whom the request of `principal` shares the prefix cache. This machine stays this machine
-/// after a restart, and there a key tells one user from another. From elsewhere nothing does: keys
-/// are not checked, and an address may be somebody else's by then.
-fn cache_scope(
-    store: Option<&PrefixStore>,
-    headers: &HeaderMap,
-    peer: Option<Peer>,
-    principal: u64,
-) -> CacheScope {
-    match store.filter(|_| is_loopback(peer)) {
-        Some(store) => store.scope(&[b"loopback:", key(headers).unwrap_or_default()].concat()),
-        None => CacheScope::Key(principal),
-    }
 }
 
 /// The address at which a connection arrived.
@@ -349,7 +343,7 @@ pub(crate) fn plain_path(uri: &Uri) -> Option<Uri> {
 /// Around every request: its name, the gate, and the headers that every response carries.
 async fn wrap(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response<Body> {
     let peer = request.extensions().get::<Peer>().copied();
-    let principal = principal(&app.principals, request.headers(), peer);
+    let principal = app.numbers.of(request.headers(), peer);
     let cache = cache_scope(app.prefix_store.as_ref(), request.headers(), peer, principal);
     let arrival = Arrival::new(&request, principal, cache);
     let local = request.extensions().get::<Local>().copied();
@@ -538,6 +532,7 @@ pub(crate) async fn metrics_page(State(app): State<Arc<App>>) -> Response<Body> 
         n_at_work: app.seats.n_taken(),
         rss_bytes: engine::rss_bytes(),
         models: app.models.gauges(),
+        batches: app.batches.as_ref().map(Batches::gauges),
     });
     let mut response = Response::new(Body::from(text));
     let content_type = HeaderValue::from_static(metrics::CONTENT_TYPE);
@@ -608,69 +603,6 @@ mod tests {
         check("/v1/models/", Some("/v1/models"));
         check("//v1//models?x=/", Some("/v1/models?x=/"));
         check("//", Some("/"));
-    }
-
-    #[test]
-    fn clients_are_told_apart_by_key_then_by_address() {
-        let hasher = RandomState::new();
-        let api_key = header::HeaderName::from_static("x-api-key");
-        let numbered = |keys: &[(&header::HeaderName, &'static str)], address: &str| {
-            let key = |(name, key): &(&header::HeaderName, &'static str)| {
-                ((*name).clone(), HeaderValue::from_static(key))
-            };
-            let headers = HeaderMap::from_iter(keys.iter().map(key));
-            principal(&hasher, &headers, Some(Peer(address.parse().unwrap())))
-        };
-        let number = |key: Option<&'static str>, address: &str| match key {
-            Some(key) => numbered(&[(&header::AUTHORIZATION, key)], address),
-            None => numbered(&[], address),
-        };
-        let by_api_key = numbered(&[(&api_key, "a")], "10.0.0.1");
-        assert_eq!(by_api_key, number(Some("bearer a"), "10.0.0.2"));
-        assert_ne!(by_api_key, number(None, "10.0.0.1"));
-        let both = [(&header::AUTHORIZATION, "Bearer a"), (&api_key, "b")];
-        assert_eq!(by_api_key, numbered(&both, "10.0.0.1"));
-        assert_eq!(number(Some("Bearer a"), "10.0.0.1"), number(Some("Bearer a"), "10.0.0.2"));
-        assert_ne!(number(Some("Bearer a"), "10.0.0.1"), number(Some("Bearer b"), "10.0.0.1"));
-        assert_ne!(number(None, "10.0.0.1"), number(None, "10.0.0.2"));
-        assert_eq!(number(None, "10.0.0.1"), number(None, "::ffff:10.0.0.1"));
-        for empty in ["", " ", "Bearer", "bearer ", "Bearer  "] {
-            assert_eq!(number(Some(empty), "10.0.0.1"), number(None, "10.0.0.1"), "{empty:?}");
-            let both = [(&header::AUTHORIZATION, empty), (&api_key, "a")];
-            assert_eq!(numbered(&both, "10.0.0.1"), by_api_key, "{empty:?}");
-        }
-        assert_eq!(numbered(&[(&api_key, "")], "10.0.0.1"), number(None, "10.0.0.1"));
-        // A key that begins like the scheme.
-        assert_ne!(number(Some("Bearers"), "10.0.0.1"), number(Some("s"), "10.0.0.1"));
-        assert_eq!(number(Some("Bearer none"), "10.0.0.1"), number(None, "10.0.0.1"));
-    }
-
-    #[test]
-    fn only_this_machine_means_the_same_after_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let api_key = header::HeaderName::from_static("x-api-key");
-        // Each time as after a restart: with a store opened anew, and another number.
-        let scope =
-            |name: &header::HeaderName, key: &'static str, address: &str, principal: u64| {
-                let store = PrefixStore::open(&folder.path().join("cache"), 0, |_| {}).unwrap();
-                let headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static(key))]);
-                cache_scope(Some(&store), &headers, Some(Peer(address.parse().unwrap())), principal)
-            };
-        let bearer = header::AUTHORIZATION;
-        let own = scope(&bearer, "Bearer a", "127.0.0.1", 1);
-        assert!(matches!(own, CacheScope::Lasting(_)));
-        assert_eq!(scope(&api_key, "a", "::1", 2), own);
-        assert_ne!(scope(&bearer, "Bearer b", "127.0.0.1", 1), own);
-        // The key that the server's own advice says is no key, nor is an empty one.
-        let local = scope(&header::ACCEPT, "*/*", "127.0.0.1", 1);
-        assert!(matches!(local, CacheScope::Lasting(_)) && local != own);
-        for none in ["Bearer none", "bearer NONE", "Bearer ", "Bearer", ""] {
-            assert_eq!(scope(&bearer, none, "::ffff:127.0.0.1", 2), local, "{none:?}");
-        }
-        // Anybody elsewhere can say the same key.
-        assert_eq!(scope(&bearer, "Bearer a", "10.0.0.1", 7), CacheScope::Key(7));
-        assert_eq!(scope(&header::ACCEPT, "*/*", "10.0.0.1", 7), CacheScope::Key(7));
-        assert_eq!(cache_scope(None, &HeaderMap::new(), None, 7), CacheScope::Key(7));
     }
 
     /// A library that has nothing.

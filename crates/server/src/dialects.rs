@@ -11,6 +11,7 @@ pub(crate) mod fields;
 #[cfg(test)]
 mod golden;
 pub(crate) mod llama;
+pub mod multipart;
 pub mod ollama;
 pub mod openai;
 mod paths;

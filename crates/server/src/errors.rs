@@ -58,6 +58,9 @@ pub enum ServerError {
     /// The library has nothing of this name, or the server no such thing.
     #[error("{0}")]
     NotFound(String),
+    /// What the request is about is in no state for it.
+    #[error("{0}")]
+    Conflict(String),
     /// The path is known, and this server does not do what it is for.
     #[error("{0}")]
     NotImplemented(String),
@@ -192,6 +195,7 @@ impl ServerError {
             | Self::NoSuchResponse { .. }
             | Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyEncoded(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -215,6 +219,7 @@ impl ServerError {
             Self::ModelNotFound { .. } => "model_not_found",
             Self::NoSuchResponse { .. } => "response_not_found",
             Self::NotFound(_) => "not_found",
+            Self::Conflict(_) => "conflict",
             Self::NotImplemented(_) => "not_implemented",
             Self::ModelUnavailable { .. } => "model_unavailable",
             Self::BodyTooLarge { .. } => "request_too_large",

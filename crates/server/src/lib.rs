@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod app;
+mod batches;
 pub mod dialects;
 mod errors;
 mod gate;
@@ -19,6 +20,7 @@ mod routes;
 mod seats;
 mod serve;
 
+pub use batches::Batches;
 pub use errors::{BadRequest, ServerError};
 pub use library::{Facts, Library, LibraryError, Watcher, Work};
 pub use limits::Limits;
@@ -114,6 +116,8 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// Where the models keep what they read over restarts, if they do: it tells clients apart.
     pub prefix_store: Option<engine::PrefixStore>,
+    /// Where clients' files and batches are kept, if they may have some.
+    pub batches: Option<Batches>,
     /// What keeps the models on this machine, where there is such a thing.
     pub library: Option<Arc<dyn Library>>,
     /// Whether clients on this machine may have it pull, copy and delete models.
@@ -142,6 +146,7 @@ impl Config {
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             prefix_store: None,
+            batches: None,
             library: None,
             model_changes: ModelChanges::default(),
         }

@@ -34,6 +34,10 @@ pub struct Limits {
     pub n_texts: usize,
     /// Most tokens of those texts together (OpenAI's limit): minutes of work on two cores.
     pub n_text_tokens: usize,
+    /// Largest file that a client sends (OpenAI's limit for batches).
+    pub n_file_bytes: u64,
+    /// Lines of batches that are answered at once; half of [`Limits::n_requests`] at most.
+    pub n_batch_lines: usize,
     /// Silence on a stream after which a comment line is sent, so that proxies keep it open.
     pub keep_alive: Duration,
     /// How long a stream waits for a client that does not read; then it counts as gone and its
@@ -62,6 +66,8 @@ impl Default for Limits {
             n_choices: 128,
             n_texts: 2048,
             n_text_tokens: 300_000,
+            n_file_bytes: 200 << 20,
+            n_batch_lines: 32,
             keep_alive: Duration::from_secs(15),
             stall_timeout: Duration::from_secs(60),
             shutdown_grace: Duration::from_secs(20),

@@ -2,6 +2,7 @@
 
 use crate::app::{self, App, Local, Peer};
 use crate::limits::Limits;
+use crate::serve::run_batches;
 use crate::{Config, ServerError};
 use axum::Router;
 use axum::body::Body;
@@ -37,6 +38,8 @@ pub(crate) async fn run(
     let app = Arc::new(App::new(config, over_seen, draining_seen.clone())?);
     let router = app::router(app.clone());
     let mut connections = JoinSet::new();
+    // Ends as a connection does: when it is told that the server drains, behind what is at work.
+    connections.spawn(run_batches(app.clone(), draining_seen.clone()));
     {
         let closing = close_idle(&app);
         let accepting = accept(&listener, &router, &limits, &draining_seen, &mut connections);

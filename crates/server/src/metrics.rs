@@ -5,6 +5,7 @@
 //!
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>
 
+use crate::batches::BatchGauges;
 use crate::models::ModelGauges;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
@@ -147,6 +148,8 @@ pub(crate) struct Now {
     pub(crate) n_at_work: usize,
     pub(crate) rss_bytes: Option<u64>,
     pub(crate) models: Vec<ModelGauges>,
+    /// Where clients may have batches.
+    pub(crate) batches: Option<BatchGauges>,
 }
 
 /// The text so far.
@@ -248,6 +251,14 @@ impl Page {
         let name = "freehold_requests_at_work";
         self.family(name, "gauge", "Requests that have come and not ended.");
         self.line(name, &[], now.n_at_work);
+        if let Some(BatchGauges { n_bytes, n_unfinished }) = now.batches {
+            let name = "freehold_batches_unfinished";
+            self.family(name, "gauge", "Batches that are not over.");
+            self.line(name, &[], n_unfinished);
+            let name = "freehold_file_bytes";
+            self.family(name, "gauge", "Files of clients, with what came of their batches.");
+            self.line(name, &[], n_bytes);
+        }
         for (name, kind, help, value) in OF_MODELS {
             self.family(name, kind, help);
             for model in &now.models {
@@ -327,6 +338,7 @@ mod tests {
             n_at_work: 5,
             rss_bytes: Some(1 << 20),
             models: vec![model("a", Some(stats)), model("b", None)],
+            batches: Some(BatchGauges { n_bytes: 7, n_unfinished: 3 }),
         }
     }
 
@@ -355,6 +367,8 @@ mod tests {
         for line in [
             "freehold_build_info{version=\"1.2.3\",numerics=\"2\"} 1",
             "freehold_requests_at_work 5",
+            "freehold_batches_unfinished 3",
+            "freehold_file_bytes 7",
             "freehold_model_open{model=\"a\"} 1",
             "freehold_model_open{model=\"b\"} 0",
             "freehold_sequences_running{model=\"a\"} 2",

@@ -232,6 +232,11 @@ impl Models {
         found.filter(|model| model.task == task).ok_or_else(|| self.wrong_task(name, task))
     }
 
+    /// Refuses the name of a model that is not served or does something else.
+    pub(crate) fn check(&self, name: Option<&str>, task: Task) -> Result<(), ServerError> {
+        self.find(name, task).map(|_| ())
+    }
+
     fn wrong_task(&self, name: Option<&str>, task: Task) -> ServerError {
         let listed = self.listed();
         let fitting = listed.iter().filter(|model| model.task == task);

@@ -15,8 +15,9 @@ use crate::dialects::openai::chat::{self, ApplyTemplate, Chat};
 use crate::dialects::openai::completions::{self, Completions};
 use crate::dialects::openai::embeddings::{self, Embeddings};
 use crate::dialects::openai::responses::{self, CountInput, Responses};
-use crate::dialects::openai::settings;
+use crate::dialects::openai::{batches, files, settings};
 use crate::dialects::rerank::{self, Rerank};
+use crate::serve::CONTENT_TYPE;
 use axum::routing::{MethodFilter, MethodRouter, delete, get, head, post};
 use std::sync::Arc;
 
@@ -34,9 +35,10 @@ pub(crate) struct Route {
     pub(crate) family: Family,
     /// Parameters of the query.
     pub(crate) query: &'static [Field],
-    /// What it reads, if it reads a body.
+    /// What it reads, if it reads a body, and as which media type.
     pub(crate) body: Option<Body>,
-    /// JSON schema of its answer; `None`: plain text.
+    pub(crate) media_type: &'static str,
+    /// JSON schema of its answer; `None`: plain text, unless it is streamed.
     pub(crate) answer: Option<&'static str>,
     /// Media type of its answer where it is streamed.
     pub(crate) stream: Option<&'static str>,
@@ -46,7 +48,7 @@ pub(crate) struct Route {
     pub(crate) handler: fn() -> MethodRouter<Arc<App>>,
 }
 
-/// A body, which is one JSON object.
+/// A body, which is one JSON object or a form.
 pub(crate) struct Body {
     /// The fields that the route knows.
     pub(crate) fields: &'static [&'static [Field]],
@@ -68,6 +70,7 @@ impl Body {
 const RESPONSE: &str = r#"{"model":"smollm2-135m","input":"Hi","max_output_tokens":1}"#;
 const OPENAI: &str = "OpenAI";
 const VECTORS_OF_TEXTS: &str = "OpenAI, Jina and Cohere: vectors";
+const BATCHES: &str = "OpenAI: files and batches";
 const ANTHROPIC: &str = "Anthropic";
 const OLLAMA: &str = "Ollama";
 const OLLAMA_MODELS: &str = "Ollama: models come and go";
@@ -87,6 +90,7 @@ const READ: Route = Route {
     family: Family::OpenAi,
     query: &[],
     body: None,
+    media_type: "application/json",
     answer: None,
     stream: None,
     statuses: &[403],
@@ -105,6 +109,9 @@ const CHANGE: Route = Route {
     statuses: &[400, 403, 404, 408, 409, 413, 415, 429, 500, 501, 503],
     ..COMPUTE
 };
+
+/// A route about files and batches, which answers 403 where the owner lets nobody have some.
+const KEEP: Route = Route { group: BATCHES, statuses: &[403, 404, 500], ..READ };
 
 /// All of them. The list of models and the plain ones ask for no rights.
 pub(crate) const ROUTES: &[Route] = &[
@@ -223,6 +230,95 @@ pub(crate) const ROUTES: &[Route] = &[
         answer: Some(RANKS),
         handler: || post(vectors::<Rerank>),
         ..COMPUTE
+    },
+    Route {
+        method: "post",
+        paths: &["/v1/files"],
+        summary: "Keeps a file of requests, until it is deleted.",
+        body: Some(Body {
+            fields: &[files::FIELDS],
+            required: &["file", "purpose"],
+            unknown: Unknown::Refused,
+            example: r#"{"file":"{}\n","purpose":"batch"}"#,
+        }),
+        media_type: "multipart/form-data",
+        answer: Some(FILE),
+        statuses: &[400, 403, 408, 413, 415, 429, 500, 504],
+        handler: || post(app::batches::send),
+        ..KEEP
+    },
+    Route {
+        paths: &["/v1/files"],
+        summary: "Lists the client's files.",
+        query: files::LIST_QUERY,
+        answer: Some(FILES),
+        statuses: &[400, 403, 500],
+        handler: || get(app::batches::list),
+        ..KEEP
+    },
+    Route {
+        paths: &["/v1/files/{id}"],
+        summary: "Describes a file.",
+        answer: Some(FILE),
+        handler: || get(app::batches::file),
+        ..KEEP
+    },
+    Route {
+        method: "delete",
+        paths: &["/v1/files/{id}"],
+        summary: "Deletes it, unless a batch still reads it.",
+        answer: Some(DELETED),
+        statuses: &[403, 404, 409, 500],
+        handler: || delete(app::batches::delete),
+        ..KEEP
+    },
+    Route {
+        paths: &["/v1/files/{id}/content"],
+        summary: "The bytes of a file.",
+        stream: Some(CONTENT_TYPE),
+        statuses: &[403, 404, 429, 500],
+        handler: || get(app::batches::content),
+        ..KEEP
+    },
+    Route {
+        method: "post",
+        paths: &["/v1/batches"],
+        summary: "Has the lines of a file answered, each as a request that lets others go first.",
+        body: Some(Body {
+            fields: &[batches::FIELDS],
+            required: &["input_file_id", "endpoint", "completion_window"],
+            unknown: Unknown::Refused,
+            example: r#"{"input_file_id":"file-1","endpoint":"/v1/chat/completions","completion_window":"24h"}"#,
+        }),
+        answer: Some(BATCH),
+        statuses: &[400, 403, 408, 413, 415, 429, 500, 504],
+        handler: || post(app::batches::create),
+        ..KEEP
+    },
+    Route {
+        paths: &["/v1/batches"],
+        summary: "Lists the client's batches.",
+        query: batches::LIST_QUERY,
+        answer: Some(BATCH_LIST),
+        statuses: &[400, 403, 500],
+        handler: || get(app::batches::list_batches),
+        ..KEEP
+    },
+    Route {
+        paths: &["/v1/batches/{id}"],
+        summary: "Says how far a batch has come.",
+        answer: Some(BATCH),
+        handler: || get(app::batches::batch),
+        ..KEEP
+    },
+    Route {
+        method: "post",
+        paths: &["/v1/batches/{id}/cancel"],
+        summary: "Has it go no further; what was answered is kept.",
+        answer: Some(BATCH),
+        statuses: &[403, 404, 409, 500],
+        handler: || post(app::batches::cancel),
+        ..KEEP
     },
     Route {
         paths: &["/v1/messages"],
@@ -548,6 +644,10 @@ const RESPONSE_ANSWER: &str = r#"{"type":"object","properties":{"id":{"type":"st
 const INPUT_TOKENS: &str = r#"{"type":"object","properties":{"object":{"const":"response.input_tokens"},"input_tokens":{"type":"integer"}},"required":["object","input_tokens"]}"#;
 const DELETED: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"object":{"type":"string"},"deleted":{"const":true}},"required":["id","object","deleted"]}"#;
 const ITEMS: &str = r#"{"type":"object","properties":{"object":{"const":"list"},"data":{"type":"array","items":{"type":"object"}},"has_more":{"type":"boolean"}},"required":["object","data","has_more"]}"#;
+const FILE: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"object":{"const":"file"},"bytes":{"type":"integer"},"created_at":{"type":"integer"},"filename":{"type":"string"},"purpose":{"enum":["batch","batch_output"]},"status":{"const":"processed"}},"required":["id","object","bytes","created_at","filename","purpose","status"]}"#;
+const FILES: &str = r#"{"type":"object","properties":{"object":{"const":"list"},"data":{"type":"array","items":{"type":"object","required":["id","object","bytes","created_at","filename","purpose","status"]}},"has_more":{"type":"boolean"}},"required":["object","data","has_more"]}"#;
+const BATCH: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"object":{"const":"batch"},"endpoint":{"type":"string"},"input_file_id":{"type":"string"},"completion_window":{"const":"24h"},"status":{"enum":["validating","failed","in_progress","finalizing","completed","expired","cancelling","cancelled"]},"output_file_id":{"type":["string","null"]},"error_file_id":{"type":["string","null"]},"created_at":{"type":"integer"},"request_counts":{"type":"object","required":["total","completed","failed"]}},"required":["id","object","endpoint","input_file_id","completion_window","status","created_at","request_counts"]}"#;
+const BATCH_LIST: &str = r#"{"type":"object","properties":{"object":{"const":"list"},"data":{"type":"array","items":{"type":"object","required":["id","object","status"]}},"has_more":{"type":"boolean"}},"required":["object","data","has_more"]}"#;
 const VECTORS: &str = r#"{"type":"object","properties":{"object":{"const":"list"},"data":{"type":"array","items":{"type":"object","properties":{"object":{"const":"embedding"},"index":{"type":"integer"},"embedding":{"type":["array","string"]}},"required":["object","index","embedding"]}},"model":{"type":"string"},"usage":{"type":"object"}},"required":["object","data","model","usage"]}"#;
 const RANKS: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"model":{"type":"string"},"results":{"type":"array","items":{"type":"object","properties":{"index":{"type":"integer"},"relevance_score":{"type":"number"}},"required":["index","relevance_score"]}},"usage":{"type":"object"}},"required":["id","model","results","usage"]}"#;
 const MESSAGE: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"type":{"const":"message"},"role":{"const":"assistant"},"model":{"type":"string"},"content":{"type":"array"},"stop_reason":{"type":["string","null"]},"usage":{"type":"object"}},"required":["id","type","role","model","content","stop_reason","usage"]}"#;

@@ -12,16 +12,20 @@ mod channels;
 pub(crate) mod deadline;
 mod flight;
 pub(crate) mod lenient;
+mod lines;
 mod prepare;
 mod record;
 mod shorten;
 mod tokens;
 mod unused;
+mod uploads;
 mod vectors;
 mod wishes;
 
 pub(crate) use changes::{ReadChange, change, show};
+pub(crate) use lines::run_batches;
 pub(crate) use tokens::serve_tokens;
+pub(crate) use uploads::{CONTENT_TYPE, create_batch, send_content, upload};
 pub(crate) use vectors::serve_vectors;
 
 use crate::app::{App, Arrival};
@@ -211,7 +215,7 @@ fn like<D: Dialect>(
         channels: prepared.channels.take(),
         calls: prepared.calls.take(),
         cache: if call.cache_prompt { arrival.cache } else { CacheScope::Off },
-        priority: call.priority,
+        priority: call.priority.max(arrival.priority),
         deadline,
         client: arrival.principal,
         ..Request::default()

@@ -3,6 +3,9 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { once } from "node:events";
 import { parseArgs } from "node:util";
 
@@ -19,7 +22,7 @@ export const STORY = "Tell me a story about a fox.";
 export const WHERE = "What is the weather in Paris?";
 export const UNITS = ["celsius", "fahrenheit"];
 
-// A running `freehold serve` of a chat model and the catalogue's encoder.
+// A running `freehold serve` of a chat model and the catalogue's encoder, which takes batches.
 export class Server {
   constructor(process, model) {
     this.process = process;
@@ -31,10 +34,13 @@ export class Server {
 
   static async start(binary, model) {
     const options = { stdio: ["ignore", "pipe", "pipe"] };
+    const folder = mkdtempSync(join(tmpdir(), "freehold-batches-"));
+    const batches = ["--batches", join(folder, "batches")];
     const server = new Server(
-      spawn(binary, ["serve", model, EMBEDDER, "--listen", "127.0.0.1:0"], options),
+      spawn(binary, ["serve", model, EMBEDDER, "--listen", "127.0.0.1:0", ...batches], options),
       model,
     );
+    server.exit.then(() => rmSync(folder, { recursive: true, force: true }));
     const timer = setTimeout(() => server.process.kill("SIGKILL"), START_MS_MAX);
     let printed = "";
     // Keeps reading, so that a full pipe cannot stop the server.

@@ -5,7 +5,7 @@
 // As test_openai.py, whose notes hold here too, above all for what this package has of its own:
 // accumulators, runners, its own decoding.
 
-import OpenAI from "openai";
+import OpenAI, { toFile } from "openai";
 import { LengthFinishReasonError } from "openai/error";
 import { zodFunction, zodResponseFormat } from "openai/helpers/zod";
 import { ChatCompletionStream } from "openai/lib/ChatCompletionStream";
@@ -297,6 +297,24 @@ async function abort(server) {
   await checkFreeSoon(async () => textOf(await chat(server)));
 }
 
+async function batches(server) {
+  const { files, batches } = client(server);
+  const line = { custom_id: "q", method: "POST", url: "/v1/chat/completions", body: asking(server) };
+  const file = await toFile(Buffer.from(`${JSON.stringify(line)}\n`), "lines.jsonl");
+  const { id } = await files.create({ file, purpose: "batch" });
+  const asked = { input_file_id: id, endpoint: line.url, completion_window: "24h" };
+  let batch = await batches.create(asked);
+  while (batch.status !== "completed") {
+    holds(["validating", "in_progress", "finalizing"].includes(batch.status), batch);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    batch = await batches.retrieve(batch.id);
+  }
+  const answer = JSON.parse(await (await files.content(batch.output_file_id)).text());
+  equal(textOf(answer.response.body), ANSWER);
+  equal((await list(batches.list())).map((one) => one.id), [batch.id]);
+  for (const one of await list(files.list())) equal((await files.delete(one.id)).deleted, true);
+}
+
 // The last check: an answer in flight finishes, then the process ends by itself, with 0.
 async function gracefulStop(server) {
   const stream = await chat(server, STORY, { stream: true, max_tokens: 48 });
@@ -325,5 +343,6 @@ await runChecks(`openai ${VERSION}`, {
   errors,
   manyAtOnce,
   abort,
+  batches,
   gracefulStop,
 });

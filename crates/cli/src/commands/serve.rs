@@ -13,7 +13,7 @@ use engine::{
     EngineError, EngineOptions, Fleet, FleetError, FleetModel, Keep, Opened, PrefixStore, Task,
 };
 use kernels::KvFormat;
-use server::{Alias, ModelChanges};
+use server::{Alias, Batches, ModelChanges};
 
 use library::{Known, OwnModels};
 
@@ -50,6 +50,7 @@ Examples:
   freehold serve smollm2-135m ./my.gguf --listen 127.0.0.1:8000
   freehold serve big small --on-demand --keep-alive 10m --memory 16GiB
   freehold serve --alias 'claude-*=my-model'  for agents that ask for models of a vendor
+  freehold serve --batches ~/batches         batches of requests, answered when it is idle
   freehold serve --allow-model-changes       clients on this machine may pull and delete
   freehold serve --listen 127.0.0.1:0        any free port; the address is printed")]
 pub(crate) struct Serve {
@@ -107,6 +108,15 @@ pub(crate) struct Serve {
     /// any answer is kept)
     #[arg(long, value_name = "TIME", value_parser = keep_responses)]
     keep_responses: Option<Duration>,
+    /// Folder where clients keep files of requests and have them answered as batches (/v1/files,
+    /// /v1/batches), readable by you alone; what they send stays there until they delete it
+    /// (default: nobody may)
+    #[arg(long, value_name = "FOLDER")]
+    batches: Option<PathBuf>,
+    /// Most bytes of that folder, such as 20GiB, of one client three quarters
+    #[arg(long, value_name = "SIZE", value_parser = numbers::parse_bytes, requires = "batches",
+          default_value = "8GiB")]
+    batches_size: u64,
     /// Web origin whose pages may call the server, such as https://chat.example (may be repeated)
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
@@ -120,6 +130,9 @@ pub(crate) struct Serve {
     /// What `cache_dir` says, open.
     #[arg(skip)]
     store: Option<PrefixStore>,
+    /// What `batches` says, open.
+    #[arg(skip)]
+    batches_open: Option<Batches>,
     /// The models that are served.
     #[arg(skip)]
     known: Known,
@@ -133,15 +146,15 @@ impl Subcommand for Serve {
         let listener = self.bind()?;
         let address = listener.local_addr().context("address of the listener")?;
         if !address.ip().is_loopback() {
-            let label = paint("warning:", Colour::Yellow, &io::stderr());
-            terminal::say(&format!(
-                "{label} {address} can be reached from other machines and no keys exist yet: \
-                 everyone who reaches it can use it"
+            warn(&format!(
+                "{address} can be reached from other machines and no keys exist yet: everyone who \
+                 reaches it can use it"
             ));
         }
         warn_of_threads(context, self.threads);
         let fleet = Fleet::new(self.memory);
         self.store = self.prefix_store()?;
+        self.batches_open = self.open_batches()?;
         let failure = LastFailure::default();
         let models = self.models(context, &fleet, &failure)?;
         let name = models[0].name.clone();
@@ -190,6 +203,8 @@ impl Serve {
     ) -> server::Config {
         let mut config = server::Config::new(fleet.clone(), models);
         config.prefix_store = self.store.clone();
+        config.batches = self.batches_open.clone();
+        config.limits.n_batch_lines = self.max_sequences.into();
         config.library = Some(Arc::new(OwnModels {
             context: context.clone(),
             fleet: fleet.clone(),
@@ -233,12 +248,14 @@ impl Serve {
     /// Opens the folder of the prefix cache, if there is to be one.
     fn prefix_store(&self) -> anyhow::Result<Option<PrefixStore>> {
         let Some(folder) = &self.cache_dir else { return Ok(None) };
-        let warn = |line: &str| {
-            let label = paint("warning:", Colour::Yellow, &io::stderr());
-            terminal::say(&format!("{label} {line}"));
-        };
         let store = PrefixStore::open(folder, self.cache_size, warn);
         Ok(Some(store.context("--cache-dir")?))
+    }
+
+    /// Opens the folder of files and batches, if clients may have some.
+    fn open_batches(&self) -> anyhow::Result<Option<Batches>> {
+        let Some(folder) = &self.batches else { return Ok(None) };
+        Ok(Some(Batches::open(folder, self.batches_size, warn).context("--batches")?))
     }
 
     /// How long a model stays that was opened on demand.
@@ -401,6 +418,12 @@ fn keep_alive(text: &str) -> Result<Keep, String> {
 fn keep_responses(text: &str) -> Result<Duration, String> {
     let time = time(text).filter(|time| !time.is_zero());
     time.ok_or_else(|| "expected a time such as 30m or 2h".to_owned())
+}
+
+/// Tells the operator of what needs a look.
+fn warn(line: &str) {
+    let label = paint("warning:", Colour::Yellow, &io::stderr());
+    terminal::say(&format!("{label} {line}"));
 }
 
 /// Reads `30s`, `5m`, `2h`, or plain seconds.

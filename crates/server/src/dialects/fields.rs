@@ -44,6 +44,11 @@ impl Fields {
         }
     }
 
+    /// The parts of a form.
+    pub(crate) fn of_form(parts: Map<String, Value>) -> Self {
+        Self::new(String::new(), parts)
+    }
+
     /// The fields of `value`, which stands at `path` and must be an object.
     pub(crate) fn of(path: &str, value: Value) -> Result<Self, BadRequest> {
         match value {

@@ -1,17 +1,20 @@
-//! The OpenAI family: chat completions, responses, completions, embeddings, the list of models, its
-//! errors.
+//! The OpenAI family: chat completions, responses, completions, embeddings, files and batches of
+//! these, the list of models, its errors.
 //!
 //! What becomes of each parameter is declared beside what reads it; what is not declared is
 //! refused.
 
+pub(crate) mod batches;
 pub mod chat;
 pub mod completions;
 mod constraint;
 pub mod embeddings;
 mod errors;
+pub(crate) mod files;
 mod logprobs;
 mod messages;
 mod models;
+mod pages;
 pub mod responses;
 pub(crate) mod settings;
 mod tools;
@@ -24,6 +27,8 @@ pub(in crate::dialects) use logprobs::{ChatToken, entries as token_entries};
 pub(crate) use models::{ModelCard, ModelMeta, ModelStatus, list_body, model_body};
 pub use responses::ResponseRequest;
 
+use crate::batches::input::{self, Lines};
+use crate::batches::record::Endpoint;
 use crate::dialects::fields::Unknown;
 use crate::errors::{BadRequest, ServerError};
 use crate::limits::Limits;
@@ -60,6 +65,20 @@ pub fn parse_embedding(body: &[u8], limits: &Limits) -> Result<EmbeddingRequest,
 /// The first thing that is wrong, by field path, value and expectation.
 pub fn parse_response(body: &[u8], limits: &Limits) -> Result<ResponseRequest, BadRequest> {
     responses::parse(body, limits)
+}
+
+/// Checks the lines of a batch of chats, of any model.
+///
+/// # Errors
+/// What is wrong with them, by line, place, value and expectation.
+pub fn check_batch(lines: &[u8]) -> Result<u64, Vec<String>> {
+    let lines = Lines::new(lines, Limits::default().n_body_bytes);
+    match input::check(lines, Endpoint::Chat, |_| Ok(())) {
+        Ok(checked) => {
+            checked.map_err(|problems| problems.into_iter().map(|of| of.message).collect())
+        }
+        Err(error) => Err(vec![error.to_string()]),
+    }
 }
 
 /// `usage` on the wire.

@@ -109,7 +109,7 @@ fn operation(route: &Route, path: &str, name_idx: usize) -> Value {
         }
         let content = json!({"schema": body_schema(body), "example": literal(body.example)});
         operation["requestBody"] =
-            json!({"required": true, "content": {"application/json": content}});
+            json!({"required": true, "content": {route.media_type: content}});
     }
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
@@ -122,13 +122,14 @@ fn operation(route: &Route, path: &str, name_idx: usize) -> Value {
 
 fn responses(route: &Route) -> Value {
     let mut content = Map::new();
-    match route.answer {
-        Some(schema) => {
+    match (route.answer, route.stream) {
+        (Some(schema), _) => {
             content.insert("application/json".to_owned(), json!({"schema": literal(schema)}));
         }
-        None => {
+        (None, None) => {
             content.insert("text/plain".to_owned(), json!({"schema": {"type": "string"}}));
         }
+        (None, Some(_)) => {}
     }
     if let Some(media_type) = route.stream {
         // Of 3.1 nothing says whether a schema is of the whole stream or of each event.

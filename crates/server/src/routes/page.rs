@@ -99,8 +99,15 @@ fn table(routes: &[&Route], page: &mut String) {
         let ranks = routes.iter().flat_map(|route| fields(route));
         ranks.filter(|field| field.name == *name).map(rank).min()
     });
-    let heads: Vec<&str> =
-        routes.iter().map(|route| route.paths[0].trim_start_matches("/v1/")).collect();
+    let head = |route: &&Route| {
+        let path = route.paths[0].trim_start_matches("/v1/");
+        // Of one path each method has its own fields.
+        match routes.iter().filter(|other| other.paths == route.paths).count() {
+            1 => path.to_owned(),
+            _ => format!("{} {path}", route.method.to_uppercase()),
+        }
+    };
+    let heads: Vec<String> = routes.iter().map(head).collect();
     let rules: String = routes.iter().map(|_| " --- |").collect();
     writeln!(page, "\n| | {} | values |\n| --- |{rules} --- |", heads.join(" | ")).unwrap();
     for name in names {

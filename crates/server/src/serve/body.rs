@@ -24,19 +24,22 @@ pub(super) async fn read(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Vec<u8>, ServerError> {
-    let is_packed = match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
-        None | Some(b"" | b"identity") => false,
-        Some(encoding) if encoding.eq_ignore_ascii_case(b"gzip") => true,
-        Some(encoding) => {
-            return Err(ServerError::BodyEncoded(String::from_utf8_lossy(encoding).into()));
-        }
-    };
+    let is_packed = is_packed(headers)?;
     let limit = app.limits.body_timeout;
     let bytes = tokio::time::timeout(limit, collect(body, app.limits.n_body_bytes))
         .await
         .map_err(|_| ServerError::BodyTimeout { limit })??;
     let limit = app.limits.n_body_bytes;
     if is_packed { in_turn(app, move || unpack(&bytes, limit)).await } else { Ok(bytes) }
+}
+
+/// Whether a body is packed with gzip.
+pub(super) fn is_packed(headers: &HeaderMap) -> Result<bool, ServerError> {
+    match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+        None | Some(b"" | b"identity") => Ok(false),
+        Some(encoding) if encoding.eq_ignore_ascii_case(b"gzip") => Ok(true),
+        Some(encoding) => Err(ServerError::BodyEncoded(String::from_utf8_lossy(encoding).into())),
+    }
 }
 
 /// What gzip packed. The bound holds for what comes out: a thousand times as much may.
@@ -51,7 +54,8 @@ fn unpack(packed: &[u8], limit: usize) -> Result<Vec<u8>, ServerError> {
     if bytes.len() > limit { Err(ServerError::BodyTooLarge { limit }) } else { Ok(bytes) }
 }
 
-async fn collect(mut body: Body, limit: usize) -> Result<Vec<u8>, ServerError> {
+/// The bytes of a body.
+pub(super) async fn collect(mut body: Body, limit: usize) -> Result<Vec<u8>, ServerError> {
     let mut bytes = Vec::new();
     let mut n_bytes = 0_usize;
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
@@ -92,12 +96,13 @@ pub(super) fn channel(stall_timeout: Duration) -> (Outlet, Body) {
 }
 
 impl Outlet {
-    /// Sends `text`, waiting while the client is behind.
-    pub(super) async fn send(&mut self, text: String) -> Result<(), Gone> {
-        if text.is_empty() {
+    /// Sends `bytes`, waiting while the client is behind.
+    pub(super) async fn send(&mut self, bytes: impl Into<Bytes>) -> Result<(), Gone> {
+        let bytes = bytes.into();
+        if bytes.is_empty() {
             return Ok(());
         }
-        self.piece(Piece::Data(text.into())).await
+        self.piece(Piece::Data(bytes)).await
     }
 
     /// Says that the stream ended as it should.

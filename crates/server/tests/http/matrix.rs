@@ -4,7 +4,7 @@
 //! field that is declared and not read, or the other way round, fails here.
 
 use super::client::{Response, post_head, request};
-use super::{MODEL, Running, reasoning, start_with, vectors};
+use super::{MODEL, Running, batches, reasoning, start_with, vectors};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -34,10 +34,18 @@ fn values() -> Vec<Value> {
 /// One operation with a body.
 struct Operation {
     path: String,
+    /// As which its body is sent.
+    media_type: String,
     content: Value,
     responses: Value,
     /// Where references of its schemas lead.
     components: Value,
+}
+
+/// A file whose lines are no requests: a batch of them is over at once.
+fn input_file() -> &'static str {
+    static FILE: OnceLock<String> = OnceLock::new();
+    FILE.get_or_init(|| batches::sent(vectors::address(), "no request\n"))
 }
 
 fn document() -> Value {
@@ -48,10 +56,12 @@ fn document() -> Value {
 fn operations(document: &Value, of_changes: bool) -> Vec<Operation> {
     let paths = document["paths"].as_object().unwrap();
     let read = |(path, item): (&String, &Value)| {
-        let content = &item["post"]["requestBody"]["content"]["application/json"];
+        let mut contents = item["post"]["requestBody"]["content"].as_object()?.iter();
+        let (media_type, content) = contents.next()?;
         let is_change = item["post"]["responses"]["501"].is_object();
-        (content.is_object() && is_change == of_changes).then(|| Operation {
+        (is_change == of_changes).then(|| Operation {
             path: path.clone(),
+            media_type: media_type.clone(),
             content: content.clone(),
             responses: item["post"]["responses"].clone(),
             components: document["components"].clone(),
@@ -67,6 +77,9 @@ impl Operation {
         if body["model"] == "smollm2-135m" {
             body["model"] = MODEL.into();
         }
+        if body["input_file_id"].is_string() {
+            body["input_file_id"] = input_file().into();
+        }
         for (name, value) in fields {
             body[*name] = (*value).clone();
         }
@@ -74,10 +87,33 @@ impl Operation {
     }
 
     fn post(&self, address: SocketAddr, body: &Value, header: &str) -> Response {
-        let head = format!("{}{header}", post_head(&self.path));
-        let response = request(address, &head, body.to_string().as_bytes());
+        let (head, text) = match &*self.media_type {
+            "application/json" => (post_head(&self.path), body.to_string()),
+            "multipart/form-data" => self.form(body),
+            other => panic!("{}: {other}", self.path),
+        };
+        let response = request(address, &format!("{head}{header}"), text.as_bytes());
         self.check_published(&response, body);
         response
+    }
+
+    /// A body as a form: texts as they are, other values as JSON; null and lists of nothing are no
+    /// parts.
+    fn form(&self, body: &Value) -> (String, String) {
+        let is_file = |name: &str| self.content["schema"]["properties"][name]["format"] == "binary";
+        let mut parts = Vec::new();
+        for (name, value) in body.as_object().unwrap() {
+            match value {
+                Value::Null => {}
+                Value::Array(list) if list.is_empty() => {}
+                Value::String(text) if is_file(name) => parts.push((name, Some("a"), text.clone())),
+                Value::String(text) => parts.push((name, None, text.clone())),
+                other => parts.push((name, None, other.to_string())),
+            }
+        }
+        let parts: Vec<(&str, Option<&str>, &str)> =
+            parts.iter().map(|(name, file, text)| (name.as_str(), *file, text.as_str())).collect();
+        batches::form(&self.path, &parts)
     }
 
     /// The answer is one of those that are published.
@@ -265,13 +301,19 @@ fn changes_of_models_are_refused_as_published() {
 fn every_route_without_a_body_is_as_published() {
     let document = document();
     let (keeping, kept_id) = super::responses::one_kept();
+    let batch_id = batches::batch(vectors::address(), input_file());
     for (path, item) in document["paths"].as_object().unwrap() {
         let Some(operation) = item.get("get") else { continue };
-        let (address, id) = match path.starts_with("/v1/responses/") {
-            true => (keeping.address(), &*kept_id),
-            false => (vectors::address(), MODEL),
+        let (address, id) = match path.split('/').nth(2).filter(|_| path.contains("{id}")) {
+            Some("responses") => (keeping.address(), &*kept_id),
+            Some("files") => (vectors::address(), input_file()),
+            Some("batches") => (vectors::address(), &*batch_id),
+            _ => (vectors::address(), MODEL),
         };
         let head = format!("GET {}", path.replace("{id}", id));
+        // Whose file it is.
+        let key = "\nAuthorization: Bearer any-key";
+        let head = format!("{head}{key}");
         let response = request(address, &head, b"");
         assert_eq!(response.status, 200, "{path}: {}", response.body);
         let kind = response.headers["content-type"].split(';').next().unwrap().to_owned();
@@ -283,7 +325,8 @@ fn every_route_without_a_body_is_as_published() {
         let parameters = operation["parameters"].as_array().into_iter().flatten();
         for parameter in parameters.filter(|parameter| parameter["in"] == "query") {
             let name = parameter["name"].as_str().unwrap();
-            let head = format!("{head}?{name}=absurd\nAnthropic-Version: 2023-06-01");
+            let line = head.strip_suffix(key).unwrap();
+            let head = format!("{line}?{name}=absurd{key}\nAnthropic-Version: 2023-06-01");
             let response = request(address, &head, b"");
             assert_eq!((response.status, &*place(&response)), (400, name), "{}", response.body);
         }

@@ -1,6 +1,6 @@
 //! Embeddings and rerank over real connections, with the real encoder beside the chat model.
 
-use super::{MODEL, check_error, engine, run};
+use super::{MODEL, batches, check_error, engine, run};
 use crate::client::{Response, post, request};
 use engine::{EngineOptions, Fleet, FleetModel, Keep, Task};
 use freehold_server::{Config, Limits, Model};
@@ -23,6 +23,9 @@ pub(crate) fn address() -> SocketAddr {
         let models = vec![model(MODEL, Task::Generate), model(EMBEDDER, Task::Embed)];
         let mut config = Config::new(fleet, models);
         config.limits = Limits { n_text_tokens: 2000, ..Limits::default() };
+        // It is there as long as the server is, which is to the end of the process.
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap().keep();
+        config.batches = Some(batches::open(&folder));
         run(config)
     };
     SHARED.get_or_init(start).address

@@ -103,7 +103,7 @@ const TOOL: &str =
     r#"[{"type":"function","name":"now","parameters":{"type":"object","properties":{}}}]"#;
 const BESIDE_TOOL: &str = r#"{"tools":[{"type":"function","name":"now","parameters":{"type":"object","properties":{}}}]}"#;
 const TOOL_CHOICE: &str = r#"{"anyOf":[{"enum":["none","auto","required"]},{"type":"object","properties":{"type":{"type":"string"}},"required":["type"]}]}"#;
-const METADATA: &str = r#"{"type":"object","additionalProperties":{"type":"string"}}"#;
+pub(super) const METADATA: &str = r#"{"type":"object","additionalProperties":{"type":"string"}}"#;
 const STOP: &str = r#"{"anyOf":[{"type":"string","minLength":1},{"type":"array","items":{"type":"string","minLength":1}}]}"#;
 
 /// What `include` can ask for: log-probabilities, trains of thought in a form that comes back, and
@@ -514,7 +514,7 @@ fn take_text(
 }
 
 /// Names of the client's own.
-fn take_metadata(fields: &mut Fields) -> Result<BTreeMap<String, String>, BadRequest> {
+pub(super) fn take_metadata(fields: &mut Fields) -> Result<BTreeMap<String, String>, BadRequest> {
     let Some(metadata) = fields.object("metadata")? else { return Ok(BTreeMap::new()) };
     let map = metadata.into_map();
     if map.len() > N_METADATA {

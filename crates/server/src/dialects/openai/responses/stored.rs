@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::super::pages::Page;
 use super::{ResponseRequest, ids, items};
 use crate::dialects::declared::Field;
 use crate::dialects::fields::{Fields, short, wrong};
@@ -177,38 +178,6 @@ pub(crate) fn check_query(query: &str) -> Result<(), BadRequest> {
     }
 }
 
-/// A page of a list: `limit` items behind the one whose id is `after`, from the last to the first
-/// unless `order` is "asc".
-struct Page<'a> {
-    limit: usize,
-    after: Option<&'a str>,
-    is_ascending: bool,
-}
-
-impl<'a> Page<'a> {
-    fn read(query: &'a str) -> Result<Self, BadRequest> {
-        let mut page = Self { limit: PAGE, after: None, is_ascending: false };
-        for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-            match name {
-                "limit" => {
-                    let limit = value.parse().ok().filter(|n| (1..=PAGE_MAX).contains(n));
-                    let expected = format!("an integer between 1 and {PAGE_MAX}");
-                    page.limit = limit.ok_or_else(|| wrong("limit", &value.into(), &expected))?;
-                }
-                "order" => match value {
-                    "asc" => page.is_ascending = true,
-                    "desc" => page.is_ascending = false,
-                    _ => return Err(wrong("order", &value.into(), "\"asc\" or \"desc\"")),
-                },
-                "after" => page.after = Some(value),
-                // Such as `include`, of which there is nothing.
-                _ => {}
-            }
-        }
-        Ok(page)
-    }
-}
-
 /// The body of the page that `query` asks for of the items that the last of `turns` was made from.
 /// Only turns that have some of the page are read, one after the other; it may be short of items
 /// where those are large.
@@ -217,7 +186,7 @@ pub(crate) fn items_body(
     query: &str,
     limits: &Limits,
 ) -> Result<String, BadRequest> {
-    let Page { limit, mut after, is_ascending } = Page::read(query)?;
+    let Page { limit, mut after, is_ascending } = Page::read(query, PAGE, PAGE_MAX)?;
     let mut turn_idxs: Vec<usize> = (0..turns.len()).collect();
     if !is_ascending {
         turn_idxs.reverse();

@@ -1,0 +1,308 @@
+//! The lines of batches: each goes the path of any request, only that it can wait and that what it
+//! becomes is written to a file.
+//!
+//! Several lines are at work at once, so that the engine's batch is full; whoever else asks goes
+//! first there. One that the server has no room for is asked again, and one that broke off because
+//! the server went down never was: it comes again at the next start.
+
+use super::{ADAPTED, IGNORED, UNUSED, blocking, serve, serve_vectors};
+use crate::app::{App, Arrival};
+use crate::batches::input::Line;
+use crate::batches::record::{Endpoint, Status};
+use crate::batches::run::{Answered, Run};
+use crate::batches::{Batches, now};
+use crate::dialects::openai;
+use crate::dialects::openai::chat::Chat;
+use crate::dialects::openai::completions::Completions;
+use crate::dialects::openai::embeddings::Embeddings;
+use crate::dialects::openai::responses::Responses;
+use crate::errors::ServerError;
+use crate::listen::told;
+use axum::body::Body;
+use axum::http::{HeaderMap, Response, header};
+use engine::Task;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// Lines at once that are answered by vectors: texts are embedded one after the other, and others
+/// must find a place among them.
+const N_VECTOR_LINES: usize = 2;
+/// Pause of a batch that found no room on the disk, or no disk.
+const DISK_PAUSE: Duration = Duration::from_secs(30);
+/// Bounds of the pause before a line is asked again.
+const RETRY_PAUSE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+/// Longest time between two looks at the clock: it may be set.
+const CLOCK_PAUSE: Duration = Duration::from_secs(60);
+
+/// Works on all batches until the server drains, and then on the lines at work.
+pub(crate) async fn run_batches(app: Arc<App>, mut draining: watch::Receiver<bool>) {
+    let Ok(batches) = app.batches() else { return };
+    let n_lines = app.limits.n_batch_lines.clamp(1, (app.limits.n_requests / 2).max(1));
+    let slots = Slots {
+        texts: Arc::new(Semaphore::new(n_lines)),
+        vectors: Arc::new(Semaphore::new(N_VECTOR_LINES.min(n_lines))),
+    };
+    let mut changes = batches.changes();
+    let mut at_work = JoinSet::new();
+    loop {
+        for id in batches.take_waiting() {
+            let worker = Worker {
+                app: app.clone(),
+                batches: batches.clone(),
+                slots: slots.clone(),
+                changes: batches.changes(),
+                draining: draining.clone(),
+                id,
+            };
+            at_work.spawn(worker.work());
+        }
+        tokio::select! {
+            biased;
+            () = told(&mut draining) => break,
+            _ = changes.changed() => {}
+            Some(ended) = at_work.join_next() => {
+                if ended.is_err() {
+                    tracing::error!("a batch panicked: it goes on at the next start");
+                }
+            }
+        }
+    }
+    while at_work.join_next().await.is_some() {}
+}
+
+/// Turns at answering a line.
+#[derive(Clone)]
+struct Slots {
+    texts: Arc<Semaphore>,
+    vectors: Arc<Semaphore>,
+}
+
+impl Slots {
+    async fn of(&self, endpoint: Endpoint) -> OwnedSemaphorePermit {
+        let slots = match endpoint {
+            Endpoint::Embeddings => &self.vectors,
+            Endpoint::Chat | Endpoint::Completions | Endpoint::Responses => &self.texts,
+        };
+        slots.clone().acquire_owned().await.expect("the semaphore is never closed")
+    }
+}
+
+/// Whoever works on one batch.
+struct Worker {
+    app: Arc<App>,
+    batches: Batches,
+    slots: Slots,
+    changes: watch::Receiver<()>,
+    draining: watch::Receiver<bool>,
+    id: String,
+}
+
+/// How a batch's lines came to an end.
+enum End {
+    /// All were answered.
+    Done,
+    Expired,
+    Cancelled,
+    /// The server goes down; the batch goes on at the next start.
+    Drained,
+}
+
+impl Worker {
+    /// Works on the batch to its end, or until the server drains. Where the disk fails, begins
+    /// again from what is there.
+    async fn work(mut self) {
+        loop {
+            match self.work_once().await {
+                Ok(End::Drained) => return,
+                Ok(_) => return self.log(),
+                Err(error) => {
+                    let batch = &self.id;
+                    tracing::warn!(%batch, %error, "a batch waits for the disk");
+                }
+            }
+            tokio::select! {
+                () = told(&mut self.draining) => return,
+                () = tokio::time::sleep(DISK_PAUSE) => {}
+            }
+        }
+    }
+
+    /// One line in the log, when it is over.
+    fn log(&self) {
+        let Ok(batch) = self.batches.at_work(&self.id) else { return };
+        let duration = now().saturating_sub(batch.times.created);
+        tracing::info!(
+            id = %self.id,
+            endpoint = batch.endpoint.path(),
+            status = openai::batches::word(batch.status),
+            n_completed = batch.counts.completed,
+            n_failed = batch.counts.failed,
+            duration_s = duration,
+            "batch"
+        );
+    }
+
+    async fn work_once(&mut self) -> Result<End, ServerError> {
+        let (app, batches, id) = (self.app.clone(), self.batches.clone(), self.id.clone());
+        let begin = move || {
+            let check = |endpoint, model: Option<&str>| {
+                let task = match endpoint {
+                    Endpoint::Embeddings => Task::Embed,
+                    Endpoint::Chat | Endpoint::Completions | Endpoint::Responses => Task::Generate,
+                };
+                app.models.check(model, task)
+            };
+            Run::begin(&batches, &id, app.limits.n_body_bytes, check)
+        };
+        let Some(run) = blocking(begin).await? else { return Ok(End::Done) };
+        let mut lines = JoinSet::new();
+        let (run, end) = self.answer_all(run, &mut lines).await?;
+        // Nobody waits for those that are still at work.
+        lines.shutdown().await;
+        let ended = match end {
+            End::Done => blocking(move || run.complete()).await,
+            End::Expired => blocking(move || run.expire()).await,
+            End::Cancelled => blocking(move || run.cancel()).await,
+            End::Drained => Ok(()),
+        };
+        ended.map(|()| end)
+    }
+
+    /// Answers line by line, several at once.
+    async fn answer_all(
+        &mut self,
+        mut run: Run,
+        lines: &mut JoinSet<Option<(Line, Answered)>>,
+    ) -> Result<(Run, End), ServerError> {
+        let (endpoint, client) = (run.batch.endpoint, run.batch.client);
+        let (mut has_more, mut is_draining) = (true, *self.draining.borrow());
+        loop {
+            if self.is_cancelled(client) {
+                return Ok((run, End::Cancelled));
+            }
+            let n_left = run.batch.times.expires.saturating_sub(now());
+            if n_left == 0 {
+                return Ok((run, End::Expired));
+            }
+            if lines.is_empty() && is_draining {
+                return Ok((run, End::Drained));
+            }
+            if lines.is_empty() && !has_more {
+                return Ok((run, End::Done));
+            }
+            let takes_more = has_more && !is_draining;
+            let has_room = takes_more && self.batches.has_room(client);
+            let pause = match takes_more && !has_room {
+                true => DISK_PAUSE,
+                false => CLOCK_PAUSE,
+            };
+            tokio::select! {
+                biased;
+                () = told(&mut self.draining), if !is_draining => is_draining = true,
+                _ = self.changes.changed() => {}
+                Some(ended) = lines.join_next() => {
+                    let broken = |e| ServerError::Failed(format!("a line broke off: {e}"));
+                    if let Some((line, answered)) = ended.map_err(broken)? {
+                        run = on_disk(run, move |run| run.record(&line, &answered)).await?.0;
+                    }
+                }
+                slot = self.slots.of(endpoint), if has_room => {
+                    let line;
+                    (run, line) = on_disk(run, Run::next_line).await?;
+                    match line {
+                        Some(line) => {
+                            let id = run.request_id(&line);
+                            let arrival = Arrival::of_line(id, endpoint.path(), client);
+                            let asking = Asking { app: self.app.clone(), endpoint, arrival, line };
+                            lines.spawn(asking.answer(self.draining.clone(), slot));
+                        }
+                        None => has_more = false,
+                    }
+                }
+                () = tokio::time::sleep(pause.min(Duration::from_secs(n_left))) => {}
+            }
+        }
+    }
+
+    fn is_cancelled(&self, client: u64) -> bool {
+        let batch = self.batches.batch(client, &self.id);
+        batch.is_ok_and(|batch| batch.status == Status::Cancelling)
+    }
+}
+
+/// Has a batch do what waits for the disk, where that may wait.
+async fn on_disk<T: Send + 'static>(
+    mut run: Run,
+    work: impl FnOnce(&mut Run) -> Result<T, ServerError> + Send + 'static,
+) -> Result<(Run, T), ServerError> {
+    blocking(move || {
+        let done = work(&mut run)?;
+        Ok((run, done))
+    })
+    .await
+}
+
+/// One line to be answered.
+struct Asking {
+    app: Arc<App>,
+    endpoint: Endpoint,
+    arrival: Arrival,
+    line: Line,
+}
+
+impl Asking {
+    /// Asks until there is an answer; `None` where the server goes down before that.
+    async fn answer(
+        self,
+        mut draining: watch::Receiver<bool>,
+        _slot: OwnedSemaphorePermit,
+    ) -> Option<(Line, Answered)> {
+        loop {
+            let response = self.ask().await;
+            let Some(pause) = retry_after(response.headers()) else {
+                return Some((self.line, answered(response).await));
+            };
+            let pause = pause.clamp(RETRY_PAUSE[0], RETRY_PAUSE[1]);
+            tokio::select! {
+                biased;
+                () = told(&mut draining) => return None,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Goes the path of a request.
+    async fn ask(&self) -> Response<Body> {
+        let (app, headers) = (self.app.clone(), HeaderMap::new());
+        let arrival = self.arrival.again();
+        let body = Body::from(self.line.body.clone());
+        match self.endpoint {
+            Endpoint::Chat => serve::<Chat>(app, arrival, headers, body).await,
+            Endpoint::Completions => serve::<Completions>(app, arrival, headers, body).await,
+            Endpoint::Embeddings => serve_vectors::<Embeddings>(app, arrival, headers, body).await,
+            Endpoint::Responses => serve::<Responses>(app, arrival, headers, body).await,
+        }
+    }
+}
+
+/// After how long the same request may be answered, where it was not for want of room.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// What a response says.
+async fn answered(response: Response<Body>) -> Answered {
+    let (parts, body) = response.into_parts();
+    let header = |name: &str| {
+        let value = parts.headers.get(name)?.to_str().ok()?;
+        Some((name.to_owned(), value.to_owned()))
+    };
+    let headers = [UNUSED, ADAPTED, IGNORED].into_iter().filter_map(header).collect();
+    // Not streamed, so it is there as a whole.
+    let body = super::body::collect(body, usize::MAX).await.unwrap_or_default();
+    let body = String::from_utf8(body).unwrap_or_default();
+    Answered { status: parts.status.as_u16(), headers, body }
+}
