@@ -222,6 +222,39 @@ impl Fleet {
         true
     }
 
+    /// Gives the model `from`, as it is, the name `to`; one that had it is replaced as by
+    /// [`Fleet::set`], without a moment in which neither is there. `false` where there is no
+    /// `from`.
+    pub fn rename(&self, from: &str, to: &str) -> bool {
+        let mut entries = self.entries();
+        let position = |entries: &[Entry], name| entries.iter().position(|of| of.name == name);
+        let Some(from_idx) = position(&entries, from).filter(|_| from != to) else {
+            return from == to && position(&entries, from).is_some();
+        };
+        let mut entry = entries.remove(from_idx);
+        entry.name = to.to_owned();
+        // Whoever is opening it under the other name will not find it any more.
+        if matches!(entry.state, State::Opening) {
+            entry.state = State::Closed;
+        }
+        let old = match position(&entries, to) {
+            None => {
+                entries.push(entry);
+                None
+            }
+            Some(to_idx) => {
+                // Whoever opens or waits for the one before finds another turn.
+                entry.turn = entry.turn.max(entries[to_idx].turn) + 1;
+                entry.n_opened += entries[to_idx].n_opened;
+                Some(std::mem::replace(&mut entries[to_idx], entry).state)
+            }
+        };
+        drop(entries);
+        self.inner.opened.notify_all();
+        self.give_back(old);
+        true
+    }
+
     /// A model that is open; `None` where [`Fleet::get`] would have to open it.
     pub fn get_open(&self, name: &str) -> Option<Opened> {
         self.entries().iter_mut().find(|entry| entry.name == name)?.take_open()
@@ -295,6 +328,12 @@ impl Fleet {
         }
         entry.asked = Some(idle);
         true
+    }
+
+    /// From now on a model is kept like this, open or not. `false` where there is none.
+    pub fn set_own_keep(&self, name: &str, keep: Keep) -> bool {
+        let mut entries = self.entries();
+        find(&mut entries, name).map(|entry| entry.model.keep = keep).is_some()
     }
 
     /// How long a model stays open where nobody asks for another time; `None`: no such model.

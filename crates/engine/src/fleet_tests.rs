@@ -272,3 +272,22 @@ fn the_budget_holds_whatever_is_asked() {
         assert!(held.iter().all(|(name_idx, _)| open.contains(&names[*name_idx].to_owned())));
     }
 }
+
+#[test]
+fn a_model_that_is_renamed_stays_open_and_replaces_another() {
+    let (fleet, counts) = fleet(3, &[("a", LONG), ("b", Keep::Pinned)]);
+    let old = fleet.get("a").unwrap().generator().unwrap();
+    let running = old.generate(request(&old, 24)).unwrap();
+    drop((old, fleet.get("b").unwrap()));
+    assert!(fleet.rename("b", "a") && !fleet.rename("b", "a") && fleet.rename("a", "a"));
+    assert!(fleet.get_open("a").is_some() && fleet.get("b").is_err());
+    assert_eq!(fleet.own_keep("a"), Some(Keep::Pinned), "it is the other one");
+    assert_eq!(counts[1].load(Ordering::SeqCst), 1, "not opened again");
+    let ended = running.filter_map(|event| match event {
+        Event::Done(done) => Some(done.reason),
+        _ => None,
+    });
+    assert_eq!(ended.collect::<Vec<_>>(), [FinishReason::Length], "what ran goes on");
+    assert!(fleet.set_own_keep("a", LONG) && !fleet.set_own_keep("b", LONG));
+    assert_eq!(fleet.own_keep("a"), Some(LONG));
+}
