@@ -33,7 +33,7 @@ const FOUNDATION_MAY_USE: [&str; 4] = ["libc", "memmap2", "rustix", "thiserror"]
 
 /// Async and HTTP servers live from this floor up.
 const ASYNC_FLOOR: u32 = 3;
-const ASYNC: [&str; 4] = ["axum", "hyper", "tokio", "tower"];
+const ASYNC: [&str; 5] = ["axum", "hyper", "tokio", "tokio-rustls", "tower"];
 
 /// The only crate that opens connections of its own.
 const NETWORK_CRATE: &str = "store";

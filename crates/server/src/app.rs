@@ -3,6 +3,8 @@
 pub(crate) mod batches;
 mod clients;
 pub(crate) mod ollama;
+mod own;
+pub(crate) mod reload;
 
 pub(crate) use clients::Peer;
 
@@ -17,9 +19,11 @@ use crate::library::Library;
 use crate::limits::Limits;
 use crate::metrics::{self, Metrics, Now};
 use crate::models::Models;
+use crate::reload::{Current, Reload};
 use crate::routes::{ROUTES, openapi};
 use crate::seats::{Seat, Seats};
 use crate::serve::{error_response, in_turn, json_response, serve, serve_tokens, serve_vectors};
+use crate::tls::Tls;
 use crate::{Config, ModelChanges, VERSION};
 use axum::Router;
 use axum::body::Body;
@@ -32,7 +36,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 /// Longest request id that is taken over from a client.
 const N_ID_CHARS: usize = 128;
@@ -46,9 +50,6 @@ const EXPOSED: &str = "x-request-id, request-id, retry-after, retry-after-ms, x-
 
 /// Threads that wait for models to open, at most: openings come one after the other anyway.
 const N_OPENING: usize = 16;
-
-/// Headers of requests that come from a web page, or through a proxy from another machine.
-const OF_OTHERS: [&str; 4] = ["origin", "forwarded", "x-forwarded-for", "x-real-ip"];
 
 /// Changes of models at once: each may fill a disk.
 const N_CHANGES: usize = 2;
@@ -65,11 +66,11 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     /// Unix seconds.
     started: u64,
-    pub(crate) limits: Limits,
+    pub(crate) limits: Current<Limits>,
     pub(crate) default_sampling: Sampling,
     /// Answers that requests may refer to.
     pub(crate) kept: KeptAnswers,
-    seats: Arc<Seats>,
+    pub(crate) seats: Arc<Seats>,
     /// Seats of requests for vectors.
     vector_seats: Arc<Semaphore>,
     /// Turns at waiting for a model to open.
@@ -91,7 +92,17 @@ pub(crate) struct App {
     pub(crate) over: watch::Receiver<bool>,
     /// Becomes true when no more requests are taken.
     draining: watch::Receiver<bool>,
-    gate: Gate,
+    pub(crate) gate: Current<Gate>,
+    /// What connections that come now are served with.
+    pub(crate) tls: Current<Option<Tls>>,
+    /// Turns at handshakes.
+    pub(crate) handshakes: Semaphore,
+    /// Reads the configuration anew, where there is one to read.
+    pub(crate) reload: Option<Arc<dyn Reload>>,
+    /// Told where the process is asked to have it read.
+    pub(crate) reload_told: Arc<Notify>,
+    /// Held while it is read and put in place.
+    pub(crate) reloading: Arc<Mutex<()>>,
     numbers: Numbers,
     /// Makes those that outlast the process, where prompts are kept that long.
     prefix_store: Option<PrefixStore>,
@@ -105,6 +116,7 @@ impl App {
         draining: watch::Receiver<bool>,
     ) -> Result<Self, ServerError> {
         let started = unix_seconds();
+        let handshakes = Semaphore::new(config.limits.n_handshakes);
         Ok(Self {
             models: Models::new(
                 config.fleet,
@@ -125,10 +137,15 @@ impl App {
             model_changes: config.model_changes,
             default_sampling: config.default_sampling,
             kept: KeptAnswers::new(config.limits.keep_responses, config.limits.n_kept_bytes),
-            limits: config.limits,
+            limits: Current::new(config.limits),
             over,
             draining,
-            gate: Gate::new(&config.allowed_hosts, &config.allowed_origins),
+            gate: Current::new(Gate::new(&config.allowed_hosts, &config.allowed_origins)),
+            tls: Current::new(config.tls),
+            handshakes,
+            reload: config.reload,
+            reload_told: config.reload_told,
+            reloading: Arc::default(),
             numbers: Numbers::new(config.batches.as_ref()),
             uploading: Arc::new(Semaphore::new(N_UPLOADS)),
             batches: config.batches,
@@ -139,7 +156,10 @@ impl App {
     /// A place among the requests for vectors, beside that of [`App::admit`].
     pub(crate) fn admit_vectors(&self) -> Result<OwnedSemaphorePermit, ServerError> {
         self.vector_seats.clone().try_acquire_owned().map_err(|_| ServerError::Overloaded {
-            what: format!("{} requests for vectors are at work", self.limits.n_vector_requests),
+            what: format!(
+                "{} requests for vectors are at work",
+                self.limits.get().n_vector_requests
+            ),
             retry_after: Duration::from_secs(1),
         })
     }
@@ -150,37 +170,6 @@ impl App {
             false => "none are kept, start the server with --keep-responses",
         };
         ServerError::NoSuchResponse { id: fields::short(id), why }
-    }
-
-    /// The library, for a client that may change which models are in it.
-    pub(crate) fn library_for(
-        &self,
-        peer: Option<Peer>,
-        headers: &HeaderMap,
-    ) -> Result<Arc<dyn Library>, ServerError> {
-        let refused = |why: &str| Err(ServerError::Forbidden(why.to_owned()));
-        let Some(library) = &self.library else {
-            return Err(ServerError::NotImplemented("this server has no library of models".into()));
-        };
-        match self.model_changes {
-            ModelChanges::Refused => refused(
-                "models are not changed by clients: expected the server to be started with \
-                 `freehold serve --allow-model-changes`",
-            ),
-            ModelChanges::FromLoopback if !is_loopback(peer) => refused(
-                "models are changed by clients on the server's own machine only \
-                 (`--allow-model-changes`): keys are not checked",
-            ),
-            ModelChanges::FromLoopback => {
-                match OF_OTHERS.iter().find(|h| headers.contains_key(**h)) {
-                    Some(header) => refused(&format!(
-                        "models are changed by programs on the server's own machine only: {header} \
-                     says that a web page or another machine is behind this request"
-                    )),
-                    None => Ok(Arc::clone(library)),
-                }
-            }
-        }
     }
 
     /// Files and batches, where the owner lets clients have some.
@@ -347,7 +336,7 @@ async fn wrap(State(app): State<Arc<App>>, mut request: Request, next: Next) -> 
     let cache = cache_scope(app.prefix_store.as_ref(), request.headers(), peer, principal);
     let arrival = Arrival::new(&request, principal, cache);
     let local = request.extensions().get::<Local>().copied();
-    let passed = app.gate.check(local.map(|Local(address)| address), &request);
+    let passed = app.gate.get().check(local.map(|Local(address)| address), &request);
     let method = request.method().clone();
     let path = fields::short(request.uri().path());
     let mut response = match &passed {
@@ -497,7 +486,7 @@ pub(crate) async fn kept_items(
                 ServerError::NoSuchResponse { id: fields::short(&gone), why }
             }
         })?;
-        Ok(responses::items_body(&turns, uri.query().unwrap_or_default(), &reading.limits)?)
+        Ok(responses::items_body(&turns, uri.query().unwrap_or_default(), &reading.limits.get())?)
     };
     match in_turn(&app, work).await {
         Ok(body) => json_response(StatusCode::OK, body),
@@ -589,7 +578,6 @@ fn refuse(error: &ServerError, arrival: &Arrival) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Facts, LibraryError, Model, Watcher};
     use std::collections::HashSet;
 
     #[test]
@@ -603,64 +591,6 @@ mod tests {
         check("/v1/models/", Some("/v1/models"));
         check("//v1//models?x=/", Some("/v1/models?x=/"));
         check("//", Some("/"));
-    }
-
-    /// A library that has nothing.
-    struct Empty;
-
-    impl Library for Empty {
-        fn facts(&self, _name: &str) -> Option<Arc<Facts>> {
-            None
-        }
-
-        fn name_of(&self, name: &str) -> Result<String, LibraryError> {
-            Ok(name.to_owned())
-        }
-
-        fn pull(&self, name: &str, _watcher: &dyn Watcher) -> Result<Model, LibraryError> {
-            Err(LibraryError::NotFound(name.to_owned()))
-        }
-
-        fn copy(&self, _: &str, to: &str, watcher: &dyn Watcher) -> Result<Model, LibraryError> {
-            self.pull(to, watcher)
-        }
-
-        fn remove(&self, name: &str) -> Result<(), LibraryError> {
-            Err(LibraryError::NotFound(name.to_owned()))
-        }
-    }
-
-    #[test]
-    fn models_are_changed_from_this_machine_where_the_owner_allows_it() {
-        let with = |library: Option<Arc<dyn Library>>,
-                    changes,
-                    peer: &str,
-                    header: Option<&'static str>,
-                    status: u16| {
-            let model = Model { name: "m".to_owned(), task: engine::Task::Generate, digest: None };
-            let mut config = Config::new(engine::Fleet::new(None), vec![model]);
-            (config.library, config.model_changes) = (library, changes);
-            let signal = || watch::channel(false).1;
-            let app = App::new(config, signal(), signal()).unwrap();
-            let marked = header
-                .map(|name| (header::HeaderName::from_static(name), HeaderValue::from_static("x")));
-            let headers = HeaderMap::from_iter(marked);
-            let found = app.library_for(peer.parse().ok().map(Peer), &headers);
-            let found = found.map_or_else(|error| error.status().as_u16(), |_| 200);
-            assert_eq!(found, status, "{changes:?} {peer}");
-        };
-        let check =
-            |library, changes, peer: &str, status| with(library, changes, peer, None, status);
-        let library = || -> Option<Arc<dyn Library>> { Some(Arc::new(Empty)) };
-        check(None, ModelChanges::FromLoopback, "127.0.0.1", 501);
-        check(library(), ModelChanges::Refused, "127.0.0.1", 403);
-        check(library(), ModelChanges::FromLoopback, "127.0.0.1", 200);
-        check(library(), ModelChanges::FromLoopback, "::ffff:127.0.0.1", 200);
-        check(library(), ModelChanges::FromLoopback, "10.0.0.1", 403);
-        check(library(), ModelChanges::FromLoopback, "nowhere", 403);
-        for header in OF_OTHERS {
-            with(library(), ModelChanges::FromLoopback, "127.0.0.1", Some(header), 403);
-        }
     }
 
     #[test]

@@ -64,6 +64,12 @@ pub enum ServerError {
     /// The path is known, and this server does not do what it is for.
     #[error("{0}")]
     NotImplemented(String),
+    /// The configuration was read anew, and is not taken over.
+    #[error("nothing was changed: {}", .problems.join("; "))]
+    NotReloaded {
+        /// All that is wrong with it: place, value, expectation.
+        problems: Vec<String>,
+    },
     /// The model is served, and cannot be opened now.
     #[error("the model cannot be opened: {what}")]
     ModelUnavailable {
@@ -188,6 +194,7 @@ impl ServerError {
             Self::BadRequest(_)
             | Self::ContextOverflow { .. }
             | Self::TextTooLong { .. }
+            | Self::NotReloaded { .. }
             | Self::BodyBroken(_) => StatusCode::BAD_REQUEST,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NoSuchPath { .. }
@@ -221,6 +228,7 @@ impl ServerError {
             Self::NotFound(_) => "not_found",
             Self::Conflict(_) => "conflict",
             Self::NotImplemented(_) => "not_implemented",
+            Self::NotReloaded { .. } => "not_reloaded",
             Self::ModelUnavailable { .. } => "model_unavailable",
             Self::BodyTooLarge { .. } => "request_too_large",
             Self::BodyTimeout { .. } | Self::BodyBroken(_) => "body_incomplete",

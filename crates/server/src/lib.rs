@@ -16,18 +16,23 @@ mod limits;
 mod listen;
 mod metrics;
 mod models;
+mod reload;
 mod routes;
 mod seats;
 mod serve;
+mod tls;
 
 pub use batches::Batches;
 pub use errors::{BadRequest, ServerError};
 pub use library::{Facts, Library, LibraryError, Watcher, Work};
 pub use limits::Limits;
+pub use reload::{Live, Prepared, Reload, Report};
+pub use tls::{Tls, TlsError};
 
 use engine::Sampling;
 use std::future::Future;
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// Of this build.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -122,6 +127,12 @@ pub struct Config {
     pub library: Option<Arc<dyn Library>>,
     /// Whether clients on this machine may have it pull, copy and delete models.
     pub model_changes: ModelChanges,
+    /// The certificate to serve with; `None`: without TLS.
+    pub tls: Option<Tls>,
+    /// What reads all this anew when the owner asks for that, where there is such a thing.
+    pub reload: Option<Arc<dyn Reload>>,
+    /// To be told when the process is asked for it, by a signal say.
+    pub reload_told: Arc<Notify>,
 }
 
 /// Whether clients may change which models are on this machine.
@@ -149,6 +160,9 @@ impl Config {
             batches: None,
             library: None,
             model_changes: ModelChanges::default(),
+            tls: None,
+            reload: None,
+            reload_told: Arc::default(),
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 /// The bounds on bodies, counts and times. Every one can be changed by the operator.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Largest request body in bytes. A context of 128 Ki tokens is about 0.6 MB of text; JSON can
     /// blow up some 25 times when it is read, so this also bounds memory.
@@ -14,6 +14,10 @@ pub struct Limits {
     /// How long a client may take to send a request's head; also how long an idle connection is
     /// kept. Longer than the pools of common clients keep theirs (5 s), so that they close first.
     pub header_timeout: Duration,
+    /// How long the handshake of a TLS connection may take, its wait for a turn counted.
+    pub handshake_timeout: Duration,
+    /// TLS handshakes at once; each costs about a millisecond of computing, and waits for a client.
+    pub n_handshakes: usize,
     /// How long a client may take to send a request's body.
     pub body_timeout: Duration,
     /// Open connections; more wait in the system's accept queue.
@@ -57,6 +61,8 @@ impl Default for Limits {
         Self {
             n_body_bytes: 4 << 20,
             header_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
+            n_handshakes: 64,
             body_timeout: Duration::from_secs(30),
             n_connections: 512,
             n_requests: 128,
@@ -73,6 +79,22 @@ impl Default for Limits {
             shutdown_grace: Duration::from_secs(20),
             keep_responses: None,
             n_kept_bytes: 64 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// `new`, but for what a running server has been built with: the sizes of its queues, and what
+    /// is kept of answers.
+    pub fn renewed(&self, new: &Self) -> Self {
+        Self {
+            n_connections: self.n_connections,
+            n_vector_requests: self.n_vector_requests,
+            n_preparing: self.n_preparing,
+            n_handshakes: self.n_handshakes,
+            keep_responses: self.keep_responses,
+            n_kept_bytes: self.n_kept_bytes,
+            ..new.clone()
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Connections: accepting them, the bounds on them, and the way down.
 
 use crate::app::{self, App, Local, Peer};
-use crate::limits::Limits;
 use crate::serve::run_batches;
 use crate::{Config, ServerError};
 use axum::Router;
@@ -12,9 +11,11 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -34,7 +35,7 @@ pub(crate) async fn run(
 ) -> Result<(), ServerError> {
     let (over, over_seen) = watch::channel(false);
     let (draining, draining_seen) = watch::channel(false);
-    let limits = config.limits.clone();
+    let n_connections = config.limits.n_connections;
     let app = Arc::new(App::new(config, over_seen, draining_seen.clone())?);
     let router = app::router(app.clone());
     let mut connections = JoinSet::new();
@@ -42,18 +43,22 @@ pub(crate) async fn run(
     connections.spawn(run_batches(app.clone(), draining_seen.clone()));
     {
         let closing = close_idle(&app);
-        let accepting = accept(&listener, &router, &limits, &draining_seen, &mut connections);
+        let reloading = reload_when_told(&app);
+        let server = Server { app: app.clone(), router, draining: draining_seen };
+        let accepting = accept(&listener, &server, n_connections, &mut connections);
         let shutdown = pin!(shutdown);
         tokio::select! {
             () = shutdown => {}
             () = accepting => {}
             () = closing => {}
+            () = reloading => {}
         }
     }
     // From here on new connections are refused by the system.
     drop(listener);
     draining.send_replace(true);
-    if tokio::time::timeout(limits.shutdown_grace, all_ended(&mut connections)).await.is_err() {
+    let grace = app.limits.get().shutdown_grace;
+    if tokio::time::timeout(grace, all_ended(&mut connections)).await.is_err() {
         over.send_replace(true);
         let told = tokio::time::timeout(LAST_WORDS, all_ended(&mut connections)).await;
         if told.is_err() {
@@ -80,6 +85,15 @@ async fn close_idle(app: &Arc<App>) {
     }
 }
 
+/// Has the configuration read anew each time that the process is asked for it, for ever. What came
+/// of it is logged there.
+async fn reload_when_told(app: &Arc<App>) {
+    loop {
+        app.reload_told.notified().await;
+        let _ = app.reload().await;
+    }
+}
+
 async fn all_ended(connections: &mut JoinSet<()>) {
     while connections.join_next().await.is_some() {}
 }
@@ -89,15 +103,22 @@ pub(crate) async fn told(signal: &mut watch::Receiver<bool>) {
     let _ = signal.wait_for(|signal| *signal).await;
 }
 
+/// What each connection needs of the server.
+#[derive(Clone)]
+struct Server {
+    app: Arc<App>,
+    router: Router,
+    draining: watch::Receiver<bool>,
+}
+
 /// Accepts for ever.
 async fn accept(
     listener: &TcpListener,
-    router: &Router,
-    limits: &Limits,
-    draining: &watch::Receiver<bool>,
+    server: &Server,
+    n_connections: usize,
     connections: &mut JoinSet<()>,
 ) {
-    let slots = Arc::new(Semaphore::new(limits.n_connections));
+    let slots = Arc::new(Semaphore::new(n_connections));
     loop {
         let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
         let accepted = tokio::select! {
@@ -106,10 +127,9 @@ async fn accept(
         };
         match accepted {
             Ok((stream, _)) => {
-                let (router, draining) = (router.clone(), draining.clone());
-                let header_timeout = limits.header_timeout;
+                let server = server.clone();
                 connections.spawn(async move {
-                    connection(stream, router, draining, header_timeout).await;
+                    server.connection(stream).await;
                     drop(slot);
                 });
             }
@@ -121,45 +141,68 @@ async fn accept(
     }
 }
 
-/// Serves one connection to its end; when the server drains, to the end of the answer at hand.
-async fn connection(
-    stream: TcpStream,
-    router: Router,
-    mut draining: watch::Receiver<bool>,
-    header_timeout: Duration,
-) {
-    // Tokens are small packets that should leave at once.
-    let _ = stream.set_nodelay(true);
-    let local = stream.local_addr().ok();
-    let peer = stream.peer_addr().ok();
-    let routes = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        if let Some(uri) = app::plain_path(request.uri()) {
-            *request.uri_mut() = uri;
+/// Between which addresses a connection is.
+#[derive(Clone, Copy)]
+struct Ends {
+    local: Option<SocketAddr>,
+    peer: Option<SocketAddr>,
+}
+
+impl Server {
+    /// Serves one connection to its end; when the server drains, to the end of the answer at hand.
+    async fn connection(self, stream: TcpStream) {
+        // Tokens are small packets that should leave at once.
+        let _ = stream.set_nodelay(true);
+        let ends = Ends { local: stream.local_addr().ok(), peer: stream.peer_addr().ok() };
+        // The certificate of the time at which it came.
+        let tls = Option::clone(&self.app.tls.get());
+        match tls {
+            None => self.speak(stream, ends).await,
+            Some(tls) => {
+                let mut draining = self.draining.clone();
+                let greeted = tokio::select! {
+                    greeted = self.app.handshake(tls, stream) => greeted,
+                    () = told(&mut draining) => None,
+                };
+                if let Some(stream) = greeted {
+                    self.speak(stream, ends).await;
+                }
+            }
         }
-        if let Some(local) = local {
-            request.extensions_mut().insert(Local(local));
+    }
+
+    /// Speaks HTTP on `stream`.
+    async fn speak<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, ends: Ends) {
+        let routes = TowerToHyperService::new(self.router.clone());
+        let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            if let Some(uri) = app::plain_path(request.uri()) {
+                *request.uri_mut() = uri;
+            }
+            if let Some(local) = ends.local {
+                request.extensions_mut().insert(Local(local));
+            }
+            if let Some(peer) = ends.peer {
+                request.extensions_mut().insert(Peer(peer.ip()));
+            }
+            let request: Request = request.map(Body::new);
+            routes.call(request)
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.app.limits.get().header_timeout)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let mut draining = self.draining.clone();
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = told(&mut draining) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            // Clients that go away in the middle; their requests have logged it.
+            tracing::debug!(%error, "connection broke off");
         }
-        if let Some(peer) = peer {
-            request.extensions_mut().insert(Peer(peer.ip()));
-        }
-        let request: Request = request.map(Body::new);
-        routes.call(request)
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = told(&mut draining) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        // Clients that go away in the middle; their requests have logged it.
-        tracing::debug!(%error, "connection broke off");
     }
 }

@@ -10,7 +10,7 @@ use engine::{
     ModelInfo, NUMERICS_VERSION, Opened, Task,
 };
 use std::collections::HashSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 /// When a request may come again that found no room for its model.
@@ -26,11 +26,16 @@ pub(crate) fn plain_name(name: &str) -> &str {
 /// Names, and the fleet that has what they stand for.
 pub(crate) struct Models {
     fleet: Fleet,
-    listed: RwLock<Vec<Model>>,
-    aliases: Vec<Alias>,
+    names: RwLock<Names>,
     library: Option<Arc<dyn Library>>,
     /// Unix seconds at which the server took them up.
     created: u64,
+}
+
+/// What a name stands for.
+struct Names {
+    listed: Vec<Model>,
+    aliases: Vec<Alias>,
 }
 
 /// What there is to measure of a model.
@@ -136,17 +141,51 @@ impl Models {
         }
         let names: Vec<&str> = listed.iter().map(|model| model.name.as_str()).collect();
         Alias::check(&aliases, &names).map_err(ServerError::Config)?;
-        Ok(Self { fleet, listed: RwLock::new(listed), aliases, library, created })
+        let names = RwLock::new(Names { listed, aliases });
+        Ok(Self { fleet, names, library, created })
     }
 
     /// The models as they are listed now.
-    fn listed(&self) -> Vec<Model> {
-        self.listed.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn listed(&self) -> Vec<Model> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner).listed.clone()
+    }
+
+    /// Their further names.
+    fn aliases(&self) -> Vec<Alias> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner).aliases.clone()
+    }
+
+    fn names_mut(&self) -> RwLockWriteGuard<'_, Names> {
+        self.names.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lists `models` in front, those in `gone` no more, and has only these aliases.
+    ///
+    /// # Errors
+    /// An alias that cannot be had beside these models; then nothing was changed.
+    pub(crate) fn renew(
+        &self,
+        models: Vec<Model>,
+        gone: &[String],
+        aliases: Vec<Alias>,
+    ) -> Result<(), String> {
+        let mut names = self.names_mut();
+        let mut listed = models;
+        let is_other = |model: &&Model| {
+            !gone.contains(&model.name) && !listed.iter().any(|new| new.name == model.name)
+        };
+        // What clients had fetched meanwhile stays.
+        let others: Vec<Model> = names.listed.iter().filter(is_other).cloned().collect();
+        listed.extend(others);
+        let own_names: Vec<&str> = listed.iter().map(|model| model.name.as_str()).collect();
+        Alias::check(&aliases, &own_names)?;
+        *names = Names { listed, aliases };
+        Ok(())
     }
 
     /// Lists a model that the fleet knows, in the place of one of the same name.
     pub(crate) fn add(&self, model: Model) {
-        let mut listed = self.listed.write().unwrap_or_else(PoisonError::into_inner);
+        let listed = &mut self.names_mut().listed;
         match listed.iter_mut().find(|listed| listed.name == model.name) {
             Some(listed) => *listed = model,
             None => listed.push(model),
@@ -155,15 +194,14 @@ impl Models {
 
     /// Lists a model no more.
     pub(crate) fn remove(&self, name: &str) {
-        let mut listed = self.listed.write().unwrap_or_else(PoisonError::into_inner);
-        listed.retain(|model| model.name != name);
+        self.names_mut().listed.retain(|model| model.name != name);
     }
 
     /// The model of this name, with or without the tag for none, or that it is an alias of.
     fn named(&self, name: &str) -> Result<Model, ServerError> {
         self.own(name).or_else(|_| {
-            let plain = plain_name(name);
-            let alias = |name: &str| self.aliases.iter().find(|alias| alias.fits(name));
+            let (plain, aliases) = (plain_name(name), self.aliases());
+            let alias = |name: &str| aliases.iter().find(|alias| alias.fits(name));
             match alias(name).or_else(|| alias(plain)) {
                 Some(alias) => self.own(&alias.model).map_err(|_| self.not_found(name)),
                 None => Err(self.not_found(name)),
@@ -198,7 +236,7 @@ impl Models {
         if let Some(model) = listed.iter().find(|model| model.name.eq_ignore_ascii_case(name)) {
             return wrong(format!("a model is served as {}", model.name));
         }
-        match self.aliases.iter().find(|alias| alias.fits(name)) {
+        match self.aliases().iter().find(|alias| alias.fits(name)) {
             Some(alias) => wrong(format!("the server's owner has an alias {:?}", alias.name)),
             None => Ok(()),
         }
@@ -207,7 +245,7 @@ impl Models {
     /// Refuses to have a model removed that the owner has named.
     pub(crate) fn check_removable(&self, name: &str) -> Result<(), ServerError> {
         let wrong = |why: String| Err(ServerError::Forbidden(format!("{name}: {why}")));
-        if let Some(alias) = self.aliases.iter().find(|alias| alias.model == name) {
+        if let Some(alias) = self.aliases().iter().find(|alias| alias.model == name) {
             return wrong(format!("the server's owner has an alias {:?} of it", alias.name));
         }
         match self.fleet.own_keep(name) {
@@ -324,9 +362,9 @@ impl Models {
             card(model, status, self.created)
         };
         let mut cards: Vec<ModelCard> = self.listed().iter().map(card).collect();
-        for alias in self.aliases.iter().filter(|alias| alias.is_one()) {
+        for alias in self.aliases().into_iter().filter(Alias::is_one) {
             let of_model = cards.iter().find(|card| card.id == alias.model).cloned();
-            cards.extend(of_model.map(|card| ModelCard { id: alias.name.clone(), ..card }));
+            cards.extend(of_model.map(|card| ModelCard { id: alias.name, ..card }));
         }
         cards
     }
@@ -336,9 +374,9 @@ impl Models {
         let model = self.named(name)?;
         let status = self.fleet.status().into_iter().find(|status| status.name == model.name);
         let card = card(&model, status.as_ref(), self.created);
-        let alias = self.aliases.iter().find(|alias| alias.is_one() && alias.name == name);
+        let alias = self.aliases().into_iter().find(|alias| alias.is_one() && alias.name == name);
         Ok(match alias {
-            Some(alias) => ModelCard { id: alias.name.clone(), ..card },
+            Some(alias) => ModelCard { id: alias.name, ..card },
             None => card,
         })
     }
@@ -367,7 +405,8 @@ impl Models {
         let listed = self.listed();
         let describe = |model: &Model, name: &str| self.describe(model, name, &open);
         let own = listed.iter().map(|model| describe(model, &model.name));
-        let further = self.aliases.iter().filter(|alias| alias.is_one()).filter_map(|alias| {
+        let aliases = self.aliases();
+        let further = aliases.iter().filter(|alias| alias.is_one()).filter_map(|alias| {
             let model = listed.iter().find(|model| model.name == alias.model)?;
             Some(describe(model, &alias.name))
         });

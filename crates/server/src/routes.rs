@@ -622,6 +622,15 @@ pub(crate) const ROUTES: &[Route] = &[
         ..READ
     },
     Route {
+        method: "post",
+        paths: &["/admin/reload"],
+        summary: "Has the configuration read anew; for programs on the server's machine only.",
+        answer: Some(RELOADED),
+        statuses: &[400, 403, 500, 501],
+        handler: || post(app::reload::reload),
+        ..READ
+    },
+    Route {
         paths: &["/version"],
         summary: "The program's version.",
         answer: Some(
@@ -667,6 +676,7 @@ const PROMPT: &str =
     r#"{"type":"object","properties":{"prompt":{"type":"string"}},"required":["prompt"]}"#;
 const LIST: &str = r#"{"type":"object","properties":{"data":{"type":"array","items":{"type":"object","required":["id"]}}},"required":["data"]}"#;
 const CARD: &str = r#"{"type":"object","properties":{"id":{"type":"string"}},"required":["id"]}"#;
+const RELOADED: &str = r#"{"type":"object","properties":{"changed":{"type":"array","items":{"type":"string"}},"needs_restart":{"type":"array","items":{"type":"string"}},"models_added":{"type":"array","items":{"type":"string"}},"models_replaced":{"type":"array","items":{"type":"string"}},"models_removed":{"type":"array","items":{"type":"string"}}},"required":["changed","needs_restart","models_added","models_replaced","models_removed"]}"#;
 const STATUS: &str =
     r#"{"type":"object","properties":{"status":{"type":"string"}},"required":["status"]}"#;
 

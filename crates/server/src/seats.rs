@@ -15,12 +15,12 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The places of a server.
 pub(crate) struct Seats {
-    n_all: usize,
     taken: Mutex<Taken>,
 }
 
-#[derive(Default)]
 struct Taken {
+    /// Places that there are.
+    n_most: usize,
     n_all: usize,
     /// By client; none is 0.
     n_of: HashMap<u64, usize>,
@@ -33,18 +33,25 @@ pub(crate) struct Seat {
 }
 
 impl Seats {
-    pub(crate) fn new(n_all: usize) -> Arc<Self> {
-        Arc::new(Self { n_all, taken: Mutex::default() })
+    pub(crate) fn new(n_most: usize) -> Arc<Self> {
+        let taken = Taken { n_most, n_all: 0, n_of: HashMap::new() };
+        Arc::new(Self { taken: Mutex::new(taken) })
+    }
+
+    /// From now on there are so many; whoever has one keeps it.
+    pub(crate) fn resize(&self, n_most: usize) {
+        self.lock().n_most = n_most;
     }
 
     /// Takes a place for `client`.
     pub(crate) fn take(self: &Arc<Self>, client: u64) -> Result<Seat, ServerError> {
         let overloaded = |what| Err(ServerError::Overloaded { what, retry_after: RETRY_AFTER });
         let mut taken = self.lock();
-        if taken.n_all >= self.n_all {
-            return overloaded(format!("{} requests are at work", self.n_all));
+        let n_most = taken.n_most;
+        if taken.n_all >= n_most {
+            return overloaded(format!("{} requests are at work", taken.n_all));
         }
-        let n_each = self.n_all - self.n_all / OTHERS_PART;
+        let n_each = n_most - n_most / OTHERS_PART;
         let n_own = taken.n_of.get(&client).copied().unwrap_or(0);
         if n_own >= n_each {
             return overloaded(format!("{n_own} requests of this client are at work"));
@@ -97,6 +104,16 @@ mod tests {
         drop((own, others));
         let taken = seats.lock();
         assert_eq!((taken.n_all, taken.n_of.len()), (0, 0));
+    }
+
+    #[test]
+    fn fewer_places_are_for_who_comes_next() {
+        let seats = Seats::new(4);
+        let taken = [seats.take(1).unwrap(), seats.take(2).unwrap()];
+        seats.resize(2);
+        assert!(seats.take(3).is_err());
+        drop(taken);
+        let _one = seats.take(3).unwrap();
     }
 
     #[test]

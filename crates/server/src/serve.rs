@@ -71,7 +71,7 @@ pub(crate) async fn serve<D: Dialect>(
             with_notes(json_response(StatusCode::OK, body), &notes)
         }
         Ok((notes, Answered::Stream(start))) => {
-            let stall_timeout = start.app.limits.stall_timeout;
+            let stall_timeout = start.app.limits.get().stall_timeout;
             // The task outlives this call; it ends when the flight does or the client is gone.
             let (outlet, body) = body::channel(stall_timeout);
             tokio::spawn(stream(*start, outlet, record));
@@ -410,6 +410,7 @@ async fn pump<R: Reply>(
 ) -> Result<(), Broken> {
     let Start { app, flight, reply, client, .. } = start;
     let mut over = app.over.clone();
+    let silence_max = app.limits.get().keep_alive;
     let mut out = String::new();
     reply.open(&mut out);
     outlet.send(std::mem::take(&mut out)).await?;
@@ -421,7 +422,7 @@ async fn pump<R: Reply>(
                 return Err(Broken::Failed(ServerError::ShuttingDown));
             }
             steps = flight.steps() => steps.map_err(Broken::Failed)?,
-            () = tokio::time::sleep(app.limits.keep_alive) => {
+            () = tokio::time::sleep(silence_max) => {
                 outlet.send(reply.ping().to_owned()).await?;
                 continue;
             }

@@ -25,11 +25,12 @@ pub(super) async fn read(
     body: Body,
 ) -> Result<Vec<u8>, ServerError> {
     let is_packed = is_packed(headers)?;
-    let limit = app.limits.body_timeout;
-    let bytes = tokio::time::timeout(limit, collect(body, app.limits.n_body_bytes))
+    let limits = app.limits.get();
+    let (limit, n_bytes_max) = (limits.body_timeout, limits.n_body_bytes);
+    let bytes = tokio::time::timeout(limit, collect(body, n_bytes_max))
         .await
         .map_err(|_| ServerError::BodyTimeout { limit })??;
-    let limit = app.limits.n_body_bytes;
+    let limit = n_bytes_max;
     if is_packed { in_turn(app, move || unpack(&bytes, limit)).await } else { Ok(bytes) }
 }
 

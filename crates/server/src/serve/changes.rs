@@ -114,7 +114,7 @@ async fn follow(
     if first.is_none() {
         work.ended().await?;
     }
-    let (outlet, body) = body::channel(app.limits.stall_timeout);
+    let (outlet, body) = body::channel(app.limits.get().stall_timeout);
     let stream = Stream { app, request, work, first, _seat: seat };
     tokio::spawn(stream.run(outlet));
     Ok(noted(stream_response("application/x-ndjson", body), ignored))

@@ -39,7 +39,7 @@ const CLOCK_PAUSE: Duration = Duration::from_secs(60);
 /// Works on all batches until the server drains, and then on the lines at work.
 pub(crate) async fn run_batches(app: Arc<App>, mut draining: watch::Receiver<bool>) {
     let Ok(batches) = app.batches() else { return };
-    let n_lines = app.limits.n_batch_lines.clamp(1, (app.limits.n_requests / 2).max(1));
+    let n_lines = app.limits.get().n_batch_lines.clamp(1, (app.limits.get().n_requests / 2).max(1));
     let slots = Slots {
         texts: Arc::new(Semaphore::new(n_lines)),
         vectors: Arc::new(Semaphore::new(N_VECTOR_LINES.min(n_lines))),
@@ -154,7 +154,7 @@ impl Worker {
                 };
                 app.models.check(model, task)
             };
-            Run::begin(&batches, &id, app.limits.n_body_bytes, check)
+            Run::begin(&batches, &id, app.limits.get().n_body_bytes, check)
         };
         let Some(run) = blocking(begin).await? else { return Ok(End::Done) };
         let mut lines = JoinSet::new();

@@ -86,11 +86,12 @@ pub(super) fn parse<D: Dialect>(
     asking: Asking,
     body: &[u8],
 ) -> Result<D::Request, BadRequest> {
+    let limits = app.limits.get();
     let mut request = match asking.unknown {
-        Unknown::Refused => D::parse(body, &app.limits),
-        Unknown::Ignored => D::parse_leniently(body, &app.limits),
+        Unknown::Refused => D::parse(body, &limits),
+        Unknown::Ignored => D::parse_leniently(body, &limits),
     }?;
-    D::recall(&mut request, app.kept.of(asking.client, Instant::now()), &app.limits)?;
+    D::recall(&mut request, app.kept.of(asking.client, Instant::now()), &limits)?;
     Ok(request)
 }
 

@@ -94,7 +94,7 @@ async fn store(
         let what = "other files are being sent".to_owned();
         ServerError::Overloaded { what, retry_after: RETRY_AFTER }
     })?;
-    let (client, n_max) = (arrival.principal, app.limits.n_file_bytes);
+    let (client, n_max) = (arrival.principal, app.limits.get().n_file_bytes);
     let (sender, pieces) = mpsc::channel(N_PIECES);
     let work = blocking(move || {
         let pieces = Pieces { pieces, piece: Bytes::new(), is_over: false };
@@ -105,7 +105,7 @@ async fn store(
         let upload = batches.upload(client, n_max)?;
         read_form(Multipart::new(source, &boundary), upload, unknown)
     });
-    let feed = feed(body, sender, app.limits.body_timeout, app.limits.n_body_bytes);
+    let feed = feed(body, sender, app.limits.get().body_timeout, app.limits.get().n_body_bytes);
     let both = async { Ok(tokio::join!(feed, work).1) };
     match tokio::time::timeout(UPLOAD_TIMEOUT, within(deadline, both)).await {
         Ok(done) => done?,
@@ -222,7 +222,7 @@ pub(crate) async fn send_content(app: Arc<App>, arrival: Arrival, id: String) ->
         Ok(opened) => opened,
         Err(error) => return error_response(&error, Family::OpenAi, &arrival.id),
     };
-    let (mut outlet, body) = body::channel(app.limits.stall_timeout);
+    let (mut outlet, body) = body::channel(app.limits.get().stall_timeout);
     tokio::spawn(async move {
         let _seat = seat;
         let mut content = content;

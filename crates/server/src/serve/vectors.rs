@@ -67,7 +67,7 @@ async fn answer<D: VectorDialect>(
     let body = body::read(&app, headers, body).await?;
     let reading = app.clone();
     let (model, body, open) = in_turn(&app, move || {
-        let request = parse::<D>(&body, &reading.limits, unknown)?;
+        let request = parse::<D>(&body, &reading.limits.get(), unknown)?;
         let model = D::ask(&request).model.clone();
         let open = reading.models.get_open(model.as_deref())?;
         Ok((model, body, open))
@@ -80,7 +80,7 @@ async fn answer<D: VectorDialect>(
     };
     let spent = Spent { load: begun.elapsed(), ..Spent::default() };
     record.model(&served.name);
-    let (limits, embedder) = (app.limits.clone(), served.embedder.clone());
+    let (limits, embedder) = (app.limits.get(), served.embedder.clone());
     let (mut request, texts) = in_turn(&app, move || {
         let request = parse::<D>(&body, &limits, unknown)?;
         let texts = tokenize::<D>(&request, &embedder, &limits)?;

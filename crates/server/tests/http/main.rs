@@ -11,6 +11,7 @@ mod matrix;
 mod ollama;
 mod operate;
 mod reasoning;
+mod reload;
 mod responses;
 mod tools;
 mod vectors;
