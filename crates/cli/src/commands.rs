@@ -3,6 +3,7 @@
 mod add;
 mod bench;
 mod completions;
+mod config;
 mod debug;
 mod doctor;
 mod embed;
@@ -11,7 +12,7 @@ mod openapi;
 mod pull;
 mod rm;
 mod run;
-mod serve;
+pub(crate) mod serve;
 mod show;
 mod verify;
 
@@ -24,6 +25,7 @@ use crate::exit;
 pub(crate) const ALL: &[Entry] = &[
     Entry::of::<run::Run>("run"),
     Entry::of::<serve::Serve>("serve"),
+    Entry::group("config", config::ABOUT, config::ALL),
     Entry::of::<embed::Embed>("embed"),
     Entry::of::<pull::Pull>("pull"),
     Entry::of::<add::Add>("add"),
@@ -40,6 +42,16 @@ pub(crate) const ALL: &[Entry] = &[
 
 /// What a subcommand is: its arguments, and what it does with them.
 pub(crate) trait Subcommand: clap::Args {
+    /// Adds its arguments to a command.
+    fn augment(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+
+    /// Reads what was parsed, and runs.
+    fn start(matches: &ArgMatches, context: &Context) -> anyhow::Result<()> {
+        Self::from_arg_matches(matches)?.run(context)
+    }
+
     /// Does the work; the error's kind decides the exit code.
     fn run(self, context: &Context) -> anyhow::Result<()>;
 }
@@ -65,13 +77,7 @@ enum Kind {
 impl Entry {
     /// The entry of the subcommand `S` under `name`.
     pub(crate) const fn of<S: Subcommand>(name: &'static str) -> Self {
-        Self {
-            name,
-            kind: Kind::Leaf {
-                augment: |command| S::augment_args(command),
-                run: |matches, context| S::from_arg_matches(matches)?.run(context),
-            },
-        }
+        Self { name, kind: Kind::Leaf { augment: S::augment, run: S::start } }
     }
 
     const fn group(name: &'static str, about: &'static str, entries: &'static [Entry]) -> Self {
@@ -160,7 +166,7 @@ mod tests {
 
     #[test]
     fn every_leaf_says_what_it_does_and_shows_an_example() {
-        for entry in ALL.iter().chain(debug::ALL) {
+        for entry in ALL.iter().chain(debug::ALL).chain(config::ALL) {
             let command = entry.command();
             assert!(command.get_about().is_some(), "{}: no about", entry.name);
             if matches!(entry.kind, Kind::Leaf { .. }) {

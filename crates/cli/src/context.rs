@@ -39,6 +39,12 @@ impl Context {
         Self { verbosity }
     }
 
+    /// Of a program that says nothing.
+    #[cfg(test)]
+    pub(crate) fn of_tests() -> Self {
+        Self { verbosity: Verbosity::Quiet }
+    }
+
     /// How much to say.
     pub(crate) fn verbosity(&self) -> Verbosity {
         self.verbosity

@@ -185,7 +185,8 @@ pub(crate) fn find(context: &Context, text: &str, missing: Missing) -> anyhow::R
     Ok(Chosen::installed(installed))
 }
 
-fn looks_like_path(text: &str) -> bool {
+/// Whether `text` is meant as a file, whatever names there are.
+pub(crate) fn looks_like_path(text: &str) -> bool {
     let is_gguf = Path::new(text).extension().is_some_and(|ext| ext.eq_ignore_ascii_case("gguf"));
     is_gguf || text.starts_with('.') || Path::new(text).is_absolute()
 }

@@ -17,6 +17,7 @@ mod numbers;
 mod one_sequence;
 mod progress;
 mod sampling;
+mod settings;
 mod stdin;
 mod terminal;
 

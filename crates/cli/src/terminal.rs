@@ -1,13 +1,13 @@
-//! Standard output and standard error: what goes where, colour, the log.
+//! Standard output and standard error: what goes where, and colour. The log is beside it.
 //!
 //! Results go to stdout and nothing else does; progress, notes and errors go to stderr. A reader
 //! that closes the pipe (`freehold list | head -1`) is no failure and no panic.
 
+mod log;
+
 use std::io::{self, IsTerminal, Write};
 
-use tracing_subscriber::EnvFilter;
-
-use crate::context::{Context, Verbosity};
+pub(crate) use log::{log_filter, set_log, start_log};
 
 /// The reader of stdout went away; the program ends quietly.
 #[derive(Debug)]
@@ -89,28 +89,6 @@ fn takes_colour(is_terminal: bool, env: impl Fn(&str) -> Option<String>) -> bool
     let no_color = env("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = env("TERM").is_some_and(|value| value == "dumb");
     is_terminal && !no_color && !dumb
-}
-
-/// Starts the log on stderr. `FREEHOLD_LOG` (for example `debug` or `server=debug`) overrides what
-/// `--quiet` and `-v` choose.
-pub(crate) fn start_log(context: &Context) {
-    let default = match context.verbosity() {
-        Verbosity::Quiet => "error",
-        Verbosity::Normal => "warn,server=info,freehold_server=info",
-        Verbosity::Verbose => "info",
-        Verbosity::Debug => "debug",
-    };
-    let filter = std::env::var("FREEHOLD_LOG")
-        .ok()
-        .and_then(|text| EnvFilter::try_new(text).ok())
-        .unwrap_or_else(|| EnvFilter::new(default));
-    let ansi = takes_colour(io::stderr().is_terminal(), |name| std::env::var(name).ok());
-    // A second start would be our bug, but not one worth ending a run for.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(ansi)
-        .try_init();
 }
 
 #[cfg(test)]

@@ -1,30 +1,40 @@
 //! `freehold serve`: the server for clients of OpenAI, Anthropic and Ollama.
 
 mod library;
+mod limits;
+mod reload;
+mod signals;
+mod tls;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::Args as _;
 use engine::{
     EngineError, EngineOptions, Fleet, FleetError, FleetModel, Keep, Opened, PrefixStore, Task,
 };
 use kernels::KvFormat;
 use server::{Alias, Batches, ModelChanges};
+use store::Catalogue;
 
-use library::{Known, OwnModels};
+use library::{Known, KnownModel, OwnModels};
+use limits::LimitArgs;
+pub(crate) use reload::RELOADABLE;
+use reload::Reloader;
+use signals::shutdown_signal;
 
 use crate::commands::Subcommand;
 use crate::commands::run::{say_info, speculation, warn_of_threads};
 use crate::context::{Context, Verbosity};
 use crate::exit::{Exit, Failure};
-use crate::interrupt;
 use crate::kv_format;
 use crate::locate::{self, Chosen, Missing};
 use crate::numbers;
+use crate::settings::{self, Flags, Resolved, Settings};
 use crate::terminal::{self, Colour, paint};
 
 /// How long a model stays that was opened on demand, where nobody says.
@@ -41,8 +51,10 @@ const MAX_MODELS: usize = 32;
 ///
 /// Models that are named are opened at once and stay. Where none is, the default model is, and
 /// every other installed one is opened when a request asks for it and closed when nobody uses it.
+///
+/// What is not said here comes from the environment, then from the file of settings (`freehold
+/// config`). SIGHUP has the file read anew, without an answer being cut.
 #[derive(Debug, Clone, clap::Args)]
-#[command(group = clap::ArgGroup::new("named").multiple(true))]
 #[command(after_help = "\
 Examples:
   freehold serve
@@ -55,13 +67,16 @@ Examples:
   freehold serve --listen 127.0.0.1:0        any free port; the address is printed")]
 pub(crate) struct Serve {
     /// Installed or catalogue names, or GGUF files (default: the default model)
-    #[arg(value_name = "NAME|FILE", group = "named")]
+    #[arg(value_name = "NAME|FILE")]
     models: Vec<String>,
     /// One more model; may be repeated
-    #[arg(long, short, value_name = "NAME|FILE", group = "named")]
+    #[arg(long, short, value_name = "NAME|FILE")]
     model: Vec<String>,
+    /// File of settings (default: ./freehold.toml, else freehold.toml in the data directory)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Open the named models only when requests ask for them, and close them when idle
-    #[arg(long, requires = "named")]
+    #[arg(long)]
     on_demand: bool,
     /// How long a model that was opened on demand stays unused, such as 30s, 2h, or "forever"
     /// (default: 5m)
@@ -100,13 +115,12 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FOLDER")]
     cache_dir: Option<PathBuf>,
     /// Most bytes of that folder, such as 20GiB; what was used least recently goes
-    #[arg(long, value_name = "SIZE", value_parser = numbers::parse_bytes, requires = "cache_dir",
-          default_value = "8GiB")]
+    #[arg(long, value_name = "SIZE", value_parser = numbers::parse_bytes, default_value = "8GiB")]
     cache_size: u64,
     /// How long a finished answer of /v1/responses stays in memory behind its last use, such as 1h,
     /// so that "previous_response_id" finds it; 64 MiB of all of them at most (default: nothing of
     /// any answer is kept)
-    #[arg(long, value_name = "TIME", value_parser = keep_responses)]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
     keep_responses: Option<Duration>,
     /// Folder where clients keep files of requests and have them answered as batches (/v1/files,
     /// /v1/batches), readable by you alone; what they send stays there until they delete it
@@ -127,6 +141,27 @@ pub(crate) struct Serve {
     /// here, and whoever comes through a proxy here that does not say so, can then fill the disk
     #[arg(long)]
     allow_model_changes: bool,
+    /// Serve HTTPS with this certificate, in PEM; those that lead from it to a root stand behind it
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, in PEM, which not everybody on this machine may read
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// What is logged: a level such as info, or levels by part such as warn,freehold_server=debug
+    /// (default: requests and what needs attention)
+    #[arg(long, value_name = "FILTER", value_parser = terminal::log_filter)]
+    log: Option<String>,
+    /// How the log is written: text for people, or json for programs, one object a line
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    log_format: String,
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// What was said of all this, and where.
+    #[arg(skip)]
+    settings: Resolved,
+    /// What of it was said on the command line.
+    #[arg(skip)]
+    flags: Flags,
     /// What `cache_dir` says, open.
     #[arg(skip)]
     store: Option<PrefixStore>,
@@ -139,9 +174,25 @@ pub(crate) struct Serve {
 }
 
 impl Subcommand for Serve {
+    fn augment(command: clap::Command) -> clap::Command {
+        limits::hide_in_short_help(settings::overridable(Self::augment_args(command)))
+    }
+
+    fn start(matches: &clap::ArgMatches, context: &Context) -> anyhow::Result<()> {
+        let flags = Settings::of::<Self>().flags(matches);
+        let serve = Self::resolve(&flags, context).map_err(|problems| {
+            let message = problems.join("\n       ");
+            Failure::new(Exit::Usage, message)
+        })?;
+        serve.run(context)
+    }
+
     fn run(mut self, context: &Context) -> anyhow::Result<()> {
-        // Both ways of naming models are one list.
-        self.models.append(&mut self.model);
+        self.set_log();
+        if let Some(file) = self.settings.file() {
+            context.detail(&format!("settings: {}", file.display()));
+        }
+        let tls = self.tls().map_err(|problem| Failure::new(Exit::Usage, problem))?;
         // The address first: finding it taken after minutes of loading would be a waste.
         let listener = self.bind()?;
         let address = listener.local_addr().context("address of the listener")?;
@@ -164,8 +215,11 @@ impl Subcommand for Serve {
             (_, Some(Opened::Generator(engine))) if engine.template().is_none() => Use::Complete,
             _ => Use::Chat,
         };
-        let advice = advice(&base_url(address), &name, use_for);
-        let config = self.config(context, &fleet, models, failure);
+        let base = base_url(address, tls.is_some());
+        let advice = advice(&base, &name, use_for);
+        let mut config = self.config(context, &fleet, models, failure);
+        config.tls = tls;
+        let reload_told = Arc::clone(&config.reload_told);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -173,8 +227,8 @@ impl Subcommand for Serve {
         runtime.block_on(async {
             listener.set_nonblocking(true).context("listener")?;
             let listener = tokio::net::TcpListener::from_std(listener).context("listener")?;
-            let shutdown = shutdown_signal()?;
-            announce(context, address, &advice)?;
+            let shutdown = shutdown_signal(reload_told)?;
+            announce(context, &base, &advice)?;
             server::run(listener, config, shutdown).await?;
             // They close here, with all that they have to keep.
             let close = move || {
@@ -209,21 +263,23 @@ impl Serve {
             context: context.clone(),
             fleet: fleet.clone(),
             serve: self.clone(),
-            failure,
+            failure: failure.clone(),
             known: self.known.clone(),
         }));
+        config.reload =
+            Some(Arc::new(Reloader::new(context, fleet, self, failure, &config.models)));
         if self.allow_model_changes {
             config.model_changes = ModelChanges::FromLoopback;
         }
         config.aliases.extend(self.alias.iter().cloned());
-        config.limits.keep_responses = self.keep_responses;
+        config.limits = self.limits();
         config.allowed_origins.extend(self.allow_origin.iter().cloned());
         config.allowed_hosts.extend(self.allow_host.iter().cloned());
         config
     }
 
     fn bind(&self) -> anyhow::Result<TcpListener> {
-        let place = || format!("--listen {}", self.listen);
+        let place = || format!("{} {}", self.settings.place("listen"), self.listen);
         let addresses = self.listen.to_socket_addrs().map_err(|error| {
             let message =
                 format!("{}: {error}, expected HOST:PORT such as 127.0.0.1:11500", place());
@@ -249,18 +305,137 @@ impl Serve {
     fn prefix_store(&self) -> anyhow::Result<Option<PrefixStore>> {
         let Some(folder) = &self.cache_dir else { return Ok(None) };
         let store = PrefixStore::open(folder, self.cache_size, warn);
-        Ok(Some(store.context("--cache-dir")?))
+        Ok(Some(store.with_context(|| self.settings.place("cache-dir"))?))
     }
 
     /// Opens the folder of files and batches, if clients may have some.
     fn open_batches(&self) -> anyhow::Result<Option<Batches>> {
         let Some(folder) = &self.batches else { return Ok(None) };
-        Ok(Some(Batches::open(folder, self.batches_size, warn).context("--batches")?))
+        Ok(Some(Batches::open(folder, self.batches_size, warn).with_context(|| self.settings.place("batches"))?))
     }
 
     /// How long a model stays that was opened on demand.
     fn keep(&self) -> Keep {
         self.keep_alive.unwrap_or(Keep::Idle(KEEP_ALIVE))
+    }
+
+    /// What `flags`, the environment and the file say now.
+    ///
+    /// # Errors
+    /// All that is wrong, each with its place, value and expectation.
+    pub(crate) fn resolve(flags: &Flags, context: &Context) -> Result<Self, Vec<String>> {
+        let settings = Settings::of::<Self>().resolve(flags, &context.home())?;
+        let serve = Self::of(settings, flags).map_err(|problem| vec![problem])?;
+        let problems = serve.problems();
+        if problems.is_empty() { Ok(serve) } else { Err(problems) }
+    }
+
+    /// What these settings are.
+    fn of(settings: Resolved, flags: &Flags) -> Result<Self, String> {
+        let serve = settings.read::<Self>()?;
+        Ok(Self { settings, flags: flags.clone(), ..serve })
+    }
+
+    /// What is wrong with the settings together.
+    fn problems(&self) -> Vec<String> {
+        let place = |name: &str| self.settings.place(name);
+        let mut problems = Vec::new();
+        if self.models.len() > MAX_MODELS {
+            let n_models = self.models.len();
+            problems.push(format!(
+                "{}: {n_models} given, expected at most {MAX_MODELS}",
+                place("models")
+            ));
+        }
+        if self.on_demand && self.models.is_empty() {
+            let expected = "no models are named, expected some beside it";
+            problems.push(format!("{}: {expected}", place("on-demand")));
+        }
+        if self.keep_alive.is_some() && !self.models.is_empty() && !self.on_demand {
+            let expected = "the named models stay open, expected --on-demand beside it";
+            problems.push(format!("{}: {expected}", place("keep-alive")));
+        }
+        let is_sized = self
+            .settings
+            .values()
+            .iter()
+            .any(|value| value.name() == "cache-size" && !value.is_default());
+        if is_sized && self.cache_dir.is_none() {
+            let expected = "nothing is kept, expected --cache-dir beside it";
+            problems.push(format!("{}: {expected}", place("cache-size")));
+        }
+        for (one, other) in [("tls-cert", "tls-key"), ("tls-key", "tls-cert")] {
+            let is_given = |name| if name == "tls-cert" { &self.tls_cert } else { &self.tls_key };
+            if is_given(one).is_some() && is_given(other).is_none() {
+                problems.push(format!("{}: expected --{other} beside it", place(one)));
+            }
+        }
+        problems
+    }
+
+    /// What is wrong that only a look at models and certificates tells.
+    pub(crate) fn deeper_problems(&self, context: &Context) -> Vec<String> {
+        let is_here = |text: &&String| {
+            // The server fetches these when it starts.
+            let is_known = Catalogue::builtin().find(text).is_some();
+            let found = locate::find(context, text, Missing::Fail);
+            found.err().filter(|_| !is_known)
+        };
+        let models = self.models.iter().filter_map(|text| is_here(&text));
+        let place = self.settings.place("models");
+        let models = models.map(|error| format!("{place}: {error:#}"));
+        models.chain(self.tls().err()).collect()
+    }
+
+    /// The file that its settings are from, if there is one.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        self.settings.file().map(Path::to_owned)
+    }
+
+    /// Has the log as these settings say.
+    fn set_log(&self) {
+        terminal::set_log(self.log.as_deref(), self.log_format == "json");
+    }
+
+    /// The bounds.
+    fn limits(&self) -> server::Limits {
+        server::Limits { keep_responses: self.keep_responses, ..self.limits.limits() }
+    }
+
+    /// How many of the models that [`Serve::wanted`] gives are named, the default one counted.
+    fn n_named(&self) -> usize {
+        self.models.len().max(1)
+    }
+
+    /// The models to serve, and how long each stays: those that are named, else the default one and
+    /// what is installed beside it.
+    fn wanted(&self, context: &Context, missing: Missing) -> anyhow::Result<Vec<(Chosen, Keep)>> {
+        let default = [locate::default_model().to_owned()];
+        let asked: &[String] = if self.models.is_empty() { &default } else { &self.models };
+        let mut wanted: Vec<(Chosen, Keep)> = Vec::new();
+        for text in asked {
+            let chosen = locate::find(context, text, missing)?;
+            if wanted.iter().any(|(other, _)| other.name == chosen.name) {
+                let message =
+                    format!("model {text}: a model named {} is served already", chosen.name);
+                return Err(Failure::new(Exit::Usage, message).into());
+            }
+            let keep = if self.on_demand { self.keep() } else { Keep::Pinned };
+            wanted.push((chosen, keep));
+        }
+        if self.models.is_empty() {
+            for installed in context.store()?.list()? {
+                match installed {
+                    Ok(installed) if installed.name != wanted[0].0.name => {
+                        wanted.push((Chosen::installed(installed), self.keep()));
+                    }
+                    Ok(_) => {}
+                    // One that is damaged keeps nobody from the others.
+                    Err(error) => context.note(&format!("not served: {error}")),
+                }
+            }
+        }
+        Ok(wanted)
     }
 
     /// The models to serve, those opened that are not on demand.
@@ -270,70 +445,25 @@ impl Serve {
         fleet: &Fleet,
         failure: &LastFailure,
     ) -> anyhow::Result<Vec<server::Model>> {
-        let default = [locate::default_model().to_owned()];
-        let asked: &[String] = if self.models.is_empty() { &default } else { &self.models };
-        if asked.len() > MAX_MODELS {
-            let message = format!("models: {} given, expected at most {MAX_MODELS}", asked.len());
-            return Err(Failure::new(Exit::Usage, message).into());
-        }
-        if self.keep_alive.is_some() && !self.models.is_empty() && !self.on_demand {
-            let message =
-                "--keep-alive: the named models stay open, expected --on-demand beside it";
-            return Err(Failure::new(Exit::Usage, message.to_owned()).into());
-        }
-        let mut models: Vec<server::Model> = Vec::new();
-        for text in asked {
-            let chosen = locate::find(context, text, Missing::Fetch)?;
-            if models.iter().any(|model| model.name == chosen.name) {
-                let message =
-                    format!("model {text}: a model named {} is served already", chosen.name);
-                return Err(Failure::new(Exit::Usage, message).into());
-            }
-            let keep = if self.on_demand { self.keep() } else { Keep::Pinned };
-            models.push(self.add(context, fleet, chosen, keep, failure));
-        }
-        if self.models.is_empty() {
-            models.extend(self.others(context, fleet, &models[0].name, failure)?);
-        }
+        let wanted = self.wanted(context, Missing::Fetch)?;
+        let add = |(chosen, keep)| self.add(context, fleet, chosen, keep, failure);
+        let models: Vec<server::Model> = wanted.into_iter().map(add).collect();
         // Before minutes of loading.
         let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+        let place = || self.settings.place("alias");
         Alias::check(&self.alias, &names)
-            .map_err(|problem| Failure::new(Exit::Usage, format!("--alias: {problem}")))?;
-        for text in asked.iter().filter(|_| self.on_demand) {
-            context.note(&format!("{text}: opened when it is asked for"));
+            .map_err(|problem| Failure::new(Exit::Usage, format!("{}: {problem}", place())))?;
+        let (named, others) = names.split_at(self.n_named());
+        if !others.is_empty() {
+            context.note(&format!("opened when they are asked for: {}", others.join(", ")));
         }
-        if !self.on_demand {
-            for model in &models[..asked.len()] {
-                let opened = fleet.get(&model.name).map_err(|e| opening_failed(e, failure))?;
-                say_served(context, &model.name, &opened);
+        for name in named {
+            if self.on_demand {
+                context.note(&format!("{name}: opened when it is asked for"));
+                continue;
             }
-        }
-        Ok(models)
-    }
-
-    /// What is installed beside the default model, on demand.
-    fn others(
-        &self,
-        context: &Context,
-        fleet: &Fleet,
-        default: &str,
-        failure: &LastFailure,
-    ) -> anyhow::Result<Vec<server::Model>> {
-        let mut models = Vec::new();
-        for installed in context.store()?.list()? {
-            match installed {
-                Ok(installed) if installed.name != default => {
-                    let chosen = Chosen::installed(installed);
-                    models.push(self.add(context, fleet, chosen, self.keep(), failure));
-                }
-                Ok(_) => {}
-                // One that is damaged keeps nobody from the others.
-                Err(error) => context.note(&format!("not served: {error}")),
-            }
-        }
-        if !models.is_empty() {
-            let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
-            context.note(&format!("opened when they are asked for: {}", names.join(", ")));
+            let opened = fleet.get(name).map_err(|error| opening_failed(error, failure))?;
+            say_served(context, name, &opened);
         }
         Ok(models)
     }
@@ -347,12 +477,21 @@ impl Serve {
         keep: Keep,
         failure: &LastFailure,
     ) -> server::Model {
-        let (name, task) = (chosen.name.clone(), chosen.task());
-        // A split model is all of its files.
-        let digest: Option<String> = chosen
-            .installed
-            .as_ref()
-            .map(|installed| installed.files.iter().map(|file| file.sha256.to_string()).collect());
+        let known = KnownModel::new(&chosen, self.ctx);
+        let model = known.model.clone();
+        fleet.set(&model.name, self.fleet_model(context, chosen, keep, failure));
+        self.known.note(known);
+        model
+    }
+
+    /// How the fleet opens a model.
+    fn fleet_model(
+        &self,
+        context: &Context,
+        chosen: Chosen,
+        keep: Keep,
+        failure: &LastFailure,
+    ) -> FleetModel {
         let options = EngineOptions {
             n_threads: self.threads.map(usize::from),
             n_ctx: self.ctx,
@@ -360,11 +499,9 @@ impl Serve {
             speculation: speculation(self.no_speculation),
             kv_format: self.kv,
             prefix_store: self.store.clone(),
-            model_digest: digest.clone(),
+            model_digest: library::digest(&chosen),
             ..EngineOptions::default()
         };
-        let model = server::Model { name: name.clone(), task, digest };
-        self.known.note(&model, &chosen, self.ctx);
         let (context, failure) = (context.clone(), failure.clone());
         let open = move |options: &EngineOptions| {
             let opened = chosen.open(&context, options);
@@ -372,8 +509,7 @@ impl Serve {
             say_info(&context, &chosen.name, opened.info());
             Ok(opened)
         };
-        fleet.set(&name, FleetModel { open: Arc::new(open), options, keep });
-        model
+        FleetModel { open: Arc::new(open), options, keep }
     }
 }
 
@@ -414,8 +550,8 @@ fn keep_alive(text: &str) -> Result<Keep, String> {
     Ok(Keep::Idle(time))
 }
 
-/// Reads a time, which ends.
-fn keep_responses(text: &str) -> Result<Duration, String> {
+/// Reads a time, which ends, but not at once.
+fn some_time(text: &str) -> Result<Duration, String> {
     let time = time(text).filter(|time| !time.is_zero());
     time.ok_or_else(|| "expected a time such as 30m or 2h".to_owned())
 }
@@ -462,8 +598,8 @@ fn say_served(context: &Context, name: &str, opened: &Opened) {
 }
 
 /// Prints the address, and what to paste to use it.
-fn announce(context: &Context, address: SocketAddr, advice: &str) -> anyhow::Result<()> {
-    terminal::print_line(&format!("listening on {}", base_url(address)))?;
+fn announce(context: &Context, base: &str, advice: &str) -> anyhow::Result<()> {
+    terminal::print_line(&format!("listening on {base}"))?;
     if context.verbosity() == Verbosity::Quiet {
         return Ok(());
     }
@@ -515,7 +651,7 @@ python3 -c 'from openai import OpenAI; print({client}.{call}.{field})'
 }
 
 /// The address to call from this machine: an unspecified one is reached through loopback.
-fn base_url(mut address: SocketAddr) -> String {
+fn base_url(mut address: SocketAddr, is_tls: bool) -> String {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip([127, 0, 0, 1].into()),
         IpAddr::V6(ip) if ip.is_unspecified() => {
@@ -523,39 +659,8 @@ fn base_url(mut address: SocketAddr) -> String {
         }
         _ => {}
     }
-    format!("http://{address}")
-}
-
-/// Ready at the first Ctrl-C or SIGTERM; from then on a second Ctrl-C ends the process.
-fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
-    let terminated = terminated()?;
-    interrupt::take_over();
-    Ok(async move {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            () = terminated => {}
-        }
-        terminal::say("stopping: running answers may finish, Ctrl-C again ends at once");
-        tokio::spawn(async {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                std::process::exit(Exit::Interrupted as i32);
-            }
-        });
-    })
-}
-
-#[cfg(unix)]
-fn terminated() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut signal = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    Ok(async move {
-        signal.recv().await;
-    })
-}
-
-#[cfg(not(unix))]
-fn terminated() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
-    Ok(std::future::pending())
+    let scheme = if is_tls { "https" } else { "http" };
+    format!("{scheme}://{address}")
 }
 
 #[cfg(test)]
@@ -582,8 +687,9 @@ mod tests {
     #[test]
     fn the_address_shown_can_be_called() {
         let check = |listen: &str, expected: &str| {
-            assert_eq!(base_url(listen.parse().unwrap()), expected);
+            assert_eq!(base_url(listen.parse().unwrap(), false), expected);
         };
+        assert_eq!(base_url("127.0.0.1:443".parse().unwrap(), true), "https://127.0.0.1:443");
         check("127.0.0.1:11500", "http://127.0.0.1:11500");
         check("0.0.0.0:80", "http://127.0.0.1:80");
         check("[::]:80", "http://[::1]:80");
@@ -615,11 +721,11 @@ mod tests {
         assert_eq!(keep_alive("forever"), Ok(Keep::Idle(Duration::MAX)));
         for text in ["", "m", "5d", "-1", "1.5h", "99999999999999999h"] {
             assert!(keep_alive(text).is_err(), "{text}");
-            assert!(keep_responses(text).is_err(), "{text}");
+            assert!(some_time(text).is_err(), "{text}");
         }
-        assert_eq!(keep_responses("30m"), Ok(Duration::from_secs(1800)));
+        assert_eq!(some_time("30m"), Ok(Duration::from_secs(1800)));
         for endless in ["0", "forever"] {
-            assert!(keep_responses(endless).is_err(), "{endless}");
+            assert!(some_time(endless).is_err(), "{endless}");
         }
     }
 }

@@ -2,7 +2,9 @@
 //! they come and go.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use engine::{DEFAULT_N_CTX, Fleet};
 use gguf::{Gguf, Value as GgufValue};
@@ -51,25 +53,70 @@ pub(crate) struct Known(Arc<Mutex<HashMap<String, KnownModel>>>);
 
 /// One of them.
 #[derive(Debug, Clone)]
-struct KnownModel {
-    model: Model,
+pub(crate) struct KnownModel {
+    pub(crate) model: Model,
     facts: Arc<Facts>,
     /// The store's name for it; `None` of a plain file.
     full_name: Option<String>,
+    /// What tells its bytes from others.
+    identity: Identity,
+}
+
+/// What a name stands for: a pinned file by its digest, another by where it lies and when it was
+/// last changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Identity {
+    path: PathBuf,
+    digest: Option<String>,
+    changed: Option<SystemTime>,
+}
+
+impl Identity {
+    fn of(chosen: &Chosen) -> Self {
+        let digest = digest(chosen);
+        let metadata = chosen.path.metadata().ok().filter(|_| digest.is_none());
+        let changed = metadata.and_then(|metadata| metadata.modified().ok());
+        Self { path: chosen.path.clone(), digest, changed }
+    }
+}
+
+/// What tells the files of an installed model from all others: a split one is all of its files.
+pub(super) fn digest(chosen: &Chosen) -> Option<String> {
+    let files = chosen.installed.as_ref().map(|installed| &installed.files);
+    files.map(|files| files.iter().map(|file| file.sha256.to_string()).collect())
+}
+
+impl KnownModel {
+    /// What is known of `chosen`, opened with a context of `n_ctx`.
+    pub(crate) fn new(chosen: &Chosen, n_ctx: Option<u32>) -> Self {
+        let (name, task, digest) = (chosen.name.clone(), chosen.task(), digest(chosen));
+        Self {
+            model: Model { name, task, digest },
+            facts: Arc::new(facts_of(chosen, n_ctx)),
+            full_name: chosen.installed.as_ref().map(Installed::full_name),
+            identity: Identity::of(chosen),
+        }
+    }
+
+    /// Whether `chosen` is the very same.
+    pub(crate) fn is(&self, chosen: &Chosen) -> bool {
+        self.identity == Identity::of(chosen)
+    }
 }
 
 impl Known {
-    /// Notes what is known of `model`, which is `chosen` and opened with a context of `n_ctx`.
-    pub(crate) fn note(&self, model: &Model, chosen: &Chosen, n_ctx: Option<u32>) {
-        let known = KnownModel {
-            model: model.clone(),
-            facts: Arc::new(facts_of(chosen, n_ctx)),
-            full_name: chosen.installed.as_ref().map(Installed::full_name),
-        };
-        self.lock().insert(model.name.clone(), known);
+    /// Notes what is known of a model.
+    pub(crate) fn note(&self, known: KnownModel) {
+        self.lock().insert(known.model.name.clone(), known);
     }
 
-    fn get(&self, name: &str) -> Option<KnownModel> {
+    /// Forgets a model.
+    pub(crate) fn forget(&self, name: &str) {
+        self.lock().remove(name);
+    }
+
+    /// What is known of the model that is served as `name`.
+    pub(crate) fn get(&self, name: &str) -> Option<KnownModel> {
         self.lock().get(name).cloned()
     }
 
@@ -198,7 +245,7 @@ impl Library for OwnModels {
     fn remove(&self, name: &str) -> Result<(), LibraryError> {
         let full_name = self.full_name(name)?;
         self.store()?.remove(&full_name).map_err(refusal)?;
-        self.known.lock().remove(name);
+        self.known.forget(name);
         // Answers that run go on; the files stay in memory until the last of them has ended.
         self.fleet.remove(name);
         Ok(())
