@@ -94,6 +94,7 @@ impl Limits {
             n_handshakes: self.n_handshakes,
             keep_responses: self.keep_responses,
             n_kept_bytes: self.n_kept_bytes,
+            n_batch_lines: self.n_batch_lines,
             ..new.clone()
         }
     }

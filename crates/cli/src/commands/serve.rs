@@ -311,7 +311,10 @@ impl Serve {
     /// Opens the folder of files and batches, if clients may have some.
     fn open_batches(&self) -> anyhow::Result<Option<Batches>> {
         let Some(folder) = &self.batches else { return Ok(None) };
-        Ok(Some(Batches::open(folder, self.batches_size, warn).with_context(|| self.settings.place("batches"))?))
+        Ok(Some(
+            Batches::open(folder, self.batches_size, warn)
+                .with_context(|| self.settings.place("batches"))?,
+        ))
     }
 
     /// How long a model stays that was opened on demand.

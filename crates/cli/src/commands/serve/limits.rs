@@ -54,6 +54,12 @@ pub(crate) struct LimitArgs {
     /// Tokens of those texts together
     #[arg(long, value_name = "N", default_value = "300000", value_parser = count)]
     max_text_tokens: usize,
+    /// Largest file that a client sends for --batches
+    #[arg(long, value_name = "SIZE", default_value = "200MiB", value_parser = numbers::parse_bytes)]
+    max_file: u64,
+    /// Lines of batches that are answered at once; half of --max-requests at most
+    #[arg(long, value_name = "N", default_value = "32", value_parser = count)]
+    max_batch_lines: usize,
     /// Silence on a stream after which a comment is sent, so that proxies keep it open
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = some_time)]
     ping: Duration,
@@ -85,6 +91,8 @@ impl LimitArgs {
             n_choices: self.max_choices,
             n_texts: self.max_texts,
             n_text_tokens: self.max_text_tokens,
+            n_file_bytes: self.max_file,
+            n_batch_lines: self.max_batch_lines,
             keep_alive: self.ping,
             stall_timeout: self.stall_timeout,
             shutdown_grace: self.shutdown_grace,

@@ -31,6 +31,7 @@ pub(crate) const RELOADABLE: &[&str] = &[
     "max-choices",
     "max-texts",
     "max-text-tokens",
+    "max-file",
     "ping",
     "stall-timeout",
     "shutdown-grace",
