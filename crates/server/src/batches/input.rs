@@ -1,6 +1,6 @@
 //! The lines of a batch's input: `{"custom_id", "method", "url", "body"}`, one request each,
-//! checked before the first is answered. What is in a body its route reads, as it would from a connection;
-//! here it is not taken apart.
+//! checked before the first is answered. What is in a body its route reads, as it would from a
+//! connection; here it is not taken apart.
 //!
 //! The codes of problems are OpenAI's.
 

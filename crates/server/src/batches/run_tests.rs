@@ -118,7 +118,7 @@ fn wherever_the_machine_fails_each_line_is_there_once() {
         let mut n_changes = 0;
         loop {
             let mut has_failed = false;
-            for n_changes_then in 0..4 {
+            for n_changes_then in [0, 3] {
                 let folder = tempfile::tempdir().unwrap();
                 let path = folder.path().join("batches");
                 let id = create(&open(&path)).unwrap();

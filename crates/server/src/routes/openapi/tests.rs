@@ -67,7 +67,9 @@ fn the_document_is_one_of_openapi_3_1() {
             }
         }
         if let Some(body) = operation.get("requestBody") {
-            check_schema(&body["content"]["application/json"]["schema"], &place);
+            for content in body["content"].as_object().unwrap().values() {
+                check_schema(&content["schema"], &place);
+            }
         }
     }
     for schema in document["components"]["schemas"].as_object().unwrap().values() {
