@@ -2,6 +2,7 @@
 
 use super::client::{Response, post, post_head, request};
 use super::{MODEL, Running, address, check_error, engine, only_model, run, vectors};
+use engine::{Engine, EngineOptions};
 use freehold_server::{Batches, Config, Limits};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -20,7 +21,11 @@ pub(super) fn open(path: &Path) -> Batches {
 }
 
 fn start(path: &Path, limits: Limits) -> Running {
-    let (fleet, model) = only_model(engine(), "00");
+    start_with(path, limits, engine())
+}
+
+fn start_with(path: &Path, limits: Limits, engine: Engine) -> Running {
+    let (fleet, model) = only_model(engine, "00");
     let mut config = Config::new(fleet, vec![model]);
     (config.limits, config.batches) = (limits, Some(open(path)));
     run(config)
@@ -279,6 +284,32 @@ fn a_batch_goes_on_where_the_server_was_stopped() {
     let counts = json!({"total": N_LINES, "completed": N_LINES, "failed": 0});
     assert_eq!(batch["request_counts"], counts);
     assert_eq!(entries(server.address, &batch, "output_file_id").len(), N_LINES);
+    stop(server);
+}
+
+/// The lines have all seats, and will have them for long: whoever asks meanwhile takes one.
+#[test]
+fn whoever_waits_goes_before_a_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = EngineOptions { n_ctx: Some(512), max_sequences: 2, ..EngineOptions::default() };
+    let engine = Engine::open(&testkit::smollm2(), &options).unwrap();
+    let server = start_with(folder.path(), Limits::default(), engine);
+    let address = server.address;
+    let ask = |n| question(n, json!({"max_tokens": 450, "ignore_eos": true}));
+    let lines: String = (0..6).map(|n| line(&format!("q{n}"), CHAT, &ask(n))).collect();
+    let batch = text(&ok(&create(address, &sent(address, &lines), CHAT)), "id");
+    let running = format!("freehold_sequences_running{{model=\"{MODEL}\"}} 2\n");
+    let begun = Instant::now();
+    while !request(address, "GET /metrics", b"").body.contains(&running) {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    ok(&post(address, CHAT, &question(7, json!({"max_tokens": 2}))));
+    let batch = ok(&get(address, &format!("/v1/batches/{batch}")));
+    assert_eq!(batch["request_counts"], json!({"total": 6, "completed": 0, "failed": 0}));
+    let id = text(&batch, "id");
+    ok(&request(address, &format!("POST /v1/batches/{id}/cancel{KEY}"), b""));
+    wait(address, &id, over);
     stop(server);
 }
 

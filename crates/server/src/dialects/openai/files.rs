@@ -10,7 +10,9 @@ use serde_json::{Map, Value, json};
 
 /// What becomes of the parts of a form that sends a file.
 pub(crate) const FIELDS: &[Field] = &[
-    Field::honoured("file").shape(r#"{"type":"string","format":"binary"}"#).note("with its name"),
+    Field::honoured("file")
+        .shape(r#"{"type":"string","format":"binary"}"#)
+        .note("a file, with its name"),
     Field::honoured("purpose").words(&["batch"]),
     Field::refused("expires_after", "files stay until they are deleted"),
 ];
