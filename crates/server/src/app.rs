@@ -5,16 +5,16 @@ mod clients;
 pub(crate) mod ollama;
 mod own;
 pub(crate) mod reload;
+pub(crate) mod responses;
 
 pub(crate) use clients::Peer;
 
 use crate::batches::Batches;
 use crate::dialects::llama::TokenDialect;
-use crate::dialects::openai::responses;
 use crate::dialects::{Dialect, Family, VectorDialect, anthropic, fields, openai};
 use crate::errors::ServerError;
 use crate::gate::{Gate, Passed};
-use crate::kept::{Gone, KeptAnswers};
+use crate::kept::KeptAnswers;
 use crate::library::Library;
 use crate::limits::Limits;
 use crate::metrics::{self, Metrics, Now};
@@ -22,7 +22,8 @@ use crate::models::Models;
 use crate::reload::{Current, Reload};
 use crate::routes::{ROUTES, openapi};
 use crate::seats::{Seat, Seats};
-use crate::serve::{error_response, in_turn, json_response, serve, serve_tokens, serve_vectors};
+use crate::serve::{error_response, json_response, resume, serve, serve_tokens, serve_vectors};
+use crate::streams::Streams;
 use crate::tls::Tls;
 use crate::{Config, ModelChanges, VERSION};
 use axum::Router;
@@ -46,7 +47,8 @@ const NO_ROUTE: &str = "none";
 
 /// What pages of other origins may read of a response's headers.
 const EXPOSED: &str = "x-request-id, request-id, retry-after, retry-after-ms, x-should-retry, \
-                       x-freehold-unused, x-freehold-adapted, x-freehold-ignored";
+                       x-freehold-unused, x-freehold-adapted, x-freehold-ignored, \
+                       x-freehold-resumable";
 
 /// Threads that wait for models to open, at most: openings come one after the other anyway.
 const N_OPENING: usize = 16;
@@ -70,6 +72,8 @@ pub(crate) struct App {
     pub(crate) default_sampling: Sampling,
     /// Answers that requests may refer to.
     pub(crate) kept: KeptAnswers,
+    /// Streams that their clients may resume.
+    pub(crate) streams: Arc<Streams>,
     pub(crate) seats: Arc<Seats>,
     /// Seats of requests for vectors.
     vector_seats: Arc<Semaphore>,
@@ -137,6 +141,7 @@ impl App {
             model_changes: config.model_changes,
             default_sampling: config.default_sampling,
             kept: KeptAnswers::new(config.limits.keep_responses, config.limits.n_kept_bytes),
+            streams: Streams::new(&config.limits),
             limits: Current::new(config.limits),
             over,
             draining,
@@ -162,14 +167,6 @@ impl App {
             ),
             retry_after: Duration::from_secs(1),
         })
-    }
-
-    fn no_such_response(&self, id: &str) -> ServerError {
-        let why = match self.kept.keeps() {
-            true => "deleted, not asked for in time, or another client's",
-            false => "none are kept, start the server with --keep-responses",
-        };
-        ServerError::NoSuchResponse { id: fields::short(id), why }
     }
 
     /// Files and batches, where the owner lets clients have some.
@@ -442,56 +439,18 @@ pub(crate) async fn openapi() -> Response<Body> {
     json_response(StatusCode::OK, DOCUMENT.clone())
 }
 
-/// A response that is kept for the client.
-pub(crate) async fn kept(
+/// The rest of a stream.
+pub(crate) async fn stream(
     State(app): State<Arc<App>>,
     Extension(arrival): Extension<Arrival>,
     Path(id): Path<String>,
+    headers: HeaderMap,
     uri: Uri,
 ) -> Response<Body> {
-    if let Err(bad) = responses::check_query(uri.query().unwrap_or_default()) {
-        return refuse(&bad.into(), &arrival);
-    }
-    match app.kept.of(arrival.principal, arrival.started).get(&id) {
-        Some(kept) => json_response(StatusCode::OK, kept.body.clone()),
-        None => refuse(&app.no_such_response(&id), &arrival),
-    }
-}
-
-pub(crate) async fn forget(
-    State(app): State<Arc<App>>,
-    Extension(arrival): Extension<Arrival>,
-    Path(id): Path<String>,
-) -> Response<Body> {
-    match app.kept.of(arrival.principal, arrival.started).remove(&id) {
-        true => json_response(StatusCode::OK, responses::deleted_body(&id)),
-        false => refuse(&app.no_such_response(&id), &arrival),
-    }
-}
-
-/// What a response was made from: as much work as reading a request.
-pub(crate) async fn kept_items(
-    State(app): State<Arc<App>>,
-    Extension(arrival): Extension<Arrival>,
-    Path(id): Path<String>,
-    uri: Uri,
-) -> Response<Body> {
-    let (reading, client, now) = (app.clone(), arrival.principal, arrival.started);
-    let work = move || {
-        let own = reading.kept.of(client, now);
-        let turns = own.history(&id).map_err(|Gone(gone)| match gone == id {
-            true => reading.no_such_response(&id),
-            false => {
-                let why = "the response asked for continues it, and it is kept no longer";
-                ServerError::NoSuchResponse { id: fields::short(&gone), why }
-            }
-        })?;
-        Ok(responses::items_body(&turns, uri.query().unwrap_or_default(), &reading.limits.get())?)
-    };
-    match in_turn(&app, work).await {
-        Ok(body) => json_response(StatusCode::OK, body),
-        Err(error) => refuse(&error, &arrival),
-    }
+    let place = resume::of_address(&id, uri.query().unwrap_or_default(), &headers);
+    let resumed = place.map_err(ServerError::from);
+    let resumed = resumed.and_then(|place| resume::resumed(&app, &arrival, &place, None));
+    resumed.unwrap_or_else(|error| refuse(&error, &arrival))
 }
 
 /// Clients of Ollama look for its words.
@@ -519,6 +478,7 @@ pub(crate) async fn metrics_page(State(app): State<Arc<App>>) -> Response<Body> 
         numerics: NUMERICS_VERSION,
         started: app.started,
         n_at_work: app.seats.n_taken(),
+        n_stream_bytes: app.streams.n_bytes(),
         rss_bytes: engine::rss_bytes(),
         models: app.models.gauges(),
         batches: app.batches.as_ref().map(Batches::gauges),

@@ -515,6 +515,10 @@ impl Choice {
 pub(crate) trait Reply: Send + 'static {
     /// The media type of a stream.
     const STREAM_TYPE: &'static str = "text/event-stream";
+    /// The answer's name, where the events of a stream of it are of the form that ids are part of.
+    fn stream_id(&self) -> Option<&str> {
+        None
+    }
     /// What a stream says before any text.
     fn open(&mut self, out: &mut String);
     /// More tokens of one alternative's prompt; only of a call that asks for them.

@@ -55,6 +55,20 @@ pub enum ServerError {
         /// What may have become of it.
         why: &'static str,
     },
+    /// No stream of this id can be resumed by this client.
+    #[error("stream {id:?} does not exist here: {why}")]
+    NoSuchStream {
+        /// The id asked for.
+        id: String,
+        /// What may have become of it.
+        why: &'static str,
+    },
+    /// The stream has more events than are kept, or than there is room for.
+    #[error("the stream cannot be resumed: not all of its events found room")]
+    StreamGivenUp,
+    /// Another connection reads the stream on.
+    #[error("the stream was resumed on another connection")]
+    StreamTaken,
     /// The library has nothing of this name, or the server no such thing.
     #[error("{0}")]
     NotFound(String),
@@ -183,7 +197,7 @@ impl ServerError {
             Self::BadRequest(bad) => bad.param.as_deref(),
             Self::ModelNotFound { .. } | Self::ModelUnavailable { .. } => Some("model"),
             Self::TextTooLong { place, .. } => Some(place),
-            Self::NoSuchResponse { .. } => Some("id"),
+            Self::NoSuchResponse { .. } | Self::NoSuchStream { .. } => Some("id"),
             _ => None,
         }
     }
@@ -200,7 +214,10 @@ impl ServerError {
             Self::NoSuchPath { .. }
             | Self::ModelNotFound { .. }
             | Self::NoSuchResponse { .. }
+            | Self::NoSuchStream { .. }
             | Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::StreamGivenUp => StatusCode::GONE,
+            Self::StreamTaken => StatusCode::CONFLICT,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
@@ -225,6 +242,9 @@ impl ServerError {
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::ModelNotFound { .. } => "model_not_found",
             Self::NoSuchResponse { .. } => "response_not_found",
+            Self::NoSuchStream { .. } => "stream_not_found",
+            Self::StreamGivenUp => "stream_given_up",
+            Self::StreamTaken => "stream_taken",
             Self::NotFound(_) => "not_found",
             Self::Conflict(_) => "conflict",
             Self::NotImplemented(_) => "not_implemented",

@@ -20,6 +20,7 @@ mod reload;
 mod routes;
 mod seats;
 mod serve;
+mod streams;
 mod tls;
 
 pub use batches::Batches;

@@ -44,9 +44,9 @@ pub struct Limits {
     pub n_batch_lines: usize,
     /// Silence on a stream after which a comment line is sent, so that proxies keep it open.
     pub keep_alive: Duration,
-    /// How long a stream waits for a client that does not read; then it counts as gone and its
-    /// place is free.
-    pub stall_timeout: Duration,
+    /// How long a client may read nothing of an answer, whole or streamed; then it counts as gone,
+    /// and its connection is closed.
+    pub write_timeout: Duration,
     /// How long answers in flight may go on after shutdown was asked for.
     pub shutdown_grace: Duration,
     /// How long a finished answer that may be referred to (`/v1/responses`) stays in memory behind
@@ -54,6 +54,15 @@ pub struct Limits {
     pub keep_responses: Option<Duration>,
     /// Most bytes of all that are kept; what was not used for longest goes, of whoever has most.
     pub n_kept_bytes: usize,
+    /// How long a stream goes on that its client has dropped, and how long its events stay behind
+    /// its end, so that it can be resumed; `None`, which is the default: it is cancelled at once.
+    pub resume_streams: Option<Duration>,
+    /// Most bytes of one stream that can be resumed: the events of 8 Ki tokens are about 3 MB, with
+    /// log-probabilities more.
+    pub n_stream_bytes: usize,
+    /// Most bytes of all of them; of whoever has most those go that ended first, then those that
+    /// were begun first.
+    pub n_streams_bytes: usize,
 }
 
 impl Default for Limits {
@@ -75,10 +84,13 @@ impl Default for Limits {
             n_file_bytes: 200 << 20,
             n_batch_lines: 32,
             keep_alive: Duration::from_secs(15),
-            stall_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(60),
             shutdown_grace: Duration::from_secs(20),
             keep_responses: None,
             n_kept_bytes: 64 << 20,
+            resume_streams: None,
+            n_stream_bytes: 8 << 20,
+            n_streams_bytes: 64 << 20,
         }
     }
 }
@@ -95,6 +107,9 @@ impl Limits {
             keep_responses: self.keep_responses,
             n_kept_bytes: self.n_kept_bytes,
             n_batch_lines: self.n_batch_lines,
+            resume_streams: self.resume_streams,
+            n_stream_bytes: self.n_stream_bytes,
+            n_streams_bytes: self.n_streams_bytes,
             ..new.clone()
         }
     }

@@ -1,5 +1,7 @@
 //! Connections: accepting them, the bounds on them, and the way down.
 
+mod timed;
+
 use crate::app::{self, App, Local, Peer};
 use crate::serve::run_batches;
 use crate::{Config, ServerError};
@@ -15,6 +17,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use timed::Timed;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -78,6 +81,7 @@ async fn close_idle(app: &Arc<App>) {
     loop {
         tokio::time::sleep(CLOSE_PAUSE).await;
         app.kept.sweep(Instant::now());
+        app.streams.sweep(Instant::now());
         let app = app.clone();
         if tokio::task::spawn_blocking(move || app.models.close_idle()).await.is_err() {
             tracing::error!("closing idle models panicked");
@@ -154,6 +158,7 @@ impl Server {
         // Tokens are small packets that should leave at once.
         let _ = stream.set_nodelay(true);
         let ends = Ends { local: stream.local_addr().ok(), peer: stream.peer_addr().ok() };
+        let stream = Timed::new(stream, self.app.limits.get().write_timeout);
         // The certificate of the time at which it came.
         let tls = Option::clone(&self.app.tls.get());
         match tls {

@@ -78,6 +78,7 @@ struct Counted {
     responses: BTreeMap<(String, &'static str, u16), u64>,
     /// By route and model, which is empty where none was found: requests to models, by their end.
     requests: BTreeMap<(String, String), Requests>,
+    n_resumed: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -117,6 +118,11 @@ impl Metrics {
         of.duration.add(seen.duration);
     }
 
+    /// A stream is gone on with.
+    pub(crate) fn resumed(&self) {
+        self.lock().n_resumed += 1;
+    }
+
     /// The page, with the gauges of this moment.
     pub(crate) fn text(&self, now: &Now) -> String {
         let mut page = Page::default();
@@ -129,6 +135,9 @@ impl Metrics {
             let status = status.to_string();
             page.line(name, &[("route", route), ("method", method), ("status", &status)], n);
         }
+        let name = "freehold_streams_resumed_total";
+        page.family(name, "counter", "Streams that were gone on with behind a lost connection.");
+        page.line(name, &[], counted.n_resumed);
         page.requests(&counted.requests);
         page.0
     }
@@ -146,6 +155,8 @@ pub(crate) struct Now {
     /// Seconds since 1970 at which the server began.
     pub(crate) started: u64,
     pub(crate) n_at_work: usize,
+    /// Bytes of streams that can be resumed.
+    pub(crate) n_stream_bytes: usize,
     pub(crate) rss_bytes: Option<u64>,
     pub(crate) models: Vec<ModelGauges>,
     /// Where clients may have batches.
@@ -259,6 +270,9 @@ impl Page {
             self.family(name, "gauge", "Files of clients, with what came of their batches.");
             self.line(name, &[], n_bytes);
         }
+        let name = "freehold_streams_kept_bytes";
+        self.family(name, "gauge", "Events of streams that can be resumed.");
+        self.line(name, &[], now.n_stream_bytes);
         for (name, kind, help, value) in OF_MODELS {
             self.family(name, kind, help);
             for model in &now.models {
@@ -336,6 +350,7 @@ mod tests {
             numerics: 2,
             started: 1000,
             n_at_work: 5,
+            n_stream_bytes: 300,
             rss_bytes: Some(1 << 20),
             models: vec![model("a", Some(stats)), model("b", None)],
             batches: Some(BatchGauges { n_bytes: 7, n_unfinished: 3 }),
@@ -363,12 +378,15 @@ mod tests {
         let refused = Seen { outcome: "refused", error: Some("overloaded"), ..Seen::default() };
         metrics.request("/v1/x", "", &refused);
         metrics.response("/v1/x", "POST", 200);
+        metrics.resumed();
         let text = metrics.text(&now());
         for line in [
             "freehold_build_info{version=\"1.2.3\",numerics=\"2\"} 1",
             "freehold_requests_at_work 5",
             "freehold_batches_unfinished 3",
             "freehold_file_bytes 7",
+            "freehold_streams_kept_bytes 300",
+            "freehold_streams_resumed_total 1",
             "freehold_model_open{model=\"a\"} 1",
             "freehold_model_open{model=\"b\"} 0",
             "freehold_sequences_running{model=\"a\"} 2",

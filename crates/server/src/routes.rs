@@ -17,7 +17,7 @@ use crate::dialects::openai::embeddings::{self, Embeddings};
 use crate::dialects::openai::responses::{self, CountInput, Responses};
 use crate::dialects::openai::{batches, files, settings};
 use crate::dialects::rerank::{self, Rerank};
-use crate::serve::CONTENT_TYPE;
+use crate::serve::{CONTENT_TYPE, resume};
 use axum::routing::{MethodFilter, MethodRouter, delete, get, head, post};
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub(crate) struct Route {
     /// What it reads, if it reads a body, and as which media type.
     pub(crate) body: Option<Body>,
     pub(crate) media_type: &'static str,
-    /// JSON schema of its answer; `None`: plain text, unless it is streamed.
+    /// JSON schema of its answer; `None`: plain text, unless it is always streamed.
     pub(crate) answer: Option<&'static str>,
     /// Media type of its answer where it is streamed.
     pub(crate) stream: Option<&'static str>,
@@ -101,6 +101,13 @@ const READ: Route = Route {
 const COMPUTE: Route =
     Route { method: "post", statuses: &[400, 403, 404, 408, 413, 415, 429, 500, 503, 504], ..READ };
 
+/// The same, with streams of events, which can be resumed.
+const GENERATE: Route = Route {
+    stream: EVENTS,
+    statuses: &[400, 403, 404, 408, 410, 413, 415, 429, 500, 503, 504],
+    ..COMPUTE
+};
+
 /// A route that changes which models there are, where the owner lets clients on this machine do so;
 /// without a library of models it answers 501.
 const CHANGE: Route = Route {
@@ -126,9 +133,8 @@ pub(crate) const ROUTES: &[Route] = &[
             example: r#"{"model":"smollm2-135m","messages":[{"role":"user","content":"Hi"}],"max_tokens":1}"#,
         }),
         answer: Some(ANSWER),
-        stream: EVENTS,
         handler: || post(generate::<Chat>),
-        ..COMPUTE
+        ..GENERATE
     },
     Route {
         paths: &["/v1/responses"],
@@ -141,9 +147,8 @@ pub(crate) const ROUTES: &[Route] = &[
             example: RESPONSE,
         }),
         answer: Some(RESPONSE_ANSWER),
-        stream: EVENTS,
         handler: || post(generate::<Responses>),
-        ..COMPUTE
+        ..GENERATE
     },
     Route {
         paths: &["/v1/responses/input_tokens"],
@@ -162,10 +167,12 @@ pub(crate) const ROUTES: &[Route] = &[
     Route {
         paths: &["/v1/responses/{id}"],
         group: OPENAI,
-        summary: "An answer that is kept for the client.",
+        summary: "An answer that is kept for the client, or its events.",
+        query: resume::RESPONSE_QUERY,
         answer: Some(RESPONSE_ANSWER),
-        statuses: &[400, 403, 404],
-        handler: || get(app::kept),
+        stream: EVENTS,
+        statuses: &[400, 403, 404, 410],
+        handler: || get(app::responses::kept),
         ..READ
     },
     Route {
@@ -175,7 +182,7 @@ pub(crate) const ROUTES: &[Route] = &[
         summary: "Forgets it.",
         answer: Some(DELETED),
         statuses: &[403, 404],
-        handler: || delete(app::forget),
+        handler: || delete(app::responses::forget),
         ..READ
     },
     Route {
@@ -185,7 +192,7 @@ pub(crate) const ROUTES: &[Route] = &[
         query: responses::ITEMS_QUERY,
         answer: Some(ITEMS),
         statuses: &[400, 403, 404],
-        handler: || get(app::kept_items),
+        handler: || get(app::responses::kept_items),
         ..READ
     },
     Route {
@@ -199,9 +206,8 @@ pub(crate) const ROUTES: &[Route] = &[
             example: r#"{"model":"smollm2-135m","prompt":"Hi","max_tokens":1}"#,
         }),
         answer: Some(ANSWER),
-        stream: EVENTS,
         handler: || post(generate::<Completions>),
-        ..COMPUTE
+        ..GENERATE
     },
     Route {
         paths: &["/v1/embeddings"],
@@ -332,9 +338,8 @@ pub(crate) const ROUTES: &[Route] = &[
             example: r#"{"model":"smollm2-135m","messages":[{"role":"user","content":"Hi"}],"max_tokens":1}"#,
         }),
         answer: Some(MESSAGE),
-        stream: EVENTS,
         handler: || post(generate::<Messages>),
-        ..COMPUTE
+        ..GENERATE
     },
     Route {
         paths: &["/v1/messages/count_tokens"],
@@ -591,6 +596,16 @@ pub(crate) const ROUTES: &[Route] = &[
         answer: Some(CARD),
         statuses: &[403, 404],
         handler: || get(app::model),
+        ..READ
+    },
+    Route {
+        paths: &["/v1/streams/{id}"],
+        summary: "The events of a stream that can be resumed, by the id of its answer; with a \
+                  header `anthropic-version`, errors in Anthropic's form.",
+        query: resume::STREAM_QUERY,
+        stream: EVENTS,
+        statuses: &[400, 403, 404, 410],
+        handler: || get(app::stream),
         ..READ
     },
     Route {

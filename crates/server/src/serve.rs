@@ -3,7 +3,8 @@
 //! events, render. What is answered by vectors, and what changes models, has the same beginning.
 //!
 //! Everything that can be wrong with a request is found before the first byte of a stream. Whoever
-//! stops listening is noticed: the flight is dropped, and dropping it cancels its generations.
+//! stops listening is noticed: the flight is dropped, and dropping it cancels its generations. Where
+//! streams may be resumed, that waits for as long as they may.
 
 mod adapt;
 mod body;
@@ -15,6 +16,7 @@ pub(crate) mod lenient;
 mod lines;
 mod prepare;
 mod record;
+pub(crate) mod resume;
 mod shorten;
 mod tokens;
 mod unused;
@@ -36,9 +38,9 @@ use crate::errors::{BadRequest, ServerError};
 use crate::listen::told;
 use crate::models::{OfTask, Served};
 use crate::seats::Seat;
+use crate::streams::{self, Asked, Outlet};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use body::Outlet;
 use deadline::within;
 use engine::{CacheScope, Engine, Request, Sampling};
 use flight::{Begun, Flight, Step};
@@ -64,6 +66,9 @@ pub(crate) async fn serve<D: Dialect>(
     headers: HeaderMap,
     body: Body,
 ) -> Response<Body> {
+    if headers.contains_key(resume::LAST_EVENT_ID) {
+        return resume::repeated::<D>(&app, &arrival, &headers, body).await;
+    }
     let mut record = Record::new(&app, &arrival);
     match answer::<D>(app, &arrival, &headers, body, &mut record).await {
         Ok((notes, Answered::Whole(body))) => {
@@ -71,11 +76,17 @@ pub(crate) async fn serve<D: Dialect>(
             with_notes(json_response(StatusCode::OK, body), &notes)
         }
         Ok((notes, Answered::Stream(start))) => {
-            let stall_timeout = start.app.limits.get().stall_timeout;
+            let app = start.app.clone();
+            let id = start.reply.stream_id();
+            let asked = Asked { route: arrival.route.clone(), body: start.mark };
+            let (outlet, body) = app.streams.begin(D::FAMILY, start.client, id, asked);
+            let mut response = stream_response(D::Reply::STREAM_TYPE, body);
+            if id.is_some() {
+                resume::tell(&app, &mut response);
+            }
             // The task outlives this call; it ends when the flight does or the client is gone.
-            let (outlet, body) = body::channel(stall_timeout);
             tokio::spawn(stream(*start, outlet, record));
-            with_notes(stream_response(D::Reply::STREAM_TYPE, body), &notes)
+            with_notes(response, &notes)
         }
         Err(error) => {
             record.fail(&error);
@@ -96,6 +107,8 @@ struct Start<R> {
     reply: R,
     /// Whose answer it is.
     client: u64,
+    /// Of the request's body.
+    mark: body::Mark,
     /// Held to the end: the request is at work until then.
     _seat: Seat,
 }
@@ -111,7 +124,7 @@ async fn answer<D: Dialect>(
     let seat = app.admit(arrival)?;
     let deadline = deadline::of(headers, arrival.started)?;
     let unknown = lenient::of(headers)?;
-    let body = within(deadline, body::read(&app, headers, body)).await?;
+    let (body, mark) = within(deadline, body::read_marked(&app, headers, body)).await?;
     let asking = Asking { client: arrival.principal, unknown };
     let ready = within(deadline, prepare::<D>(&app, asking, body)).await.map_err(named::<D>)?;
     let mut prepared = match ready {
@@ -147,7 +160,7 @@ async fn answer<D: Dialect>(
     if delivery == Delivery::Stream {
         begin(&app, &mut flight, deadline).await?;
         let client = arrival.principal;
-        let start = Box::new(Start { app, flight, reply, client, _seat: seat });
+        let start = Box::new(Start { app, flight, reply, client, mark, _seat: seat });
         return Ok((notes, Answered::Stream(start)));
     }
     let choices = gather(&app, &mut flight, record).await?;
@@ -379,14 +392,17 @@ async fn gather(
 /// Follows a flight to its end and sends its events as they come.
 async fn stream<R: Reply>(mut start: Start<R>, mut outlet: Outlet, mut record: Record) {
     match pump(&mut start, &mut outlet, &mut record).await {
-        Ok(()) => record.end(Outcome::Done),
+        Ok(()) => {
+            record.end(Outcome::Done);
+            outlet.finish();
+        }
         Err(Broken::ClientGone) => record.end(Outcome::Disconnected),
         Err(Broken::Failed(error)) => {
             record.fail(&error);
             let mut out = String::new();
             start.reply.fail(&error, &mut out);
             if outlet.send(out).await.is_ok() {
-                outlet.finish().await;
+                outlet.finish();
             }
         }
     }
@@ -397,8 +413,8 @@ enum Broken {
     Failed(ServerError),
 }
 
-impl From<body::Gone> for Broken {
-    fn from(_: body::Gone) -> Self {
+impl From<streams::Gone> for Broken {
+    fn from(_: streams::Gone) -> Self {
         Self::ClientGone
     }
 }
@@ -423,7 +439,7 @@ async fn pump<R: Reply>(
             }
             steps = flight.steps() => steps.map_err(Broken::Failed)?,
             () = tokio::time::sleep(silence_max) => {
-                outlet.send(reply.ping().to_owned()).await?;
+                outlet.comment(reply.ping());
                 continue;
             }
         };
@@ -445,7 +461,6 @@ async fn pump<R: Reply>(
         }
         outlet.send(std::mem::take(&mut out)).await?;
     }
-    outlet.finish().await;
     Ok(())
 }
 

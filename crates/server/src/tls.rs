@@ -9,7 +9,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
 use std::sync::Arc;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -128,11 +128,11 @@ impl App {
     /// where that fails: the client's matter, whose connection is closed.
     ///
     /// A client that says nothing holds a turn, not a thread, and no longer than the bound.
-    pub(crate) async fn handshake(
+    pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         tls: Tls,
-        stream: TcpStream,
-    ) -> Option<TlsStream<TcpStream>> {
+        stream: S,
+    ) -> Option<TlsStream<S>> {
         let handshake = async {
             let _turn = self.handshakes.acquire().await.ok()?;
             let accepted = TlsAcceptor::from(tls.config).accept(stream).await;

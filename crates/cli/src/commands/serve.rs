@@ -131,6 +131,11 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "SIZE", value_parser = numbers::parse_bytes, requires = "batches",
           default_value = "8GiB")]
     batches_size: u64,
+    /// How long a stream whose connection was lost goes on, and its events stay in memory behind
+    /// its end, such as 60s, so that its client can resume it; 8 MiB of each and 64 MiB of all of
+    /// them at most (default: it is cancelled at once)
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
+    resume_streams: Option<Duration>,
     /// Web origin whose pages may call the server, such as https://chat.example (may be repeated)
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
@@ -402,7 +407,11 @@ impl Serve {
 
     /// The bounds.
     fn limits(&self) -> server::Limits {
-        server::Limits { keep_responses: self.keep_responses, ..self.limits.limits() }
+        server::Limits {
+            keep_responses: self.keep_responses,
+            resume_streams: self.resume_streams,
+            ..self.limits.limits()
+        }
     }
 
     /// How many of the models that [`Serve::wanted`] gives are named, the default one counted.

@@ -12,7 +12,7 @@ mod reply;
 mod tests;
 mod tools;
 
-pub(crate) use errors::error_body;
+pub(crate) use errors::{error_body, push_failure};
 pub use messages::MessagesRequest;
 pub(crate) use messages::{CountTokens, FIELDS, Messages};
 pub(crate) use models::{PAGE_FIELDS, list_body, model_body};

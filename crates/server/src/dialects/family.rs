@@ -36,6 +36,17 @@ impl Family {
         }
     }
 
+    /// The end of a stream that must end with `error`, whatever it said before.
+    pub(crate) fn error_event(self, error: &ServerError) -> String {
+        let mut out = String::new();
+        match self {
+            Self::OpenAi => openai::push_failure(error, &mut out),
+            Self::Anthropic => anthropic::push_failure(error, &mut out),
+            Self::Ollama => out = ollama::error_body(error),
+        }
+        out
+    }
+
     /// The status of a response that says `error`.
     pub(crate) fn status(self, error: &ServerError) -> StatusCode {
         match (self, error.status()) {

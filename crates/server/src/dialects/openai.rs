@@ -147,7 +147,7 @@ fn push_end(out: &mut String) {
 }
 
 /// The end of a stream that broke off: SDKs raise on a top-level `error`.
-fn push_failure(error: &ServerError, out: &mut String) {
+pub(crate) fn push_failure(error: &ServerError, out: &mut String) {
     out.push_str("data: ");
     out.push_str(&error_body(error));
     out.push_str("\n\n");

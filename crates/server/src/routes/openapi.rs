@@ -3,11 +3,11 @@
 //! Each field has, beside its schema, what becomes of it in `x-freehold`; the test that sends a
 //! real request for each goes by nothing else than this document.
 
-use super::{Body, ROUTES, Route};
+use super::{Body, EVENTS, ROUTES, Route};
 use crate::VERSION;
 use crate::dialects::Family;
 use crate::dialects::declared::{Field, Kind, NO_END, POSITIVE, Treatment, Unknown, literal};
-use crate::serve::{ADAPTED, IGNORED, UNUSED, deadline, lenient};
+use crate::serve::{ADAPTED, IGNORED, UNUSED, deadline, lenient, resume};
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
@@ -41,6 +41,7 @@ pub(crate) fn document() -> Value {
                 (UNUSED): header("what of the conversation the model's template left out"),
                 (ADAPTED): header("in what the request was brought into another form"),
                 (IGNORED): header("the fields that had no effect"),
+                (resume::RESUMABLE): header("seconds for which the stream can be resumed"),
                 "Retry-After": header("seconds after which the same request may be answered"),
             },
             "parameters": {
@@ -53,6 +54,14 @@ pub(crate) fn document() -> Value {
                         "minimum": deadline::RANGE_MS.start(),
                         "maximum": deadline::RANGE_MS.end(),
                     },
+                },
+                (resume::LAST_EVENT_ID): {
+                    "name": resume::LAST_EVENT_ID,
+                    "in": "header",
+                    "description": "The id of the last event that came of a stream which can be \
+                                    resumed: the rest of it is the answer. A POST is the same as \
+                                    before.",
+                    "schema": {"type": "string"},
                 },
                 (lenient::HEADER): {
                     "name": lenient::HEADER,
@@ -111,6 +120,10 @@ fn operation(route: &Route, path: &str, name_idx: usize) -> Value {
         operation["requestBody"] =
             json!({"required": true, "content": {route.media_type: content}});
     }
+    if route.stream == EVENTS {
+        let name = resume::LAST_EVENT_ID;
+        parameters.push(json!({"$ref": format!("#/components/parameters/{name}")}));
+    }
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
     }
@@ -137,13 +150,17 @@ fn responses(route: &Route) -> Value {
         content.insert(media_type.to_owned(), json!({"schema": schema}));
     }
     let mut answered = json!({"description": "the answer", "content": content});
+    let mut headers = Vec::new();
     if route.body.is_some() {
+        headers.extend([UNUSED, ADAPTED, IGNORED]);
+    }
+    if route.stream == EVENTS {
+        headers.push(resume::RESUMABLE);
+    }
+    if !headers.is_empty() {
         let reference = |name: &str| json!({"$ref": format!("#/components/headers/{name}")});
-        answered["headers"] = [UNUSED, ADAPTED, IGNORED]
-            .map(|name| (name.to_owned(), reference(name)))
-            .into_iter()
-            .collect::<Map<_, _>>()
-            .into();
+        let headers = headers.into_iter().map(|name| (name.to_owned(), reference(name)));
+        answered["headers"] = headers.collect::<Map<_, _>>().into();
     }
     let mut responses = Map::from_iter([("200".to_owned(), answered)]);
     for status in route.statuses {

@@ -31,8 +31,9 @@ its path as the name. A query is read where one is listed.
 
 Headers of a request: `x-freehold-lenient: true` has parameters that no server knows (these \
 names, not what is inside one) told as
-ignored where they would be refused; `x-freehold-deadline-ms` is how long the request may take. \
-Headers of a response:
+ignored where they would be refused; `x-freehold-deadline-ms` is how long the request may take; \
+`Last-Event-ID` goes on with a stream
+(with `--resume-streams`; Ollama's streams have no ids and are not resumed). Headers of a response:
 
 | | |
 | --- | --- |
@@ -40,6 +41,7 @@ Headers of a response:
 | `x-freehold-adapted` | in what it was brought into another form: `tools-prompt`, \
 `tool-messages`, `tool-calls`, `system-messages`, `call-ids`, `effort` |
 | `x-freehold-unused` | what of the conversation the model's template left out |
+| `x-freehold-resumable` | for how many seconds the stream can be resumed |
 ";
 
 /// The whole page.

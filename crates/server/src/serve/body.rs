@@ -1,22 +1,19 @@
-//! Bodies: a request's, read within its bounds, and a stream's, which knows whether it ended.
+//! A request's body, read within its bounds.
 
 use super::in_turn;
 use crate::app::App;
 use crate::errors::{BadRequest, ServerError};
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, header};
+use flate2::Crc;
 use flate2::read::MultiGzDecoder;
-use hyper::body::{Body as _, Frame};
+use hyper::body::Body as _;
 use std::future::poll_fn;
 use std::io::Read;
 use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
-use tokio::sync::mpsc;
 
-/// Pieces of a stream that may wait for a slow client. Behind them the engine's events wait, of
-/// which one request has no more than its context has positions.
-const N_PIECES: usize = 8;
+/// Checksum and length of a body as it came, by which its repetition is known.
+pub(super) type Mark = (u32, u32);
 
 /// Reads a request's body, and unpacks it where it is packed.
 pub(super) async fn read(
@@ -24,14 +21,29 @@ pub(super) async fn read(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Vec<u8>, ServerError> {
+    Ok(read_marked(app, headers, body).await?.0)
+}
+
+/// As [`read`], with the mark.
+pub(super) async fn read_marked(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(Vec<u8>, Mark), ServerError> {
     let is_packed = is_packed(headers)?;
-    let limits = app.limits.get();
-    let (limit, n_bytes_max) = (limits.body_timeout, limits.n_body_bytes);
-    let bytes = tokio::time::timeout(limit, collect(body, n_bytes_max))
-        .await
-        .map_err(|_| ServerError::BodyTimeout { limit })??;
-    let limit = n_bytes_max;
-    if is_packed { in_turn(app, move || unpack(&bytes, limit)).await } else { Ok(bytes) }
+    let mut bytes = Vec::new();
+    let mark = take(app, body, |data| bytes.extend_from_slice(data)).await?;
+    let limit = app.limits.get().n_body_bytes;
+    let bytes = match is_packed {
+        true => in_turn(app, move || unpack(&bytes, limit)).await?,
+        false => bytes,
+    };
+    Ok((bytes, mark))
+}
+
+/// Reads a body within its bounds, of which nothing but the mark is held.
+pub(super) async fn mark(app: &App, body: Body) -> Result<Mark, ServerError> {
+    take(app, body, |_| {}).await
 }
 
 /// Whether a body is packed with gzip.
@@ -55,104 +67,37 @@ fn unpack(packed: &[u8], limit: usize) -> Result<Vec<u8>, ServerError> {
     if bytes.len() > limit { Err(ServerError::BodyTooLarge { limit }) } else { Ok(bytes) }
 }
 
-/// The bytes of a body.
-pub(super) async fn collect(mut body: Body, limit: usize) -> Result<Vec<u8>, ServerError> {
-    let mut bytes = Vec::new();
+async fn take(app: &App, body: Body, data: impl FnMut(&[u8])) -> Result<Mark, ServerError> {
+    let limits = app.limits.get();
+    let limit = limits.body_timeout;
+    let taken = tokio::time::timeout(limit, collect(body, limits.n_body_bytes, data)).await;
+    taken.map_err(|_| ServerError::BodyTimeout { limit })?
+}
+
+/// Hands over the pieces of a body of at most `limit` bytes as they come.
+pub(super) async fn collect(
+    mut body: Body,
+    limit: usize,
+    mut take: impl FnMut(&[u8]),
+) -> Result<Mark, ServerError> {
+    let mut crc = Crc::new();
     let mut n_bytes = 0_usize;
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let frame = frame.map_err(|e| ServerError::BodyBroken(e.to_string()))?;
         let Ok(data) = frame.into_data() else { continue };
         n_bytes += data.len();
         if n_bytes <= limit {
-            bytes.extend_from_slice(&data);
+            crc.update(&data);
+            take(&data);
         } else if n_bytes > limit.saturating_mul(2) {
             break;
-        } else {
-            // Somewhat more is read and thrown away: a client that is still sending when the
-            // connection closes often loses the answer that says why.
-            bytes = Vec::new();
         }
+        // Somewhat more is read and thrown away: a client that is still sending when the
+        // connection closes often loses the answer that says why.
     }
-    if n_bytes > limit { Err(ServerError::BodyTooLarge { limit }) } else { Ok(bytes) }
-}
-
-/// The client does not listen any more.
-pub(super) struct Gone;
-
-/// The sending end of a stream's body.
-pub(super) struct Outlet {
-    sender: mpsc::Sender<Piece>,
-    stall_timeout: Duration,
-}
-
-enum Piece {
-    Data(Bytes),
-    End,
-}
-
-/// A stream's body and the end that feeds it, which waits so long for a client that is behind.
-pub(super) fn channel(stall_timeout: Duration) -> (Outlet, Body) {
-    let (sender, receiver) = mpsc::channel(N_PIECES);
-    (Outlet { sender, stall_timeout }, Body::new(Inlet { receiver, ended: false }))
-}
-
-impl Outlet {
-    /// Sends `bytes`, waiting while the client is behind.
-    pub(super) async fn send(&mut self, bytes: impl Into<Bytes>) -> Result<(), Gone> {
-        let bytes = bytes.into();
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        self.piece(Piece::Data(bytes)).await
-    }
-
-    /// Says that the stream ended as it should.
-    pub(super) async fn finish(&mut self) {
-        // Nobody may be left to be told; that changes nothing.
-        let _ = self.piece(Piece::End).await;
-    }
-
-    async fn piece(&mut self, piece: Piece) -> Result<(), Gone> {
-        let sent = tokio::time::timeout(self.stall_timeout, self.sender.send(piece)).await;
-        sent.map_err(|_| Gone)?.map_err(|_| Gone)
-    }
-
-    /// Returns when the client does not listen any more.
-    pub(super) async fn gone(&self) {
-        self.sender.closed().await;
-    }
-}
-
-/// The body. Without [`Outlet::finish`] it ends in an error, which closes the connection: a stream
-/// whose task died must not look complete.
-struct Inlet {
-    receiver: mpsc::Receiver<Piece>,
-    ended: bool,
-}
-
-impl hyper::body::Body for Inlet {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        self.receiver.poll_recv(cx).map(|piece| match piece {
-            Some(Piece::Data(bytes)) => Some(Ok(Frame::data(bytes))),
-            Some(Piece::End) => {
-                self.ended = true;
-                None
-            }
-            None => Some(Err(std::io::Error::other("the stream broke off"))),
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.ended
+    match n_bytes > limit {
+        true => Err(ServerError::BodyTooLarge { limit }),
+        false => Ok((crc.sum(), crc.amount())),
     }
 }
 
@@ -161,33 +106,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_client_that_does_not_read_counts_as_gone() {
-        let (mut outlet, body) = channel(Duration::from_millis(1));
-        for _ in 0..N_PIECES {
-            assert!(outlet.send("x".to_owned()).await.is_ok());
-        }
-        assert!(outlet.send("x".to_owned()).await.is_err());
-        drop(body);
-    }
-
-    #[tokio::test]
-    async fn a_stream_without_its_end_is_an_error() {
-        let frame = async |body: &mut Body| poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
-        let (mut outlet, mut body) = channel(Duration::from_secs(10));
-        assert!(outlet.send("x".to_owned()).await.is_ok());
-        drop(outlet);
-        assert!(frame(&mut body).await.unwrap().is_ok());
-        assert!(frame(&mut body).await.unwrap().is_err());
-        let (mut outlet, mut body) = channel(Duration::from_secs(10));
-        outlet.finish().await;
-        assert!(frame(&mut body).await.is_none());
-    }
-
-    #[tokio::test]
     async fn bodies_are_bounded() {
         let check = async |n_bytes: usize, fits: bool| {
-            let body = collect(Body::from(vec![b' '; n_bytes]), 10).await;
-            assert_eq!(body.map(|body| body.len()).ok(), fits.then_some(n_bytes));
+            let mut bytes = Vec::new();
+            let body = Body::from(vec![b' '; n_bytes]);
+            let mark = collect(body, 10, |data| bytes.extend_from_slice(data)).await;
+            assert_eq!(mark.map(|(_, n_bytes)| n_bytes as usize).ok(), fits.then_some(n_bytes));
+            assert!(!fits || bytes.len() == n_bytes);
         };
         check(0, true).await;
         check(10, true).await;

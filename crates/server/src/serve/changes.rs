@@ -2,7 +2,6 @@
 //! there are. Admit, ask whether it may, read, parse, work on a blocking thread, tell how far it
 //! has come. Whoever stops listening is noticed, and the work ends.
 
-use super::body::Outlet;
 use super::deadline::{self, within};
 use super::{
     Notes, blocking, body, error_response, json_response, lenient, stream_response, with_notes,
@@ -16,6 +15,7 @@ use crate::library::{Library, Watcher, Work};
 use crate::listen::told;
 use crate::models::plain_name;
 use crate::seats::Seat;
+use crate::streams::{self, Outlet};
 use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -114,7 +114,7 @@ async fn follow(
     if first.is_none() {
         work.ended().await?;
     }
-    let (outlet, body) = body::channel(app.limits.get().stall_timeout);
+    let (outlet, body) = streams::plain(Family::Ollama);
     let stream = Stream { app, request, work, first, _seat: seat };
     tokio::spawn(stream.run(outlet));
     Ok(noted(stream_response("application/x-ndjson", body), ignored))
@@ -283,24 +283,24 @@ impl Stream {
                 // The work ends with its listener.
                 () = outlet.gone() => return,
                 () = told(&mut over) => {
-                    self.say(&mut outlet, Err(ServerError::ShuttingDown)).await;
+                    self.say(outlet, Err(ServerError::ShuttingDown)).await;
                     return;
                 }
                 told = self.work.words.recv() => told.map(|told| told.line()),
             };
         }
         let ended = self.work.ended().await;
-        self.say(&mut outlet, ended).await;
+        self.say(outlet, ended).await;
     }
 
     /// Says how it ended.
-    async fn say(&self, outlet: &mut Outlet, ended: Result<(), ServerError>) {
+    async fn say(&self, mut outlet: Outlet, ended: Result<(), ServerError>) {
         let last = match &ended {
             Ok(()) => self.request.end(),
             Err(error) => ollama::error_body(error),
         };
         if outlet.send(last).await.is_ok() {
-            outlet.finish().await;
+            outlet.finish();
         }
     }
 }

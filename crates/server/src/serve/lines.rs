@@ -302,7 +302,8 @@ async fn answered(response: Response<Body>) -> Answered {
     };
     let headers = [UNUSED, ADAPTED, IGNORED].into_iter().filter_map(header).collect();
     // Not streamed, so it is there as a whole.
-    let body = super::body::collect(body, usize::MAX).await.unwrap_or_default();
-    let body = String::from_utf8(body).unwrap_or_default();
+    let mut bytes = Vec::new();
+    let whole = super::body::collect(body, usize::MAX, |data| bytes.extend_from_slice(data)).await;
+    let body = whole.ok().and_then(|_| String::from_utf8(bytes).ok()).unwrap_or_default();
     Answered { status: parts.status.as_u16(), headers, body }
 }

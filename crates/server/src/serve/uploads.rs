@@ -12,6 +12,7 @@ use crate::dialects::declared::Unknown;
 use crate::dialects::multipart::{Multipart, boundary};
 use crate::dialects::openai::{batches as batch, files};
 use crate::errors::{BadRequest, ServerError};
+use crate::streams;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use flate2::read::MultiGzDecoder;
@@ -222,7 +223,7 @@ pub(crate) async fn send_content(app: Arc<App>, arrival: Arrival, id: String) ->
         Ok(opened) => opened,
         Err(error) => return error_response(&error, Family::OpenAi, &arrival.id),
     };
-    let (mut outlet, body) = body::channel(app.limits.get().stall_timeout);
+    let (mut outlet, body) = streams::plain(Family::OpenAi);
     tokio::spawn(async move {
         let _seat = seat;
         let mut content = content;
@@ -232,10 +233,10 @@ pub(crate) async fn send_content(app: Arc<App>, arrival: Arrival, id: String) ->
             let Ok((rest, bytes)) = read else { return };
             content = rest;
             if bytes.is_empty() {
-                outlet.finish().await;
+                outlet.finish();
                 return;
             }
-            if outlet.send(bytes).await.is_err() {
+            if outlet.send_bytes(bytes).await.is_err() {
                 return;
             }
         }

@@ -13,6 +13,7 @@ mod operate;
 mod reasoning;
 mod reload;
 mod responses;
+mod resume;
 mod tools;
 mod vectors;
 

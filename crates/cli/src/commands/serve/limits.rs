@@ -63,15 +63,21 @@ pub(crate) struct LimitArgs {
     /// Silence on a stream after which a comment is sent, so that proxies keep it open
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = some_time)]
     ping: Duration,
-    /// How long a stream waits for a client that does not read
+    /// How long a client may read nothing of an answer, whole or streamed
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = some_time)]
-    stall_timeout: Duration,
+    write_timeout: Duration,
     /// How long answers in flight may go on once the server is told to stop
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = some_time)]
     shutdown_grace: Duration,
     /// Most bytes of all answers that --keep-responses keeps
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size)]
     max_kept: usize,
+    /// Most bytes of one stream that --resume-streams keeps
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = size)]
+    max_stream: usize,
+    /// Most bytes of all of them
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size)]
+    max_streams: usize,
 }
 
 impl LimitArgs {
@@ -94,10 +100,13 @@ impl LimitArgs {
             n_file_bytes: self.max_file,
             n_batch_lines: self.max_batch_lines,
             keep_alive: self.ping,
-            stall_timeout: self.stall_timeout,
+            write_timeout: self.write_timeout,
             shutdown_grace: self.shutdown_grace,
             keep_responses: None,
             n_kept_bytes: self.max_kept,
+            resume_streams: None,
+            n_stream_bytes: self.max_stream,
+            n_streams_bytes: self.max_streams,
         }
     }
 }

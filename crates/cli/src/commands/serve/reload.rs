@@ -33,7 +33,7 @@ pub(crate) const RELOADABLE: &[&str] = &[
     "max-text-tokens",
     "max-file",
     "ping",
-    "stall-timeout",
+    "write-timeout",
     "shutdown-grace",
 ];
 

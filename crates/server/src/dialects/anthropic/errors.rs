@@ -39,7 +39,7 @@ pub(crate) fn error_body(error: &ServerError, request_id: &str) -> String {
 }
 
 /// The end of a stream that broke off.
-pub(super) fn push_failure(error: &ServerError, out: &mut String) {
+pub(crate) fn push_failure(error: &ServerError, out: &mut String) {
     push_event("error", Body { error: inner(error), request_id: None }, out);
 }
 

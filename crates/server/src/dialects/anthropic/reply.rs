@@ -171,6 +171,10 @@ fn input(call: &ToolCall) -> Option<&RawValue> {
 }
 
 impl Reply for MessagesReply {
+    fn stream_id(&self) -> Option<&str> {
+        Some(&self.id)
+    }
+
     /// What the cache spares is not known yet; the end of the stream corrects it.
     fn open(&mut self, out: &mut String) {
         let usage = Usage { n_prompt: self.n_prompt, ..Usage::default() };

@@ -272,6 +272,10 @@ impl CompletionReply {
 }
 
 impl Reply for CompletionReply {
+    fn stream_id(&self) -> Option<&str> {
+        Some(&self.id)
+    }
+
     fn open(&mut self, out: &mut String) {
         if self.is_scored {
             return;

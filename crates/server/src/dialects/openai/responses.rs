@@ -12,7 +12,7 @@ mod stored;
 mod tests;
 mod tools;
 
-pub(crate) use stored::{ITEMS_QUERY, check_query, deleted_body, items_body};
+pub(crate) use stored::{ITEMS_QUERY, deleted_body, items_body};
 
 use super::constraint::take_schema;
 use super::settings::{take_priority, take_seed, take_stop};

@@ -197,6 +197,10 @@ fn word(reason: &FinishReason, n_calls: usize, is_calling: bool) -> &'static str
 }
 
 impl Reply for ChatReply {
+    fn stream_id(&self) -> Option<&str> {
+        Some(&self.id)
+    }
+
     fn open(&mut self, out: &mut String) {
         for index in 0..self.choices.len() {
             let content = Some(if self.may_call { None } else { Some("") });

@@ -465,6 +465,10 @@ const SUMMARY_DONE: [&str; 2] =
     ["response.reasoning_summary_text.done", "response.reasoning_summary_part.done"];
 
 impl Reply for ResponseReply {
+    fn stream_id(&self) -> Option<&str> {
+        Some(&self.id)
+    }
+
     fn open(&mut self, out: &mut String) {
         for kind in ["response.created", "response.in_progress"] {
             self.tell(kind, self.response(Status::InProgress, None), out);

@@ -166,18 +166,6 @@ pub(crate) fn deleted_body(id: &str) -> String {
     json!({"id": id, "object": "response", "deleted": true}).to_string()
 }
 
-/// Refuses what the query of a response's route asks for and cannot have.
-pub(crate) fn check_query(query: &str) -> Result<(), BadRequest> {
-    let stream = query.split('&').find_map(|pair| pair.strip_prefix("stream="));
-    match stream.filter(|value| *value != "false") {
-        Some(value) => {
-            let why = format!("{:?}: the events are not kept", short(value));
-            Err(BadRequest::unsupported("stream", &why))
-        }
-        None => Ok(()),
-    }
-}
-
 /// The body of the page that `query` asks for of the items that the last of `turns` was made from.
 /// Only turns that have some of the page are read, one after the other; it may be short of items
 /// where those are large.

@@ -260,8 +260,6 @@ fn items_are_listed_page_by_page() {
     for id in ["x", "in_7_0", "in_0_10", "msg_2_0"] {
         assert_eq!(page(&format!("after={id}")), Err("after".to_owned()));
     }
-    assert!(check_query("stream=false&include=x").is_ok());
-    assert_eq!(check_query("a=b&stream=true").unwrap_err().param.as_deref(), Some("stream"));
 }
 
 #[test]
