@@ -22,6 +22,7 @@ class Server:
     """A running `freehold serve`; its diagnostics go to a file that is shown when a check fails."""
 
     def __init__(self, binary, model, *more_models):
+        self.binary, self.source = binary, model
         self.model = model if not model.endswith(".gguf") else pathlib.Path(model).stem
         self.stderr = tempfile.TemporaryFile(mode="w+")
         command = [binary, "serve", model, *more_models, "--listen", "127.0.0.1:0"]
@@ -63,6 +64,29 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             return None
+
+
+def cut_stream(url, body, headers, n_events):
+    """A raw stream of which so many events were read before its connection was cut, and the rest.
+
+    Gives the events, and what the same request with `Last-Event-ID` got behind them.
+    """
+    import httpx  # of the clients' own; not everybody here has one
+
+    with httpx.Client(timeout=120, headers=headers) as client:
+        text = ""
+        with client.stream("POST", url, json=body) as response:
+            equal(response.status_code, 200)
+            equal(response.headers["x-freehold-resumable"], "60")
+            for piece in response.iter_text():
+                text += piece
+                if text.count("\n\n") >= n_events:
+                    break
+        events = text.split("\n\n")[:n_events]
+        last = events[-1].split("\n")[0].removeprefix("id: ")
+        response = client.post(url, json=body, headers={"Last-Event-ID": last})
+        equal(response.status_code, 200, response.text)
+    return events, response.text
 
 
 def equal(got, expected, what=""):

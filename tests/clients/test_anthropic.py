@@ -401,6 +401,28 @@ def check_too_many_at_once(server):
         assert int(refusal.response.headers["retry-after"]) >= 1
 
 
+def check_resumed_streams(server):
+    """A stream whose connection is cut goes on where it was, with ids that the client passes over."""
+    resumable = Server(server.binary, server.source, "--resume-streams", "60s")
+    try:
+        options = {"max_tokens": 48, "model": server.model, "messages": STORY}
+        whole = server.client().messages.create(**options, extra_body=EXACT).content[0].text
+        with resumable.client().messages.stream(**options, extra_body=EXACT) as stream:
+            equal(stream.get_final_text(), whole)
+        body = {**options, **EXACT, "stream": True}
+        events, rest = serving.cut_stream(
+            f"{resumable.url}/v1/messages", body, {"x-api-key": "any"}, 9
+        )
+        events += rest.split("\n\n")[:-1]
+        ids = [event.split("\n")[0].rpartition(":")[2] for event in events]
+        equal(ids, [str(n) for n in range(len(events))], "numbers of the events")
+        data = [json.loads(event.split("\ndata: ")[1]) for event in events]
+        equal("".join(event.get("delta", {}).get("text", "") for event in data), whole)
+        equal(data[-1]["type"], "message_stop")
+    finally:
+        resumable.stop()
+
+
 def check_disconnect(server):
     """Streams that are left must not go on: sixteen of them would take the server minutes."""
     for _ in range(16):

@@ -36,11 +36,11 @@ STORY = [{"role": "user", "content": "Tell me a story about a fox."}]
 class Server(serving.Server):
     """The server, and the client for it."""
 
-    def __init__(self, binary, model):
+    def __init__(self, binary, model, *more):
         self.folder = tempfile.TemporaryDirectory(prefix="freehold-batches-")
         batches = f"{self.folder.name}/batches"
         options = ["--keep-responses", "10m", "--batches", batches]
-        super().__init__(binary, model, EMBEDDER, *options)
+        super().__init__(binary, model, EMBEDDER, *options, *more)
         self.base_url = f"{self.url}/v1"
 
     def client(self, **options):
@@ -715,6 +715,41 @@ def check_batches(server):
     equal((list(client.files.list()), list(client.batches.list())), ([], []))
     with refused(openai.NotFoundError):
         client.files.content(file.id)
+
+
+def check_resumed_streams(server):
+    """Streams whose connection is cut go on where they were, with ids that no client minds."""
+    resumable = Server(server.binary, server.source, "--resume-streams", "60s")
+    try:
+        equal(joined(streamed(resumable)), text_of(chat(server)))
+        options = {**GREEDY, "max_tokens": 48}
+        body = {"model": server.model, "messages": STORY, "stream": True, **options}
+        key = {"Authorization": "Bearer any"}
+        url = f"{resumable.base_url}/chat/completions"
+        events, rest = serving.cut_stream(url, body, key, 9)
+        events += rest.split("\n\n")[:-1]
+        ids = [event.split("\n")[0].rpartition(":")[2] for event in events]
+        equal(ids, [str(n) for n in range(len(events))], "numbers of the events")
+        equal(events[-1].split("\n")[1], "data: [DONE]")
+        chunks = [json.loads(event.split("\ndata: ")[1]) for event in events[:-1]]
+        deltas = [choice["delta"].get("content") for chunk in chunks for choice in chunk["choices"]]
+        equal("".join(filter(None, deltas)), text_of(chat(server, STORY, max_tokens=48)))
+
+        responses = resumable.client().responses
+        stream = responses.create(model=server.model, input="Hi", stream=True, max_output_tokens=24)
+        begin = [next(stream) for _ in range(6)]
+        stream.close()
+        id, number = begin[0].response.id, begin[-1].sequence_number
+        rest = list(responses.retrieve(id, stream=True, starting_after=number))
+        equal([event.sequence_number for event in begin + rest], list(range(6 + len(rest))))
+        text = "".join(event.delta for event in begin + rest if event.type[-6:] == ".delta")
+        equal(text, rest[-1].response.output_text)
+        equal(responses.retrieve(id).output_text, text)
+        with refused(openai.NotFoundError, code="stream_not_found"):
+            another = openai.OpenAI(base_url=resumable.base_url, api_key="b", max_retries=0)
+            another.responses.retrieve(id, stream=True)
+    finally:
+        resumable.stop()
 
 
 def check_graceful_stop(server):
