@@ -254,6 +254,11 @@ impl Arrival {
         }
     }
 
+    /// A request of this process's own.
+    pub(crate) fn in_process() -> Self {
+        Self::new(&Request::new(Body::empty()), 0, CacheScope::Shared)
+    }
+
     /// The random part of the answer's id. Not the request's: a client may send one twice.
     pub(crate) fn answer_id(&self) -> String {
         random_hex()

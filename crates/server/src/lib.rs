@@ -28,6 +28,7 @@ pub use errors::{BadRequest, ServerError};
 pub use library::{Facts, Library, LibraryError, Watcher, Work};
 pub use limits::Limits;
 pub use reload::{Live, Prepared, Reload, Report};
+pub use serve::{InProcess, Told, ToldCall};
 pub use tls::{Tls, TlsError};
 
 use engine::Sampling;

@@ -12,6 +12,7 @@ mod changes;
 mod channels;
 pub(crate) mod deadline;
 mod flight;
+mod in_process;
 pub(crate) mod lenient;
 mod lines;
 mod prepare;
@@ -25,6 +26,7 @@ mod vectors;
 mod wishes;
 
 pub(crate) use changes::{ReadChange, change, show};
+pub use in_process::{InProcess, Told, ToldCall};
 pub(crate) use lines::run_batches;
 pub(crate) use tokens::serve_tokens;
 pub(crate) use uploads::{CONTENT_TYPE, create_batch, send_content, upload};
@@ -70,8 +72,10 @@ pub(crate) async fn serve<D: Dialect>(
         return resume::repeated::<D>(&app, &arrival, &headers, body).await;
     }
     let mut record = Record::new(&app, &arrival);
-    match answer::<D>(app, &arrival, &headers, body, &mut record).await {
-        Ok((notes, Answered::Whole(body))) => {
+    match answer::<D>(app.clone(), &arrival, &headers, body, &mut record).await {
+        Ok((notes, Answered::Whole(mut whole))) => {
+            let body = whole.reply.whole(&whole.choices, whole.usage);
+            keep(&app, arrival.principal, &mut whole.reply);
             record.end(Outcome::Done);
             with_notes(json_response(StatusCode::OK, body), &notes)
         }
@@ -96,8 +100,17 @@ pub(crate) async fn serve<D: Dialect>(
 }
 
 enum Answered<R> {
-    Whole(String),
+    Whole(Box<Whole<R>>),
     Stream(Box<Start<R>>),
+}
+
+/// An answer in one piece, of no choices where nothing was generated.
+struct Whole<R> {
+    reply: R,
+    choices: Vec<Choice>,
+    usage: Usage,
+    /// Held until it is rendered.
+    _seat: Seat,
 }
 
 /// A stream that is about to begin: nothing can be refused any more.
@@ -133,8 +146,9 @@ async fn answer<D: Dialect>(
             record.model(&name);
             let sampling = app.default_sampling.clone();
             let answer = said_by(arrival, name, String::new(), sampling, Box::new(NoVocabulary));
-            let body = D::reply(request, answer, &[]).whole(&[], spent_on_nothing(arrival));
-            return Ok((Notes::default(), Answered::Whole(body)));
+            let (reply, usage) = (D::reply(request, answer, &[]), spent_on_nothing(arrival));
+            let whole = Whole { reply, choices: Vec::new(), usage, _seat: seat };
+            return Ok((Notes::default(), Answered::Whole(Box::new(whole))));
         }
     };
     let served = prepared.served.clone();
@@ -150,13 +164,15 @@ async fn answer<D: Dialect>(
         let n_prompt = prompts.iter().map(|prompt| prompt.len() as u64).sum();
         let mut usage = Usage { n_prompt, ..spent_on_nothing(arrival) };
         usage.spent.load = load;
-        return Ok((notes, Answered::Whole(D::reply(request, answer, &prompts).whole(&[], usage))));
+        let reply = D::reply(request, answer, &prompts);
+        let whole = Whole { reply, choices: Vec::new(), usage, _seat: seat };
+        return Ok((notes, Answered::Whole(Box::new(whole))));
     }
     let begun = Begun { at: arrival.started, load };
     let flight = Flight::submit(&served.engine, call, &like, &prompts, begun);
     let mut flight = flight.map_err(named::<D>)?;
     record.usage(flight.usage());
-    let mut reply = D::reply(request, answer, &prompts);
+    let reply = D::reply(request, answer, &prompts);
     if delivery == Delivery::Stream {
         begin(&app, &mut flight, deadline).await?;
         let client = arrival.principal;
@@ -164,9 +180,8 @@ async fn answer<D: Dialect>(
         return Ok((notes, Answered::Stream(start)));
     }
     let choices = gather(&app, &mut flight, record).await?;
-    let body = reply.whole(&choices, flight.usage());
-    keep(&app, arrival.principal, &mut reply);
-    Ok((notes, Answered::Whole(body)))
+    let whole = Whole { reply, choices, usage: flight.usage(), _seat: seat };
+    Ok((notes, Answered::Whole(Box::new(whole))))
 }
 
 /// What every part of the answer to this request says about itself.

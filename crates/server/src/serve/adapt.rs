@@ -31,6 +31,11 @@ impl Adapted {
         self.0.push(what);
     }
 
+    /// The words for it.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().copied()
+    }
+
     /// The header that tells; `None` where there is nothing to tell.
     pub(super) fn header(&self) -> Option<HeaderValue> {
         let list = self.0.join(", ");

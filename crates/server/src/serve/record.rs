@@ -61,6 +61,7 @@ pub(super) struct Record {
     between: Histogram,
     outcome: Outcome,
     refusal: Option<Refusal>,
+    is_logged: bool,
 }
 
 /// An error without its message, which may quote the request.
@@ -88,7 +89,15 @@ impl Record {
             between: Histogram::default(),
             outcome: Outcome::Disconnected,
             refusal: None,
+            is_logged: true,
         }
+    }
+
+    /// A request of this process, which is counted only.
+    pub(super) fn unlogged(app: &Arc<App>, arrival: &Arrival) -> Self {
+        let mut record = Self::new(app, arrival);
+        record.is_logged = false;
+        record
     }
 
     pub(super) fn model(&mut self, name: &str) {
@@ -147,6 +156,9 @@ impl Drop for Record {
             duration,
         };
         self.app.metrics.request(&self.route, &self.model, &seen);
+        if !self.is_logged {
+            return;
+        }
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             id = %self.id,

@@ -6,6 +6,7 @@ mod batches;
 mod changes;
 mod channels;
 mod client;
+mod in_process;
 mod llama;
 mod matrix;
 mod ollama;
