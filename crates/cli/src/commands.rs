@@ -14,6 +14,7 @@ mod rm;
 mod run;
 pub(crate) mod serve;
 mod show;
+mod test;
 mod verify;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -35,6 +36,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<verify::Verify>("verify"),
     Entry::of::<doctor::Doctor>("doctor"),
     Entry::of::<bench::Bench>("bench"),
+    Entry::of::<test::Test>("test"),
     Entry::of::<openapi::Openapi>("openapi"),
     Entry::of::<completions::Completions>("completions"),
     Entry::group("debug", debug::ABOUT, debug::ALL),

@@ -24,6 +24,7 @@ pub(crate) enum Exit {
     NoRoom = 6,
     Network = 7,
     AddressInUse = 8,
+    Refused = 9,
     Interrupted = 130,
 }
 
@@ -38,6 +39,7 @@ const TABLE: &[(Exit, &str)] = &[
     (Exit::NoRoom, "not enough memory or disk space"),
     (Exit::Network, "the network or a source of models failed"),
     (Exit::AddressInUse, "the address to listen on is in use"),
+    (Exit::Refused, "a model did not pass the gate (`freehold test`)"),
     (Exit::Interrupted, "interrupted by Ctrl-C"),
 ];
 
@@ -319,7 +321,7 @@ mod tests {
     #[test]
     fn the_table_names_every_code_once() {
         let table = table();
-        for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "6 ", "7 ", "8 ", "130 "] {
+        for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "6 ", "7 ", "8 ", "9 ", "130 "] {
             assert_eq!(table.matches(&format!(" {code} ")).count(), 1, "{code}");
         }
     }

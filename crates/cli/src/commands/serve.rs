@@ -21,6 +21,7 @@ use kernels::KvFormat;
 use server::{Alias, Batches, ModelChanges};
 use store::Catalogue;
 
+pub(in crate::commands) use library::quantization;
 use library::{Known, KnownModel, OwnModels};
 use limits::LimitArgs;
 pub(crate) use reload::RELOADABLE;

@@ -360,7 +360,7 @@ fn facts_of(chosen: &Chosen, n_ctx: Option<u32>) -> Facts {
 }
 
 /// How most of the weights are written: as the file says, else as most of its bytes are.
-fn quantization(file: &Gguf) -> String {
+pub(in crate::commands) fn quantization(file: &Gguf) -> String {
     let file_type = file.metadata().u32("general.file_type").ok().flatten();
     let named = FILE_TYPES.iter().find(|(id, _)| Some(*id) == file_type).map(|(_, name)| *name);
     let formats = show::formats(file);
