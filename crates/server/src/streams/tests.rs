@@ -1,3 +1,5 @@
+//! Streams that are kept: whose, how long, within which bounds, and that no cut loses a byte.
+
 use super::*;
 use hyper::body::Body as _;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! A tape and its readers, alone: order, ends, bounds, and who must stop.
+
 use super::*;
 use hyper::body::Body as _;
 use std::future::poll_fn;
