@@ -162,7 +162,7 @@ pub enum StoreError {
         /// How much of it stands.
         n_bytes_kept: u64,
     },
-    /// Another process holds the model's lock.
+    /// Another process holds the model's claim.
     #[error("{name} is being pulled, changed or removed by another process")]
     Busy {
         /// The full name.

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::catalogue::Catalogue;
 use crate::checked::{VERIFIED, Verified};
+use crate::claim::{Claim, WhenHeld};
 use crate::error::{ErrorKind, StoreError};
 use crate::hash::{Sha256, hash_file};
 use crate::installed::{Installed, InstalledFile, Licence};
-use crate::lock::{Lock, WhenHeld};
 use crate::manifest::{self, MANIFEST};
 use crate::name::{ModelName, check_word, name_of_file};
 use crate::platform::{self, Stamp};
@@ -214,7 +214,7 @@ impl Store {
         let full_name = named(name, "local", || name_of_file(file_name))?;
         let opened = open_model(&path)?;
         let source = path.display().to_string();
-        let _lock = Lock::take(&self.home, &full_name, WhenHeld::Wait, progress)?;
+        let _claim = Claim::take(&self.home, &full_name, WhenHeld::Wait, progress)?;
         if let Some(other) = self.installed(&full_name)?.filter(|other| other.source != source) {
             let (name, source_installed) = (full_name.to_string(), other.source);
             return Err(StoreError::NameTaken { name, source_installed });
@@ -252,7 +252,7 @@ impl Store {
     /// As [`Store::resolve`], and [`StoreError::Busy`].
     pub fn remove(&self, name: &str) -> Result<Removed, StoreError> {
         let full_name = self.full_name_of(name)?;
-        let _lock = Lock::take(&self.home, &full_name, WhenHeld::Fail, &Silent)?;
+        let _claim = Claim::take(&self.home, &full_name, WhenHeld::Fail, &Silent)?;
         let mut removed = Removed { name: full_name.to_string(), n_bytes: 0, kept: Vec::new() };
         let staged = Staging::folder_of(&self.home, &full_name);
         if staged.is_dir() {

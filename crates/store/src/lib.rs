@@ -8,7 +8,7 @@
 //!                                manifest.toml source, revision, sha256, size, licence, date
 //!                                verified.toml how the files looked when last hashed: a cache
 //! HOME/staging/<publisher>--<name>/            downloads under way; resumed by the next pull
-//! HOME/locks/                                  one lock per model: concurrent pulls wait
+//! HOME/locks/                                  one claim per model: concurrent pulls wait
 //! HOME/accepted.toml                           licences accepted on this machine
 //! ```
 //!
@@ -20,12 +20,12 @@
 
 mod catalogue;
 mod checked;
+mod claim;
 mod error;
 mod hash;
 mod home;
 mod import;
 mod installed;
-mod lock;
 mod manifest;
 mod name;
 mod platform;

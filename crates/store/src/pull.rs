@@ -1,4 +1,4 @@
-//! One pull from its first question to the manifest: name, licence, lock, fetch, check, place.
+//! One pull from its first question to the manifest: name, licence, claim, fetch, check, place.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,10 +7,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{Catalogue, Entry};
+use crate::claim::{Claim, WhenHeld};
 use crate::error::{CREATING, ErrorKind, StoreError};
 use crate::home::{PullOptions, Store, licence_of, named, now, open_model};
 use crate::installed::{Installed, InstalledFile, Licence};
-use crate::lock::{Lock, WhenHeld};
 use crate::manifest;
 use crate::name::{ModelName, name_of_file};
 use crate::platform;
@@ -63,8 +63,8 @@ pub(crate) fn pull(
         return Err(StoreError::Offline { source_text: source.to_string() });
     }
     let when_held = if options.no_wait { WhenHeld::Fail } else { WhenHeld::Wait };
-    let _lock = Lock::take(store.home(), &plan.name, when_held, progress)?;
-    // Whoever held the lock may have pulled just this.
+    let _claim = Claim::take(store.home(), &plan.name, when_held, progress)?;
+    // Whoever held the claim may have pulled just this.
     if let Some(model) = already_here(store, &plan, options, progress)? {
         return Ok(model);
     }

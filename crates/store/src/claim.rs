@@ -1,7 +1,9 @@
-//! One lock per model, held while it is pulled, adopted or removed.
+//! One claim per model, held while it is pulled, adopted or removed, so that two processes do not
+//! change it at once.
 //!
-//! The lock is the system's (`flock` and its kin): it goes away with its holder, also at kill -9.
-//! Lock files stay, because removing one while another process waits on it would let two in.
+//! A claim is a lock of the system's (`flock` and its kin) on a file in `HOME/locks`: it goes away
+//! with its holder, also at kill -9. The files stay, because removing one while another process
+//! waits on it would let two in.
 
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
@@ -10,7 +12,7 @@ use crate::error::{CREATING, StoreError};
 use crate::name::ModelName;
 use crate::progress::Progress;
 
-/// What to do when another process holds the lock.
+/// What to do when another process holds the claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WhenHeld {
     /// Say so and wait.
@@ -21,12 +23,12 @@ pub(crate) enum WhenHeld {
 
 /// The right to change one model; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub(crate) struct Claim {
     _file: File,
 }
 
-impl Lock {
-    /// Takes the lock of `name` in the store at `home`.
+impl Claim {
+    /// Takes the claim of `name` in the store at `home`.
     pub(crate) fn take(
         home: &Path,
         name: &ModelName,
@@ -68,11 +70,11 @@ mod tests {
     fn a_held_lock_is_busy_and_free_again_when_dropped() {
         let home = tempfile::tempdir().unwrap();
         let name = ModelName::new("p", "m").unwrap();
-        let take = || Lock::take(home.path(), &name, WhenHeld::Fail, &Silent);
+        let take = || Claim::take(home.path(), &name, WhenHeld::Fail, &Silent);
         let held = take().unwrap();
         assert!(matches!(take(), Err(StoreError::Busy { .. })));
         let other = ModelName::new("p", "n").unwrap();
-        Lock::take(home.path(), &other, WhenHeld::Fail, &Silent).unwrap();
+        Claim::take(home.path(), &other, WhenHeld::Fail, &Silent).unwrap();
         drop(held);
         take().unwrap();
     }
