@@ -280,6 +280,14 @@ fn alignment(entries: &Entries<'_>) -> Result<usize, Error> {
         .map_err(|problem| unwritable(format!("metadata key {}", Quoted(ALIGNMENT_KEY)), problem))
 }
 
+/// Appends an entry of metadata as it stands in a file: key, type, value (version 3).
+///
+/// The same entry gives the same bytes whatever file it came from, so they can be hashed.
+pub fn put_entry(out: &mut Vec<u8>, key: &str, value: &Value) {
+    put_string(out, key);
+    put_value(out, value);
+}
+
 fn put_string(out: &mut Vec<u8>, string: &str) {
     out.extend((string.len() as u64).to_le_bytes());
     out.extend(string.as_bytes());

@@ -1,5 +1,5 @@
 //! One claim per model, held while it is pulled, adopted or removed, so that two processes do not
-//! change it at once.
+//! change it at once. What a model must be is another matter: [`crate::LockFile`].
 //!
 //! A claim is a lock of the system's (`flock` and its kin) on a file in `HOME/locks`: it goes away
 //! with its holder, also at kill -9. The files stay, because removing one while another process

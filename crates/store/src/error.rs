@@ -7,9 +7,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::hash::Sha256;
+use crate::lockfile::Difference;
 
 /// What is being done where a folder cannot be made: nothing was looked for, so nothing is missing.
 pub(crate) const CREATING: &str = "creating the folder";
+
+/// Differences that one message tells; a whole other model has dozens.
+const N_TOLD: usize = 4;
 
 /// What went wrong, where, with what value, and what was expected.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +137,39 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A lock file cannot be read.
+    #[error("{}: line {line}, column {column}: {problem}", path.display())]
+    BadLock {
+        /// The file.
+        path: PathBuf,
+        /// Where it goes wrong, counted from 1.
+        line: usize,
+        /// In characters, counted from 1.
+        column: usize,
+        /// What is wrong there, and what was expected.
+        problem: String,
+    },
+    /// A model or an alias is not what the lock says.
+    #[error("{name} is not as {} says: {}", lock.display(), say_first(differences))]
+    NotAsLocked {
+        /// The name that is asked for.
+        name: String,
+        /// The lock file.
+        lock: PathBuf,
+        /// In what they differ; at least one.
+        differences: Vec<Difference>,
+    },
+    /// Only what is locked may answer, and this is not.
+    #[error(
+        "{name} is not in {}, and nothing else is answered with; `freehold lock` adds it",
+        lock.display()
+    )]
+    NotLocked {
+        /// The name that is asked for.
+        name: String,
+        /// The lock file.
+        lock: PathBuf,
+    },
     /// The disk has not the room; asked before the download.
     #[error(
         "not enough space in {}: {what} needs {needed_bytes} bytes more, {free_bytes} are free \
@@ -239,6 +276,15 @@ pub enum StoreError {
     },
 }
 
+fn say_first(differences: &[Difference]) -> String {
+    let mut told: Vec<String> =
+        differences.iter().take(N_TOLD).map(Difference::to_string).collect();
+    if differences.len() > N_TOLD {
+        told.push(format!("and {} more", differences.len() - N_TOLD));
+    }
+    told.join("; ")
+}
+
 /// The kinds of [`StoreError`], for exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -277,8 +323,12 @@ impl StoreError {
             | Self::InvalidSource { .. }
             | Self::InvalidSetting { .. }
             | Self::HashUnknown { .. }
+            | Self::BadLock { .. }
             | Self::LicenceNotAccepted { .. } => ErrorKind::Usage,
-            Self::HashMismatch { .. } | Self::SizeMismatch { .. } => ErrorKind::Verification,
+            Self::HashMismatch { .. }
+            | Self::SizeMismatch { .. }
+            | Self::NotAsLocked { .. }
+            | Self::NotLocked { .. } => ErrorKind::Verification,
             Self::BadModel { .. } | Self::Import { .. } => ErrorKind::BadModel,
             Self::NoSpace { .. } | Self::DiskFull { .. } => ErrorKind::NoSpace,
             Self::Offline { .. }

@@ -13,6 +13,7 @@
 //! ```
 //!
 //! Nothing gets a final name before its SHA-256 is known and, where one was promised, equal.
+//! What the owner wants models to be stands elsewhere, in a [`LockFile`] of the owner's.
 //! Everything here blocks; call it from a plain thread, not from inside an async runtime.
 //! The store does not know how a model runs.
 
@@ -26,6 +27,7 @@ mod hash;
 mod home;
 mod import;
 mod installed;
+mod lockfile;
 mod manifest;
 mod name;
 mod platform;
@@ -44,6 +46,9 @@ pub use hash::{ParseSha256Error, Sha256, hash_file};
 pub use home::{FileReport, FileState, PullOptions, Removed, Store, VerifyReport};
 pub use import::ImportFormat;
 pub use installed::{Installed, InstalledFile, Licence};
+pub use lockfile::{
+    Difference, LOCK_FILE, LockFile, LockedFile, LockedModel, LockedTemplate, Number, Running,
+};
 pub use name::ModelName;
 pub use platform::free_bytes;
 pub use progress::{Progress, Silent};

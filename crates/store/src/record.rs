@@ -38,7 +38,13 @@ pub(crate) fn write<T: Serialize>(path: &Path, record: &T) -> Result<(), StoreEr
         path: path.to_owned(),
         reason: error.to_string(),
     })?;
-    let folder = path.parent().unwrap_or(Path::new("."));
+    write_text(path, &text)
+}
+
+/// As [`write`], of a text.
+pub(crate) fn write_text(path: &Path, text: &str) -> Result<(), StoreError> {
+    let here = Path::new(".");
+    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(here);
     fs::create_dir_all(folder).map_err(StoreError::io(folder, CREATING))?;
     // The process's number keeps two writers apart; the last rename wins, whole.
     let temporary = path.with_extension(format!("{}.new", std::process::id()));
