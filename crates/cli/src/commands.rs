@@ -5,9 +5,11 @@ mod bench;
 mod completions;
 mod config;
 mod debug;
+mod diff;
 mod doctor;
 mod embed;
 mod list;
+mod lock;
 mod openapi;
 mod pull;
 mod rm;
@@ -16,6 +18,7 @@ pub(crate) mod serve;
 mod show;
 mod test;
 mod verify;
+mod why;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
@@ -34,6 +37,9 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<show::Show>("show"),
     Entry::of::<rm::Remove>("rm"),
     Entry::of::<verify::Verify>("verify"),
+    Entry::of::<lock::LockModels>("lock"),
+    Entry::of::<diff::Diff>("diff"),
+    Entry::of::<why::Why>("why"),
     Entry::of::<doctor::Doctor>("doctor"),
     Entry::of::<bench::Bench>("bench"),
     Entry::of::<test::Test>("test"),

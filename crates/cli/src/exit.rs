@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use engine::EngineError;
 use model::ModelError;
-use server::ServerError;
+use server::{NotAsLocked, ServerError};
 use store::{ErrorKind, StoreError};
 use text::{TemplateError, TokenizerError};
 
@@ -114,6 +114,9 @@ fn decide(error: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
     if let Some(error) = error.downcast_ref::<TemplateError>() {
         return Some(of_template(error));
+    }
+    if error.is::<NotAsLocked>() {
+        return Some(Exit::Verification);
     }
     if error.is::<kernels::IsaError>() || error.is::<clap::Error>() {
         return Some(Exit::Usage);

@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
 use engine::{Embedder, Engine, EngineError, EngineOptions, Opened, Task};
@@ -11,6 +12,7 @@ use store::{Catalogue, Entry, Installed, Progress as _, PullOptions, Source, Sto
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::interrupt;
+use crate::locked::Lock;
 use crate::numbers;
 use crate::progress::Shown;
 use crate::terminal;
@@ -32,27 +34,38 @@ pub(crate) struct Chosen {
     pub(crate) path: PathBuf,
     /// What the store knows of it; `None` for a plain file.
     pub(crate) installed: Option<Installed>,
+    /// What the owner says that it is.
+    pub(crate) lock: Option<Arc<Lock>>,
 }
 
 impl Chosen {
     /// A model of the store.
     pub(crate) fn installed(model: Installed) -> Self {
         let path = model.path().to_owned();
-        Self { name: model.name.clone(), path, installed: Some(model) }
+        Self { name: model.name.clone(), path, installed: Some(model), lock: None }
     }
 
     fn file(path: &Path) -> Self {
         let stem = path.file_stem().unwrap_or(path.as_os_str());
-        Self { name: stem.to_string_lossy().into_owned(), path: path.to_owned(), installed: None }
+        let name = stem.to_string_lossy().into_owned();
+        Self { name, path: path.to_owned(), installed: None, lock: None }
+    }
+
+    /// The model, which opens only as what `lock` says.
+    pub(crate) fn held_to(self, lock: Option<&Arc<Lock>>) -> Self {
+        Self { lock: lock.cloned(), ..self }
     }
 }
 
 impl Chosen {
     /// Opens the model as what it is while its bytes are held against their pin: hashing keeps one
     /// core busy as long as half the loading. Only a model of the promised bytes is given out.
+    /// Where it is held to a lock, all else that the lock says comes first, and every byte is
+    /// hashed.
     ///
     /// # Errors
-    /// A file that differs from its pin, whatever else is wrong with it; else as [`Opened::open`].
+    /// A file that differs from its pin, or a model from its lock, whatever else is wrong with it;
+    /// else as [`Opened::open`].
     pub(crate) fn open(
         &self,
         context: &Context,
@@ -97,9 +110,12 @@ impl Chosen {
         context: &Context,
         open: impl FnOnce() -> Result<T, EngineError>,
     ) -> anyhow::Result<T> {
+        if let Some(lock) = &self.lock {
+            lock.check(self, context)?;
+        }
         let open = || open().map_err(|error| self.blame(error));
         thread::scope(|scope| {
-            let check = || self.ensure_intact(context);
+            let check = || self.check_bytes(context);
             match thread::Builder::new().name("hash".to_owned()).spawn_scoped(scope, check) {
                 Ok(check) => {
                     let opened = open();
@@ -107,9 +123,17 @@ impl Chosen {
                     opened
                 }
                 // A system short of threads gets both one after the other.
-                Err(_) => self.ensure_intact(context).and_then(|()| open()),
+                Err(_) => self.check_bytes(context).and_then(|()| open()),
             }
         })
+    }
+
+    /// Proves that every byte is what the lock says, else that an installed model is as pinned.
+    fn check_bytes(&self, context: &Context) -> anyhow::Result<()> {
+        match &self.lock {
+            Some(lock) if lock.check_bytes(self, &Shown::if_slow(context))? => Ok(()),
+            _ => self.ensure_intact(context),
+        }
     }
 
     /// Proves that an installed model is as pinned.

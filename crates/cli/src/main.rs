@@ -5,6 +5,7 @@
 //! answer at once. What a subcommand does stands in its own file under `commands/`.
 #![forbid(unsafe_code)]
 
+mod aliases;
 mod answer;
 mod chat;
 mod commands;
@@ -13,6 +14,7 @@ mod exit;
 mod interrupt;
 mod kv_format;
 mod locate;
+mod locked;
 mod numbers;
 mod one_sequence;
 mod progress;

@@ -105,7 +105,8 @@ fn serve(engine: &Engine) -> Result<SocketAddr, Box<dyn std::error::Error>> {
     let (options, keep) = (EngineOptions::default(), Keep::Pinned);
     fleet.set("nothing", FleetModel { open, options, keep });
     fleet.get("nothing")?;
-    let model = Model { name: "nothing".to_owned(), task: Task::Generate, digest: None };
+    let model =
+        Model { name: "nothing".to_owned(), task: Task::Generate, digest: None, lock: None };
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;

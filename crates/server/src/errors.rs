@@ -1,6 +1,7 @@
 //! Everything that can go wrong in this crate, in one enum; each dialect renders it in its own
 //! error shape, all with the same HTTP status.
 
+use crate::NotAsLocked;
 use crate::library::LibraryError;
 use axum::http::StatusCode;
 use engine::EngineError;
@@ -92,6 +93,9 @@ pub enum ServerError {
         /// When there may be room; `None` where it is not a matter of time.
         retry_after: Option<Duration>,
     },
+    /// The model, or the alias, is not what the owner's lock says.
+    #[error(transparent)]
+    NotAsLocked(#[from] NotAsLocked),
     /// The body is larger than the server takes.
     #[error("body: more than {limit} bytes, expected at most {limit}")]
     BodyTooLarge {
@@ -195,7 +199,9 @@ impl ServerError {
     pub(crate) fn param(&self) -> Option<&str> {
         match self {
             Self::BadRequest(bad) => bad.param.as_deref(),
-            Self::ModelNotFound { .. } | Self::ModelUnavailable { .. } => Some("model"),
+            Self::ModelNotFound { .. } | Self::ModelUnavailable { .. } | Self::NotAsLocked(_) => {
+                Some("model")
+            }
             Self::TextTooLong { place, .. } => Some(place),
             Self::NoSuchResponse { .. } | Self::NoSuchStream { .. } => Some("id"),
             _ => None,
@@ -227,6 +233,7 @@ impl ServerError {
             Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Expired => StatusCode::GATEWAY_TIMEOUT,
             Self::ModelUnavailable { .. }
+            | Self::NotAsLocked(_)
             | Self::DeadlineOutOfReach { .. }
             | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             Self::Config(_) | Self::Io(_) | Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -250,6 +257,7 @@ impl ServerError {
             Self::NotImplemented(_) => "not_implemented",
             Self::NotReloaded { .. } => "not_reloaded",
             Self::ModelUnavailable { .. } => "model_unavailable",
+            Self::NotAsLocked(_) => "not_as_locked",
             Self::BodyTooLarge { .. } => "request_too_large",
             Self::BodyTimeout { .. } | Self::BodyBroken(_) => "body_incomplete",
             Self::BodyEncoded(_) => "body_encoded",
@@ -266,7 +274,7 @@ impl ServerError {
         match self {
             Self::Overloaded { .. } | Self::BodyTimeout { .. } | Self::BodyBroken(_) => false,
             Self::ModelUnavailable { retry_after, .. } => retry_after.is_none(),
-            Self::NotImplemented(_) => true,
+            Self::NotImplemented(_) | Self::NotAsLocked(_) => true,
             other => other.status().is_client_error(),
         }
     }

@@ -49,7 +49,16 @@ pub struct Model {
     /// What tells its file from every other, such as its SHA-256, where that is known; it goes
     /// into `system_fingerprint`.
     pub digest: Option<String>,
+    /// SHA-256 of what the owner's lock says of it, where it is held to one; the first digits
+    /// stand in `system_fingerprint`.
+    pub lock: Option<String>,
 }
+
+/// Why a model or an alias is not answered with: it is not what the owner's lock says. Whoever
+/// opens the models of a fleet wraps it in [`engine::EngineError::Refused`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotAsLocked(pub String);
 
 /// Names that clients ask for without asking whether there is such a model: agents have those of
 /// their vendor built in.
@@ -89,7 +98,7 @@ impl Alias {
 
     /// Whether `name` is one of its names. Of a name with `*` at its end: whether all that begin so
     /// are.
-    fn fits(&self, name: &str) -> bool {
+    pub fn fits(&self, name: &str) -> bool {
         match self.name.strip_suffix('*') {
             Some(begin) => name.starts_with(begin),
             None => self.name == name,

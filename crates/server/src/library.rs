@@ -35,6 +35,13 @@ pub trait Library: Send + Sync {
     /// What is known of the served model `name`.
     fn facts(&self, name: &str) -> Option<Arc<Facts>>;
 
+    /// Why the served model or the alias `name` is not answered with, where it is known to be
+    /// something else than the owner's lock says.
+    fn refusal(&self, name: &str) -> Option<String> {
+        let _ = name;
+        None
+    }
+
     /// The name under which the model that `name` stands for is served once it is here. Fetches
     /// nothing.
     ///

@@ -4,10 +4,10 @@ use crate::dialects::fields::short;
 use crate::dialects::openai::{ModelCard, ModelMeta, ModelStatus};
 use crate::errors::{BadRequest, ServerError};
 use crate::library::{Facts, Library};
-use crate::{Alias, Model, VERSION};
+use crate::{Alias, Model, NotAsLocked, VERSION};
 use engine::{
-    Embedder, Engine, EngineStats, Fleet, FleetError, FleetState, FleetStatus, Keep, Kept,
-    ModelInfo, NUMERICS_VERSION, Opened, Task,
+    Embedder, Engine, EngineError, EngineStats, Fleet, FleetError, FleetState, FleetStatus, Keep,
+    Kept, ModelInfo, NUMERICS_VERSION, Opened, Task,
 };
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
@@ -17,6 +17,8 @@ use std::time::Duration;
 const RETRY_NO_ROOM: Duration = Duration::from_secs(5);
 /// What Ollama's clients put behind a name that has nothing there.
 const NO_TAG: &str = ":latest";
+/// Digits of a lock's hash in a fingerprint: enough to tell a model's versions apart.
+const N_LOCK_DIGITS: usize = 12;
 
 /// A name without the tag for none.
 pub(crate) fn plain_name(name: &str) -> &str {
@@ -72,6 +74,8 @@ pub(crate) struct Description {
     pub(crate) facts: Arc<Facts>,
     /// `None` where it is not open.
     pub(crate) open: Option<OpenModel>,
+    /// In what it is not what the owner's lock says.
+    pub(crate) refused: Option<String>,
     /// Unix seconds at which the server took it up.
     pub(crate) created: u64,
 }
@@ -199,14 +203,22 @@ impl Models {
 
     /// The model of this name, with or without the tag for none, or that it is an alias of.
     fn named(&self, name: &str) -> Result<Model, ServerError> {
-        self.own(name).or_else(|_| {
-            let (plain, aliases) = (plain_name(name), self.aliases());
-            let alias = |name: &str| aliases.iter().find(|alias| alias.fits(name));
-            match alias(name).or_else(|| alias(plain)) {
-                Some(alias) => self.own(&alias.model).map_err(|_| self.not_found(name)),
-                None => Err(self.not_found(name)),
-            }
+        self.own(name).or_else(|_| match self.alias(name) {
+            Some(alias) => self.own(&alias.model).map_err(|_| self.not_found(name)),
+            None => Err(self.not_found(name)),
         })
+    }
+
+    /// The alias that `name` is one of the names of, with or without the tag for none.
+    fn alias(&self, name: &str) -> Option<Alias> {
+        let (plain, aliases) = (plain_name(name), self.aliases());
+        let alias = |name: &str| aliases.iter().find(|alias| alias.fits(name)).cloned();
+        alias(name).or_else(|| alias(plain))
+    }
+
+    /// Why a model or an alias is not answered with, as far as that is known without opening it.
+    fn refusal(&self, name: &str) -> Option<String> {
+        self.library.as_ref()?.refusal(name)
     }
 
     /// As [`Models::named`], without aliases: for what is to change a model.
@@ -265,7 +277,7 @@ impl Models {
     fn find(&self, name: Option<&str>, task: Task) -> Result<Model, ServerError> {
         let found = match name {
             None => self.listed().into_iter().find(|model| model.task == task),
-            Some(name) => Some(self.named(name)?),
+            Some(name) => Some(self.asked(name)?),
         };
         found.filter(|model| model.task == task).ok_or_else(|| self.wrong_task(name, task))
     }
@@ -273,6 +285,18 @@ impl Models {
     /// Refuses the name of a model that is not served or does something else.
     pub(crate) fn check(&self, name: Option<&str>, task: Task) -> Result<(), ServerError> {
         self.find(name, task).map(|_| ())
+    }
+
+    /// As [`Models::named`], for an answer: an alias must point to where the owner's lock says.
+    fn asked(&self, name: &str) -> Result<Model, ServerError> {
+        let refusal = |alias: Alias| self.refusal(&alias.name);
+        match self.own(name) {
+            Ok(model) => Ok(model),
+            Err(_) => match self.alias(name).and_then(refusal) {
+                Some(what) => Err(NotAsLocked(what).into()),
+                None => self.named(name),
+            },
+        }
     }
 
     fn wrong_task(&self, name: Option<&str>, task: Task) -> ServerError {
@@ -359,12 +383,12 @@ impl Models {
         let statuses = self.fleet.status();
         let card = |model: &Model| {
             let status = statuses.iter().find(|status| status.name == model.name);
-            card(model, status, self.created)
+            self.card_of(model, status)
         };
         let mut cards: Vec<ModelCard> = self.listed().iter().map(card).collect();
         for alias in self.aliases().into_iter().filter(Alias::is_one) {
             let of_model = cards.iter().find(|card| card.id == alias.model).cloned();
-            cards.extend(of_model.map(|card| ModelCard { id: alias.name, ..card }));
+            cards.extend(of_model.map(|card| self.card_of_alias(&alias, card)));
         }
         cards
     }
@@ -373,12 +397,29 @@ impl Models {
     pub(crate) fn card(&self, name: &str) -> Result<ModelCard, ServerError> {
         let model = self.named(name)?;
         let status = self.fleet.status().into_iter().find(|status| status.name == model.name);
-        let card = card(&model, status.as_ref(), self.created);
+        let card = self.card_of(&model, status.as_ref());
         let alias = self.aliases().into_iter().find(|alias| alias.is_one() && alias.name == name);
         Ok(match alias {
-            Some(alias) => ModelCard { id: alias.name, ..card },
+            Some(alias) => self.card_of_alias(&alias, card),
             None => card,
         })
+    }
+
+    fn card_of(&self, model: &Model, status: Option<&FleetStatus>) -> ModelCard {
+        let card = card(model, status, self.created);
+        match self.refusal(&model.name) {
+            Some(reason) => ModelCard { status: ModelStatus::refused(reason), ..card },
+            None => card,
+        }
+    }
+
+    /// The card of a model under a further name.
+    fn card_of_alias(&self, alias: &Alias, card: ModelCard) -> ModelCard {
+        let id = alias.name.clone();
+        match self.refusal(&alias.name) {
+            Some(reason) => ModelCard { id, status: ModelStatus::refused(reason), ..card },
+            None => ModelCard { id, ..card },
+        }
     }
 
     /// What there is to measure of each model.
@@ -430,6 +471,7 @@ impl Models {
             digest: model.digest.clone(),
             facts,
             open,
+            refused: self.refusal(name).or_else(|| self.refusal(&model.name)),
             created: self.created,
         }
     }
@@ -445,7 +487,7 @@ impl OfTask for Served {
 
     fn new(model: &Model, opened: Opened) -> Option<Self> {
         let engine = opened.generator()?;
-        let fingerprint = fingerprint(engine.info(), model.digest.as_deref());
+        let fingerprint = fingerprint(engine.info(), model);
         Some(Self { name: model.name.clone(), engine, fingerprint })
     }
 }
@@ -467,6 +509,12 @@ fn is_stopped(status: &FleetStatus) -> bool {
 }
 
 fn refusal(error: &FleetError) -> ServerError {
+    if let FleetError::NotOpened { error, .. } = error
+        && let EngineError::Refused(why) = &**error
+        && let Some(not_as_locked) = why.downcast_ref::<NotAsLocked>()
+    {
+        return not_as_locked.clone().into();
+    }
     let what = error.to_string();
     match error {
         // What is in use now will not be for ever; what is pinned may.
@@ -521,7 +569,7 @@ fn card(model: &Model, status: Option<&FleetStatus>, created: u64) -> ModelCard 
         object: "model",
         created,
         owned_by: "freehold",
-        status: ModelStatus { value },
+        status: ModelStatus { value, reason: None },
         context_length: n_ctx,
         max_model_len: n_ctx,
         meta: opened.map(meta),
@@ -532,10 +580,13 @@ fn card(model: &Model, status: Option<&FleetStatus>, created: u64) -> ModelCard 
 /// and with the model's file where its digest is known; else only with the model's name and shape,
 /// so that two files of one shape look the same. The instruction set and the threads are not in
 /// it, since they change no result.
-fn fingerprint(info: &ModelInfo, digest: Option<&str>) -> String {
+///
+/// Of a model that is held to a lock it goes on with the version of the arithmetic and the first
+/// digits of what the lock says, which `freehold why` shows: `fp_0123456789abcdef_n1_0123456789ab`.
+fn fingerprint(info: &ModelInfo, model: &Model) -> String {
     let parts = format!(
         "{VERSION} {NUMERICS_VERSION} {} {} {} {} {} {} {}",
-        digest.unwrap_or_default(),
+        model.digest.as_deref().unwrap_or_default(),
         info.architecture,
         info.name.as_deref().unwrap_or_default(),
         info.n_layers,
@@ -547,7 +598,13 @@ fn fingerprint(info: &ModelInfo, digest: Option<&str>) -> String {
     let hash = parts.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    format!("fp_{hash:016x}")
+    match &model.lock {
+        None => format!("fp_{hash:016x}"),
+        Some(lock) => {
+            let lock = lock.get(..N_LOCK_DIGITS).unwrap_or(lock);
+            format!("fp_{hash:016x}_n{NUMERICS_VERSION}_{lock}")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -556,8 +613,12 @@ mod tests {
     use engine::{EngineOptions, FleetModel};
 
     fn models(fleet: &Fleet, names: &[&str], aliases: &[(&str, &str)]) -> Models {
-        let model =
-            |name: &&str| Model { name: (*name).to_owned(), task: Task::Embed, digest: None };
+        let model = |name: &&str| Model {
+            name: (*name).to_owned(),
+            task: Task::Embed,
+            digest: None,
+            lock: None,
+        };
         let alias = |(name, model): &(&str, &str)| Alias {
             name: (*name).to_owned(),
             model: (*model).to_owned(),

@@ -3,8 +3,8 @@
 //! events, render. What is answered by vectors, and what changes models, has the same beginning.
 //!
 //! Everything that can be wrong with a request is found before the first byte of a stream. Whoever
-//! stops listening is noticed: the flight is dropped, and dropping it cancels its generations. Where
-//! streams may be resumed, that waits for as long as they may.
+//! stops listening is noticed: the flight is dropped, and dropping it cancels its generations.
+//! Where streams may be resumed, that waits for as long as they may.
 
 mod adapt;
 mod body;

@@ -6,7 +6,8 @@ use crate::commands::Subcommand;
 use crate::commands::run::{say_info, warn_of_threads};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::locate::{self, Missing};
+use crate::locate;
+use crate::locked::LockArgs;
 use crate::stdin;
 use crate::terminal;
 
@@ -35,6 +36,8 @@ pub(crate) struct Embed {
     #[arg(long, short, value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=engine::MAX_THREADS as i64))]
     threads: Option<u16>,
+    #[command(flatten)]
+    lock: LockArgs,
 }
 
 impl Subcommand for Embed {
@@ -48,7 +51,9 @@ impl Subcommand for Embed {
             return Err(Failure::new(Exit::Usage, message).into());
         }
         warn_of_threads(context, self.threads);
-        let chosen = locate::find(context, &self.model, Missing::Fetch)?;
+        let lock = self.lock.read(context)?;
+        let chosen = locate::find(context, &self.model, self.lock.missing())?;
+        let chosen = chosen.held_to(lock.as_ref());
         let n_threads = self.threads.map(usize::from);
         let options = EngineOptions { n_threads, ..EngineOptions::default() };
         let embedder = chosen.open_embedder(context, &options)?;

@@ -13,7 +13,8 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::{Interrupt, Second};
 use crate::kv_format;
-use crate::locate::{self, Missing};
+use crate::locate;
+use crate::locked::LockArgs;
 use crate::numbers;
 use crate::sampling::SamplingArgs;
 use crate::stdin;
@@ -60,6 +61,8 @@ pub(crate) struct Run {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    lock: LockArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
 }
 
@@ -68,7 +71,8 @@ impl Subcommand for Run {
         let prompt = self.read_prompt(context)?;
         warn_of_threads(context, self.threads);
         let name = self.model.as_deref().unwrap_or_else(|| locate::default_model());
-        let chosen = locate::find(context, name, Missing::Fetch)?;
+        let lock = self.lock.read(context)?;
+        let chosen = locate::find(context, name, self.lock.missing())?.held_to(lock.as_ref());
         let options = EngineOptions {
             n_threads: self.threads.map(usize::from),
             n_ctx: self.ctx,

@@ -2,6 +2,7 @@
 
 mod library;
 mod limits;
+mod refusals;
 mod reload;
 mod signals;
 mod tls;
@@ -18,22 +19,25 @@ use engine::{
     EngineError, EngineOptions, Fleet, FleetError, FleetModel, Keep, Opened, PrefixStore, Task,
 };
 use kernels::KvFormat;
-use server::{Alias, Batches, ModelChanges};
+use server::{Alias, Batches, ModelChanges, NotAsLocked};
 use store::Catalogue;
 
 pub(in crate::commands) use library::quantization;
 use library::{Known, KnownModel, OwnModels};
 use limits::LimitArgs;
+use refusals::Refusals;
 pub(crate) use reload::RELOADABLE;
 use reload::Reloader;
 use signals::shutdown_signal;
 
+use crate::aliases::AliasArgs;
 use crate::commands::Subcommand;
 use crate::commands::run::{say_info, speculation, warn_of_threads};
 use crate::context::{Context, Verbosity};
-use crate::exit::{Exit, Failure};
+use crate::exit::{self, Exit, Failure};
 use crate::kv_format;
 use crate::locate::{self, Chosen, Missing};
+use crate::locked::{self, Lock, LockArgs};
 use crate::numbers;
 use crate::settings::{self, Flags, Resolved, Settings};
 use crate::terminal::{self, Colour, paint};
@@ -64,6 +68,7 @@ Examples:
   freehold serve big small --on-demand --keep-alive 10m --memory 16GiB
   freehold serve --alias 'claude-*=my-model'  for agents that ask for models of a vendor
   freehold serve --batches ~/batches         batches of requests, answered when it is idle
+  freehold serve --locked                    only what freehold.lock lists, exactly as it says
   freehold serve --allow-model-changes       clients on this machine may pull and delete
   freehold serve --listen 127.0.0.1:0        any free port; the address is printed")]
 pub(crate) struct Serve {
@@ -83,9 +88,8 @@ pub(crate) struct Serve {
     /// (default: 5m)
     #[arg(long, value_name = "TIME", value_parser = keep_alive)]
     keep_alive: Option<Keep>,
-    /// Serve a model under a further name, or under all that begin with NAME* (may be repeated)
-    #[arg(long, value_name = "NAME=MODEL", value_parser = alias)]
-    alias: Vec<Alias>,
+    #[command(flatten)]
+    aliases: AliasArgs,
     /// Most memory of all models together, such as 16GiB (default: what the system has)
     #[arg(long, value_name = "SIZE", value_parser = numbers::parse_bytes)]
     memory: Option<u64>,
@@ -162,12 +166,20 @@ pub(crate) struct Serve {
     log_format: String,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    lock_args: LockArgs,
     /// What was said of all this, and where.
     #[arg(skip)]
     settings: Resolved,
     /// What of it was said on the command line.
     #[arg(skip)]
     flags: Flags,
+    /// What `lock_args` say, read.
+    #[arg(skip)]
+    lock: Option<Arc<Lock>>,
+    /// What is not as it says.
+    #[arg(skip)]
+    refusals: Refusals,
     /// What `cache_dir` says, open.
     #[arg(skip)]
     store: Option<PrefixStore>,
@@ -212,11 +224,15 @@ impl Subcommand for Serve {
         let fleet = Fleet::new(self.memory);
         self.store = self.prefix_store()?;
         self.batches_open = self.open_batches()?;
+        self.lock = self.lock_args.read(context)?;
         let failure = LastFailure::default();
         let models = self.models(context, &fleet, &failure)?;
-        let name = models[0].name.clone();
+        // The first that answers.
+        let first = models.iter().find(|model| self.refusals.get(&model.name).is_none());
+        let first = first.unwrap_or(&models[0]);
+        let name = first.name.clone();
         // One that is opened on demand says what it is when it is there.
-        let use_for = match (models[0].task, fleet.get_open(&name)) {
+        let use_for = match (first.task, fleet.get_open(&name)) {
             (Task::Embed, _) => Use::Embed,
             (_, Some(Opened::Generator(engine))) if engine.template().is_none() => Use::Complete,
             _ => Use::Chat,
@@ -264,7 +280,6 @@ impl Serve {
         let mut config = server::Config::new(fleet.clone(), models);
         config.prefix_store = self.store.clone();
         config.batches = self.batches_open.clone();
-        config.limits.n_batch_lines = self.max_sequences.into();
         config.library = Some(Arc::new(OwnModels {
             context: context.clone(),
             fleet: fleet.clone(),
@@ -277,7 +292,7 @@ impl Serve {
         if self.allow_model_changes {
             config.model_changes = ModelChanges::FromLoopback;
         }
-        config.aliases.extend(self.alias.iter().cloned());
+        config.aliases.extend(self.aliases.all().iter().cloned());
         config.limits = self.limits();
         config.allowed_origins.extend(self.allow_origin.iter().cloned());
         config.allowed_hosts.extend(self.allow_host.iter().cloned());
@@ -427,7 +442,7 @@ impl Serve {
         let asked: &[String] = if self.models.is_empty() { &default } else { &self.models };
         let mut wanted: Vec<(Chosen, Keep)> = Vec::new();
         for text in asked {
-            let chosen = locate::find(context, text, missing)?;
+            let chosen = locate::find(context, text, missing)?.held_to(self.lock.as_ref());
             if wanted.iter().any(|(other, _)| other.name == chosen.name) {
                 let message =
                     format!("model {text}: a model named {} is served already", chosen.name);
@@ -440,7 +455,8 @@ impl Serve {
             for installed in context.store()?.list()? {
                 match installed {
                     Ok(installed) if installed.name != wanted[0].0.name => {
-                        wanted.push((Chosen::installed(installed), self.keep()));
+                        let chosen = Chosen::installed(installed).held_to(self.lock.as_ref());
+                        wanted.push((chosen, self.keep()));
                     }
                     Ok(_) => {}
                     // One that is damaged keeps nobody from the others.
@@ -458,14 +474,15 @@ impl Serve {
         fleet: &Fleet,
         failure: &LastFailure,
     ) -> anyhow::Result<Vec<server::Model>> {
-        let wanted = self.wanted(context, Missing::Fetch)?;
+        let wanted = self.wanted(context, self.lock_args.missing())?;
         let add = |(chosen, keep)| self.add(context, fleet, chosen, keep, failure);
         let models: Vec<server::Model> = wanted.into_iter().map(add).collect();
         // Before minutes of loading.
         let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
         let place = || self.settings.place("alias");
-        Alias::check(&self.alias, &names)
+        Alias::check(self.aliases.all(), &names)
             .map_err(|problem| Failure::new(Exit::Usage, format!("{}: {problem}", place())))?;
+        self.check_aliases();
         let (named, others) = names.split_at(self.n_named());
         if !others.is_empty() {
             context.note(&format!("opened when they are asked for: {}", others.join(", ")));
@@ -475,10 +492,41 @@ impl Serve {
                 context.note(&format!("{name}: opened when it is asked for"));
                 continue;
             }
-            let opened = fleet.get(name).map_err(|error| opening_failed(error, failure))?;
-            say_served(context, name, &opened);
+            match fleet.get(name).map_err(|error| opening_failed(error, failure)) {
+                Ok(opened) => say_served(context, name, &opened),
+                // The others are served all the same.
+                Err(error) if locked::is_refusal(&error) => exit::report(&error),
+                Err(error) => return Err(error),
+            }
         }
+        self.any_left(&models)?;
         Ok(models)
+    }
+
+    /// Refuses to serve where all models are refused.
+    fn any_left(&self, models: &[server::Model]) -> anyhow::Result<()> {
+        if models.iter().any(|model| self.refusals.get(&model.name).is_none()) {
+            return Ok(());
+        }
+        let told: Vec<String> =
+            models.iter().filter_map(|model| self.refusals.get(&model.name)).collect();
+        let message = format!("nothing is left to serve: {}", told.join("; "));
+        Err(Failure::new(Exit::Verification, message).into())
+    }
+
+    /// Holds the aliases against the lock; one that differs is refused when it is asked for.
+    fn check_aliases(&self) {
+        let Some(lock) = &self.lock else { return };
+        for alias in self.aliases.all() {
+            match lock.check_alias(alias) {
+                Ok(()) => self.refusals.forget(&alias.name),
+                Err(error) => {
+                    let error = error.into();
+                    exit::report(&error);
+                    self.refusals.note(&alias.name, &[], &error);
+                }
+            }
+        }
     }
 
     /// Tells the fleet how to open a model, and notes what is known of it.
@@ -490,6 +538,7 @@ impl Serve {
         keep: Keep,
         failure: &LastFailure,
     ) -> server::Model {
+        let chosen = chosen.held_to(self.lock.as_ref());
         let known = KnownModel::new(&chosen, self.ctx);
         let model = known.model.clone();
         fleet.set(&model.name, self.fleet_model(context, chosen, keep, failure));
@@ -515,9 +564,16 @@ impl Serve {
             model_digest: library::digest(&chosen),
             ..EngineOptions::default()
         };
+        // All but the bytes is known before anybody asks; one that is opened now tells it then.
+        if keep != Keep::Pinned
+            && let Err(error) = self.refusals.check(&chosen, context)
+        {
+            exit::report(&error);
+        }
         let (context, failure) = (context.clone(), failure.clone());
+        let refusals = self.refusals.clone();
         let open = move |options: &EngineOptions| {
-            let opened = chosen.open(&context, options);
+            let opened = refusals.open(&chosen, &context, options);
             let opened = opened.map_err(|error| as_engine_error(error, &failure))?;
             say_info(&context, &chosen.name, opened.info());
             Ok(opened)
@@ -541,8 +597,12 @@ fn as_engine_error(error: anyhow::Error, failure: &LastFailure) -> EngineError {
 
 fn refused(error: anyhow::Error, failure: &LastFailure) -> EngineError {
     let words = format!("{error:#}");
+    let words: Box<dyn std::error::Error + Send + Sync> = match locked::is_refusal(&error) {
+        true => Box::new(NotAsLocked(words)),
+        false => words.into(),
+    };
     *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-    EngineError::Refused(words.into())
+    EngineError::Refused(words)
 }
 
 /// What keeps the server from starting.
@@ -581,16 +641,6 @@ fn time(text: &str) -> Option<Duration> {
     let unit = UNITS.iter().find_map(|(unit, n)| Some((text.strip_suffix(unit)?, *n)));
     let (digits, n_seconds) = unit.unwrap_or((text, 1));
     digits.parse::<u64>().ok()?.checked_mul(n_seconds).map(Duration::from_secs)
-}
-
-/// Reads `NAME=MODEL`; names of models have no `=`.
-fn alias(text: &str) -> Result<Alias, String> {
-    match text.split_once('=') {
-        Some((name, model)) if !name.is_empty() && !model.is_empty() => {
-            Ok(Alias { name: name.to_owned(), model: model.to_owned() })
-        }
-        _ => Err("expected NAME=MODEL, such as claude-*=smollm2-135m".to_owned()),
-    }
 }
 
 /// One line for each model that is served.
@@ -707,16 +757,6 @@ mod tests {
         check("0.0.0.0:80", "http://127.0.0.1:80");
         check("[::]:80", "http://[::1]:80");
         check("192.168.1.2:80", "http://192.168.1.2:80");
-    }
-
-    #[test]
-    fn aliases_are_read() {
-        let found = alias("claude-*=a/b");
-        let (name, model) = ("claude-*".to_owned(), "a/b".to_owned());
-        assert_eq!(found, Ok(Alias { name, model }));
-        for text in ["", "a", "=a", "a="] {
-            assert!(alias(text).is_err(), "{text}");
-        }
     }
 
     #[test]

@@ -92,7 +92,8 @@ mod tests {
                     peer: &str,
                     header: Option<&'static str>,
                     status: u16| {
-            let model = Model { name: "m".to_owned(), task: engine::Task::Generate, digest: None };
+            let (name, task) = ("m".to_owned(), engine::Task::Generate);
+            let model = Model { name, task, digest: None, lock: None };
             let mut config = Config::new(engine::Fleet::new(None), vec![model]);
             (config.library, config.model_changes) = (library, changes);
             let signal = || watch::channel(false).1;

@@ -41,7 +41,7 @@ impl Slow {
         let keep = Keep::Idle(Duration::ZERO);
         let model = FleetModel::file(testkit::minilm_f16(), EngineOptions::default(), keep);
         self.fleet.set(name, model);
-        Model { name: name.to_owned(), task: Task::Embed, digest: None }
+        Model { name: name.to_owned(), task: Task::Embed, digest: None, lock: None }
     }
 }
 

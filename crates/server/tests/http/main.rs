@@ -47,7 +47,15 @@ fn only_model(engine: Engine, digest: &str) -> (Fleet, Model) {
     let keep = Keep::Pinned;
     fleet.set(MODEL, FleetModel { open, options: EngineOptions::default(), keep });
     fleet.get(MODEL).unwrap();
-    (fleet, Model { name: MODEL.to_owned(), task: Task::Generate, digest: Some(digest.to_owned()) })
+    (
+        fleet,
+        Model {
+            name: MODEL.to_owned(),
+            task: Task::Generate,
+            digest: Some(digest.to_owned()),
+            lock: None,
+        },
+    )
 }
 
 /// A running server, which stops when it is told to.
@@ -576,7 +584,7 @@ fn models_open_when_they_are_asked_for_and_close_when_nobody_uses_them() {
     fleet.set("large", FleetModel::file(testkit::smollm2(), small, keep));
     fleet.set("gone", FleetModel::file("no/such/file.gguf".into(), options, keep));
     let task = Task::Generate;
-    let model = |name: &str| Model { name: name.to_owned(), task, digest: None };
+    let model = |name: &str| Model { name: name.to_owned(), task, digest: None, lock: None };
     let models = ["later", "large", "gone"].map(model).to_vec();
     let running = run(Config::new(fleet.clone(), models));
     let status = |name: &str| {

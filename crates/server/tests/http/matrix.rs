@@ -313,11 +313,9 @@ fn every_route_without_a_body_is_as_published() {
             _ => (vectors::address(), MODEL),
         };
         let head = format!("GET {}", path.replace("{id}", id));
-        // Whose file it is; a response is kept for who has none.
-        let key = match path.starts_with("/v1/responses/") {
-            true => "",
-            false => "\nAuthorization: Bearer any-key",
-        };
+        // Whose file it is; responses and streams are of clients without one.
+        let is_keyless = ["/v1/responses/", "/v1/streams/"].iter().any(|of| path.starts_with(of));
+        let key = if is_keyless { "" } else { "\nAuthorization: Bearer any-key" };
         let head = format!("{head}{key}");
         let response = request(address, &head, b"");
         assert_eq!(response.status, 200, "{path}: {}", response.body);

@@ -24,7 +24,12 @@ fn start() -> Running {
     let options = EngineOptions::default();
     fleet.set(EMBEDDER, FleetModel::file(testkit::minilm_f16(), options, keep));
     let digest = Some("ab".repeat(32));
-    let model = |name: &str, task| Model { name: name.to_owned(), task, digest: digest.clone() };
+    let model = |name: &str, task| Model {
+        name: name.to_owned(),
+        task,
+        digest: digest.clone(),
+        lock: None,
+    };
     let tasks = [(MODEL, Task::Generate), (LATER, Task::Generate), (EMBEDDER, Task::Embed)];
     let models = tasks.map(|(name, task)| model(name, task)).to_vec();
     let mut config = Config::new(fleet, models);

@@ -65,8 +65,12 @@ impl Reload for ByHand {
                 self.fleet.set(name, FleetModel { open, options, keep: Keep::Pinned });
             }
         }
-        let model =
-            |name: &&str| Model { name: (*name).to_owned(), task: Task::Generate, digest: None };
+        let model = |name: &&str| Model {
+            name: (*name).to_owned(),
+            task: Task::Generate,
+            digest: None,
+            lock: None,
+        };
         let alias = |of: &str| Alias { name: "alias".to_owned(), model: of.to_owned() };
         let live = Live {
             models: wanted.names.iter().map(model).collect(),

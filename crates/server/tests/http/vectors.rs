@@ -19,7 +19,8 @@ pub(crate) fn address() -> SocketAddr {
         let (options, keep) = (EngineOptions::default(), Keep::Pinned);
         fleet.set(MODEL, FleetModel { open, options: options.clone(), keep });
         fleet.set(EMBEDDER, FleetModel::file(testkit::minilm_f16(), options, keep));
-        let model = |name: &str, task| Model { name: name.to_owned(), task, digest: None };
+        let model =
+            |name: &str, task| Model { name: name.to_owned(), task, digest: None, lock: None };
         let models = vec![model(MODEL, Task::Generate), model(EMBEDDER, Task::Embed)];
         let mut config = Config::new(fleet, models);
         config.limits = Limits { n_text_tokens: 2000, ..Limits::default() };

@@ -90,8 +90,9 @@ impl KnownModel {
     /// What is known of `chosen`, opened with a context of `n_ctx`.
     pub(crate) fn new(chosen: &Chosen, n_ctx: Option<u32>) -> Self {
         let (name, task, digest) = (chosen.name.clone(), chosen.task(), digest(chosen));
+        let lock = chosen.lock.as_ref().and_then(|lock| lock.digest(&name));
         Self {
-            model: Model { name, task, digest },
+            model: Model { name, task, digest, lock },
             facts: Arc::new(facts_of(chosen, n_ctx)),
             full_name: chosen.installed.as_ref().map(Installed::full_name),
             identity: Identity::of(chosen),
@@ -191,6 +192,10 @@ impl OwnModels {
 impl Library for OwnModels {
     fn facts(&self, name: &str) -> Option<Arc<Facts>> {
         self.known.get(name).map(|known| known.facts)
+    }
+
+    fn refusal(&self, name: &str) -> Option<String> {
+        self.serve.refusals.get(name)
     }
 
     fn name_of(&self, name: &str) -> Result<String, LibraryError> {
@@ -375,7 +380,7 @@ mod tests {
     #[test]
     fn the_facts_of_the_default_model_are_those_of_its_file() {
         let path = testkit::smollm2();
-        let chosen = Chosen { name: "m".to_owned(), path, installed: None };
+        let chosen = Chosen { name: "m".to_owned(), path, installed: None, lock: None };
         let facts = facts_of(&chosen, None);
         assert_eq!((&*facts.architecture, &*facts.quantization), ("llama", "Q4_1"));
         assert_eq!((facts.n_parameters, facts.n_ctx), (134_515_008, Some(8192)));

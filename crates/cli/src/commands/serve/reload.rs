@@ -149,11 +149,17 @@ impl Reload for Reloader {
         let is_reloadable =
             |name: &str| RELOADABLE.contains(&name) && (keeps_tls || !name.starts_with("tls-"));
         let differing = old.settings.differing(&new.settings);
-        let (mut changed, needs_restart): (Vec<String>, Vec<String>) =
+        let (mut changed, mut needs_restart): (Vec<String>, Vec<String>) =
             differing.into_iter().partition(|name| is_reloadable(name));
         let merged = old.settings.with(&new.settings, is_reloadable);
         let mut serve = Serve::of(merged, &old.flags).map_err(one)?;
         (serve.store, serve.known) = (old.store, old.known);
+        // What is served stays held to the lock that was read at the start.
+        (serve.lock, serve.refusals) = (old.lock, old.refusals);
+        let has_changed = serve.lock.as_ref().is_some_and(|lock| lock.has_changed());
+        if has_changed && !needs_restart.iter().any(|name| name == "lock") {
+            needs_restart.push("lock".to_owned());
+        }
         let problems = serve.problems();
         if !problems.is_empty() {
             return Err(problems);
@@ -187,7 +193,7 @@ impl Reload for Reloader {
         let live = Live {
             models,
             gone: gone.clone(),
-            aliases: serve.alias.clone(),
+            aliases: serve.aliases.all().to_vec(),
             limits: serve.limits(),
             allowed_origins: serve.allow_origin.clone(),
             allowed_hosts: serve.allow_host.clone(),
@@ -196,6 +202,7 @@ impl Reload for Reloader {
         let (known, running) = (self.known.clone(), Arc::clone(&self.running));
         let commit = Box::new(move || {
             serve.set_log();
+            serve.check_aliases();
             staged.commit(&known, &gone);
             let in_effect = Running { serve, names, tls };
             *running.lock().unwrap_or_else(PoisonError::into_inner) = in_effect;
@@ -214,7 +221,7 @@ fn check_aliases(
     let others = served.iter().map(|model| &model.name).filter(|name| !gone.contains(name));
     let names: Vec<&str> = names.iter().chain(others).map(String::as_str).collect();
     let place = || serve.settings.place("alias");
-    Alias::check(&serve.alias, &names).map_err(|problem| format!("{}: {problem}", place()))
+    Alias::check(serve.aliases.all(), &names).map_err(|problem| format!("{}: {problem}", place()))
 }
 
 /// Models that are ready to be served. What was not served before goes again where this is dropped

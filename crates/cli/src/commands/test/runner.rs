@@ -184,7 +184,8 @@ fn in_process(engine: &Engine, name: &str, n_at_once: usize) -> anyhow::Result<I
     let open = Arc::new(move |_: &EngineOptions| Ok(own.clone().into()));
     fleet.set(name, FleetModel { open, options: EngineOptions::default(), keep: Keep::Pinned });
     fleet.get(name)?;
-    let model = server::Model { name: name.to_owned(), task: Task::Generate, digest: None };
+    let (name, task) = (name.to_owned(), Task::Generate);
+    let model = server::Model { name, task, digest: None, lock: None };
     // A quarter of the places are for other clients, of whom there are none here.
     let limits = Limits { n_requests: 2 * n_at_once + 2, ..Limits::default() };
     Ok(InProcess::new(Config { limits, ..Config::new(fleet, vec![model]) })?)

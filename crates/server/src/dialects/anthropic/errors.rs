@@ -56,7 +56,12 @@ fn inner(error: &ServerError) -> Typed<'static, Message> {
         ServerError::BadRequest(bad) if bad.param.as_deref() == Some("thread") => Some(NO_THREADS),
         _ => None,
     };
-    Typed { kind: kind(error.status()), body: Message { message, details } }
+    let kind = match error {
+        // Waiting does not help.
+        ServerError::NotAsLocked(_) => "api_error",
+        other => kind(other.status()),
+    };
+    Typed { kind, body: Message { message, details } }
 }
 
 fn kind(status: StatusCode) -> &'static str {
@@ -105,6 +110,11 @@ mod tests {
             ServerError::ContextOverflow { n_prompt: 9000, n_ctx: 8192 },
             400,
             r#"{"type":"invalid_request_error","message":"prompt is too long: 9000 tokens > 8191 maximum"}"#,
+        );
+        check(
+            ServerError::NotAsLocked(crate::NotAsLocked("m is not as locked".to_owned())),
+            503,
+            r#"{"type":"api_error","message":"m is not as locked"}"#,
         );
         check(
             ServerError::BodyTooLarge { limit: 4 },

@@ -27,6 +27,9 @@ struct Model<'a> {
     /// RFC 3339.
     created_at: String,
     lifecycle: &'static str,
+    /// In what it is not what the owner's lock says; only of one that is not answered with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'a str>,
     /// This and the next only of a model that is open.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_input_tokens: Option<u32>,
@@ -41,6 +44,7 @@ fn model(card: &ModelCard) -> Model<'_> {
         display_name: &card.id,
         created_at: rfc3339(card.created),
         lifecycle: "active",
+        refused: card.status.reason.as_deref(),
         max_input_tokens: card.context_length,
         max_tokens: card.context_length,
     }
@@ -126,7 +130,7 @@ mod tests {
             object: "model",
             created: 1_700_000_000,
             owned_by: "freehold",
-            status: ModelStatus { value: "loaded" },
+            status: ModelStatus { value: "loaded", reason: None },
             context_length: Some(512),
             max_model_len: Some(512),
             meta: None,
@@ -138,6 +142,10 @@ mod tests {
     fn a_model_has_the_fields_clients_read() {
         let expected = r#"{"type":"model","id":"a","display_name":"a","created_at":"2023-11-14T22:13:20Z","lifecycle":"active","max_input_tokens":512,"max_tokens":512}"#;
         assert_eq!(model_body(&cards()[0]), expected);
+        let status = ModelStatus::refused("m is not as locked".to_owned());
+        let refused = model_body(&ModelCard { status, ..cards()[0].clone() });
+        let expected = r#""lifecycle":"active","refused":"m is not as locked""#;
+        assert!(refused.contains(expected), "{refused}");
     }
 
     #[test]

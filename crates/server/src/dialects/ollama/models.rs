@@ -26,6 +26,9 @@ struct Tag<'a> {
     digest: &'a str,
     details: Details<'a>,
     capabilities: Vec<&'static str>,
+    /// In what it is not what the owner's lock says; only of one that is not answered with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -62,6 +65,7 @@ pub(crate) fn tags_body(models: &[Description]) -> String {
             digest: digest(model),
             details: details(&model.facts),
             capabilities: capabilities(model),
+            refused: model.refused.as_deref(),
         })
     };
     line(&json!({"models": models.iter().map(tag).collect::<Vec<Value>>()}))
@@ -251,6 +255,7 @@ mod tests {
             digest: Some(format!("{}{}", "a".repeat(64), "b".repeat(64))),
             facts: Arc::new(facts),
             open: None,
+            refused: None,
             created: 7,
         }
     }
@@ -269,6 +274,9 @@ mod tests {
         }]});
         assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), expected);
         assert!(body.ends_with("}\n"));
+        let refused = Some("m is not as locked".to_owned());
+        let body = tags_body(&[Description { refused, ..description(Task::Generate, None) }]);
+        assert!(body.contains(r#""refused":"m is not as locked""#), "{body}");
         assert_eq!(ps_body(&[description(Task::Embed, None)], (0, 0)), "{\"models\":[]}\n");
     }
 

@@ -31,8 +31,10 @@ pub(crate) fn error_body(error: &ServerError) -> String {
         ServerError::BadRequest(bad) => (bad.param.as_deref(), bad.code),
         ServerError::ModelNotFound { .. } => (Some("model"), Some("model_not_found")),
         ServerError::ModelUnavailable { .. } => (Some("model"), Some("model_unavailable")),
+        ServerError::NotAsLocked(_) => (Some("model"), Some("not_as_locked")),
         ServerError::NoSuchResponse { .. } => (Some("id"), Some("response_not_found")),
         ServerError::NoSuchStream { .. } => (Some("id"), Some("stream_not_found")),
+        ServerError::NotReloaded { .. } => (None, Some("not_reloaded")),
         ServerError::StreamGivenUp => (None, Some("stream_given_up")),
         ServerError::StreamTaken => (None, Some("stream_taken")),
         ServerError::ContextOverflow { .. } => (None, Some("context_length_exceeded")),
@@ -103,6 +105,13 @@ mod tests {
             },
             429,
             r#"{"error":{"message":"64 requests are at work, try again later","type":"rate_limit_error","param":null,"code":"rate_limit_exceeded"}}"#,
+        );
+        check(
+            ServerError::NotAsLocked(crate::NotAsLocked(
+                "m is not as freehold.lock says".to_owned(),
+            )),
+            503,
+            r#"{"error":{"message":"m is not as freehold.lock says","type":"server_error","param":"model","code":"not_as_locked"}}"#,
         );
         check(
             ServerError::Failed("the engine has stopped".to_owned()),

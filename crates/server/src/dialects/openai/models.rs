@@ -21,10 +21,20 @@ pub(crate) struct ModelCard {
     pub(crate) meta: Option<ModelMeta>,
 }
 
-/// llama-server's `status`: "loaded", "loading" or "unloaded".
+/// llama-server's `status`: "loaded", "loading" or "unloaded"; and "refused".
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct ModelStatus {
     pub(crate) value: &'static str,
+    /// In what it is not what the owner's lock says; only of one that is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+}
+
+impl ModelStatus {
+    /// The status of a model that is not what the lock says.
+    pub(crate) fn refused(reason: String) -> Self {
+        Self { value: "refused", reason: Some(reason) }
+    }
 }
 
 /// llama-server's `meta`.

@@ -1,0 +1,176 @@
+//! `freehold diff`: what differs between two locks, or a lock and what is installed, in words.
+
+mod lines;
+
+use std::path::{Path, PathBuf};
+
+use gguf::Gguf;
+use serde_json::{Value, json};
+use store::{Difference, LOCK_FILE, LockFile, LockedModel, Store, StoreError};
+
+use crate::commands::Subcommand;
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::locked;
+use crate::terminal;
+
+/// Tell in words what differs between two locks, or a lock and what is installed
+///
+/// What is installed goes by the hashes of its manifest; `freehold verify` hashes every byte.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  freehold diff                              freehold.lock and what is installed
+  freehold diff old.lock new.lock
+  git show HEAD~1:freehold.lock > old.lock && freehold diff old.lock freehold.lock
+
+Exit code 4 means that something differs.")]
+pub(crate) struct Diff {
+    /// The lock to compare
+    #[arg(value_name = "OLD", default_value = LOCK_FILE)]
+    old: PathBuf,
+    /// The lock to compare with (default: what is installed)
+    #[arg(value_name = "NEW")]
+    new: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What became of a model or an alias.
+enum Change {
+    Added(String),
+    Removed(String),
+    Changed { name: String, differences: Vec<Difference>, template: Option<String> },
+}
+
+impl Subcommand for Diff {
+    fn run(self, context: &Context) -> anyhow::Result<()> {
+        let old = read(&self.old)?;
+        let new = match &self.new {
+            Some(path) => read(path)?,
+            None => installed(&context.store()?, &old)?,
+        };
+        let changes = changes(&old, &new);
+        if self.json {
+            let changes: Vec<Value> = changes.iter().map(to_json).collect();
+            terminal::print_json(&Value::from(changes))?;
+        } else {
+            terminal::print(&changes.iter().map(to_text).collect::<String>())?;
+        }
+        if changes.is_empty() {
+            context.note("nothing differs");
+            return Ok(());
+        }
+        Err(Failure::silent(Exit::Verification).into())
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<LockFile> {
+    let found = locked::read(Some(path))?;
+    Ok(found.map(|(_, file)| file).unwrap_or_default())
+}
+
+/// What `lock` would be if it were written now: its models as they are installed, its aliases.
+fn installed(store: &Store, lock: &LockFile) -> anyhow::Result<LockFile> {
+    let mut found = LockFile { aliases: lock.aliases.clone(), ..LockFile::default() };
+    for (name, entry) in &lock.models {
+        let full_name = format!("{}/{name}", entry.publisher);
+        let model = match store.resolve(&full_name) {
+            Err(StoreError::UnknownName { .. }) => store.resolve(name),
+            result => result,
+        };
+        let model = match model {
+            Ok(model) => model,
+            Err(StoreError::UnknownName { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let file = Gguf::open(model.path())?;
+        found.models.insert(name.clone(), locked::observed(&model, &file)?);
+    }
+    Ok(found)
+}
+
+fn changes(old: &LockFile, new: &LockFile) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (name, old) in &old.models {
+        match new.models.get(name) {
+            None => changes.push(Change::Removed(name.clone())),
+            Some(new) => {
+                let differences = old.differences(new);
+                if !differences.is_empty() {
+                    let (name, template) = (name.clone(), template(old, new));
+                    changes.push(Change::Changed { name, differences, template });
+                }
+            }
+        }
+    }
+    let added = new.models.keys().filter(|name| !old.models.contains_key(*name));
+    changes.extend(added.cloned().map(Change::Added));
+    for (name, model) in &old.aliases {
+        let title = format!("alias {name}");
+        match new.aliases.get(name) {
+            None => changes.push(Change::Removed(title)),
+            Some(now) if now == model => {}
+            Some(now) => {
+                let item = "the model it stands for".to_owned();
+                let (expected, found) = (model.clone(), now.clone());
+                let differences = vec![Difference { item, expected, found }];
+                changes.push(Change::Changed { name: title, differences, template: None });
+            }
+        }
+    }
+    let added = new.aliases.keys().filter(|name| !old.aliases.contains_key(*name));
+    changes.extend(added.map(|name| Change::Added(format!("alias {name}"))));
+    changes
+}
+
+/// The lines in which the chat templates differ, where both texts are known and do.
+fn template(old: &LockedModel, new: &LockedModel) -> Option<String> {
+    let text = |of: &LockedModel| of.template.as_ref()?.text.clone();
+    let (old, new) = (text(old)?, text(new)?);
+    if old == new { None } else { lines::diff(&old, &new) }
+}
+
+fn to_text(change: &Change) -> String {
+    match change {
+        Change::Added(name) => format!("{name}: only in the new one\n"),
+        Change::Removed(name) => format!("{name}: only in the old one\n"),
+        Change::Changed { name, differences, template } => {
+            let mut text = format!("{name}\n");
+            for Difference { item, expected, found } in differences {
+                text.push_str(&format!("  {item}: {expected} -> {found}\n"));
+            }
+            if differences.iter().all(|of| !of.item.starts_with("tensors "))
+                && differences.iter().any(|of| of.item.starts_with("file "))
+            {
+                text.push_str("  all tensors have the formats they had\n");
+            }
+            for line in template.iter().flat_map(|template| template.lines()) {
+                // A template may hold anything; a terminal gets its plain characters.
+                let line: String = line.chars().filter(|c| !c.is_control()).collect();
+                text.push_str(&format!("    {line}\n"));
+            }
+            text
+        }
+    }
+}
+
+fn to_json(change: &Change) -> Value {
+    match change {
+        Change::Added(name) => json!({ "name": name, "change": "added" }),
+        Change::Removed(name) => json!({ "name": name, "change": "removed" }),
+        Change::Changed { name, differences, template } => {
+            let differences: Vec<Value> = differences
+                .iter()
+                .map(|of| json!({ "item": of.item, "old": of.expected, "new": of.found }))
+                .collect();
+            json!({
+                "name": name,
+                "change": "changed",
+                "differences": differences,
+                "template": template,
+            })
+        }
+    }
+}

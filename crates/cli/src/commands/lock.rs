@@ -1,0 +1,137 @@
+//! `freehold lock`: writes down what models are.
+
+use std::path::PathBuf;
+
+use gguf::Gguf;
+use store::{LOCK_FILE, LockFile, LockedModel, Store, StoreError};
+
+use crate::aliases::AliasArgs;
+use crate::commands::Subcommand;
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::locked;
+use crate::progress::Shown;
+use crate::terminal;
+
+/// Write down in freehold.lock what models are, to the byte
+///
+/// Every byte of the models is hashed first. Only what is named changes; an entry that would become
+/// another is shown in words and left as it is, unless --update is given. Keep the file in your
+/// repository: `freehold serve`, `run` and `embed` refuse what is not as it says.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  freehold lock                              all installed models
+  freehold lock smollm2-135m --alias 'claude-*=smollm2-135m'
+  freehold lock smollm2-135m --update        take what is installed now
+
+Exit code 4 means that entries would have changed; nothing was written then.")]
+pub(crate) struct LockModels {
+    /// Installed names (default: all)
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// The lock
+    #[arg(long, value_name = "FILE", default_value = LOCK_FILE)]
+    file: PathBuf,
+    #[command(flatten)]
+    aliases: AliasArgs,
+    /// Let entries change that are there already
+    #[arg(long)]
+    update: bool,
+}
+
+impl Subcommand for LockModels {
+    fn run(self, context: &Context) -> anyhow::Result<()> {
+        let store = context.store()?;
+        let before = LockFile::read(&self.file)?.unwrap_or_default();
+        let mut after = before.clone();
+        let (mut n_new, mut n_changed) = (0, 0);
+        for name in self.full_names(&store)? {
+            let (name, entry) = examine(context, &store, &name)?;
+            match before.models.get(&name) {
+                None => n_new += 1,
+                Some(old) if *old == entry => {}
+                Some(old) => {
+                    n_changed += 1;
+                    for difference in old.differences(&entry) {
+                        terminal::print_line(&format!("{name}: {difference}"))?;
+                    }
+                }
+            }
+            let (publisher, twin) =
+                (entry.publisher.clone(), after.models.insert(name.clone(), entry));
+            if let Some(twin) = twin.filter(|twin| before.models.get(&name) != Some(twin)) {
+                let message = format!(
+                    "{name}: {} and {publisher} both have one, and a lock has one of each name",
+                    twin.publisher
+                );
+                return Err(Failure::new(Exit::Usage, message).into());
+            }
+        }
+        for alias in self.aliases.all() {
+            if !after.models.contains_key(&alias.model) {
+                let message = format!(
+                    "--alias {}={}: the lock has no such model, expected one of its names",
+                    alias.name, alias.model
+                );
+                return Err(Failure::new(Exit::Usage, message).into());
+            }
+            match after.aliases.insert(alias.name.clone(), alias.model.clone()) {
+                None => n_new += 1,
+                Some(old) if old == alias.model => {}
+                Some(old) => {
+                    n_changed += 1;
+                    let (name, model) = (&alias.name, &alias.model);
+                    terminal::print_line(&format!("alias {name}: expected {old}, found {model}"))?;
+                }
+            }
+        }
+        self.finish(context, &before, &after, (n_new, n_changed))
+    }
+}
+
+impl LockModels {
+    fn full_names(&self, store: &Store) -> anyhow::Result<Vec<String>> {
+        if !self.names.is_empty() {
+            let full_name = |name: &String| Ok(store.resolve(name)?.full_name());
+            return self.names.iter().map(full_name).collect();
+        }
+        let installed: Result<Vec<_>, StoreError> = store.list()?.into_iter().collect();
+        Ok(installed?.iter().map(store::Installed::full_name).collect())
+    }
+
+    fn finish(
+        &self,
+        context: &Context,
+        before: &LockFile,
+        after: &LockFile,
+        (n_new, n_changed): (usize, usize),
+    ) -> anyhow::Result<()> {
+        let path = self.file.display();
+        if n_changed > 0 && !self.update {
+            let message = format!(
+                "{path}: {n_changed} entries would change; nothing was written, --update does it"
+            );
+            return Err(Failure::new(Exit::Verification, message).into());
+        }
+        if before == after && self.file.exists() {
+            context.note(&format!("{path} says so already"));
+            return Ok(());
+        }
+        after.write(&self.file)?;
+        context.note(&format!("{path}: {n_new} new, {n_changed} changed"));
+        Ok(())
+    }
+}
+
+/// The name that applications ask for, and what the model is, every byte hashed.
+fn examine(
+    context: &Context,
+    store: &Store,
+    full_name: &str,
+) -> anyhow::Result<(String, LockedModel)> {
+    store.verify(full_name, &Shown::new(context))?.into_result()?;
+    let installed = store.resolve(full_name)?;
+    let file = Gguf::open(installed.path())?;
+    Ok((installed.name.clone(), locked::observed(&installed, &file)?))
+}

@@ -1,0 +1,293 @@
+//! Models held against the owner's lock: which lock counts, and what becomes of what differs.
+//!
+//! The store knows the file; that a model runs here, with this arithmetic and these defaults, is
+//! known here.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use engine::{NUMERICS_VERSION, Sampling};
+use gguf::Gguf;
+use model::is_encoder;
+use server::{Alias, NotAsLocked};
+use store::{
+    Difference, FileState, Installed, InstalledFile, LOCK_FILE, Licence, LockFile, LockedModel,
+    Number, Progress, Running, StoreError, VerifyReport,
+};
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::locate::{Chosen, Missing};
+use crate::progress::Shown;
+
+/// The flags that hold models to a lock.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct LockArgs {
+    /// Refuse what is not as this lock says (default: ./freehold.lock, where there is one)
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
+    /// Answer with nothing that the lock does not have, and fetch nothing
+    #[arg(long)]
+    locked: bool,
+}
+
+impl LockArgs {
+    /// What becomes of a model that is not here.
+    pub(crate) fn missing(&self) -> Missing {
+        if self.locked { Missing::Fail } else { Missing::Fetch }
+    }
+
+    /// The lock that counts; `None` where there is none.
+    ///
+    /// # Errors
+    /// One that is damaged; one that was asked for and is not there.
+    pub(crate) fn read(&self, context: &Context) -> anyhow::Result<Option<Arc<Lock>>> {
+        let scope = if self.locked { Scope::Everything } else { Scope::Listed };
+        let lock = read(self.lock.as_deref())?.map(|(path, file)| Lock { path, file, scope });
+        match &lock {
+            None if self.locked => {
+                let message = format!(
+                    "--locked: no {LOCK_FILE} is here, expected one, or --lock FILE; \
+                     `freehold lock` writes it"
+                );
+                return Err(Failure::new(Exit::NotFound, message).into());
+            }
+            None => {}
+            Some(lock) => {
+                let n_models = lock.file.models.len();
+                context.note(&format!("held to {} ({n_models} models)", lock.path.display()));
+            }
+        }
+        Ok(lock.map(Arc::new))
+    }
+}
+
+/// The lock at `path`, or without one `./freehold.lock`; `None` where that is not there.
+///
+/// # Errors
+/// One that is damaged; a `path` where there is none.
+pub(crate) fn read(path: Option<&Path>) -> anyhow::Result<Option<(PathBuf, LockFile)>> {
+    let found = path.unwrap_or(Path::new(LOCK_FILE));
+    match (LockFile::read(found)?, path) {
+        (Some(file), _) => Ok(Some((found.to_owned(), file))),
+        (None, None) => Ok(None),
+        (None, Some(path)) => {
+            let message = format!("{}: no such file, expected a lock", path.display());
+            Err(Failure::new(Exit::NotFound, message).into())
+        }
+    }
+}
+
+/// A lock that models are held to.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    path: PathBuf,
+    file: LockFile,
+    scope: Scope,
+}
+
+/// What a lock speaks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// What it lists; the rest is as it is.
+    Listed,
+    /// Everything: what it does not list is refused.
+    Everything,
+}
+
+impl Lock {
+    /// Holds all but the bytes of a model against the lock.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAsLocked`] with all that differs, [`StoreError::NotLocked`]; where the file
+    /// cannot be read as a model, what differs in its bytes, else why.
+    pub(crate) fn check(&self, chosen: &Chosen, context: &Context) -> anyhow::Result<()> {
+        let Some(entry) = self.entry(&chosen.name)? else { return Ok(()) };
+        let file = match Gguf::open(&chosen.path) {
+            Ok(file) => file,
+            Err(error) => {
+                self.check_bytes(chosen, &Shown::if_slow(context))?;
+                return Err(chosen.blame(error));
+            }
+        };
+        let found = match &chosen.installed {
+            Some(installed) => observed(installed, &file)?,
+            None => observed_file(&chosen.path, &file, entry)?,
+        };
+        self.outcome(&chosen.name, entry.differences(&found)).map_err(Into::into)
+    }
+
+    /// Holds every byte of a model against the lock; `false` where it does not list the model.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAsLocked`], or why a file could not be read.
+    pub(crate) fn check_bytes(
+        &self,
+        chosen: &Chosen,
+        progress: &dyn Progress,
+    ) -> anyhow::Result<bool> {
+        let Some(entry) = self.entry(&chosen.name)? else { return Ok(false) };
+        let files = match &chosen.installed {
+            Some(installed) => installed.files.iter().map(|file| file.path.clone()).collect(),
+            None => Gguf::open(&chosen.path)
+                .map_or_else(|_| vec![chosen.path.clone()], |file| file.files().to_vec()),
+        };
+        self.outcome(&chosen.name, entry.check_bytes(&files, progress)?)?;
+        Ok(true)
+    }
+
+    /// Whether the lock in its file is another by now, or cannot be read any more.
+    pub(crate) fn has_changed(&self) -> bool {
+        !LockFile::read(&self.path).is_ok_and(|file| file.as_ref() == Some(&self.file))
+    }
+
+    /// Holds an alias against the lock.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAsLocked`], [`StoreError::NotLocked`].
+    pub(crate) fn check_alias(&self, alias: &Alias) -> Result<(), StoreError> {
+        let name = format!("alias {}", alias.name);
+        match self.file.aliases.get(&alias.name) {
+            Some(model) if *model == alias.model => Ok(()),
+            Some(model) => {
+                let (expected, found) = (model.clone(), alias.model.clone());
+                let item = "the model it stands for".to_owned();
+                self.outcome(&name, vec![Difference { item, expected, found }])
+            }
+            None => self.unlisted(name),
+        }
+    }
+
+    /// What stands for what the lock says of a model, where it says something.
+    pub(crate) fn digest(&self, name: &str) -> Option<String> {
+        self.file.models.get(name).map(|entry| entry.digest().to_string())
+    }
+
+    fn entry(&self, name: &str) -> Result<Option<&LockedModel>, StoreError> {
+        match self.file.models.get(name) {
+            Some(entry) => Ok(Some(entry)),
+            None => self.unlisted(name.to_owned()).map(|()| None),
+        }
+    }
+
+    fn unlisted(&self, name: String) -> Result<(), StoreError> {
+        match self.scope {
+            Scope::Listed => Ok(()),
+            Scope::Everything => Err(StoreError::NotLocked { name, lock: self.path.clone() }),
+        }
+    }
+
+    fn outcome(&self, name: &str, differences: Vec<Difference>) -> Result<(), StoreError> {
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let (name, lock) = (name.to_owned(), self.path.clone());
+        Err(StoreError::NotAsLocked { name, lock, differences })
+    }
+}
+
+/// Whether an error says that something is not as locked, not that something failed.
+pub(crate) fn is_refusal(error: &anyhow::Error) -> bool {
+    let is_of_store = matches!(
+        error.downcast_ref(),
+        Some(StoreError::NotAsLocked { .. } | StoreError::NotLocked { .. })
+    );
+    is_of_store || error.is::<NotAsLocked>()
+}
+
+/// What an installed model is; its hashes are those of its manifest.
+///
+/// # Errors
+/// Metadata that is not of its type.
+pub(crate) fn observed(installed: &Installed, file: &Gguf) -> Result<LockedModel, StoreError> {
+    let defaults = if is_encoder(file) { BTreeMap::new() } else { defaults() };
+    let running = Running { numerics: NUMERICS_VERSION, defaults };
+    LockedModel::of(installed, file, &running)
+}
+
+/// In what an installed model whose bytes were just hashed differs from `entry`.
+///
+/// # Errors
+/// Metadata that is not of its type.
+pub(crate) fn differences(
+    entry: &LockedModel,
+    installed: &Installed,
+    report: &VerifyReport,
+) -> Result<Vec<Difference>, StoreError> {
+    let mut found = match Gguf::open(installed.path()) {
+        Ok(file) => observed(installed, &file)?,
+        // Its bytes say enough.
+        Err(_) => entry.clone(),
+    };
+    for (file, hashed) in found.files.iter_mut().zip(&report.files) {
+        match hashed.state {
+            FileState::Intact => file.sha256 = hashed.expected,
+            FileState::Different(sha256) => file.sha256 = sha256,
+            FileState::Missing => {}
+        }
+    }
+    Ok(entry.differences(&found))
+}
+
+/// What a plain file is that goes by the name of a locked model. Where it came from nobody noted,
+/// so only its contents count.
+fn observed_file(path: &Path, file: &Gguf, entry: &LockedModel) -> Result<LockedModel, StoreError> {
+    let pins = entry.files.iter().map(|file| (file.n_bytes, file.sha256));
+    let files = file.files().iter().zip(pins);
+    let installed = Installed {
+        name: String::new(),
+        publisher: entry.publisher.clone(),
+        files: files
+            .map(|(path, (n_bytes, sha256))| InstalledFile { path: path.clone(), n_bytes, sha256 })
+            .collect(),
+        source: String::new(),
+        revision: entry.revision.clone(),
+        licence: Licence { id: entry.licence.clone(), ..Licence::unknown() },
+        adopted: true,
+        date: String::new(),
+    };
+    if installed.files.is_empty() {
+        return Err(StoreError::FileMissing { path: path.to_owned() });
+    }
+    let mut found = observed(&installed, file)?;
+    found.source.clone_from(&entry.source);
+    for (found, expected) in found.files.iter_mut().zip(&entry.files) {
+        found.name.clone_from(&expected.name);
+    }
+    Ok(found)
+}
+
+/// What requests get that do not say: the server's, the same for all models. What is off unless a
+/// request asks for it (DRY, mirostat, a bias, a seed) is no default.
+fn defaults() -> BTreeMap<String, Number> {
+    let Sampling {
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        typical_p,
+        xtc_probability,
+        xtc_threshold,
+        dry: _,
+        mirostat: _,
+        repetition_penalty,
+        presence_penalty,
+        frequency_penalty,
+        logit_bias: _,
+        seed: _,
+    } = server::default_sampling();
+    let defaults = [
+        ("temperature", temperature.into()),
+        ("top_k", Number::Integer(top_k.into())),
+        ("top_p", top_p.into()),
+        ("min_p", min_p.into()),
+        ("typical_p", typical_p.into()),
+        ("xtc_probability", xtc_probability.into()),
+        ("xtc_threshold", xtc_threshold.into()),
+        ("repetition_penalty", repetition_penalty.into()),
+        ("presence_penalty", presence_penalty.into()),
+        ("frequency_penalty", frequency_penalty.into()),
+    ];
+    defaults.map(|(name, value)| (name.to_owned(), value)).into()
+}
