@@ -371,7 +371,9 @@ impl Server {
         let (body, host) = (body.to_string(), &self.address);
         let n_bytes = body.len();
         let head = format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{head}");
-        write!(stream, "{head}Content-Length: {n_bytes}\r\n\r\n{body}").unwrap();
+        // At once: a server that answers before all has come resets the connection.
+        let request = format!("{head}Content-Length: {n_bytes}\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();

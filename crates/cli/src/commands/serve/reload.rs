@@ -156,8 +156,7 @@ impl Reload for Reloader {
         (serve.store, serve.known) = (old.store, old.known);
         // What is served stays held to the lock that was read at the start.
         (serve.lock, serve.refusals) = (old.lock, old.refusals);
-        let has_changed = serve.lock.as_ref().is_some_and(|lock| lock.has_changed());
-        if has_changed && !needs_restart.iter().any(|name| name == "lock") {
+        if serve.lock.as_ref().is_some_and(|lock| lock.has_changed()) {
             needs_restart.push("lock".to_owned());
         }
         let problems = serve.problems();
