@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::thread;
 
 use engine::{Embedder, Engine, EngineError, EngineOptions, Opened, Task};
-use store::{Catalogue, Entry, Installed, Progress as _, PullOptions, Source, Store, StoreError};
+use gguf::Gguf;
+use store::{
+    Catalogue, Entry, Installed, Progress as _, PullOptions, Source, Stamp, Store, StoreError,
+};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -113,8 +116,9 @@ impl Chosen {
         if let Some(lock) = &self.lock {
             lock.check(self, context)?;
         }
+        let before = self.stamps();
         let open = || open().map_err(|error| self.blame(error));
-        thread::scope(|scope| {
+        let opened = thread::scope(|scope| {
             let check = || self.check_bytes(context);
             match thread::Builder::new().name("hash".to_owned()).spawn_scoped(scope, check) {
                 Ok(check) => {
@@ -125,7 +129,27 @@ impl Chosen {
                 // A system short of threads gets both one after the other.
                 Err(_) => self.check_bytes(context).and_then(|()| open()),
             }
-        })
+        })?;
+        // What was hashed may else be another file than the one that is mapped.
+        if self.lock.is_some() && self.stamps() != before {
+            let message = format!("{}: its files were changed while it was opened", self.name);
+            return Err(Failure::new(Exit::Verification, message).into());
+        }
+        Ok(opened)
+    }
+
+    /// The files that are mapped: of a split model the siblings by name, whatever a manifest says.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        match (Gguf::open(&self.path), &self.installed) {
+            (Ok(file), _) => file.files().to_vec(),
+            (Err(_), Some(installed)) => installed.files.iter().map(|of| of.path.clone()).collect(),
+            (Err(_), None) => vec![self.path.clone()],
+        }
+    }
+
+    fn stamps(&self) -> Vec<Option<Stamp>> {
+        let stamp = |path: &PathBuf| Some(Stamp::of(&std::fs::metadata(path).ok()?));
+        self.files().iter().map(stamp).collect()
     }
 
     /// Proves that every byte is what the lock says, else that an installed model is as pinned.

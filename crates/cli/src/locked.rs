@@ -128,12 +128,7 @@ impl Lock {
         progress: &dyn Progress,
     ) -> anyhow::Result<bool> {
         let Some(entry) = self.entry(&chosen.name)? else { return Ok(false) };
-        let files = match &chosen.installed {
-            Some(installed) => installed.files.iter().map(|file| file.path.clone()).collect(),
-            None => Gguf::open(&chosen.path)
-                .map_or_else(|_| vec![chosen.path.clone()], |file| file.files().to_vec()),
-        };
-        self.outcome(&chosen.name, entry.check_bytes(&files, progress)?)?;
+        self.outcome(&chosen.name, entry.check_bytes(&chosen.files(), progress)?)?;
         Ok(true)
     }
 
@@ -155,8 +150,22 @@ impl Lock {
                 let item = "the model it stands for".to_owned();
                 self.outcome(&name, vec![Difference { item, expected, found }])
             }
-            None => self.unlisted(name),
+            None => match self.wider(&alias.name) {
+                Some(model) if *model != alias.model => {
+                    let (expected, found) = (model.clone(), alias.model.clone());
+                    let item = "the model it stands for".to_owned();
+                    self.outcome(&name, vec![Difference { item, expected, found }])
+                }
+                _ => self.unlisted(name),
+            },
         }
+    }
+
+    /// The model that the narrowest of the locked `NAME*` stands for that `name` begins with.
+    fn wider(&self, name: &str) -> Option<&String> {
+        let covers = |of: &str| of.strip_suffix('*').is_some_and(|begin| name.starts_with(begin));
+        let wider = self.file.aliases.iter().filter(|(of, _)| covers(of));
+        wider.max_by_key(|(of, _)| of.len()).map(|(_, model)| model)
     }
 
     /// What stands for what the lock says of a model, where it says something.

@@ -38,7 +38,10 @@ pub(crate) fn parse(name: &str, text: &str) -> Result<Source, GateError> {
         return Err(whole.wrong(format!("{n} bytes, expected at most {FILE_BYTES_MAX}")));
     }
     match name.rsplit_once('.') {
-        Some((_, "toml")) => Toml { file, text }.parse(),
+        Some((_, "toml")) => {
+            let ends = text.match_indices('\n').map(|(at, _)| at).collect();
+            Toml { file, text, ends }.parse()
+        }
         Some((_, "jsonl")) => json_lines(&file, text),
         _ => Err(whole.wrong("a file of cases ends with .toml or .jsonl")),
     }
@@ -64,6 +67,8 @@ fn json_lines(file: &Arc<str>, text: &str) -> Result<Source, GateError> {
 struct Toml<'a> {
     file: Arc<str>,
     text: &'a str,
+    /// Where its lines end.
+    ends: Vec<usize>,
 }
 
 impl Toml<'_> {
@@ -140,8 +145,7 @@ impl Toml<'_> {
     }
 
     fn place(&self, at: usize) -> Place {
-        let before = self.text.get(..at).unwrap_or(self.text);
-        Place { file: self.file.clone(), line: before.matches('\n').count() + 1 }
+        Place { file: self.file.clone(), line: self.ends.partition_point(|&end| end < at) + 1 }
     }
 }
 

@@ -62,7 +62,8 @@ pub fn judge(set: &CaseSet, candidate: &Candidate, measures: &Measures) -> Resul
         let samples: Vec<SampleResult> = outcomes.iter().enumerate().map(sample).collect();
         let n_passed = samples.iter().filter(|sample| sample.failures.is_empty()).count();
         let n = samples.len();
-        let is_passed = n > 0 && n_passed as f64 >= case.min_pass_rate * n as f64;
+        // A quotient is rounded as the bound was when it was read; a product may end above it.
+        let is_passed = n > 0 && n_passed as f64 / n as f64 >= case.min_pass_rate;
         CaseResult { samples, n_passed, is_passed }
     };
     set.cases.iter().enumerate().map(judge_case).collect()
@@ -126,19 +127,23 @@ mod tests {
 
     #[test]
     fn a_case_passes_by_its_rate() {
-        let check = |rate: f64, n_yes: usize, expected: bool| {
+        let check_of = |n: usize, rate: f64, n_yes: usize, expected: bool| {
             let mut set = set(1);
             set.cases[0].min_pass_rate = rate;
             let answer = |idx: usize| {
                 let text = if idx < n_yes { "yes" } else { "no" }.to_owned();
                 Outcome::Answered(Answer { text, ..Answer::default() })
             };
-            let outcomes = vec![(0..10).map(answer).collect()];
+            let outcomes = vec![(0..n).map(answer).collect()];
             let candidate = Candidate { outcomes, ..candidate("a", &[]) };
             let results = judge(&set, &candidate, &Measures::default());
-            assert_eq!(results[0].is_passed, expected, "{n_yes} of 10, at least {rate}");
-            assert_eq!(results[0].rate(), Some(n_yes as f64 / 10.0));
+            assert_eq!(results[0].is_passed, expected, "{n_yes} of {n}, at least {rate}");
+            assert_eq!(results[0].rate(), Some(n_yes as f64 / n as f64));
         };
+        // 0.28 times 25 is above 7 in floating point.
+        check_of(25, 0.28, 7, true);
+        check_of(25, 0.28, 6, false);
+        let check = |rate, n_yes, expected| check_of(10, rate, n_yes, expected);
         check(1.0, 10, true);
         check(1.0, 9, false);
         check(0.7, 7, true);

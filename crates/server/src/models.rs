@@ -174,7 +174,9 @@ impl Models {
         aliases: Vec<Alias>,
     ) -> Result<(), String> {
         let mut names = self.names_mut();
+        // A client may have had one deleted since it was looked at.
         let mut listed = models;
+        listed.retain(|model| self.fleet.own_keep(&model.name).is_some());
         let is_other = |model: &&Model| {
             !gone.contains(&model.name) && !listed.iter().any(|new| new.name == model.name)
         };

@@ -191,8 +191,14 @@ impl Streams {
     /// Gives up streams of whoever has most, until there is room for so many bytes: those that
     /// ended, then those that were begun first.
     fn make_room(&self, by_id: &mut HashMap<String, Held>, n_bytes: usize) {
-        while self.n_bytes() + n_bytes > self.n_all_max || by_id.len() > N_STREAMS {
-            let Some(id) = next_to_give_up(by_id) else { return };
+        loop {
+            // Only what has ended makes a place; those that go on are as many as requests at work.
+            let by_number =
+                by_id.len() > N_STREAMS && by_id.values().any(|held| held.tape.ended().is_some());
+            if !by_number && self.n_bytes() + n_bytes <= self.n_all_max {
+                return;
+            }
+            let Some(id) = next_to_give_up(by_id, by_number) else { return };
             let Some(held) = by_id.get(&id) else { return };
             // Of one that goes on it is told that it was given up.
             let is_over = held.tape.ended().is_some();
@@ -209,16 +215,21 @@ impl Streams {
     }
 }
 
-/// The stream to be given up next.
-fn next_to_give_up(by_id: &HashMap<String, Held>) -> Option<String> {
-    let is_candidate = |held: &&Held| held.tape.is_whole() || held.tape.ended().is_some();
+/// The stream to be given up next, because there are too many bytes or too many streams.
+fn next_to_give_up(by_id: &HashMap<String, Held>, by_number: bool) -> Option<String> {
+    let is_candidate =
+        |held: &&Held| held.tape.ended().is_some() || (!by_number && held.tape.is_whole());
     let mut by_client: HashMap<u64, (usize, usize)> = HashMap::new();
     for held in by_id.values().filter(is_candidate) {
         let (n_bytes, n_streams) = by_client.entry(held.client).or_default();
         *n_bytes += held.tape.n_bytes();
         *n_streams += 1;
     }
-    let (most, _) = by_client.into_iter().max_by_key(|(_, has)| *has)?;
+    let (most, _) =
+        by_client.into_iter().max_by_key(|(_, (n_bytes, n_streams))| match by_number {
+            true => (*n_streams, *n_bytes),
+            false => (*n_bytes, *n_streams),
+        })?;
     let own = by_id.iter().filter(|(_, held)| held.client == most && is_candidate(held));
     let first = own.min_by_key(|(_, held)| match held.tape.ended() {
         Some(at) => (false, at),

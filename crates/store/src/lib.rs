@@ -50,7 +50,7 @@ pub use lockfile::{
     Difference, LOCK_FILE, LockFile, LockedFile, LockedModel, LockedTemplate, Number, Running,
 };
 pub use name::ModelName;
-pub use platform::free_bytes;
+pub use platform::{Stamp, free_bytes};
 pub use progress::{Progress, Silent};
 pub use settings::{Settings, install_tls};
 pub use source::{PipPart, Source};

@@ -37,22 +37,22 @@ pub(crate) fn is_disk_full(error: &io::Error) -> bool {
 /// What a file looks like from outside. Any write changes it; `touch` cannot set `ctime_ns` back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Stamp {
+pub struct Stamp {
     /// Length in bytes.
-    pub(crate) n_bytes: u64,
+    pub n_bytes: u64,
     /// Last change of the contents, in nanoseconds since 1970.
-    pub(crate) mtime_ns: i64,
+    pub mtime_ns: i64,
     /// Last change of contents or record, in nanoseconds since 1970; 0 where there is none.
-    pub(crate) ctime_ns: i64,
+    pub ctime_ns: i64,
     /// The file's number on its device; 0 where there is none.
-    pub(crate) inode: u64,
+    pub inode: u64,
     /// The device; 0 where there is none.
-    pub(crate) device: u64,
+    pub device: u64,
 }
 
 impl Stamp {
     /// Reads a stamp off a file's metadata.
-    pub(crate) fn of(metadata: &Metadata) -> Self {
+    pub fn of(metadata: &Metadata) -> Self {
         let mtime = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let mtime_ns = mtime.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(0));
         let (ctime_ns, inode, device) = identity(metadata);

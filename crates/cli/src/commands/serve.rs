@@ -208,9 +208,19 @@ impl Subcommand for Serve {
     fn run(mut self, context: &Context) -> anyhow::Result<()> {
         self.set_log();
         if let Some(file) = self.settings.file() {
-            context.detail(&format!("settings: {}", file.display()));
+            context.note(&format!("settings: {}", file.display()));
         }
         let tls = self.tls().map_err(|problem| Failure::new(Exit::Usage, problem))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("start the server's threads")?;
+        let reload_told = Arc::<tokio::sync::Notify>::default();
+        // Before minutes of loading, in which the signal would end the process.
+        let hung_up = {
+            let _inside = runtime.enter();
+            signals::hung_up(Arc::clone(&reload_told))?
+        };
         // The address first: finding it taken after minutes of loading would be a waste.
         let listener = self.bind()?;
         let address = listener.local_addr().context("address of the listener")?;
@@ -241,15 +251,11 @@ impl Subcommand for Serve {
         let advice = advice(&base, &name, use_for);
         let mut config = self.config(context, &fleet, models, failure);
         config.tls = tls;
-        let reload_told = Arc::clone(&config.reload_told);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .context("start the server's threads")?;
+        config.reload_told = reload_told;
         runtime.block_on(async {
             listener.set_nonblocking(true).context("listener")?;
             let listener = tokio::net::TcpListener::from_std(listener).context("listener")?;
-            let shutdown = shutdown_signal(reload_told)?;
+            let shutdown = shutdown_signal(hung_up)?;
             announce(context, &base, &advice)?;
             server::run(listener, config, shutdown).await?;
             // They close here, with all that they have to keep.

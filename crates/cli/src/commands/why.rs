@@ -92,8 +92,10 @@ impl Why {
     fn alias(&self, lock: Option<&LockFile>) -> Option<(Alias, String)> {
         let flags = self.aliases.all().iter().cloned();
         let flags = flags.map(|alias| (alias, "the command line".to_owned()));
-        let locked = lock.into_iter().flat_map(|lock| &lock.aliases);
-        let locked = locked.map(|(name, model)| {
+        // The narrowest first: a server takes them in no other order.
+        let mut locked: Vec<_> = lock.into_iter().flat_map(|lock| &lock.aliases).collect();
+        locked.sort_by_key(|(name, _)| (name.ends_with('*'), std::cmp::Reverse(name.len())));
+        let locked = locked.into_iter().map(|(name, model)| {
             let alias = Alias { name: name.clone(), model: model.clone() };
             (alias, "the lock".to_owned())
         });

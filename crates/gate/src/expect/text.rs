@@ -66,7 +66,7 @@ impl Check for Texts {
             parts.join(", ")
         };
         match self.how {
-            How::Is if self.texts[0] == text => Ok(()),
+            How::Is if self.texts[0].trim() == text => Ok(()),
             How::Is => Err(format!("is {}, expected {}", quoted(found), list())),
             How::All => match self.texts.iter().find(|part| !contains(part)) {
                 None => Ok(()),

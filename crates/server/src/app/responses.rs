@@ -28,6 +28,10 @@ pub(crate) async fn kept(
             let resumed = resume::resumed(&app, &arrival, &place, None);
             return resumed.map_err(|error| no_stream(error, kept.is_some()));
         }
+        if headers.contains_key(resume::LAST_EVENT_ID) {
+            let why = "expected \"stream=true\" in the query beside it";
+            return Err(BadRequest::field(resume::LAST_EVENT_ID, why).into());
+        }
         let kept = kept.ok_or_else(|| no_such_response(&app, &id))?;
         Ok(json_response(StatusCode::OK, kept.body.clone()))
     });

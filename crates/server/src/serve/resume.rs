@@ -121,7 +121,7 @@ fn starting_after(query: &str) -> Result<Option<usize>, BadRequest> {
 }
 
 fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
 }
 

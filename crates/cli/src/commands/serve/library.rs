@@ -15,7 +15,7 @@ use store::{Catalogue, ErrorKind, Installed, Progress, PullOptions, Source, Stor
 use super::{LastFailure, Serve};
 use crate::commands::show;
 use crate::context::Context;
-use crate::locate::Chosen;
+use crate::locate::{Chosen, Missing};
 
 /// Longest text of a file's metadata that is told, in bytes.
 const N_TEXT_BYTES: usize = 4096;
@@ -215,6 +215,9 @@ impl Library for OwnModels {
             // What is installed from elsewhere needs no fetching.
             return self.take_up(self.store()?.resolve(name).map_err(refusal)?);
         };
+        if self.serve.lock_args.missing() == Missing::Fail {
+            return Err(LibraryError::Refused(format!("{name}: nothing is fetched: --locked")));
+        }
         let options = PullOptions { no_wait: true, ..PullOptions::default() };
         let entry = Catalogue::builtin().find(name);
         let digest = entry.map(|entry| entry.sha256.to_string());

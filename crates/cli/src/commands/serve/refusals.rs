@@ -80,7 +80,7 @@ impl Refusals {
 
     /// The refusal of a model that need not be looked at again.
     fn again(&self, chosen: &Chosen) -> Option<anyhow::Error> {
-        let now = looks(&files(chosen));
+        let now = looks(&chosen.files());
         let refusals = self.lock();
         let refusal = refusals.get(&chosen.name)?;
         let is_same = refusal.since.elapsed() < REMEMBERED && refusal.files == now;
@@ -90,7 +90,7 @@ impl Refusals {
     fn noted<T>(&self, chosen: &Chosen, result: anyhow::Result<T>) -> anyhow::Result<T> {
         match &result {
             Err(error) if locked::is_refusal(error) => {
-                self.note(&chosen.name, &files(chosen), error);
+                self.note(&chosen.name, &chosen.files(), error);
             }
             // What failed otherwise says nothing of the lock.
             Err(_) => {}
@@ -102,13 +102,6 @@ impl Refusals {
     /// Nothing that can panic runs under the lock.
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Refusal>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn files(chosen: &Chosen) -> Vec<PathBuf> {
-    match &chosen.installed {
-        Some(installed) => installed.files.iter().map(|file| file.path.clone()).collect(),
-        None => vec![chosen.path.clone()],
     }
 }
 

@@ -144,7 +144,9 @@ impl Reload for Reloader {
             let running = self.running();
             (running.serve.clone(), running.names.clone(), running.tls.clone())
         };
-        let new = Serve::resolve(&old.flags, &self.context)?;
+        // The file that was read, not one that would be found now.
+        let flags = old.flags.clone().with_file(old.file());
+        let new = Serve::resolve(&flags, &self.context)?;
         let keeps_tls = old.tls_cert.is_some() == new.tls_cert.is_some();
         let is_reloadable =
             |name: &str| RELOADABLE.contains(&name) && (keeps_tls || !name.starts_with("tls-"));
@@ -159,7 +161,10 @@ impl Reload for Reloader {
         if serve.lock.as_ref().is_some_and(|lock| lock.has_changed()) {
             needs_restart.push("lock".to_owned());
         }
-        let problems = serve.problems();
+        // The file alone is right: what stands against it stays in effect until a restart.
+        let stays = needs_restart.join(", ");
+        let why = |problem| format!("{stays}: cannot change before a restart: {problem}");
+        let problems: Vec<String> = serve.problems().into_iter().map(why).collect();
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -244,8 +249,10 @@ impl Staged {
             self.fleet.rename(&staged, &name);
         }
         for (model, keep) in std::mem::take(&mut self.models) {
-            self.fleet.set_own_keep(&model.model.name, keep);
-            known.note(model);
+            // A client may have had it deleted meanwhile.
+            if self.fleet.set_own_keep(&model.model.name, keep) {
+                known.note(model);
+            }
         }
         for name in gone {
             known.forget(name);

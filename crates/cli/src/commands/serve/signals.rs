@@ -10,13 +10,12 @@ use crate::exit::Exit;
 use crate::interrupt;
 use crate::terminal;
 
-/// Ready at the first Ctrl-C or SIGTERM; from then on a second Ctrl-C ends the process. Until then
-/// each SIGHUP tells `reload`.
+/// Ready at the first Ctrl-C or SIGTERM, or with `hung_up`; from then on a second Ctrl-C ends the
+/// process.
 pub(super) fn shutdown_signal(
-    reload: Arc<Notify>,
+    hung_up: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     let terminated = terminated()?;
-    let hung_up = hung_up(reload)?;
     interrupt::take_over();
     Ok(async move {
         tokio::select! {
@@ -43,15 +42,20 @@ fn terminated() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
 }
 
 /// Ready when the terminal is gone in which the server runs: that is what the signal means there. A
-/// server without one, or whose terminal is still there, is told by it to read its settings anew.
+/// server without one, or whose terminal is still there, is told by it to read its settings anew:
+/// `reload` is told. From this call on, not only when it is awaited.
 #[cfg(unix)]
-fn hung_up(reload: Arc<Notify>) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+pub(super) fn hung_up(
+    reload: Arc<Notify>,
+) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     use tokio::signal::unix::{SignalKind, signal};
-    let had_terminal = io::stderr().is_terminal();
+    let has_terminal =
+        || io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal();
+    let had_terminal = has_terminal();
     let mut signal = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     Ok(async move {
         while signal.recv().await.is_some() {
-            if had_terminal && !io::stderr().is_terminal() {
+            if had_terminal && !has_terminal() {
                 return;
             }
             reload.notify_one();
@@ -66,6 +70,8 @@ fn terminated() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
 }
 
 #[cfg(not(unix))]
-fn hung_up(_reload: Arc<Notify>) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+pub(super) fn hung_up(
+    _reload: Arc<Notify>,
+) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     Ok(std::future::pending())
 }

@@ -110,8 +110,10 @@ pub(super) fn preferences(
         let other = match (reference, of_old()) {
             (Some(reference), _) => reference,
             (None, Some(Outcome::Answered(old))) => &old.text,
-            // Beside nothing every answer is the better one.
-            (None, _) => {
+            // Nothing is there to hold it against: it is not judged, and fails.
+            (None, None) => continue,
+            // Beside one that failed every answer is the better one.
+            (None, Some(Outcome::Failed(_))) => {
                 let won = Measure::Preference(Preference::Answer);
                 measures[needed.side_idx].insert(needed.key, won);
                 continue;

@@ -136,6 +136,9 @@ impl Runner<'_> {
         let outcomes = self.gather(name, n_jobs, &answered);
         // What still runs is cancelled with its task.
         runtime.shutdown_background();
+        if outcomes.is_ok() && engine.is_stopped() {
+            anyhow::bail!("{name}: its engine has stopped: nothing was decided");
+        }
         outcomes
     }
 
