@@ -134,7 +134,7 @@ fn an_embedder_waits_for_its_turn_and_then_takes_less() {
     let n_batches = AtomicUsize::new(0);
     let embed = || {
         let go_on = || n_batches.fetch_add(1, Ordering::SeqCst) < usize::MAX;
-        embedder.embed_while(&texts, go_on).unwrap()
+        embedder.embed_while(&texts, Priority::Interactive, go_on).unwrap()
     };
     thread::scope(|scope| {
         let embedding = scope.spawn(embed);

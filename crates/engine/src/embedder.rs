@@ -169,16 +169,18 @@ impl Embedder {
     /// # Errors
     /// As [`Embedder::check`]; nothing is cut unasked.
     pub fn embed(&self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, EngineError> {
-        self.embed_while(texts, || true)
+        self.embed_while(texts, Priority::Interactive, || true)
     }
 
-    /// As [`Embedder::embed`], and asks before each batch whether to go on.
+    /// As [`Embedder::embed`], at the cores with this priority, and asks before each batch whether to
+    /// go on.
     ///
     /// # Errors
     /// As [`Embedder::embed`]; [`EngineError::Stopped`] where the answer was no.
     pub fn embed_while(
         &self,
         texts: &[Vec<u32>],
+        priority: Priority,
         go_on: impl Fn() -> bool,
     ) -> Result<Vec<Vec<f32>>, EngineError> {
         self.check(texts)?;
@@ -187,7 +189,7 @@ impl Embedder {
         let mut rest = texts;
         while !rest.is_empty() {
             let _turn = self.inner.turns.take();
-            let at_cores = self.inner.member.take(Priority::Interactive);
+            let at_cores = self.inner.member.take(priority);
             let at_cores = at_cores.expect("an embedder takes turns as long as it is here");
             if !go_on() {
                 return Err(EngineError::Stopped { reason: "nobody waits any more".to_owned() });
@@ -356,7 +358,7 @@ mod tests {
         let same = cut.clone();
         embedder.truncate(&mut cut);
         assert_eq!(cut, same);
-        let stopped = embedder.embed_while(&[cut], || false).unwrap_err();
+        let stopped = embedder.embed_while(&[cut], Priority::Batch, || false).unwrap_err();
         assert!(matches!(stopped, EngineError::Stopped { .. }), "{stopped}");
     }
 

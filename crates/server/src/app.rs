@@ -22,7 +22,9 @@ use crate::models::Models;
 use crate::reload::{Current, Reload};
 use crate::routes::{ROUTES, openapi};
 use crate::seats::{Seat, Seats};
-use crate::serve::{error_response, json_response, resume, serve, serve_tokens, serve_vectors};
+use crate::serve::{
+    blocking, error_response, json_response, resume, serve, serve_tokens, serve_vectors,
+};
 use crate::streams::Streams;
 use crate::tls::Tls;
 use crate::{Config, ModelChanges, VERSION};
@@ -478,6 +480,9 @@ fn health_response(stopped: Option<&str>) -> Response<Body> {
 }
 
 pub(crate) async fn metrics_page(State(app): State<Arc<App>>) -> Response<Body> {
+    // Its lock may be held by one that writes.
+    let batches = app.batches.clone();
+    let gauges = blocking(move || Ok(batches.as_ref().map(Batches::gauges))).await;
     let text = app.metrics.text(&Now {
         version: VERSION,
         numerics: NUMERICS_VERSION,
@@ -486,7 +491,7 @@ pub(crate) async fn metrics_page(State(app): State<Arc<App>>) -> Response<Body> 
         n_stream_bytes: app.streams.n_bytes(),
         rss_bytes: engine::rss_bytes(),
         models: app.models.gauges(),
-        batches: app.batches.as_ref().map(Batches::gauges),
+        batches: gauges.unwrap_or_default(),
     });
     let mut response = Response::new(Body::from(text));
     let content_type = HeaderValue::from_static(metrics::CONTENT_TYPE);

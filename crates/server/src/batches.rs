@@ -113,16 +113,25 @@ impl Batches {
             problem: error.to_string(),
         };
         let mut state = State::default();
+        let mut unknown = Vec::new();
         for (id, batch) in disk.records::<Batch>(Shelf::Batches, &warn).map_err(unreadable)? {
-            if let Some(batch) = batch.filter(|batch| batch.id == id) {
-                state.batches.insert(id, Entry { batch, part_bytes: 0, is_at_work: false });
+            match batch.filter(|batch| batch.id == id) {
+                Some(batch) => {
+                    let entry = Entry { batch, part_bytes: 0, is_at_work: false };
+                    state.batches.insert(id, entry);
+                }
+                None => unknown.push(id),
             }
         }
         let records = disk.records::<StoredFile>(Shelf::Files, &warn).map_err(unreadable)?;
         let recorded: HashSet<String> = records.iter().map(|(id, _)| id.clone()).collect();
         // What came of a batch that is not over waits for its record.
-        let awaited: HashSet<String> =
+        let mut awaited: HashSet<String> =
             state.unfinished().flat_map(|of| [of.output.clone(), of.errors.clone()]).collect();
+        // What came of a batch that cannot be read is left as it is, as its record is.
+        for name in unknown.iter().filter_map(|id| id.strip_prefix("batch_")) {
+            awaited.extend([format!("file-{name}-output"), format!("file-{name}-errors")]);
+        }
         let mut there = HashSet::new();
         for (id, path) in disk.lines().map_err(unreadable)? {
             if awaited.contains(&id) || recorded.contains(&id) {
@@ -136,6 +145,18 @@ impl Batches {
                 Some(file) if there.contains(&id) => drop(state.files.insert(id, file)),
                 Some(_) => warn(&format!("{id}.json: not used: its lines are gone")),
                 None => {}
+            }
+        }
+        // A stop may have come between the last of a batch's files and the batch.
+        let is_kept = |of: &Batch| {
+            [&of.input, &of.output, &of.errors].iter().any(|id| recorded.contains(*id))
+        };
+        let finished = state.batches.values().map(|entry| &entry.batch);
+        let empty = finished.filter(|of| of.is_over() && !is_kept(of));
+        let empty: Vec<String> = empty.map(|of| of.id.clone()).collect();
+        for id in empty {
+            if disk.forget(Shelf::Batches, &id).is_ok() {
+                state.batches.remove(&id);
             }
         }
         let shared =
@@ -399,7 +420,12 @@ impl Upload {
         let disk = &batches.shared.disk;
         disk.name_part(&self.id)?;
         self.file = None;
-        disk.put(Shelf::Files, &self.id, &file)?;
+        if let Err(error) = disk.put(Shelf::Files, &self.id, &file) {
+            // Nobody could have it, nor delete it.
+            let _ = disk.forget(Shelf::Files, &self.id);
+            let _ = disk.remove(&disk.lines_path(&self.id));
+            return Err(error);
+        }
         state.files.insert(self.id.clone(), file.clone());
         Ok(file)
     }

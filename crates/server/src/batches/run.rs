@@ -239,8 +239,13 @@ fn next_of(
     match line.map_err(failed(&path, "not read"))? {
         None => Ok(None),
         Some(Ok(line)) => Ok(Some(line)),
-        // It was checked: somebody has changed it since.
-        Some(Err(problem)) => Err(ServerError::Failed(problem.message)),
+        // It was checked: somebody has changed it since, or the bound. The batch ends as failed,
+        // with what there is, when it is begun again.
+        Some(Err(problem)) => {
+            let message = problem.message.clone();
+            batches.change(&batch.id, |batch| batch.fail(vec![problem], now()))?;
+            Err(ServerError::Failed(message))
+        }
     }
 }
 

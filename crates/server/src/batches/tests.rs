@@ -132,3 +132,25 @@ fn what_is_damaged_is_told_and_left() {
     assert_eq!(status(batches.file(CLIENT, &file.id)), 404);
     assert!(batches.shared.disk.lines_path(&file.id).exists());
 }
+
+#[test]
+fn what_came_of_a_batch_that_cannot_be_read_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("batches");
+    let open = || Batches::open(&path, MAX_BYTES, |_| {}).unwrap();
+    let name = new_name();
+    let parts: Vec<std::path::PathBuf> = {
+        let disk = &open().shared.disk;
+        ["output", "errors"].map(|of| disk.part_path(&format!("file-{name}-{of}"))).into()
+    };
+    let record = path.join("batches").join(format!("batch_{name}.json"));
+    let write = || parts.iter().for_each(|part| std::fs::write(part, "{}\n").unwrap());
+    write();
+    std::fs::write(&record, "{").unwrap();
+    drop(open());
+    assert!(parts.iter().all(|part| part.exists()));
+    // Nobody's are removed.
+    std::fs::remove_file(&record).unwrap();
+    drop(open());
+    assert!(!parts.iter().any(|part| part.exists()));
+}

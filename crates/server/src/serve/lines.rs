@@ -29,6 +29,8 @@ use tokio::task::JoinSet;
 /// Lines at once that are answered by vectors: texts are embedded one after the other, and others
 /// must find a place among them.
 const N_VECTOR_LINES: usize = 2;
+/// Inputs that are checked at once: the names of all lines of one are in memory meanwhile.
+const N_CHECKS: usize = 2;
 /// Pause of a batch that found no room on the disk, or no disk.
 const DISK_PAUSE: Duration = Duration::from_secs(30);
 /// Bounds of the pause before a line is asked again.
@@ -43,11 +45,13 @@ pub(crate) async fn run_batches(app: Arc<App>, mut draining: watch::Receiver<boo
     let slots = Slots {
         texts: Arc::new(Semaphore::new(n_lines)),
         vectors: Arc::new(Semaphore::new(N_VECTOR_LINES.min(n_lines))),
+        checks: Arc::new(Semaphore::new(N_CHECKS)),
     };
     let mut changes = batches.changes();
     let mut at_work = JoinSet::new();
     loop {
-        for id in batches.take_waiting() {
+        let waiting = batches.clone();
+        for id in blocking(move || Ok(waiting.take_waiting())).await.unwrap_or_default() {
             let worker = Worker {
                 app: app.clone(),
                 batches: batches.clone(),
@@ -77,6 +81,7 @@ pub(crate) async fn run_batches(app: Arc<App>, mut draining: watch::Receiver<boo
 struct Slots {
     texts: Arc<Semaphore>,
     vectors: Arc<Semaphore>,
+    checks: Arc<Semaphore>,
 }
 
 impl Slots {
@@ -156,7 +161,14 @@ impl Worker {
             };
             Run::begin(&batches, &id, app.limits.get().n_body_bytes, check)
         };
-        let Some(run) = blocking(begin).await? else { return Ok(End::Done) };
+        let check = tokio::select! {
+            biased;
+            () = told(&mut self.draining) => return Ok(End::Drained),
+            turn = self.slots.checks.clone().acquire_owned() => turn,
+        };
+        let begun = blocking(begin).await;
+        drop(check);
+        let Some(run) = begun? else { return Ok(End::Done) };
         let mut lines = JoinSet::new();
         let (run, end) = self.answer_all(run, &mut lines).await?;
         // Nobody waits for those that are still at work.
@@ -179,7 +191,8 @@ impl Worker {
         let (endpoint, client) = (run.batch.endpoint, run.batch.client);
         let (mut has_more, mut is_draining) = (true, *self.draining.borrow());
         loop {
-            if self.is_cancelled(client) {
+            let (is_cancelled, has_room) = self.look(client).await?;
+            if is_cancelled {
                 return Ok((run, End::Cancelled));
             }
             let n_left = run.batch.times.expires.saturating_sub(now());
@@ -193,7 +206,7 @@ impl Worker {
                 return Ok((run, End::Done));
             }
             let takes_more = has_more && !is_draining;
-            let has_room = takes_more && self.batches.has_room(client);
+            let has_room = takes_more && has_room;
             let pause = match takes_more && !has_room {
                 true => DISK_PAUSE,
                 false => CLOCK_PAUSE,
@@ -226,9 +239,16 @@ impl Worker {
         }
     }
 
-    fn is_cancelled(&self, client: u64) -> bool {
-        let batch = self.batches.batch(client, &self.id);
-        batch.is_ok_and(|batch| batch.status == Status::Cancelling)
+    /// Whether the batch is cancelled, and whether there is room. Others hold the lock while they
+    /// write, so no thread that has other requests to serve waits for it.
+    async fn look(&self, client: u64) -> Result<(bool, bool), ServerError> {
+        let (batches, id) = (self.batches.clone(), self.id.clone());
+        blocking(move || {
+            let batch = batches.batch(client, &id);
+            let is_cancelled = batch.is_ok_and(|batch| batch.status == Status::Cancelling);
+            Ok((is_cancelled, batches.has_room(client)))
+        })
+        .await
     }
 }
 

@@ -185,7 +185,9 @@ fn read_form<R: Read>(
 ) -> Result<(StoredFile, Paths), ServerError> {
     let mut fields = Map::new();
     while let Some(part) = form.next_part()? {
-        let value = match (&*part.name, part.file_name) {
+        // Such as `expires_after[seconds]`, whose field is the one in front.
+        let field = part.name.split('[').next().unwrap_or_default().to_owned();
+        let value = match (&*field, part.file_name) {
             ("file", Some(name)) => {
                 if fields.contains_key("file") {
                     return Err(BadRequest::field("file", "sent twice, expected one").into());
@@ -203,9 +205,7 @@ fn read_form<R: Read>(
                 text => text.into(),
             },
         };
-        // Such as `expires_after[seconds]`, whose field is the one in front.
-        let name = part.name.split('[').next().unwrap_or_default();
-        fields.insert(name.to_owned(), value);
+        fields.insert(field, value);
     }
     let (name, ignored) = files::read_form(fields, unknown)?;
     Ok((upload.complete(name)?, ignored))

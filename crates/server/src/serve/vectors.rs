@@ -91,13 +91,13 @@ async fn answer<D: VectorDialect>(
     record.usage(Usage { n_prompt: n_tokens, ..Usage::default() });
     let ignored = keep_model::<D>(&app, arrival, &mut request, &served.name);
     let notes = Notes { ignored, ..Notes::default() };
-    let started = arrival.started;
+    let (started, priority) = (arrival.started, arrival.priority);
     let listening = Listening(Arc::new(AtomicBool::new(true)));
     let is_heard = listening.0.clone();
     let id = arrival.answer_id();
     let work = blocking(move || {
         let go_on = || is_heard.load(Ordering::Relaxed);
-        let vectors = served.embedder.embed_while(&texts, go_on)?;
+        let vectors = served.embedder.embed_while(&texts, priority, go_on)?;
         let spent = Spent { total: started.elapsed(), ..spent };
         let answer = VectorAnswer { id, model: served.name, vectors, n_tokens, spent };
         Ok(D::body(&request, &answer))

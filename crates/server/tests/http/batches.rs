@@ -369,6 +369,8 @@ fn forms_are_bounded_and_refused_by_their_fields() {
     check(&[file, file, purpose], 400, Some("file"), Some("invalid_value"));
     check(&[("purpose", None, "vision"), file], 400, Some("purpose"), Some("invalid_value"));
     check(&[purpose, ("file", None, "{}")], 400, Some("file"), Some("invalid_value"));
+    check(&[purpose, ("file[]", None, "{}")], 400, Some("file"), Some("invalid_value"));
+    check(&[purpose, file, ("file[x]", Some("b"), "")], 400, Some("file"), Some("invalid_value"));
     check(
         &[purpose, ("purposes", None, &long), file],
         400,

@@ -1,6 +1,6 @@
 //! Batches on the wire: `/v1/batches`.
 
-use super::pages::Page;
+use super::pages::{Page, check_query};
 use super::responses::{METADATA, take_metadata};
 use crate::batches::input::Problem;
 use crate::batches::record::{Ask, Batch, Endpoint, Status};
@@ -111,6 +111,7 @@ pub(crate) fn body(batch: &Batch) -> String {
 
 /// The page of a client's batches, the newest first, that `query` asks for.
 pub(crate) fn list_body(batches: &[Batch], query: &str) -> Result<String, BadRequest> {
+    check_query(query, LIST_QUERY)?;
     Page::read(query, PAGE, PAGE_MAX)?.body(batches, |batch| &batch.id, told)
 }
 

@@ -1,6 +1,6 @@
 //! Files on the wire: `/v1/files`.
 
-use super::pages::Page;
+use super::pages::{Page, check_query};
 use crate::batches::record::{Purpose, StoredFile};
 use crate::dialects::Paths;
 use crate::dialects::declared::{Field, Unknown};
@@ -70,6 +70,7 @@ pub(crate) fn body(file: &StoredFile) -> String {
 
 /// The page of a client's files, the oldest first, that `query` asks for.
 pub(crate) fn list_body(mut files: Vec<StoredFile>, query: &str) -> Result<String, BadRequest> {
+    check_query(query, LIST_QUERY)?;
     let page = Page::read(query, PAGE_MAX, PAGE_MAX)?;
     let purpose = query.split('&').find_map(|pair| pair.strip_prefix("purpose="));
     if let Some(purpose) = purpose {

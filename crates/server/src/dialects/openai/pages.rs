@@ -1,8 +1,23 @@
 //! Lists that are told page by page, as OpenAI's clients ask for them.
 
-use crate::dialects::fields::wrong;
+use crate::dialects::declared::Field;
+use crate::dialects::fields::{short, wrong};
 use crate::errors::BadRequest;
 use serde_json::{Value, json};
+
+/// Refuses what is not declared of a list's query.
+pub(super) fn check_query(query: &str, declared: &[Field]) -> Result<(), BadRequest> {
+    let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+    let is_known = |name: &str| declared.iter().any(|field| field.name == name);
+    match names.find(|name| !name.is_empty() && !is_known(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let problem = "this server does not know this parameter; leave it out";
+            let bad = BadRequest::field(&short(name), problem);
+            Err(BadRequest { code: Some("unknown_parameter"), ..bad })
+        }
+    }
+}
 
 /// A page of a list: `limit` items behind the one whose id is `after`, from the last to the first
 /// unless `order` is "asc".
