@@ -8,7 +8,7 @@ mod binary;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 
 use binary::{Home, Outcome, arg};
 use gguf::TensorType;
@@ -348,6 +348,8 @@ fn why_tells_what_an_application_gets() {
 #[cfg(unix)]
 struct Server {
     child: Child,
+    /// Held: what it still has to say there would else end it.
+    _stdout: BufReader<ChildStdout>,
     address: String,
 }
 
@@ -357,13 +359,14 @@ impl Server {
         let mut command = home.command(&[&["serve", "--listen", "127.0.0.1:0"], args].concat());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on http://").map(str::to_owned);
         let Some(address) = address else {
             let output = child.wait_with_output().unwrap();
             panic!("it ended: {}", String::from_utf8_lossy(&output.stderr));
         };
-        Self { child, address }
+        Self { child, _stdout: stdout, address }
     }
 
     fn ask(&self, line: &str, head: &str, body: &Value) -> (u16, Value) {

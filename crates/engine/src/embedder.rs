@@ -172,8 +172,8 @@ impl Embedder {
         self.embed_while(texts, Priority::Interactive, || true)
     }
 
-    /// As [`Embedder::embed`], at the cores with this priority, and asks before each batch whether to
-    /// go on.
+    /// As [`Embedder::embed`], at the cores with this priority, and asks before each batch whether
+    /// to go on.
     ///
     /// # Errors
     /// As [`Embedder::embed`]; [`EngineError::Stopped`] where the answer was no.

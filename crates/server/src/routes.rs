@@ -518,14 +518,14 @@ pub(crate) const ROUTES: &[Route] = &[
     Route {
         paths: &["/api/push"],
         summary: "Refused: this server has no registry.",
-        statuses: &[403, 501],
+        statuses: &[403],
         handler: || post(app::ollama::no_registry),
         ..CHANGE
     },
     Route {
         paths: &["/api/blobs/{digest}"],
         summary: "Refused: files are not taken over HTTP.",
-        statuses: &[403, 501],
+        statuses: &[403],
         handler: || post(app::ollama::no_blobs),
         ..CHANGE
     },

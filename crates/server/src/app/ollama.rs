@@ -51,7 +51,7 @@ pub(crate) async fn show_model(
 
 pub(crate) async fn no_registry(Extension(arrival): Extension<Arrival>) -> Response<Body> {
     let why = "models are not sent anywhere: this server has no registry";
-    refuse(&ServerError::NotImplemented(why.to_owned()), &arrival)
+    refuse(&ServerError::Forbidden(why.to_owned()), &arrival)
 }
 
 /// Answers what changes the models that there are.
@@ -67,11 +67,11 @@ pub(crate) fn changes(method: MethodFilter, read: ReadChange) -> MethodRouter<Ar
 }
 
 /// Whether a file of this hash was sent: none ever was.
-pub(crate) async fn no_blob() -> StatusCode {
-    StatusCode::NOT_FOUND
+pub(crate) async fn no_blob(Extension(arrival): Extension<Arrival>) -> Response<Body> {
+    refuse(&ServerError::NotFound("no file was ever sent".to_owned()), &arrival)
 }
 
 pub(crate) async fn no_blobs(Extension(arrival): Extension<Arrival>) -> Response<Body> {
     let why = "files are not taken over HTTP: `freehold add FILE` on the server's machine";
-    refuse(&ServerError::NotImplemented(why.to_owned()), &arrival)
+    refuse(&ServerError::Forbidden(why.to_owned()), &arrival)
 }

@@ -161,13 +161,7 @@ impl Reload for Reloader {
         if serve.lock.as_ref().is_some_and(|lock| lock.has_changed()) {
             needs_restart.push("lock".to_owned());
         }
-        // The file alone is right: what stands against it stays in effect until a restart.
-        let stays = needs_restart.join(", ");
-        let why = |problem| format!("{stays}: cannot change before a restart: {problem}");
-        let problems: Vec<String> = serve.problems().into_iter().map(why).collect();
-        if !problems.is_empty() {
-            return Err(problems);
-        }
+        fits(&serve, &needs_restart)?;
         let tls = serve.tls().map_err(one)?;
         let is_same_tls = match (&old_tls, &tls) {
             (Some(old), Some(new)) => old.is_same(new),
@@ -213,6 +207,15 @@ impl Reload for Reloader {
         });
         Ok(Prepared { live, report, commit })
     }
+}
+
+/// Checks what can be taken over against what cannot: the file alone is right, but what stands
+/// against it stays in effect until a restart.
+fn fits(serve: &Serve, needs_restart: &[String]) -> Result<(), Vec<String>> {
+    let stays = needs_restart.join(", ");
+    let why = |problem| format!("{stays}: cannot change before a restart: {problem}");
+    let problems: Vec<String> = serve.problems().into_iter().map(why).collect();
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 /// Checks the aliases beside what will be served.
