@@ -18,8 +18,8 @@ fn main() {
     println!("{} x{n_threads}, {n_tokens} tokens; 8 and 16 bits", isa.name());
     for format in formats {
         print!("{:8}", format.name());
-        // Gate and down of a 1.5B model, and of one with 135M.
-        for (n_rows, n_cols) in [(8960, 1536_usize), (1536, 8960), (1536, 576)] {
+        // Gate and down of a 1.5B model, of one with 135M, and more than any cache holds.
+        for (n_rows, n_cols) in [(8960, 1536_usize), (1536, 8960), (1536, 576), (151_936, 1536)] {
             if !n_cols.is_multiple_of(format.block_len()) {
                 continue;
             }

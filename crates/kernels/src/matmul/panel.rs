@@ -14,7 +14,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::dots::{Of, Scheme, SubBlock, Tokens, Unpacked, zero_point};
-use super::small::{Ahead, unpack};
+use super::small::{Ahead, Lines, unpack};
 use super::{Job, Strips};
 use crate::activations::{BLOCK_SUBS, Codes, Scales};
 use crate::format::QuantFormat;
@@ -27,6 +27,10 @@ use crate::planes::{Planes, SUB_LEN};
 pub(super) const fn n_tokens_min<S: Simd>() -> usize {
     if S::NARROW { 3 } else { 5 }
 }
+/// So few that reading the weights takes a good part of the time of computing: then memory is asked
+/// for from within the first tile, a little with each sub-block, so that both go on together. With
+/// more tokens that would only cost registers. Where `NARROW`; wide tiles were not found to wait.
+const N_TOKENS_FEW: usize = 16;
 /// Strips of a panel.
 const N_STRIPS: usize = 2;
 /// Sub-blocks of a panel: 256 columns, so that codes and scales stay in the first-level cache.
@@ -72,6 +76,7 @@ impl Panel {
         n: usize,
         strip: &[u8],
         subs: Range<usize>,
+        asks: bool,
     ) {
         let n_subs = strip.len() / (Q::Planes::BYTES + Q::SCALE_BYTES * SUB_LEN / Q::BLOCK_LEN);
         let subs_per_block = Q::BLOCK_LEN / SUB_LEN;
@@ -79,7 +84,9 @@ impl Panel {
         self.n_subs = subs.len();
         let ahead = Ahead::of::<Q>(subs.start / N_SUBS, n_subs, strip.len(), N_STRIPS);
         for (idx, sub_idx) in subs.enumerate() {
-            ahead.ask::<S, Q>(simd, strip, idx);
+            if asks {
+                ahead.ask::<S, Q>(simd, strip, idx);
+            }
             let codes = unpack::<S, Q>(simd, &strip[sub_idx * Q::Planes::BYTES..]);
             for (codes, out) in codes.into_iter().zip(&mut self.codes[idx][n].0) {
                 simd.store_b(codes, out);
@@ -106,6 +113,7 @@ impl Strips<'_> {
         let row_bytes = n_subs.div_ceil(N_SUBS) * block_bytes;
         let n_chunk = (CHUNK_BYTES / row_bytes.max(1)).clamp(N_TOKENS_CHUNK_MIN, N_TOKENS);
         let n_chunks = n_tokens.div_ceil(n_chunk);
+        let is_few = S::NARROW && n_tokens <= N_TOKENS_FEW;
         let mut panel = Panel::EMPTY;
         let mut results = [[Lanes([0.0; LANES]); N_STRIPS]; N_TOKENS];
         for strip in self.strips.clone().step_by(N_STRIPS) {
@@ -116,8 +124,13 @@ impl Strips<'_> {
                 let y = &mut results[..tokens.len()];
                 for sub in (0..n_subs).step_by(N_SUBS) {
                     let subs = sub..(sub + N_SUBS).min(n_subs);
+                    let mut ahead = [Lines::NONE; N_STRIPS];
                     for (n, strip) in strips.clone().enumerate() {
-                        panel.fill::<S, Q>(simd, n, job.weight.strip(strip), subs.clone());
+                        let strip = job.weight.strip(strip);
+                        panel.fill::<S, Q>(simd, n, strip, subs.clone(), !is_few);
+                        let block = sub / N_SUBS;
+                        ahead[n] =
+                            Ahead::of::<Q>(block, n_subs, strip.len(), N_STRIPS).lines::<Q>(strip);
                     }
                     let zero_point = zero_point::<S, Q>();
                     multiply::<S, Q>(
@@ -129,6 +142,7 @@ impl Strips<'_> {
                             tokens: tokens.clone(),
                             block: sub / N_SUBS,
                             zero_point,
+                            ahead: &ahead,
                             y,
                         },
                     );
@@ -149,15 +163,17 @@ impl Strips<'_> {
 fn multiply<S: Simd, Q: QuantFormat>(simd: S, operands: Operands<'_>) {
     let chain = if S::NARROW { Of::<Q>::CHAIN } else { 8 };
     let signed = S::NARROW && Q::Planes::SIGNED;
+    let is_few = S::NARROW && operands.job.x.n_tokens() <= N_TOKENS_FEW;
     macro_rules! choose {
         ($(($halves:literal, $offset:literal, $signed:literal, $chain:literal),)*) => {
             match (Q::HALVES, Q::HAS_OFFSET, signed, chain) {
                 $(($halves, $offset, $signed, $chain) => {
                     type K = Kind<$halves, $offset, $signed, $chain>;
-                    if operands.job.x.n_planes() == 1 {
-                        simd.call(Tiles::<K, 1> { operands, kind: PhantomData });
-                    } else {
-                        simd.call(Tiles::<K, 2> { operands, kind: PhantomData });
+                    match (is_few, operands.job.x.n_planes()) {
+                        (false, 1) => simd.call(Tiles::<K, 1, false>::new(operands)),
+                        (false, _) => simd.call(Tiles::<K, 2, false>::new(operands)),
+                        (true, 1) => simd.call(Tiles::<K, 1, true>::new(operands)),
+                        (true, _) => simd.call(Tiles::<K, 2, true>::new(operands)),
                     }
                 })*
                 _ => unreachable!("no scheme for this format"),
@@ -197,17 +213,27 @@ struct Operands<'a> {
     /// The block of the activations' columns that the panel holds.
     block: usize,
     zero_point: i32,
+    /// What is asked for meanwhile, where tokens are few.
+    ahead: &'a [Lines; N_STRIPS],
     /// One for each of `tokens`.
     y: &'a mut [Rows],
 }
 
-/// The work of one panel with activations of `P` planes.
-struct Tiles<'a, K, const P: usize> {
+/// The work of one panel with activations of `P` planes; of few tokens, at most [`N_TOKENS_FEW`],
+/// where `FEW`.
+struct Tiles<'a, K, const P: usize, const FEW: bool> {
     operands: Operands<'a>,
     kind: PhantomData<K>,
 }
 
-impl<K: Scheme, const P: usize> Kernel for Tiles<'_, K, P> {
+impl<'a, K, const P: usize, const FEW: bool> Tiles<'a, K, P, FEW> {
+    #[inline(always)]
+    fn new(operands: Operands<'a>) -> Self {
+        Self { operands, kind: PhantomData }
+    }
+}
+
+impl<K: Scheme, const P: usize, const FEW: bool> Kernel for Tiles<'_, K, P, FEW> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         // Tiles of nearly equal size: their number is what costs.
@@ -238,7 +264,7 @@ impl<K: Scheme, const P: usize> Kernel for Tiles<'_, K, P> {
     }
 }
 
-impl<K: Scheme, const P: usize> Tiles<'_, K, P> {
+impl<K: Scheme, const P: usize, const FEW: bool> Tiles<'_, K, P, FEW> {
     /// `M` tokens with all strips of the panel: at once where there are registers for it.
     #[inline(always)]
     fn strips<S: Simd, const M: usize>(&mut self, simd: S, at: usize) {
@@ -253,7 +279,8 @@ impl<K: Scheme, const P: usize> Tiles<'_, K, P> {
 
     #[inline(always)]
     fn tile<S: Simd, const N: usize, const M: usize>(&mut self, simd: S, strip: usize, at: usize) {
-        let Operands { job, first_strip, panel, tokens, block, zero_point, y } = &mut self.operands;
+        let Operands { job, first_strip, panel, tokens, block, zero_point, ahead, y } =
+            &mut self.operands;
         let x = Tokens::<M, P>::new::<K>(job.x, *block, tokens.start + at, *zero_point);
         if (*block + 1) * N_SUBS >= job.x.n_subs() {
             // The last block: the results will be written when the chunk has passed.
@@ -275,6 +302,11 @@ impl<K: Scheme, const P: usize> Tiles<'_, K, P> {
             }
         }
         for sub in 0..panel.n_subs {
+            if FEW && at == 0 {
+                for lines in &ahead[strip..strip + N] {
+                    lines.ask(simd, sub);
+                }
+            }
             let mut codes = [&panel.codes[sub][strip]; N];
             for n in 1..N {
                 codes[n] = &panel.codes[sub][strip + n];

@@ -61,6 +61,54 @@ impl Ahead {
         }
         ask(self.codes + idx * Q::Planes::BYTES, Q::Planes::BYTES);
     }
+
+    /// The same to be asked for by what does not know the format.
+    #[inline(always)]
+    pub(super) fn lines<Q: QuantFormat>(self, strip: &[u8]) -> Lines {
+        Lines {
+            codes: strip.as_ptr().wrapping_add(self.codes),
+            n_code_bytes: Q::Planes::BYTES,
+            scales: strip.as_ptr().wrapping_add(self.scales),
+            n_scale_bytes: scale_bytes::<Q>(),
+        }
+    }
+}
+
+/// What memory is asked for while a block is worked on, sub-block by sub-block.
+#[derive(Clone, Copy)]
+pub(super) struct Lines {
+    codes: *const u8,
+    /// Of a sub-block.
+    n_code_bytes: usize,
+    scales: *const u8,
+    /// Of the block.
+    n_scale_bytes: usize,
+}
+
+impl Lines {
+    pub(super) const NONE: Self = Self {
+        codes: std::ptr::null(),
+        n_code_bytes: 0,
+        scales: std::ptr::null(),
+        n_scale_bytes: 0,
+    };
+
+    /// Asks for the share of the `idx`-th sub-block.
+    #[inline(always)]
+    pub(super) fn ask<S: Simd>(&self, simd: S, idx: usize) {
+        let codes = self.codes.wrapping_add(idx * self.n_code_bytes);
+        // Most have as many; of those with fewer some are asked for twice.
+        for line in 0..4 {
+            simd.prefetch(codes.wrapping_add(64 * line));
+        }
+        for line in (256..self.n_code_bytes).step_by(64) {
+            simd.prefetch(codes.wrapping_add(line));
+        }
+        let from = idx * 64;
+        if from < self.n_scale_bytes {
+            simd.prefetch(self.scales.wrapping_add(from));
+        }
+    }
 }
 
 /// Bytes of the scales of a block of columns.
