@@ -12,13 +12,14 @@ use std::process::Command;
 use toml::{Table, Value};
 
 /// The floor of each crate; a crate uses only crates of lower floors, its tests also neighbours.
-const FLOORS: [(&str, u32); 9] = [
+const FLOORS: [(&str, u32); 10] = [
     ("kernels", 0),
     ("gguf", 0),
     ("model", 1),
     ("text", 1),
     ("store", 1),
     ("gate", 1),
+    ("ledger", 1),
     ("engine", 2),
     ("server", 3),
     ("cli", 4),
@@ -35,6 +36,8 @@ const FOUNDATION_MAY_USE: [&str; 4] = ["libc", "memmap2", "rustix", "thiserror"]
 /// Async and HTTP servers live from this floor up.
 const ASYNC_FLOOR: u32 = 3;
 const ASYNC: [&str; 5] = ["axum", "hyper", "tokio", "tokio-rustls", "tower"];
+/// A database is waited for, on the runtime of whoever opens it.
+const ASYNC_BELOW: [&str; 1] = ["ledger"];
 
 /// The only crate that opens connections of its own.
 const NETWORK_CRATE: &str = "store";
@@ -45,7 +48,7 @@ const UNSAFE_CRATES: [&str; 2] = ["kernels", "gguf"];
 const FILE_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 70;
 const LINE_COLUMNS_MAX: usize = 100;
-const LOCKED_PACKAGES_MAX: usize = 350;
+const LOCKED_PACKAGES_MAX: usize = 396;
 
 /// From this length on a literal is data, such as a body as it stands on the wire, and may make
 /// its line as long as it is: the formatter cannot break it either.
@@ -165,7 +168,8 @@ fn crates_use_only_lower_floors() {
             if own_floor == 0 && !FOUNDATION_MAY_USE.contains(&used.as_str()) {
                 broken.push(format!("crates/{name} (floor 0): {kind} {used}"));
             }
-            if own_floor < ASYNC_FLOOR && ASYNC.contains(&used.as_str()) {
+            let may_wait = own_floor >= ASYNC_FLOOR || ASYNC_BELOW.contains(&name.as_str());
+            if !may_wait && ASYNC.contains(&used.as_str()) {
                 broken.push(format!("crates/{name} (floor {own_floor}): async {used}"));
             }
             if used == "reqwest" && name != NETWORK_CRATE {
