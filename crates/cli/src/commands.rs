@@ -8,6 +8,7 @@ mod debug;
 mod diff;
 mod doctor;
 mod embed;
+mod ledger;
 mod list;
 mod lock;
 mod openapi;
@@ -40,6 +41,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<lock::LockModels>("lock"),
     Entry::of::<diff::Diff>("diff"),
     Entry::of::<why::Why>("why"),
+    Entry::group("ledger", ledger::ABOUT, ledger::ALL),
     Entry::of::<doctor::Doctor>("doctor"),
     Entry::of::<bench::Bench>("bench"),
     Entry::of::<test::Test>("test"),
@@ -174,7 +176,7 @@ mod tests {
 
     #[test]
     fn every_leaf_says_what_it_does_and_shows_an_example() {
-        for entry in ALL.iter().chain(debug::ALL).chain(config::ALL) {
+        for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(ledger::ALL) {
             let command = entry.command();
             assert!(command.get_about().is_some(), "{}: no about", entry.name);
             if matches!(entry.kind, Kind::Leaf { .. }) {

@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use engine::EngineError;
+use ledger::LedgerError;
 use model::ModelError;
 use server::{NotAsLocked, ServerError};
 use store::{ErrorKind, StoreError};
@@ -100,6 +101,9 @@ fn decide(error: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(error) = error.downcast_ref::<StoreError>() {
         return Some(of_store(error));
     }
+    if let Some(error) = error.downcast_ref::<LedgerError>() {
+        return Some(of_ledger(error));
+    }
     if let Some(error) = error.downcast_ref::<EngineError>() {
         return of_engine(error);
     }
@@ -142,6 +146,19 @@ fn of_store(error: &StoreError) -> Exit {
             }
             _ => Exit::Failed,
         },
+    }
+}
+
+fn of_ledger(error: &LedgerError) -> Exit {
+    match error {
+        LedgerError::InvalidPlace { .. } | LedgerError::NotALedger { .. } => Exit::Usage,
+        LedgerError::Missing { .. } | LedgerError::NotFound { .. } => Exit::NotFound,
+        LedgerError::Altered { .. } | LedgerError::Corrupt { .. } | LedgerError::Export { .. } => {
+            Exit::Verification
+        }
+        LedgerError::Full { .. } => Exit::NoRoom,
+        LedgerError::Unreachable { .. } => Exit::Network,
+        _ => Exit::Failed,
     }
 }
 

@@ -1,30 +1,28 @@
-//! The ledger itself: open, append, find, verify.
+//! The handle to an open ledger: append, find, erase, verify.
 
-use crate::{Entry, Kind, LedgerError, NodeKey, Recorded};
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::entry::check_name;
+use crate::place::Place;
+use crate::writer::{Erase, Reply, State, Work, Writer};
+use crate::{Entry, Kind, LedgerError, NodeKey, Reader, Recorded, Verified};
+
+/// What may wait for the writer: a few seconds of a busy server, within this much memory.
+const QUEUE_ENTRIES_MAX: usize = 4096;
+const QUEUE_BYTES_MAX: usize = 64 << 20;
 
 /// A cheap handle to an open ledger; all clones share one writer.
+///
+/// The writer ends behind the last handle and signs the head then, if its runtime still runs;
+/// [`close`](Self::close) waits for that.
 #[derive(Debug, Clone)]
-pub struct Ledger;
-
-/// What [`Ledger::verify`] found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Verified {
-    /// Rows that were read.
-    pub n_rows: i64,
-    /// Place and hash of the last row; `None` in an empty ledger.
-    pub head: Option<(i64, [u8; 32])>,
-    /// The first row that is not as it was written.
-    pub first_bad: Option<Bad>,
-}
-
-/// A row that is not as it was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bad {
-    /// Its place in the chain.
-    pub seq: i64,
-    /// What is wrong with it.
-    pub reason: String,
+pub struct Ledger {
+    queue: mpsc::Sender<Work>,
+    state: Arc<State>,
+    reader: Reader,
+    public: [u8; 32],
 }
 
 impl Ledger {
@@ -32,75 +30,148 @@ impl Ledger {
     /// none. Needs a tokio runtime, on which the writer runs.
     ///
     /// # Errors
-    /// A place that cannot be opened, that is no ledger, or is one of a newer version.
-    pub async fn open(_url: &str, _key: NodeKey) -> Result<Self, LedgerError> {
-        todo!()
+    /// A place that cannot be opened, that is no ledger, or one of a newer version;
+    /// [`LedgerError::Altered`] where the last row that this node signed is not there any more.
+    pub async fn open(url: &str, key: NodeKey) -> Result<Self, LedgerError> {
+        let place = Place::parse(url)?;
+        let (queue, received) = mpsc::channel(QUEUE_ENTRIES_MAX);
+        let (state, public) = (Arc::new(State::default()), key.public());
+        let writer = Writer::open(place.clone(), key, received, Arc::clone(&state)).await?;
+        let reader = Reader::of(place)?;
+        tokio::spawn(writer.run());
+        Ok(Self { queue, state, reader, public })
     }
 
-    /// Hands an entry to the writer; never waits.
+    /// Hands an entry to the writer; never waits. Where its id turns out to be taken, the next
+    /// [`flush`](Self::flush) says so.
     ///
     /// # Errors
     /// An entry out of bounds, a full queue, or a writer that cannot write.
-    pub fn append(&self, _entry: Entry) -> Result<(), LedgerError> {
-        todo!()
+    pub fn append(&self, entry: Entry) -> Result<(), LedgerError> {
+        self.submit(entry, None)
     }
 
-    /// Appends, and returns the place in the chain when that is on disk.
+    /// Appends, and returns the place in the chain when that is on disk. An entry that stands there
+    /// already, all of it the same, is as good as written.
     ///
     /// # Errors
-    /// As [`append`](Self::append); an id that is taken; what the database says.
-    pub async fn append_durable(&self, _entry: Entry) -> Result<i64, LedgerError> {
-        todo!()
+    /// As [`append`](Self::append); [`LedgerError::Taken`]; what the database says.
+    pub async fn append_durable(&self, entry: Entry) -> Result<i64, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(entry, Some(reply))?;
+        answer.await.unwrap_or_else(|_| Err(ended()))
     }
 
     /// Waits until all that was handed to the writer before is on disk.
     ///
     /// # Errors
-    /// A writer that cannot write.
+    /// A writer that cannot write; the first entry since the last flush that was refused while
+    /// nobody waited for it.
     pub async fn flush(&self) -> Result<(), LedgerError> {
-        todo!()
+        self.ask(Work::Flush).await
     }
 
-    /// Writes what is queued, signs the head, and ends the writer.
+    /// Writes what is queued, signs the head, and closes the ledger for all handles.
     ///
     /// # Errors
-    /// A writer that cannot write.
+    /// As [`flush`](Self::flush).
     pub async fn close(&self) -> Result<(), LedgerError> {
-        todo!()
+        // Readers first: SQLite tidies its file up behind the last connection, and that is known
+        // to be over when the writer answers.
+        self.reader.close().await;
+        self.ask(Work::Close).await
     }
 
-    /// The entry of this id, if there is one.
+    /// The entry of this id, if there is one. What was appended and not flushed may not be there.
     ///
     /// # Errors
-    /// What the database says; a row that is malformed.
-    pub async fn find(&self, _kind: Kind, _id: &str) -> Result<Option<Recorded>, LedgerError> {
-        todo!()
+    /// What the database says; [`LedgerError::Altered`] for a row whose hash is not its own.
+    pub async fn find(&self, kind: Kind, id: &str) -> Result<Option<Recorded>, LedgerError> {
+        self.reader.find(kind, id).await
     }
 
-    /// Erases the body of an entry and records that; the chain stays valid, as it holds only the
-    /// body's hash. Returns the place of the record.
+    /// Erases the body of an entry for `principal` and records that; the chain stays valid, as it
+    /// holds only the body's hash. Returns the place of the record, when it is on disk.
     ///
     /// # Errors
-    /// No such entry; as [`append_durable`](Self::append_durable).
+    /// [`LedgerError::NotFound`]; as [`append_durable`](Self::append_durable).
     pub async fn erase_body(
         &self,
-        _kind: Kind,
-        _id: &str,
-        _principal: &str,
+        kind: Kind,
+        id: &str,
+        principal: &str,
     ) -> Result<i64, LedgerError> {
-        todo!()
+        if kind == Kind::Erasure {
+            return Err(not_by_hand(kind, "an entry whose body says something"));
+        }
+        let (id, principal) = (id.to_owned(), principal.to_owned());
+        check_name("id", &id)?;
+        check_name("principal", &principal)?;
+        self.check_open()?;
+        self.ask(|reply| Work::Erase(Erase { kind, id, principal }, reply)).await
     }
 
-    /// Reads the whole chain and all signed heads.
+    /// Reads the whole chain and all signed heads, of which those of this node are trusted.
     ///
     /// # Errors
     /// Only what keeps it from reading; what is wrong with the chain is in [`Verified`].
     pub async fn verify(&self) -> Result<Verified, LedgerError> {
-        todo!()
+        self.reader.verify(&[self.public], &[]).await
     }
 
-    /// Whether entries are taken: false when the last write failed, or the queue is full.
+    /// Whether entries are taken: false when the last write failed, the queue is full, or the
+    /// ledger is closed.
     pub fn is_healthy(&self) -> bool {
-        todo!()
+        let (n_entries, n_bytes) = self.state.waiting();
+        let has_room = n_entries < QUEUE_ENTRIES_MAX && n_bytes < QUEUE_BYTES_MAX;
+        has_room && self.check_open().is_ok()
     }
+
+    fn check_open(&self) -> Result<(), LedgerError> {
+        match self.state.failed() {
+            _ if self.queue.is_closed() => Err(ended()),
+            Some(reason) => Err(LedgerError::Unwritable { reason }),
+            None => Ok(()),
+        }
+    }
+
+    fn submit(&self, entry: Entry, reply: Option<Reply<i64>>) -> Result<(), LedgerError> {
+        if entry.kind == Kind::Erasure {
+            return Err(not_by_hand(entry.kind, "a kind that is not written by erasing"));
+        }
+        entry.check()?;
+        self.check_open()?;
+        let n_bytes = entry.n_bytes();
+        let (n_waiting, n_bytes_waiting) = self.state.add(n_bytes);
+        let full = || {
+            self.state.remove(n_bytes);
+            let (n_entries, n_bytes) = self.state.waiting();
+            LedgerError::QueueFull { n_entries, n_bytes }
+        };
+        if n_waiting > QUEUE_ENTRIES_MAX || n_bytes_waiting > QUEUE_BYTES_MAX {
+            return Err(full());
+        }
+        self.queue.try_send(Work::Append(entry, reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => full(),
+            mpsc::error::TrySendError::Closed(_) => {
+                self.state.remove(n_bytes);
+                ended()
+            }
+        })
+    }
+
+    /// Hands over what takes no room, and waits for the answer.
+    async fn ask<T>(&self, work: impl FnOnce(Reply<T>) -> Work) -> Result<T, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.send(work(reply)).await.map_err(|_| ended())?;
+        answer.await.unwrap_or_else(|_| Err(ended()))
+    }
+}
+
+fn ended() -> LedgerError {
+    LedgerError::Unwritable { reason: "it is closed".to_owned() }
+}
+
+fn not_by_hand(kind: Kind, expected: &'static str) -> LedgerError {
+    LedgerError::InvalidEntry { what: "kind", value: kind.name().to_owned(), expected }
 }

@@ -2,15 +2,52 @@
 //!
 //! It keeps what must not change behind its owner's back: receipts, acts of administration. SQLite
 //! in a file by default, PostgreSQL by URL. It knows neither HTTP nor what an entry says.
+//!
+//! ```
+//! use freehold_ledger::{Entry, Kind, Ledger, NodeKey};
+//!
+//! # async fn example(home: &std::path::Path) -> Result<(), freehold_ledger::LedgerError> {
+//! let key = NodeKey::load_or_create(&home.join("node.key"))?;
+//! let ledger = Ledger::open("sqlite:ledger.sqlite", key).await?;
+//! ledger.append(Entry {
+//!     kind: Kind::Audit,
+//!     id: "reload-1".to_owned(),
+//!     at: 1_795_694_400_000_000,
+//!     principal: "owner".to_owned(),
+//!     body: r#"{"act":"reload"}"#.to_owned(),
+//! })?;
+//! ledger.close().await?;
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
-#![allow(clippy::todo)] // until the next commit
 
+mod chain;
 mod entry;
 mod error;
+mod export;
+mod hex;
 mod key;
 mod ledger;
+mod place;
+mod reader;
+mod rows;
+mod schema;
+mod writer;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use chain::{Bad, SignedHead, Verified};
 pub use entry::{Entry, Kind, Recorded};
 pub use error::LedgerError;
+pub use export::{check_export, read_heads};
+pub use hex::{from_hex, hex};
 pub use key::NodeKey;
-pub use ledger::{Bad, Ledger, Verified};
+pub use ledger::Ledger;
+pub use reader::Reader;
+
+/// The time, in microseconds since 1970 (UTC).
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,13 @@
+//! The ledger on both databases. PostgreSQL's half needs a server, which `tests/postgres.sh`
+//! starts; without one it is skipped and says so.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code outside of #[test]")]
+
+#[macro_use]
+mod site;
+
+mod exporting;
+mod failing;
+mod killing;
+mod tampering;
+mod writing;
