@@ -12,12 +12,15 @@ mod ledger;
 mod list;
 mod lock;
 mod openapi;
+mod outdated;
 mod pull;
 mod rm;
+mod rollback;
 mod run;
 pub(crate) mod serve;
 mod show;
 mod test;
+mod upgrade;
 mod verify;
 mod why;
 
@@ -41,6 +44,9 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<lock::LockModels>("lock"),
     Entry::of::<diff::Diff>("diff"),
     Entry::of::<why::Why>("why"),
+    Entry::of::<outdated::Outdated>("outdated"),
+    Entry::of::<upgrade::Upgrade>("upgrade"),
+    Entry::of::<rollback::Rollback>("rollback"),
     Entry::group("ledger", ledger::ABOUT, ledger::ALL),
     Entry::of::<doctor::Doctor>("doctor"),
     Entry::of::<bench::Bench>("bench"),

@@ -48,6 +48,16 @@ impl Chosen {
         Self { name: model.name.clone(), path, installed: Some(model), lock: None }
     }
 
+    /// A model of the store under the name by which the lock lists it; `None` where that name
+    /// stands for another version of it.
+    pub(crate) fn listed(model: Installed, lock: Option<&Arc<Lock>>) -> Option<Self> {
+        let name = match lock {
+            Some(lock) => lock.file().name_of(&model)?.to_owned(),
+            None => model.name.clone(),
+        };
+        Some(Self { name, ..Self::installed(model) }.held_to(lock))
+    }
+
     fn file(path: &Path) -> Self {
         let stem = path.file_stem().unwrap_or(path.as_os_str());
         let name = stem.to_string_lossy().into_owned();
@@ -233,6 +243,35 @@ pub(crate) fn find(context: &Context, text: &str, missing: Missing) -> anyhow::R
     Ok(Chosen::installed(installed))
 }
 
+/// As [`find`], held to `lock`: a name that it lists stands for the version that it says.
+///
+/// # Errors
+/// As [`find`]; a version that is not here.
+pub(crate) fn find_locked(
+    context: &Context,
+    text: &str,
+    missing: Missing,
+    lock: Option<&Arc<Lock>>,
+) -> anyhow::Result<Chosen> {
+    let version = lock.map_or(text, |lock| lock.file().installed_name(text));
+    if version == text {
+        return Ok(find(context, text, missing)?.held_to(lock));
+    }
+    let installed = context.store()?.resolve(version).map_err(|error| match (error, lock) {
+        (StoreError::UnknownName { .. }, Some(lock)) => {
+            let entry = &lock.file().models[text];
+            let message = format!(
+                "{text}: the lock says that it is {version}, which is not here: `freehold pull \
+                 '{}' --name {version}` fetches it",
+                entry.source
+            );
+            Failure::new(Exit::NotFound, message).into()
+        }
+        (error, _) => anyhow::Error::from(error),
+    })?;
+    Ok(Chosen { name: text.to_owned(), ..Chosen::installed(installed) }.held_to(lock))
+}
+
 /// Whether `text` is meant as a file, whatever names there are.
 pub(crate) fn looks_like_path(text: &str) -> bool {
     let is_gguf = Path::new(text).extension().is_some_and(|ext| ext.eq_ignore_ascii_case("gguf"));
@@ -262,9 +301,9 @@ pub(crate) fn pull(
     let _stop = interrupt::StopPull::install()?;
     match store.pull(source, &options, progress) {
         Err(error @ StoreError::LicenceNotAccepted { .. }) => {
-            let can_ask = io::stdin().is_terminal() && io::stderr().is_terminal();
+            let can_ask = can_ask();
             say_licence(&error, can_ask);
-            if !(can_ask && asks_yes()) {
+            if !(can_ask && asks_yes("Accept this licence?")) {
                 return Err(error.into());
             }
             let options = PullOptions { accept_licence: true, ..options };
@@ -298,10 +337,16 @@ fn say_licence(error: &StoreError, can_ask: bool) {
     }
 }
 
-fn asks_yes() -> bool {
+/// Whether somebody is there who can be asked.
+pub(crate) fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Whether the one at the terminal says yes.
+pub(crate) fn asks_yes(question: &str) -> bool {
     let mut stderr = io::stderr().lock();
     // If the question cannot be shown, the answer is no.
-    if write!(stderr, "Accept this licence? [y/N] ").and_then(|()| stderr.flush()).is_err() {
+    if write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush()).is_err() {
         return false;
     }
     let mut answer = String::new();

@@ -63,6 +63,19 @@ impl LockArgs {
     }
 }
 
+/// The lock at `path`, or without one `./freehold.lock`, which must be there.
+///
+/// # Errors
+/// One that is damaged or not there.
+pub(crate) fn read_some(path: Option<&Path>) -> anyhow::Result<(PathBuf, LockFile)> {
+    read(path)?.ok_or_else(|| {
+        let message = format!(
+            "no {LOCK_FILE} is here, expected one, or --lock FILE; `freehold lock` writes it"
+        );
+        Failure::new(Exit::NotFound, message).into()
+    })
+}
+
 /// The lock at `path`, or without one `./freehold.lock`; `None` where that is not there.
 ///
 /// # Errors
@@ -77,6 +90,27 @@ pub(crate) fn read(path: Option<&Path>) -> anyhow::Result<Option<(PathBuf, LockF
             Err(Failure::new(Exit::NotFound, message).into())
         }
     }
+}
+
+/// The entry of the lock at `path` that `name` stands for, which may be an alias of it.
+///
+/// # Errors
+/// It has none of that name.
+pub(crate) fn entry_of<'a>(
+    path: &Path,
+    lock: &'a LockFile,
+    name: &'a str,
+) -> anyhow::Result<(&'a str, &'a LockedModel)> {
+    let model = lock.model_of(name).filter(|model| lock.models.contains_key(*model));
+    let model = model.ok_or_else(|| {
+        let path = path.display();
+        let message = format!(
+            "{name:?} is not in {path}, expected one of its models or aliases; `freehold lock` \
+             adds them"
+        );
+        Failure::new(Exit::NotFound, message)
+    })?;
+    Ok((model, &lock.models[model]))
 }
 
 /// A lock that models are held to.
@@ -97,6 +131,11 @@ enum Scope {
 }
 
 impl Lock {
+    /// The lock of `file`, read from `path`, which speaks for what it lists.
+    pub(crate) fn of(path: PathBuf, file: LockFile) -> Self {
+        Self { path, file, scope: Scope::Listed }
+    }
+
     /// Holds all but the bytes of a model against the lock.
     ///
     /// # Errors
@@ -112,7 +151,7 @@ impl Lock {
             }
         };
         let found = match &chosen.installed {
-            Some(installed) => observed(installed, &file)?,
+            Some(installed) => observed_as(entry, installed, &file)?,
             None => observed_file(&chosen.path, &file, entry)?,
         };
         self.outcome(&chosen.name, entry.differences(&found)).map_err(Into::into)
@@ -130,6 +169,11 @@ impl Lock {
         let Some(entry) = self.entry(&chosen.name)? else { return Ok(false) };
         self.outcome(&chosen.name, entry.check_bytes(&chosen.files(), progress)?)?;
         Ok(true)
+    }
+
+    /// What the lock says.
+    pub(crate) fn file(&self) -> &LockFile {
+        &self.file
     }
 
     /// Whether the lock in its file is another by now, or cannot be read any more.
@@ -150,7 +194,7 @@ impl Lock {
                 let item = "the model it stands for".to_owned();
                 self.outcome(&name, vec![Difference { item, expected, found }])
             }
-            None => match self.wider(&alias.name) {
+            None => match self.file.wider(&alias.name) {
                 Some(model) if *model != alias.model => {
                     let (expected, found) = (model.clone(), alias.model.clone());
                     let item = "the model it stands for".to_owned();
@@ -159,13 +203,6 @@ impl Lock {
                 _ => self.unlisted(name),
             },
         }
-    }
-
-    /// The model that the narrowest of the locked `NAME*` stands for that `name` begins with.
-    fn wider(&self, name: &str) -> Option<&String> {
-        let covers = |of: &str| of.strip_suffix('*').is_some_and(|begin| name.starts_with(begin));
-        let wider = self.file.aliases.iter().filter(|(of, _)| covers(of));
-        wider.max_by_key(|(of, _)| of.len()).map(|(_, model)| model)
     }
 
     /// What stands for what the lock says of a model, where it says something.
@@ -215,6 +252,20 @@ pub(crate) fn observed(installed: &Installed, file: &Gguf) -> Result<LockedModel
     LockedModel::of(installed, file, &running)
 }
 
+/// As [`observed`], to be held against `entry`: the store's name counts where that says one.
+///
+/// # Errors
+/// Metadata that is not of its type.
+pub(crate) fn observed_as(
+    entry: &LockedModel,
+    installed: &Installed,
+    file: &Gguf,
+) -> Result<LockedModel, StoreError> {
+    let mut found = observed(installed, file)?;
+    found.installed = entry.installed.as_ref().map(|_| installed.full_name());
+    Ok(found)
+}
+
 /// In what an installed model whose bytes were just hashed differs from `entry`.
 ///
 /// # Errors
@@ -225,7 +276,7 @@ pub(crate) fn differences(
     report: &VerifyReport,
 ) -> Result<Vec<Difference>, StoreError> {
     let mut found = match Gguf::open(installed.path()) {
-        Ok(file) => observed(installed, &file)?,
+        Ok(file) => observed_as(entry, installed, &file)?,
         // Its bytes say enough.
         Err(_) => entry.clone(),
     };
@@ -261,6 +312,7 @@ fn observed_file(path: &Path, file: &Gguf, entry: &LockedModel) -> Result<Locked
     }
     let mut found = observed(&installed, file)?;
     found.source.clone_from(&entry.source);
+    found.installed.clone_from(&entry.installed);
     for (found, expected) in found.files.iter_mut().zip(&entry.files) {
         found.name.clone_from(&expected.name);
     }

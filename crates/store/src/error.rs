@@ -170,6 +170,17 @@ pub enum StoreError {
         /// The lock file.
         lock: PathBuf,
     },
+    /// The lock says something else by now than what was to be replaced.
+    #[error(
+        "{}: what it says of {name} was changed meanwhile; nothing was moved, look and try again",
+        lock.display()
+    )]
+    LockChanged {
+        /// The name that was to be moved.
+        name: String,
+        /// The lock file.
+        lock: PathBuf,
+    },
     /// The disk has not the room; asked before the download.
     #[error(
         "not enough space in {}: {what} needs {needed_bytes} bytes more, {free_bytes} are free \
@@ -336,9 +347,11 @@ impl StoreError {
             | Self::Network { .. }
             | Self::Pip { .. }
             | Self::BadArchive { .. } => ErrorKind::Network,
-            Self::BadRecord { .. } | Self::Busy { .. } | Self::Cancelled | Self::Io { .. } => {
-                ErrorKind::Failed
-            }
+            Self::BadRecord { .. }
+            | Self::Busy { .. }
+            | Self::Cancelled
+            | Self::LockChanged { .. }
+            | Self::Io { .. } => ErrorKind::Failed,
         }
     }
 

@@ -27,6 +27,7 @@ mod hash;
 mod home;
 mod import;
 mod installed;
+mod latest;
 mod lockfile;
 mod manifest;
 mod name;
@@ -46,8 +47,10 @@ pub use hash::{ParseSha256Error, Sha256, hash_file};
 pub use home::{FileReport, FileState, PullOptions, Removed, Store, VerifyReport};
 pub use import::ImportFormat;
 pub use installed::{Installed, InstalledFile, Licence};
+pub use latest::Latest;
 pub use lockfile::{
-    Difference, LOCK_FILE, LockFile, LockedFile, LockedModel, LockedTemplate, Number, Running,
+    Difference, History, LOCK_FILE, Left, LockFile, LockedFile, LockedModel, LockedTemplate, Move,
+    Number, Planned, Running, Step, Tested, Timeline, Version,
 };
 pub use name::ModelName;
 pub use platform::{Stamp, free_bytes};

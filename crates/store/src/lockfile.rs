@@ -8,6 +8,7 @@
 //! Here is what the file holds. What a model *is* that it is held against, `observed` finds out;
 //! what becomes of a model that differs is the caller's matter.
 
+mod history;
 mod observed;
 
 use std::collections::BTreeMap;
@@ -21,8 +22,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
 use crate::hash::{Hasher, Sha256};
+use crate::installed::Installed;
 use crate::record;
 
+pub use history::{History, Left, Move, Planned, Step, Tested, Timeline, Version};
 pub use observed::Running;
 
 /// The file's name, where nobody says another.
@@ -66,6 +69,10 @@ pub struct LockedModel {
     /// Who published it; with its name, how the store calls it.
     #[serde(deserialize_with = "line")]
     pub publisher: String,
+    /// `publisher/name` under which the store has its files; absent where that is the publisher
+    /// and the name of this entry. An upgrade lies beside what was there before.
+    #[serde(default, deserialize_with = "some_line", skip_serializing_if = "Option::is_none")]
+    pub installed: Option<String>,
     /// Where it came from, in the syntax of [`crate::Source`]; of a file of some machine `file` and
     /// its name.
     #[serde(deserialize_with = "line")]
@@ -224,6 +231,39 @@ impl LockFile {
         Ok(Self { aliases: layout.alias, models: layout.model })
     }
 
+    /// What the store calls the model that `name` stands for: `publisher/name` where the lock says
+    /// it, else `name` as it stands.
+    pub fn installed_name<'a>(&'a self, name: &'a str) -> &'a str {
+        self.models.get(name).and_then(|entry| entry.installed.as_deref()).unwrap_or(name)
+    }
+
+    /// By which name `installed` goes; `None` where that name stands for another version of it.
+    pub fn name_of<'a>(&'a self, installed: &'a Installed) -> Option<&'a str> {
+        let full_name = installed.full_name();
+        let is_it = |entry: &LockedModel| entry.installed.as_ref() == Some(&full_name);
+        if let Some((name, _)) = self.models.iter().find(|(_, entry)| is_it(entry)) {
+            return Some(name);
+        }
+        let namesake = self.models.get(&installed.name);
+        let is_another = namesake.is_some_and(|entry| entry.installed.is_some());
+        (!is_another).then_some(installed.name.as_str())
+    }
+
+    /// The model that `name` stands for: an entry's own name, else that of the narrowest alias.
+    pub fn model_of<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        if self.models.contains_key(name) {
+            return Some(name);
+        }
+        self.aliases.get(name).or_else(|| self.wider(name)).map(String::as_str)
+    }
+
+    /// The model that the narrowest of the aliases `NAME*` stands for that `name` begins with.
+    pub fn wider(&self, name: &str) -> Option<&String> {
+        let covers = |of: &str| of.strip_suffix('*').is_some_and(|begin| name.starts_with(begin));
+        let wider = self.aliases.iter().filter(|(of, _)| covers(of));
+        wider.max_by_key(|(of, _)| of.len()).map(|(_, model)| model)
+    }
+
     /// Writes the lock to `path`, whole or not at all.
     ///
     /// # Errors
@@ -243,6 +283,11 @@ impl LockFile {
 }
 
 impl LockedModel {
+    /// What the store calls it, as the entry of `name`.
+    pub fn full_name(&self, name: &str) -> String {
+        self.installed.clone().unwrap_or_else(|| format!("{}/{name}", self.publisher))
+    }
+
     /// SHA-256 of what the lock says of this model: one word that changes with any of it.
     pub fn digest(&self) -> Sha256 {
         let text = toml::to_string(self).expect("names, numbers and texts can be written as TOML");
@@ -256,6 +301,8 @@ impl LockedModel {
         let mut out = Differences(Vec::new());
         let unknown = || "none".to_owned();
         out.line("publisher", &self.publisher, &found.publisher);
+        let installed = |of: &Self| of.installed.clone().unwrap_or_else(|| "its name".to_owned());
+        out.line("installed as", &installed(self), &installed(found));
         out.line("source", &self.source, &found.source);
         let revision = |of: &Self| of.revision.clone().unwrap_or_else(unknown);
         out.line("revision", &revision(self), &revision(found));
@@ -386,6 +433,12 @@ impl<'de> Deserialize<'de> for Number {
 
             fn visit_i64<E: de::Error>(self, value: i64) -> Result<Number, E> {
                 Ok(Number::Integer(value))
+            }
+
+            /// As JSON gives one that is not negative.
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Number, E> {
+                let value = i64::try_from(value);
+                value.map(Number::Integer).map_err(|_| E::custom("a number above 2^63"))
             }
 
             fn visit_f64<E: de::Error>(self, value: f64) -> Result<Number, E> {

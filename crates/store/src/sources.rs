@@ -11,10 +11,12 @@ mod import;
 mod pip;
 mod transfer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::StoreError;
 use crate::hash::Sha256;
+use crate::installed::InstalledFile;
+use crate::latest::Latest;
 use crate::progress::Progress;
 use crate::settings::Settings;
 use crate::source::Source;
@@ -30,6 +32,24 @@ pub(crate) trait ModelSource {
     /// # Errors
     /// Any; what had arrived stays in staging for the next call.
     fn fetch(&self, job: &Job<'_>) -> Result<Fetched, StoreError>;
+
+    /// What it has now, beside what was fetched from it. Fetches and changes nothing.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    fn latest(&self, held: &Held<'_>) -> Result<Latest, StoreError>;
+}
+
+/// What is held against a source that is asked whether it has something newer.
+pub(crate) struct Held<'a> {
+    /// The files that were fetched from it, in order; at least one.
+    pub(crate) files: &'a [InstalledFile],
+    /// The store's folder, where programs that are asked may stand; it need not be there.
+    pub(crate) home: &'a Path,
+    /// How the world is reached.
+    pub(crate) settings: &'a Settings,
+    /// Who hears about it.
+    pub(crate) progress: &'a dyn Progress,
 }
 
 /// What a source works with.

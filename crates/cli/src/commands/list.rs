@@ -146,7 +146,7 @@ pub(crate) fn to_json(model: &Installed) -> Value {
 }
 
 /// Columns as wide as their widest cell, two spaces apart; the last one is not padded.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
+pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
     let widths: Vec<usize> = (0..N).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();

@@ -46,8 +46,8 @@ impl Subcommand for LockModels {
         let before = LockFile::read(&self.file)?.unwrap_or_default();
         let mut after = before.clone();
         let (mut n_new, mut n_changed) = (0, 0);
-        for name in self.full_names(&store)? {
-            let (name, entry) = examine(context, &store, &name)?;
+        for full_name in self.full_names(&store, &before)? {
+            let (name, entry) = examine(context, &store, &full_name, &before)?;
             match before.models.get(&name) {
                 None => n_new += 1,
                 Some(old) if *old == entry => {}
@@ -91,13 +91,18 @@ impl Subcommand for LockModels {
 }
 
 impl LockModels {
-    fn full_names(&self, store: &Store) -> anyhow::Result<Vec<String>> {
+    /// What is to be examined: a name of the lock stands for the version that it says. Older ones
+    /// beside it are not in the lock.
+    fn full_names(&self, store: &Store, lock: &LockFile) -> anyhow::Result<Vec<String>> {
         if !self.names.is_empty() {
-            let full_name = |name: &String| Ok(store.resolve(name)?.full_name());
+            let full_name =
+                |name: &String| Ok(store.resolve(lock.installed_name(name))?.full_name());
             return self.names.iter().map(full_name).collect();
         }
         let installed: Result<Vec<_>, StoreError> = store.list()?.into_iter().collect();
-        Ok(installed?.iter().map(store::Installed::full_name).collect())
+        let mut installed = installed?;
+        installed.retain(|model| lock.name_of(model).is_some());
+        Ok(installed.iter().map(store::Installed::full_name).collect())
     }
 
     fn finish(
@@ -129,9 +134,14 @@ fn examine(
     context: &Context,
     store: &Store,
     full_name: &str,
+    lock: &LockFile,
 ) -> anyhow::Result<(String, LockedModel)> {
     store.verify(full_name, &Shown::new(context))?.into_result()?;
     let installed = store.resolve(full_name)?;
     let file = Gguf::open(installed.path())?;
-    Ok((installed.name.clone(), locked::observed(&installed, &file)?))
+    // A version that is named by itself takes the place of the one that the lock has.
+    let name = lock.name_of(&installed).unwrap_or(&installed.name).to_owned();
+    let mut entry = locked::observed(&installed, &file)?;
+    entry.installed = (name != installed.name).then_some(installed.full_name());
+    Ok((name, entry))
 }

@@ -1,17 +1,20 @@
 //! `freehold rm`: remove models.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-use store::{Store, StoreError};
+use store::{History, LockFile, Store, StoreError};
 
 use crate::commands::Subcommand;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::locked;
 use crate::numbers;
 
 /// Remove models
 ///
-/// Deletes the files that `pull` fetched; an adopted file is forgotten and stays where it is.
+/// Deletes the files that `pull` fetched; an adopted file is forgotten and stays where it is. A
+/// version that `freehold rollback` would go back to, or that the lock moved to last, is refused.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -20,6 +23,12 @@ pub(crate) struct Remove {
     /// Installed names
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
+    /// The lock whose history needs models (default: ./freehold.lock, where there is one)
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
+    /// Remove it even where that history needs it
+    #[arg(long)]
+    force: bool,
 }
 
 impl Subcommand for Remove {
@@ -28,7 +37,18 @@ impl Subcommand for Remove {
         // All names first: a misspelt last one must not end a removal half done.
         let found: Result<BTreeSet<String>, _> =
             self.names.iter().map(|name| find(&store, name)).collect();
-        for name in found? {
+        let found = found?;
+        if !self.force
+            && let Some((path, lock)) = locked::read(self.lock.as_deref())?
+        {
+            let needed = needed(&path, &lock)?;
+            if let Some((name, of)) = found.iter().find_map(|name| Some((name, needed.get(name)?)))
+            {
+                let message = format!("{name}: {of}; --force removes it all the same");
+                return Err(Failure::new(Exit::Usage, message).into());
+            }
+        }
+        for name in found {
             let removed = store.remove(&name)?;
             let freed = numbers::bytes(removed.n_bytes);
             context.note(&format!("{} removed, {freed} freed", removed.name));
@@ -50,4 +70,26 @@ fn find(store: &Store, name: &str) -> anyhow::Result<String> {
         }
         error => error.into(),
     })
+}
+
+/// The full names that the last move of each entry of a lock is about, and what needs them.
+fn needed(path: &Path, lock: &LockFile) -> anyhow::Result<BTreeMap<String, String>> {
+    let history = History::read(path)?;
+    let mut needed = BTreeMap::new();
+    for (name, entry) in &lock.models {
+        let timeline = history.timeline(name, entry);
+        if timeline.versions.len() < 2 {
+            continue;
+        }
+        let path = path.display();
+        needed.insert(entry.full_name(name), format!("{path} says that {name} is this"));
+        let back = timeline.back.and_then(|back| timeline.versions[back].entry.as_ref());
+        if let Some(back) = back {
+            needed.insert(
+                back.full_name(name),
+                format!("`freehold rollback {name}` goes back to it by the history of {path}"),
+            );
+        }
+    }
+    Ok(needed)
 }

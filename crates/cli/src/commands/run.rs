@@ -72,7 +72,7 @@ impl Subcommand for Run {
         warn_of_threads(context, self.threads);
         let name = self.model.as_deref().unwrap_or_else(|| locate::default_model());
         let lock = self.lock.read(context)?;
-        let chosen = locate::find(context, name, self.lock.missing())?.held_to(lock.as_ref());
+        let chosen = locate::find_locked(context, name, self.lock.missing(), lock.as_ref())?;
         let options = EngineOptions {
             n_threads: self.threads.map(usize::from),
             n_ctx: self.ctx,

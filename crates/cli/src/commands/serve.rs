@@ -448,7 +448,7 @@ impl Serve {
         let asked: &[String] = if self.models.is_empty() { &default } else { &self.models };
         let mut wanted: Vec<(Chosen, Keep)> = Vec::new();
         for text in asked {
-            let chosen = locate::find(context, text, missing)?.held_to(self.lock.as_ref());
+            let chosen = locate::find_locked(context, text, missing, self.lock.as_ref())?;
             if wanted.iter().any(|(other, _)| other.name == chosen.name) {
                 let message =
                     format!("model {text}: a model named {} is served already", chosen.name);
@@ -460,11 +460,11 @@ impl Serve {
         if self.models.is_empty() {
             for installed in context.store()?.list()? {
                 match installed {
-                    Ok(installed) if installed.name != wanted[0].0.name => {
-                        let chosen = Chosen::installed(installed).held_to(self.lock.as_ref());
-                        wanted.push((chosen, self.keep()));
+                    Ok(installed) => {
+                        let chosen = Chosen::listed(installed, self.lock.as_ref());
+                        let chosen = chosen.filter(|chosen| chosen.name != wanted[0].0.name);
+                        wanted.extend(chosen.map(|chosen| (chosen, self.keep())));
                     }
-                    Ok(_) => {}
                     // One that is damaged keeps nobody from the others.
                     Err(error) => context.note(&format!("not served: {error}")),
                 }

@@ -51,7 +51,8 @@ impl Subcommand for Verify {
         for name in &names {
             let report = store.verify(name, &progress)?;
             let installed = store.resolve(name)?;
-            let entry = lock.as_ref().and_then(|(_, file)| file.models.get(&installed.name));
+            let file = lock.as_ref().map(|(_, file)| file);
+            let entry = file.and_then(|file| file.models.get(file.name_of(&installed)?));
             let differences =
                 entry.map(|entry| locked::differences(entry, &installed, &report)).transpose()?;
             let model = Verified { report, differences };
@@ -84,8 +85,11 @@ struct Verified {
 fn all_names(store: &Store, lock: Option<&LockFile>) -> anyhow::Result<(Vec<String>, Vec<String>)> {
     let models: Result<Vec<Installed>, StoreError> = store.list()?.into_iter().collect();
     let models = models?;
-    let is_absent = |name: &&String| models.iter().all(|model| model.name != **name);
-    let absent = lock.iter().flat_map(|lock| lock.models.keys()).filter(is_absent).cloned();
+    let absent = lock.iter().flat_map(|lock| {
+        let is_absent =
+            |name: &&String| models.iter().all(|model| lock.name_of(model) != Some(name.as_str()));
+        lock.models.keys().filter(is_absent).cloned().collect::<Vec<String>>()
+    });
     let absent = absent.collect();
     Ok((models.iter().map(Installed::full_name).collect(), absent))
 }

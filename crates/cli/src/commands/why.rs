@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use gguf::Gguf;
 use serde_json::{Value, json};
 use server::Alias;
-use store::{Difference, Installed, LockFile, LockedModel, StoreError};
+use store::{Difference, History, Installed, LockFile, LockedModel, Move, StoreError};
 
 use crate::aliases::AliasArgs;
 use crate::commands::Subcommand;
@@ -50,7 +50,12 @@ struct Answer {
 enum Standing {
     NoLock,
     NotListed(PathBuf),
-    Listed { path: PathBuf, digest: String, differences: Vec<Difference> },
+    Listed {
+        path: PathBuf,
+        digest: String,
+        differences: Vec<Difference>,
+        last_move: Option<Box<Move>>,
+    },
 }
 
 impl Subcommand for Why {
@@ -58,26 +63,40 @@ impl Subcommand for Why {
         let lock = locked::read(self.lock.as_deref())?;
         let store = context.store()?;
         // As on the server: a model's own name goes before an alias.
-        let (alias, installed) = match store.resolve(&self.name) {
+        let version = |name: &str| match &lock {
+            Some((_, file)) => store.resolve(file.installed_name(name)),
+            None => store.resolve(name),
+        };
+        let (alias, installed) = match version(&self.name) {
             Ok(installed) => (None, installed),
             Err(unknown @ (StoreError::UnknownName { .. } | StoreError::InvalidName { .. })) => {
                 let alias = self.alias(lock.as_ref().map(|(_, file)| file)).ok_or(unknown)?;
-                let installed = store.resolve(&alias.0.model)?;
+                let installed = version(&alias.0.model)?;
                 (Some(alias), installed)
             }
             Err(error) => return Err(error.into()),
         };
-        let found = locked::observed(&installed, &Gguf::open(installed.path())?)?;
+        let mut found = locked::observed(&installed, &Gguf::open(installed.path())?)?;
         let lock = match lock {
             None => Standing::NoLock,
-            Some((path, file)) => match file.models.get(&installed.name) {
-                None => Standing::NotListed(path),
-                Some(entry) => Standing::Listed {
-                    path,
-                    digest: entry.digest().to_string(),
-                    differences: entry.differences(&found),
-                },
-            },
+            Some((path, file)) => {
+                let name = file.name_of(&installed);
+                match name.and_then(|name| Some((name, file.models.get(name)?))) {
+                    None => Standing::NotListed(path),
+                    Some((name, entry)) => {
+                        found.installed = entry.installed.as_ref().map(|_| installed.full_name());
+                        let digest = entry.digest();
+                        let history = History::read(&path)?;
+                        let last = history.of(name, digest).last().map(|of| (**of).clone());
+                        Standing::Listed {
+                            path,
+                            digest: digest.to_string(),
+                            differences: entry.differences(&found),
+                            last_move: last.map(Box::new),
+                        }
+                    }
+                }
+            }
         };
         let answer = Answer { alias, installed, found, lock };
         if self.json {
@@ -147,12 +166,15 @@ impl Answer {
             Standing::NotListed(path) => {
                 line("lock", &format!("not in {}: `freehold lock` adds it", path.display()));
             }
-            Standing::Listed { path, digest, differences } => {
+            Standing::Listed { path, digest, differences, last_move } => {
                 let short = digest.get(..12).unwrap_or(digest);
                 let is_as_locked = if differences.is_empty() { "as" } else { "not as" };
                 let path = path.display();
                 line("lock", &format!("{is_as_locked} {path} says (its entry is {short})"));
                 differences.iter().for_each(|difference| line("", &difference.to_string()));
+                if let Some(last) = last_move {
+                    line("last move", &moved(last));
+                }
             }
         }
         text
@@ -179,7 +201,7 @@ impl Answer {
             Standing::NotListed(path) => {
                 json!({ "path": path.display().to_string(), "state": "not locked" })
             }
-            Standing::Listed { path, digest, differences } => {
+            Standing::Listed { path, digest, differences, last_move } => {
                 let one = |of: &Difference| {
                     let Difference { item, expected, found } = of;
                     json!({ "item": item, "expected": expected, "found": found })
@@ -190,6 +212,7 @@ impl Answer {
                     "state": state,
                     "entry": digest,
                     "differences": differences.iter().map(one).collect::<Vec<Value>>(),
+                    "last_move": last_move,
                 })
             }
         };
@@ -208,4 +231,11 @@ impl Answer {
             "lock": lock,
         })
     }
+}
+
+/// A move in one line.
+fn moved(of: &Move) -> String {
+    let short = |digest: &str| digest.get(..12).unwrap_or(digest).to_owned();
+    let (from, to) = (short(&of.from.digest.to_string()), short(&of.to.to_string()));
+    format!("{}, from entry {from} to {to}: {}", of.time, of.why)
 }

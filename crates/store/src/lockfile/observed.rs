@@ -56,6 +56,7 @@ impl LockedModel {
         };
         Ok(Self {
             publisher: plain(&installed.publisher),
+            installed: None,
             source: source_of(installed),
             revision: installed.revision.as_deref().map(plain),
             licence: plain(&installed.licence.id),
@@ -177,7 +178,7 @@ fn pattern(name: &str) -> String {
 }
 
 /// One line of what a file may say; a lock takes nothing else.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let line: String =
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect();
     if line.is_empty() { Licence::UNKNOWN.to_owned() } else { line }

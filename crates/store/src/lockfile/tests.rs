@@ -255,3 +255,34 @@ proptest! {
         prop_assert_eq!(LockFile::parse(lock.to_text().as_bytes()), Ok(lock));
     }
 }
+
+#[test]
+fn a_name_stands_for_the_version_that_its_entry_says() {
+    let mut lock = lock();
+    let installed = |name: &str| Installed {
+        name: name.to_owned(),
+        publisher: "p".to_owned(),
+        files: Vec::new(),
+        source: String::new(),
+        revision: None,
+        licence: Licence::unknown(),
+        adopted: false,
+        date: String::new(),
+    };
+    let (old, new, other) = (installed("m.1"), installed("m.1-v2"), installed("n"));
+    assert_eq!((lock.installed_name("m.1"), lock.name_of(&old)), ("m.1", Some("m.1")));
+    assert_eq!(lock.models["m.1"].full_name("m.1"), "p/m.1");
+    let before = lock.models["m.1"].clone();
+    lock.models.get_mut("m.1").unwrap().installed = Some("p/m.1-v2".to_owned());
+    assert_eq!(lock.installed_name("m.1"), "p/m.1-v2");
+    assert_eq!(lock.models["m.1"].full_name("m.1"), "p/m.1-v2");
+    assert_eq!((lock.name_of(&old), lock.name_of(&new)), (None, Some("m.1")));
+    assert_eq!((lock.name_of(&other), lock.installed_name("n")), (Some("n"), "n"));
+    let differences = before.differences(&lock.models["m.1"]);
+    assert_eq!(differences.len(), 1, "{differences:?}");
+    assert_eq!((&*differences[0].item, &*differences[0].found), ("installed as", "p/m.1-v2"));
+    // The narrowest alias, and what is written is read.
+    assert_eq!((lock.model_of("claude-3"), lock.model_of("m.1")), (Some("m.1"), Some("m.1")));
+    assert_eq!(lock.model_of("x"), None);
+    assert_eq!(LockFile::parse(lock.to_text().as_bytes()).unwrap(), lock);
+}

@@ -4,13 +4,15 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{Fetched, Job, ModelSource};
+use super::{Fetched, Held, Job, ModelSource};
 use crate::error::StoreError;
-use crate::hash::CHUNK_BYTES;
+use crate::hash::{CHUNK_BYTES, hash_file};
+use crate::latest::Latest;
 use crate::name::{check_file_name, part_names};
 use crate::platform::Stamp;
+use crate::source::Source;
 use crate::staging::{Identity, StagedFile};
 
 pub(super) struct FileSource<'a> {
@@ -23,12 +25,8 @@ impl ModelSource for FileSource<'_> {
     }
 
     fn fetch(&self, job: &Job<'_>) -> Result<Fetched, StoreError> {
-        let file_name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        check_file_name(file_name)?;
-        let parts: Vec<_> = part_names(file_name)?
-            .into_iter()
-            .map(|name| (self.path.with_file_name(&name), name))
-            .collect();
+        let file_name = self.file_name()?;
+        let parts = self.parts(file_name)?;
         let mut needed_bytes = 0;
         for (path, _) in &parts {
             let metadata = fs::metadata(path).map_err(StoreError::io(path, "reading"))?;
@@ -41,6 +39,30 @@ impl ModelSource for FileSource<'_> {
             parts.iter().map(|(path, file_name)| copy(job, path, file_name)).collect();
         job.progress.finish();
         Ok(Fetched { files: copied?, revision: None })
+    }
+
+    fn latest(&self, held: &Held<'_>) -> Result<Latest, StoreError> {
+        for ((path, _), file) in self.parts(self.file_name()?)?.iter().zip(held.files) {
+            let (_, sha256) = hash_file(path, held.progress)?;
+            if sha256 != file.sha256 {
+                let source = Some(Source::File(self.path.to_owned()));
+                return Ok(Latest::Newer { what: format!("sha256 {sha256}"), source });
+            }
+        }
+        Ok(Latest::Same)
+    }
+}
+
+impl FileSource<'_> {
+    fn file_name(&self) -> Result<&str, StoreError> {
+        let file_name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        check_file_name(file_name).map(|()| file_name)
+    }
+
+    /// Where each part lies, and its name.
+    fn parts(&self, file_name: &str) -> Result<Vec<(PathBuf, String)>, StoreError> {
+        let part = |name: String| (self.path.with_file_name(&name), name);
+        Ok(part_names(file_name)?.into_iter().map(part).collect())
     }
 }
 

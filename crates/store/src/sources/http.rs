@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use reqwest::blocking::Response;
 use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    ACCEPT_ENCODING, AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
 };
 use reqwest::{Method, StatusCode, Url};
 
 use crate::error::StoreError;
+use crate::hash::Sha256;
 use crate::progress::Progress;
 use crate::settings::{Settings, install_tls};
 use crate::source::{is_loopback, parse_url};
@@ -207,6 +208,31 @@ impl Client {
             _ => Failure::Final(StoreError::Network { place, reason }),
         })
     }
+}
+
+/// Asks what an address has, with the same patience as a download.
+pub(super) fn head(
+    client: &Client,
+    url: &Url,
+    follow: Follow,
+    progress: &dyn Progress,
+) -> Result<Response, StoreError> {
+    let mut patience = Patience::new(&client.settings);
+    loop {
+        match client.send(&Method::HEAD, url, &[], follow) {
+            Ok(response) => return Ok(response),
+            Err(Failure::Final(error)) => return Err(error),
+            Err(Failure::Passing(setback)) => patience.again(&show(url), &setback, progress)?,
+        }
+    }
+}
+
+/// The SHA-256 that an answer names its content by: `X-Linked-Etag` of the Hub, else `ETag`. What
+/// else stands there (the hash of a git object, a number) is no SHA-256 and of another length.
+pub(super) fn named_sha256(response: &Response) -> Option<Sha256> {
+    let header = |name: &str| response.headers().get(name)?.to_str().ok();
+    let etag = header("x-linked-etag").or_else(|| header(ETAG.as_str()))?;
+    etag.trim_start_matches("W/").trim_matches('"').parse().ok()
 }
 
 /// Counts failures and waits between them; both bounded by the settings.

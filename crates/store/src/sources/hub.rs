@@ -5,16 +5,19 @@
 //! (`X-Linked-Size`) and the commit (`X-Repo-Commit`). The first request asks for these, the
 //! downloads then name the commit, so that a branch that moves meanwhile cannot mix two versions.
 
+use reqwest::Url;
 use reqwest::blocking::Response;
-use reqwest::header::{CONTENT_LENGTH, ETAG};
-use reqwest::{Method, Url};
+use reqwest::header::CONTENT_LENGTH;
 
-use super::http::{Client, Failure, Follow, Patience, show};
+use super::http::{Client, Follow, head, named_sha256, show};
 use super::transfer::{Download, download};
-use super::{Fetched, Job, ModelSource};
+use super::{Fetched, Held, Job, ModelSource};
 use crate::error::StoreError;
 use crate::hash::Sha256;
+use crate::latest::Latest;
 use crate::name::part_names;
+use crate::progress::Progress;
+use crate::settings::Settings;
 use crate::source::{Source, parse_url};
 use crate::staging::FILE_BYTES_MAX;
 
@@ -42,11 +45,7 @@ impl ModelSource for HubSource<'_> {
         let Source::Hub { owner, repo, path, revision, sha256 } = self.source else {
             unreachable!("only hub sources are opened as such");
         };
-        let endpoint = parse_url(&job.settings.hub_endpoint).map_err(|expected| {
-            let value = job.settings.hub_endpoint.clone();
-            StoreError::InvalidSetting { name: "HF_ENDPOINT", value, expected }
-        })?;
-        let client = Client::new(job.settings, &endpoint, job.settings.hub_token.as_deref())?;
+        let (client, endpoint) = client(job.settings)?;
         let (folder, file_name) = path.rsplit_once('/').unwrap_or(("", path));
         let parts = part_names(file_name)?;
         if parts.len() > 1 && sha256.is_some() {
@@ -60,11 +59,9 @@ impl ModelSource for HubSource<'_> {
         let mut commit = None;
         let mut wanted = Vec::new();
         for file_name in parts {
-            let inner = [folder, &file_name];
-            let inner = inner.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
-            let inner = inner.join("/");
+            let inner = inner_path(folder, &file_name);
             let url = resolve_url(&endpoint, &[owner, repo], &revision, &inner)?;
-            let described = describe(&client, job, &url)?;
+            let described = describe(&client, &url, job.progress)?;
             let promised = described.sha256;
             if let Some((expected, found)) = sha256.zip(promised).filter(|(a, b)| a != b) {
                 return Err(StoreError::HashMismatch { path: show(&url).into(), expected, found });
@@ -88,6 +85,56 @@ impl ModelSource for HubSource<'_> {
             wanted.iter().map(|wanted| download(&client, job, wanted)).collect::<Result<_, _>>()?;
         Ok(Fetched { files, revision: commit })
     }
+
+    /// By the hashes that its branch or tag has now.
+    fn latest(&self, held: &Held<'_>) -> Result<Latest, StoreError> {
+        let Source::Hub { owner, repo, path, revision, .. } = self.source else {
+            unreachable!("only hub sources are opened as such");
+        };
+        if revision.as_deref().is_some_and(is_commit) {
+            return Ok(Latest::Fixed);
+        }
+        let (client, endpoint) = client(held.settings)?;
+        let branch = revision.as_deref().unwrap_or(DEFAULT_REVISION);
+        let (folder, file_name) = path.rsplit_once('/').unwrap_or(("", path));
+        for (file_name, file) in part_names(file_name)?.iter().zip(held.files) {
+            let inner = inner_path(folder, file_name);
+            let url = resolve_url(&endpoint, &[owner, repo], branch, &inner)?;
+            let Description { sha256, commit, .. } = describe(&client, &url, held.progress)?;
+            let sha256 = sha256.ok_or_else(|| StoreError::HashUnknown { place: show(&url) })?;
+            if sha256 != file.sha256 {
+                let commit = commit.map(|commit| format!("commit {commit}"));
+                let mut source = self.source.clone();
+                if let Source::Hub { sha256, .. } = &mut source {
+                    *sha256 = None;
+                }
+                return Ok(Latest::Newer {
+                    what: commit.unwrap_or_else(|| format!("sha256 {sha256}")),
+                    source: Some(source),
+                });
+            }
+        }
+        Ok(Latest::Same)
+    }
+}
+
+/// A client of the Hub that the settings name, and its address.
+fn client(settings: &Settings) -> Result<(Client, Url), StoreError> {
+    let endpoint = parse_url(&settings.hub_endpoint).map_err(|expected| {
+        let value = settings.hub_endpoint.clone();
+        StoreError::InvalidSetting { name: "HF_ENDPOINT", value, expected }
+    })?;
+    Ok((Client::new(settings, &endpoint, settings.hub_token.as_deref())?, endpoint))
+}
+
+/// The path of a file in its repository.
+fn inner_path(folder: &str, file_name: &str) -> String {
+    if folder.is_empty() { file_name.to_owned() } else { format!("{folder}/{file_name}") }
+}
+
+/// Whether a revision is a commit, which never moves.
+fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// `ENDPOINT/OWNER/REPO/resolve/REVISION/PATH`, each part escaped; a revision's slashes too.
@@ -121,35 +168,26 @@ fn resolve_url(
     Ok(url)
 }
 
-/// Asks what the file is, with the same patience as a download.
-fn describe(client: &Client, job: &Job<'_>, url: &Url) -> Result<Description, StoreError> {
-    let mut patience = Patience::new(&client.settings);
-    loop {
-        match client.send(&Method::HEAD, url, &[], Follow::SameOrigin) {
-            Ok(response) => return read_description(&response, url),
-            Err(Failure::Final(error)) => return Err(error),
-            Err(Failure::Passing(setback)) => {
-                patience.again(&show(url), &setback, job.progress)?;
-            }
-        }
-    }
+/// Asks what the file is.
+fn describe(
+    client: &Client,
+    url: &Url,
+    progress: &dyn Progress,
+) -> Result<Description, StoreError> {
+    let response = head(client, url, Follow::SameOrigin, progress)?;
+    read_description(&response, url)
 }
 
 fn read_description(response: &Response, url: &Url) -> Result<Description, StoreError> {
     let header = |name: &str| response.headers().get(name)?.to_str().ok();
-    // Small files outside LFS carry the hash of a git object there, which is no SHA-256 and of
-    // another length; it is then simply not read.
-    let etag = header("x-linked-etag").or_else(|| header(ETAG.as_str()));
-    let sha256 = etag.and_then(|etag| etag.trim_start_matches("W/").trim_matches('"').parse().ok());
     let length = || header(CONTENT_LENGTH.as_str()).filter(|_| response.status().is_success());
     let n_bytes = header("x-linked-size").or_else(length).and_then(|text| text.trim().parse().ok());
     if let Some(found) = n_bytes.filter(|n_bytes| *n_bytes > FILE_BYTES_MAX) {
         let reason = format!("a file of {found} bytes, expected at most {FILE_BYTES_MAX}");
         return Err(StoreError::Network { place: show(url), reason });
     }
-    let is_commit = |text: &&str| text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let commit = header("x-repo-commit").filter(is_commit).map(str::to_owned);
-    Ok(Description { sha256, n_bytes, commit })
+    let commit = header("x-repo-commit").filter(|text| is_commit(text)).map(str::to_owned);
+    Ok(Description { sha256: named_sha256(response), n_bytes, commit })
 }
 
 #[cfg(test)]

