@@ -14,6 +14,7 @@ mod lock;
 mod openapi;
 mod outdated;
 mod pull;
+mod record;
 mod rm;
 mod rollback;
 mod run;
@@ -51,6 +52,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<doctor::Doctor>("doctor"),
     Entry::of::<bench::Bench>("bench"),
     Entry::of::<test::Test>("test"),
+    Entry::group("record", record::ABOUT, record::ALL),
     Entry::of::<openapi::Openapi>("openapi"),
     Entry::of::<completions::Completions>("completions"),
     Entry::group("debug", debug::ABOUT, debug::ALL),
@@ -183,6 +185,7 @@ mod tests {
     #[test]
     fn every_leaf_says_what_it_does_and_shows_an_example() {
         for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(ledger::ALL) {
+        for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(record::ALL) {
             let command = entry.command();
             assert!(command.get_about().is_some(), "{}: no about", entry.name);
             if matches!(entry.kind, Kind::Leaf { .. }) {

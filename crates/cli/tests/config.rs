@@ -183,7 +183,12 @@ mod running {
         let (mut server, _) = Server::start(command);
         assert_eq!(server.names(), ["one", "x"]);
 
-        write(&format!("{listen}ctx = 64\nmodels = [\"two\", \"one\"]\n[alias]\ny = \"two\"\n"));
+        let models = "models = [\"two\", \"one\"]\n[alias]\ny = \"two\"\n";
+        write(&format!("{listen}{models}[canary]\ny = \"nobody:5\"\n"));
+        let (status, said) = server.reload();
+        let message = said["error"]["message"].as_str().unwrap();
+        assert!(status == 400 && message.contains("canary: \"y\": \"nobody\""), "{said}");
+        write(&format!("{listen}ctx = 64\n{models}[canary]\ny = \"one:5\"\n"));
         server.signal(Signal::HUP);
         server.wait_for("configuration reloaded");
         server.wait_for("need a restart");
@@ -203,7 +208,7 @@ mod running {
         let (status, said) = server.reload();
         assert_eq!(status, 200, "{said}");
         let list = |name: &str| said[name].as_array().unwrap().clone();
-        for name in ["models", "alias", "max-body"] {
+        for name in ["models", "alias", "canary", "max-body"] {
             assert!(list("changed").contains(&name.into()), "{said}");
         }
         assert_eq!(list("needs_restart"), ["kv"]);

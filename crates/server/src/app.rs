@@ -10,6 +10,7 @@ pub(crate) mod responses;
 pub(crate) use clients::Peer;
 
 use crate::batches::Batches;
+use crate::cases::Cases;
 use crate::dialects::llama::TokenDialect;
 use crate::dialects::{Dialect, Family, VectorDialect, anthropic, fields, openai};
 use crate::errors::ServerError;
@@ -23,17 +24,17 @@ use crate::reload::{Current, Reload};
 use crate::routes::{ROUTES, openapi};
 use crate::seats::{Seat, Seats};
 use crate::serve::{
-    blocking, error_response, json_response, resume, serve, serve_tokens, serve_vectors,
+    N_SHADOWS, blocking, error_response, json_response, resume, serve, serve_tokens, serve_vectors,
 };
 use crate::streams::Streams;
 use crate::tls::Tls;
-use crate::{Config, ModelChanges, VERSION};
+use crate::{Config, ModelChanges, Shares, VERSION};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, MatchedPath, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
-use clients::{Numbers, cache_scope, is_loopback};
+use clients::{Numbers, cache_scope, is_loopback, is_recorded};
 use engine::{CacheScope, NUMERICS_VERSION, PrefixStore, Priority, Sampling};
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
@@ -50,7 +51,7 @@ const NO_ROUTE: &str = "none";
 /// What pages of other origins may read of a response's headers.
 const EXPOSED: &str = "x-request-id, request-id, retry-after, retry-after-ms, x-should-retry, \
                        x-freehold-unused, x-freehold-adapted, x-freehold-ignored, \
-                       x-freehold-resumable";
+                       x-freehold-resumable, x-freehold-canary";
 
 /// Threads that wait for models to open, at most: openings come one after the other anyway.
 const N_OPENING: usize = 16;
@@ -83,6 +84,10 @@ pub(crate) struct App {
     pub(crate) opening: Arc<Semaphore>,
     /// Turns at parsing, rendering and tokenizing.
     pub(crate) preparing: Arc<Semaphore>,
+    /// Parts of the requests to aliases.
+    pub(crate) shares: Current<Shares>,
+    /// Turns at answering copies of requests.
+    pub(crate) shadowing: Arc<Semaphore>,
     /// Turns at changing which models there are.
     pub(crate) changes: Arc<Semaphore>,
     /// Threads that do.
@@ -91,6 +96,8 @@ pub(crate) struct App {
     pub(crate) uploading: Arc<Semaphore>,
     /// Files and batches of them, where clients may have some.
     batches: Option<Batches>,
+    /// Where some requests are kept as cases for the gate.
+    pub(crate) cases: Option<Cases>,
     /// What may be asked to, where anybody may.
     library: Option<Arc<dyn Library>>,
     model_changes: ModelChanges,
@@ -137,6 +144,8 @@ impl App {
             vector_seats: Arc::new(Semaphore::new(config.limits.n_vector_requests)),
             opening: Arc::new(Semaphore::new(N_OPENING)),
             preparing: Arc::new(Semaphore::new(config.limits.n_preparing)),
+            shares: Current::new(config.shares),
+            shadowing: Arc::new(Semaphore::new(N_SHADOWS)),
             changes: Arc::new(Semaphore::new(N_CHANGES)),
             changing: Arc::new(Semaphore::new(N_CHANGING)),
             library: config.library,
@@ -156,6 +165,7 @@ impl App {
             numbers: Numbers::new(config.batches.as_ref()),
             uploading: Arc::new(Semaphore::new(N_UPLOADS)),
             batches: config.batches,
+            cases: config.cases,
             prefix_store: config.prefix_store,
         })
     }
@@ -204,6 +214,8 @@ pub(crate) struct Arrival {
     pub(crate) cache: CacheScope,
     /// Whether it came from this machine.
     pub(crate) is_local: bool,
+    /// Whether its sender has consented to it being kept as a case.
+    pub(crate) is_recorded: bool,
     /// The highest that it can have.
     pub(crate) priority: Priority,
     /// In whose shape it is refused where no route of a family's has taken it.
@@ -230,6 +242,7 @@ impl Arrival {
             principal,
             cache,
             is_local: is_loopback(request.extensions().get::<Peer>().copied()),
+            is_recorded: false,
             priority: Priority::Interactive,
             family: Family::of(request.uri().path(), headers),
         }
@@ -251,6 +264,7 @@ impl Arrival {
             principal: client,
             cache: CacheScope::Key(client),
             is_local: false,
+            is_recorded: false,
             priority: Priority::Batch,
             family: Family::OpenAi,
         }
@@ -338,7 +352,8 @@ async fn wrap(State(app): State<Arc<App>>, mut request: Request, next: Next) -> 
     let peer = request.extensions().get::<Peer>().copied();
     let principal = app.numbers.of(request.headers(), peer);
     let cache = cache_scope(app.prefix_store.as_ref(), request.headers(), peer, principal);
-    let arrival = Arrival::new(&request, principal, cache);
+    let mut arrival = Arrival::new(&request, principal, cache);
+    arrival.is_recorded = is_recorded(app.cases.as_ref(), request.headers(), peer);
     let local = request.extensions().get::<Local>().copied();
     let passed = app.gate.get().check(local.map(|Local(address)| address), &request);
     let method = request.method().clone();

@@ -33,7 +33,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 /// One route's parse and render.
-pub(crate) trait Dialect {
+pub(crate) trait Dialect: 'static {
     /// The request as read from the wire.
     type Request: Send + 'static;
     /// The renderer of its answer.
@@ -55,6 +55,12 @@ pub(crate) trait Dialect {
         _limits: &Limits,
     ) -> Result<(), BadRequest> {
         Ok(())
+    }
+
+    /// The request as a case of the behaviour gate, without expectations; `None` where the gate
+    /// does not ask so.
+    fn case(_body: &[u8]) -> Option<Map<String, Value>> {
+        None
     }
 
     /// What the request asks of a model.

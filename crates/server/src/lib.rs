@@ -7,6 +7,7 @@
 
 mod app;
 mod batches;
+mod cases;
 pub mod dialects;
 mod errors;
 mod gate;
@@ -20,15 +21,18 @@ mod reload;
 mod routes;
 mod seats;
 mod serve;
+mod shares;
 mod streams;
 mod tls;
 
 pub use batches::Batches;
+pub use cases::{Cases, Consent, PENDING_CASES};
 pub use errors::{BadRequest, ServerError};
 pub use library::{Facts, Library, LibraryError, Watcher, Work};
 pub use limits::Limits;
 pub use reload::{Live, Prepared, Reload, Report};
 pub use serve::{InProcess, Told, ToldCall};
+pub use shares::{Share, Shares};
 pub use tls::{Tls, TlsError};
 
 use engine::Sampling;
@@ -120,6 +124,8 @@ pub struct Config {
     pub models: Vec<Model>,
     /// Further names of theirs; the first that fits counts, after the models' own names.
     pub aliases: Vec<Alias>,
+    /// Parts of the requests to aliases that other models answer, or answer too.
+    pub shares: Shares,
     /// The bounds on bodies, counts and times.
     pub limits: Limits,
     /// What requests that do not say get; see [`default_sampling`].
@@ -134,6 +140,8 @@ pub struct Config {
     pub prefix_store: Option<engine::PrefixStore>,
     /// Where clients' files and batches are kept, if they may have some.
     pub batches: Option<Batches>,
+    /// Where requests are kept as cases for the gate, if those of some clients are.
+    pub cases: Option<Cases>,
     /// What keeps the models on this machine, where there is such a thing.
     pub library: Option<Arc<dyn Library>>,
     /// Whether clients on this machine may have it pull, copy and delete models.
@@ -163,12 +171,14 @@ impl Config {
             fleet,
             models,
             aliases: Vec::new(),
+            shares: Shares::default(),
             limits: Limits::default(),
             default_sampling: default_sampling(),
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             prefix_store: None,
             batches: None,
+            cases: None,
             library: None,
             model_changes: ModelChanges::default(),
             tls: None,

@@ -66,6 +66,19 @@ pub(crate) struct Seen {
     pub(crate) duration: Duration,
 }
 
+/// What a copy of a request came to, beside the answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ShadowSeen {
+    /// In one word.
+    pub(crate) outcome: &'static str,
+    /// Tokens of the answer, and how long they took from the first on.
+    pub(crate) n_usual: u64,
+    pub(crate) time_usual: Duration,
+    /// The same of the copy.
+    pub(crate) n_shadow: u64,
+    pub(crate) time_shadow: Duration,
+}
+
 /// Everything counted since the start.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -79,6 +92,18 @@ struct Counted {
     /// By route and model, which is empty where none was found: requests to models, by their end.
     requests: BTreeMap<(String, String), Requests>,
     n_resumed: u64,
+    /// By alias and the model that answered copies.
+    shadows: BTreeMap<(String, String), Shadows>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Shadows {
+    outcomes: BTreeMap<&'static str, u64>,
+    /// Of those that were answered.
+    n_usual: u64,
+    n_shadow: u64,
+    time_usual: Duration,
+    time_shadow: Duration,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -118,6 +143,19 @@ impl Metrics {
         of.duration.add(seen.duration);
     }
 
+    /// A copy of a request to `alias` has been answered by `model`, or has not.
+    pub(crate) fn shadow(&self, alias: &str, model: &str, seen: &ShadowSeen) {
+        let mut counted = self.lock();
+        let of = counted.shadows.entry((alias.to_owned(), model.to_owned())).or_default();
+        *of.outcomes.entry(seen.outcome).or_default() += 1;
+        if matches!(seen.outcome, "equal" | "differs") {
+            of.n_usual += seen.n_usual;
+            of.n_shadow += seen.n_shadow;
+            of.time_usual += seen.time_usual;
+            of.time_shadow += seen.time_shadow;
+        }
+    }
+
     /// A stream is gone on with.
     pub(crate) fn resumed(&self) {
         self.lock().n_resumed += 1;
@@ -139,6 +177,7 @@ impl Metrics {
         page.family(name, "counter", "Streams that were gone on with behind a lost connection.");
         page.line(name, &[], counted.n_resumed);
         page.requests(&counted.requests);
+        page.shadows(&counted.shadows);
         page.0
     }
 
@@ -308,6 +347,34 @@ impl Page {
             self.family(name, "histogram", help);
             for ((route, model), of) in requests {
                 self.histogram(name, [("route", route), ("model", model)], times(of));
+            }
+        }
+    }
+
+    fn shadows(&mut self, shadows: &BTreeMap<(String, String), Shadows>) {
+        if shadows.is_empty() {
+            return;
+        }
+        let name = "freehold_shadow_requests_total";
+        self.family(name, "counter", "Copies of requests to an alias, by what came of them.");
+        for ((alias, model), of) in shadows {
+            for (outcome, n) in &of.outcomes {
+                self.line(name, &[("alias", alias), ("model", model), ("outcome", outcome)], n);
+            }
+        }
+        let name = "freehold_shadow_generated_tokens_total";
+        self.family(name, "counter", "Tokens of answers that had a copy, and of the copies.");
+        for ((alias, model), of) in shadows {
+            for (side, n) in [("usual", of.n_usual), ("shadow", of.n_shadow)] {
+                self.line(name, &[("alias", alias), ("model", model), ("side", side)], n);
+            }
+        }
+        let name = "freehold_shadow_decode_seconds_total";
+        self.family(name, "counter", "How long these took from the first token on.");
+        for ((alias, model), of) in shadows {
+            for (side, time) in [("usual", of.time_usual), ("shadow", of.time_shadow)] {
+                let labels = [("alias", &**alias), ("model", &**model), ("side", side)];
+                self.line(name, &labels, time.as_secs_f64());
             }
         }
     }

@@ -218,6 +218,15 @@ impl Models {
         alias(name).or_else(|| alias(plain))
     }
 
+    /// The alias that `name` is one of the names of, where it is no model's own and what it stands
+    /// for is as the owner's lock says.
+    pub(crate) fn alias_of(&self, name: &str) -> Option<Alias> {
+        if self.own(name).is_ok() {
+            return None;
+        }
+        self.alias(name).filter(|alias| self.refusal(&alias.name).is_none())
+    }
+
     /// Why a model or an alias is not answered with, as far as that is known without opening it.
     fn refusal(&self, name: &str) -> Option<String> {
         self.library.as_ref()?.refusal(name)

@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::errors::ServerError;
 use crate::gate::Gate;
 use crate::tls::Tls;
-use crate::{Alias, Limits, Model};
+use crate::{Alias, Limits, Model, Shares};
 use serde::Serialize;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -41,6 +41,8 @@ pub struct Live {
     pub gone: Vec<String>,
     /// Further names of the models.
     pub aliases: Vec<Alias>,
+    /// Parts of the requests to them.
+    pub shares: Shares,
     /// The bounds; those that [`Limits::renewed`] keeps stay as they are.
     pub limits: Limits,
     /// As in the configuration at the start.
@@ -119,6 +121,7 @@ impl App {
             .map_err(|problem| vec![problem])?;
         // It may have to wait for a model that is being opened, which no request should.
         commit();
+        self.shares.set(live.shares);
         self.seats.resize(limits.n_requests);
         self.limits.set(limits);
         self.gate.set(Gate::new(&live.allowed_hosts, &live.allowed_origins));

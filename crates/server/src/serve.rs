@@ -7,6 +7,7 @@
 //! Where streams may be resumed, that waits for as long as they may.
 
 mod adapt;
+mod behind;
 mod body;
 mod changes;
 mod channels;
@@ -18,6 +19,7 @@ mod lines;
 mod prepare;
 mod record;
 pub(crate) mod resume;
+mod shadow;
 mod shorten;
 mod tokens;
 mod unused;
@@ -28,6 +30,7 @@ mod wishes;
 pub(crate) use changes::{ReadChange, change, show};
 pub use in_process::{InProcess, Told, ToldCall};
 pub(crate) use lines::run_batches;
+pub(crate) use shadow::N_SHADOWS;
 pub(crate) use tokens::serve_tokens;
 pub(crate) use uploads::{CONTENT_TYPE, create_batch, send_content, upload};
 pub(crate) use vectors::serve_vectors;
@@ -43,6 +46,7 @@ use crate::seats::Seat;
 use crate::streams::{self, Asked, Outlet};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use behind::{Asked as AskedBehind, Behind};
 use deadline::within;
 use engine::{CacheScope, Engine, Request, Sampling};
 use flight::{Begun, Flight, Step};
@@ -57,6 +61,8 @@ use std::time::Instant;
 pub(crate) const UNUSED: &str = "x-freehold-unused";
 pub(crate) const ADAPTED: &str = "x-freehold-adapted";
 pub(crate) const IGNORED: &str = "x-freehold-ignored";
+/// The header that says of an alias with a canary whether that answers.
+const CANARY: &str = "x-freehold-canary";
 
 /// What the SDKs of OpenAI and Anthropic look for before they try once more.
 const SHOULD_RETRY: &str = "x-should-retry";
@@ -122,6 +128,8 @@ struct Start<R> {
     client: u64,
     /// Of the request's body.
     mark: body::Mark,
+    /// What is done behind its end.
+    behind: Option<Behind>,
     /// Held to the end: the request is at work until then.
     _seat: Seat,
 }
@@ -139,6 +147,7 @@ async fn answer<D: Dialect>(
     let unknown = lenient::of(headers)?;
     let (body, mark) = within(deadline, body::read_marked(&app, headers, body)).await?;
     let asking = Asking { client: arrival.principal, unknown };
+    let copy = Behind::needs_body(&app, arrival).then(|| body.clone());
     let ready = within(deadline, prepare::<D>(&app, asking, body)).await.map_err(named::<D>)?;
     let mut prepared = match ready {
         Ready::Prepared(prepared) => *prepared,
@@ -156,9 +165,11 @@ async fn answer<D: Dialect>(
     keep_model::<D>(&app, arrival, &mut prepared);
     let sampling = sampling(D::call(&prepared.request), &app.default_sampling, &served.engine);
     let answer = answer_of(arrival, &prepared, &sampling);
-    let like = like::<D>(arrival, deadline, sampling, &mut prepared);
-    let Prepared { request, prompts, notes, load, .. } = prepared;
+    let mut like = like::<D>(arrival, deadline, sampling, &mut prepared);
+    let Prepared { request, prompts, mut notes, load, .. } = prepared;
     let call = D::call(&request);
+    notes.canary = app.canary(arrival.principal, call).map(|(share, _)| share.model == served.name);
+    record.canary(notes.canary);
     let delivery = call.delivery;
     if !matches!(delivery, Delivery::Stream | Delivery::Whole) {
         let n_prompt = prompts.iter().map(|prompt| prompt.len() as u64).sum();
@@ -168,6 +179,8 @@ async fn answer<D: Dialect>(
         let whole = Whole { reply, choices: Vec::new(), usage, _seat: seat };
         return Ok((notes, Answered::Whole(Box::new(whole))));
     }
+    let asked = AskedBehind { arrival, asking, served: &served, call };
+    let behind = Behind::of::<D>(&app, &asked, &mut like, copy);
     let begun = Begun { at: arrival.started, load };
     let flight = Flight::submit(&served.engine, call, &like, &prompts, begun);
     let mut flight = flight.map_err(named::<D>)?;
@@ -176,10 +189,14 @@ async fn answer<D: Dialect>(
     if delivery == Delivery::Stream {
         begin(&app, &mut flight, deadline).await?;
         let client = arrival.principal;
-        let start = Box::new(Start { app, flight, reply, client, mark, _seat: seat });
-        return Ok((notes, Answered::Stream(start)));
+        let start = Start { app, flight, reply, client, mark, behind, _seat: seat };
+        return Ok((notes, Answered::Stream(Box::new(start))));
     }
     let choices = gather(&app, &mut flight, record).await?;
+    if let Some(mut behind) = behind {
+        behind.hear_all(&choices);
+        behind.begin(flight.usage());
+    }
     let whole = Whole { reply, choices, usage: flight.usage(), _seat: seat };
     Ok((notes, Answered::Whole(Box::new(whole))))
 }
@@ -410,6 +427,9 @@ async fn stream<R: Reply>(mut start: Start<R>, mut outlet: Outlet, mut record: R
         Ok(()) => {
             record.end(Outcome::Done);
             outlet.finish();
+            if let Some(behind) = start.behind.take() {
+                behind.begin(start.flight.usage());
+            }
         }
         Err(Broken::ClientGone) => record.end(Outcome::Disconnected),
         Err(Broken::Failed(error)) => {
@@ -439,7 +459,7 @@ async fn pump<R: Reply>(
     outlet: &mut Outlet,
     record: &mut Record,
 ) -> Result<(), Broken> {
-    let Start { app, flight, reply, client, .. } = start;
+    let Start { app, flight, reply, client, behind, .. } = start;
     let mut over = app.over.clone();
     let silence_max = app.limits.get().keep_alive;
     let mut out = String::new();
@@ -464,8 +484,12 @@ async fn pump<R: Reply>(
                 Step::Part { choice_idx, part, tokens } => {
                     record.piece(choice_idx);
                     reply.part(choice_idx, &part, &tokens, &mut out);
+                    behind.iter_mut().for_each(|behind| behind.hear(&part));
                 }
-                Step::Done { choice_idx, reason } => reply.done(choice_idx, &reason, &mut out),
+                Step::Done { choice_idx, reason } => {
+                    reply.done(choice_idx, &reason, &mut out);
+                    behind.iter_mut().for_each(|behind| behind.done(&reason));
+                }
             }
         }
         record.usage(flight.usage());
@@ -514,7 +538,10 @@ fn with_notes(mut response: Response<Body>, notes: &Notes) -> Response<Body> {
         (ADAPTED, notes.adapted.header()),
         (IGNORED, unused::list(&notes.ignored)),
     ];
-    for (name, header) in headers {
+    let canary = notes
+        .canary
+        .map(|answers| HeaderValue::from_static(if answers { "true" } else { "false" }));
+    for (name, header) in headers.into_iter().chain([(CANARY, canary)]) {
         if let Some(header) = header {
             response.headers_mut().insert(name, header);
         }

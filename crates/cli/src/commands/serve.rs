@@ -1,14 +1,17 @@
 //! `freehold serve`: the server for clients of OpenAI, Anthropic and Ollama.
 
+mod advice;
+mod cases;
 mod library;
 mod limits;
 mod refusals;
 mod reload;
+mod shares;
 mod signals;
 mod tls;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,15 +22,18 @@ use engine::{
     EngineError, EngineOptions, Fleet, FleetError, FleetModel, Keep, Opened, PrefixStore, Task,
 };
 use kernels::KvFormat;
-use server::{Alias, Batches, ModelChanges, NotAsLocked};
+use server::{Batches, ModelChanges, NotAsLocked};
 use store::Catalogue;
 
+use advice::{Use, advice, base_url};
+use cases::CaseArgs;
 pub(in crate::commands) use library::quantization;
 use library::{Known, KnownModel, OwnModels};
 use limits::LimitArgs;
 use refusals::Refusals;
 pub(crate) use reload::RELOADABLE;
 use reload::Reloader;
+use shares::ShareArgs;
 use signals::shutdown_signal;
 
 use crate::aliases::AliasArgs;
@@ -90,6 +96,10 @@ pub(crate) struct Serve {
     keep_alive: Option<Keep>,
     #[command(flatten)]
     aliases: AliasArgs,
+    #[command(flatten)]
+    share_args: ShareArgs,
+    #[command(flatten)]
+    case_args: CaseArgs,
     /// Most memory of all models together, such as 16GiB (default: what the system has)
     #[arg(long, value_name = "SIZE", value_parser = numbers::parse_bytes)]
     memory: Option<u64>,
@@ -211,6 +221,7 @@ impl Subcommand for Serve {
             context.note(&format!("settings: {}", file.display()));
         }
         let tls = self.tls().map_err(|problem| Failure::new(Exit::Usage, problem))?;
+        let cases = self.cases().map_err(|problem| Failure::new(Exit::Usage, problem))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -251,6 +262,7 @@ impl Subcommand for Serve {
         let advice = advice(&base, &name, use_for);
         let mut config = self.config(context, &fleet, models, failure);
         config.tls = tls;
+        config.cases = cases;
         config.reload_told = reload_told;
         runtime.block_on(async {
             listener.set_nonblocking(true).context("listener")?;
@@ -299,6 +311,7 @@ impl Serve {
             config.model_changes = ModelChanges::FromLoopback;
         }
         config.aliases.extend(self.aliases.all().iter().cloned());
+        config.shares = self.shares();
         config.limits = self.limits();
         config.allowed_origins.extend(self.allow_origin.iter().cloned());
         config.allowed_hosts.extend(self.allow_host.iter().cloned());
@@ -400,6 +413,8 @@ impl Serve {
                 problems.push(format!("{}: expected --{other} beside it", place(one)));
             }
         }
+        let of_cases = self.case_args.problem();
+        problems.extend(of_cases.map(|(name, problem)| format!("{}: {problem}", place(name))));
         problems
     }
 
@@ -485,9 +500,7 @@ impl Serve {
         let models: Vec<server::Model> = wanted.into_iter().map(add).collect();
         // Before minutes of loading.
         let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
-        let place = || self.settings.place("alias");
-        Alias::check(self.aliases.all(), &names)
-            .map_err(|problem| Failure::new(Exit::Usage, format!("{}: {problem}", place())))?;
+        self.check_names(&names).map_err(|problem| Failure::new(Exit::Usage, problem))?;
         self.check_aliases();
         let (named, others) = names.split_at(self.n_named());
         if !others.is_empty() {
@@ -677,93 +690,9 @@ fn announce(context: &Context, base: &str, advice: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a model is for.
-#[derive(Clone, Copy)]
-enum Use {
-    Chat,
-    Complete,
-    Embed,
-}
-
-/// What to paste to ask `model`: a question where it chats, a text to continue or to embed where it
-/// does that.
-fn advice(base: &str, model: &str, use_for: Use) -> String {
-    let (path, data, call, field) = match use_for {
-        Use::Chat => {
-            let data = r#""messages": [{"role": "user", "content": "Hello"}]"#;
-            let arguments = r#"messages=[{"role": "user", "content": "Hello"}]"#;
-            let call = format!(r#"chat.completions.create(model="{model}", {arguments})"#);
-            ("chat/completions", data, call, "choices[0].message.content")
-        }
-        Use::Complete => {
-            let data = r#""prompt": "Once upon a time", "max_tokens": 64"#;
-            let arguments = r#"prompt="Once upon a time", max_tokens=64"#;
-            let call = format!(r#"completions.create(model="{model}", {arguments})"#);
-            ("completions", data, call, "choices[0].text")
-        }
-        Use::Embed => {
-            let data = r#""input": "Once upon a time""#;
-            let arguments = r#"input="Once upon a time""#;
-            let call = format!(r#"embeddings.create(model="{model}", {arguments})"#);
-            ("embeddings", data, call, "data[0].embedding")
-        }
-    };
-    let client = format!(r#"OpenAI(base_url="{base}/v1", api_key="none")"#);
-    format!(
-        r#"
-curl {base}/v1/{path} -H 'Content-Type: application/json' -d '{{"model": "{model}", {data}}}'
-
-python3 -c 'from openai import OpenAI; print({client}.{call}.{field})'
-
-"#
-    )
-}
-
-/// The address to call from this machine: an unspecified one is reached through loopback.
-fn base_url(mut address: SocketAddr, is_tls: bool) -> String {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip([127, 0, 0, 1].into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => {
-            address.set_ip(std::net::Ipv6Addr::LOCALHOST.into());
-        }
-        _ => {}
-    }
-    let scheme = if is_tls { "https" } else { "http" };
-    format!("{scheme}://{address}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_model_is_asked_for_what_it_does() {
-        let chat = advice("http://h:1", "m", Use::Chat);
-        assert!(chat.contains("http://h:1/v1/chat/completions") && chat.contains("messages="));
-        let base = advice("http://h:1", "m", Use::Complete);
-        assert!(base.contains("http://h:1/v1/completions") && !base.contains("messages"), "{base}");
-        let data = base.split('\'').find(|part| part.starts_with('{')).unwrap();
-        let data: serde_json::Value = serde_json::from_str(data).unwrap();
-        assert_eq!((&data["model"], &data["prompt"]), (&"m".into(), &"Once upon a time".into()));
-        assert!(base.contains(r#"completions.create(model="m", prompt="#), "{base}");
-        let embeds = advice("http://h:1", "m", Use::Embed);
-        assert!(
-            embeds.contains("http://h:1/v1/embeddings") && embeds.contains("input="),
-            "{embeds}"
-        );
-    }
-
-    #[test]
-    fn the_address_shown_can_be_called() {
-        let check = |listen: &str, expected: &str| {
-            assert_eq!(base_url(listen.parse().unwrap(), false), expected);
-        };
-        assert_eq!(base_url("127.0.0.1:443".parse().unwrap(), true), "https://127.0.0.1:443");
-        check("127.0.0.1:11500", "http://127.0.0.1:11500");
-        check("0.0.0.0:80", "http://127.0.0.1:80");
-        check("[::]:80", "http://[::1]:80");
-        check("192.168.1.2:80", "http://192.168.1.2:80");
-    }
 
     #[test]
     fn times_are_read() {

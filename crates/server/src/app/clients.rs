@@ -1,6 +1,8 @@
 //! Who sends a request: how clients are told apart, and with whom one shares the prefix cache.
 
+use super::own::check_own;
 use crate::batches::Batches;
+use crate::cases::Cases;
 use axum::http::{HeaderMap, header};
 use engine::{CacheScope, PrefixStore};
 use std::hash::{BuildHasher, RandomState};
@@ -68,6 +70,13 @@ impl Numbers {
 /// Whether it came from this machine.
 pub(super) fn is_loopback(peer: Option<Peer>) -> bool {
     peer.is_some_and(|Peer(address)| address.to_canonical().is_loopback())
+}
+
+/// Whether who sent this has consented to it being kept as a case: by its key, or without one as a
+/// program on this machine.
+pub(super) fn is_recorded(cases: Option<&Cases>, headers: &HeaderMap, peer: Option<Peer>) -> bool {
+    let is_own = || check_own(peer, headers, "requests are kept").is_ok();
+    cases.is_some_and(|cases| cases.may_keep(key(headers), is_own()))
 }
 
 /// With whom the request of `principal` shares the prefix cache. This machine stays this machine

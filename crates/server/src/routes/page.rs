@@ -42,6 +42,7 @@ ignored where they would be refused; `x-freehold-deadline-ms` is how long the re
 `tool-messages`, `tool-calls`, `system-messages`, `call-ids`, `effort` |
 | `x-freehold-unused` | what of the conversation the model's template left out |
 | `x-freehold-resumable` | for how many seconds the stream can be resumed |
+| `x-freehold-canary` | of an alias with a canary: `true` where that answers, else `false` |
 ";
 
 /// The whole page.

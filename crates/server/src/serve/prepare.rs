@@ -60,6 +60,8 @@ pub(super) struct Notes {
     pub(super) adapted: Adapted,
     /// Paths of fields of the request that had no effect.
     pub(super) ignored: Paths,
+    /// Where the alias that it asks for has a canary, whether that answers.
+    pub(super) canary: Option<bool>,
 }
 
 /// A request that was read.
@@ -107,9 +109,13 @@ pub(super) fn read<D: Dialect>(
         let name = app.models.unload(model.as_deref())?;
         return Ok(Read::Unloaded { request, name });
     }
+    let model = match app.canary(asking.client, D::call(&request)) {
+        Some((share, true)) => Some(share.model),
+        _ => model.clone(),
+    };
     match app.models.get_open(model.as_deref())? {
         Some(served) => Ok(Read::Prepared(Box::new(prepare::<D>(request, served)?))),
-        None => Ok(Read::Closed { model: model.clone(), body }),
+        None => Ok(Read::Closed { model, body }),
     }
 }
 

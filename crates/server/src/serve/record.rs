@@ -62,6 +62,9 @@ pub(super) struct Record {
     outcome: Outcome,
     refusal: Option<Refusal>,
     is_logged: bool,
+    is_counted: bool,
+    /// Where its alias has a canary, whether that answers.
+    canary: Option<bool>,
 }
 
 /// An error without its message, which may quote the request.
@@ -90,6 +93,8 @@ impl Record {
             outcome: Outcome::Disconnected,
             refusal: None,
             is_logged: true,
+            is_counted: true,
+            canary: None,
         }
     }
 
@@ -98,6 +103,18 @@ impl Record {
         let mut record = Self::new(app, arrival);
         record.is_logged = false;
         record
+    }
+
+    /// A request that nobody sent.
+    pub(super) fn uncounted(app: &Arc<App>, arrival: &Arrival) -> Self {
+        let mut record = Self::unlogged(app, arrival);
+        record.is_counted = false;
+        record
+    }
+
+    /// Its alias has a canary, which answers or does not.
+    pub(super) fn canary(&mut self, answers: Option<bool>) {
+        self.canary = answers;
     }
 
     pub(super) fn model(&mut self, name: &str) {
@@ -142,6 +159,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if !self.is_counted {
+            return;
+        }
         let duration = self.started.elapsed();
         let refusal = self.refusal.as_ref();
         let seen = Seen {
@@ -165,6 +185,7 @@ impl Drop for Record {
             trace = self.trace.as_deref(),
             route = %self.route,
             model = %self.model,
+            canary = self.canary,
             n_prompt = self.usage.n_prompt,
             n_generated = self.usage.n_generated,
             ttft_ms = self.time_to_first_token.map(ms),

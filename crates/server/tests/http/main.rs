@@ -12,9 +12,11 @@ mod matrix;
 mod ollama;
 mod operate;
 mod reasoning;
+mod recorded;
 mod reload;
 mod responses;
 mod resume;
+mod shares;
 mod tools;
 mod vectors;
 

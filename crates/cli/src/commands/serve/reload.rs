@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::{Fleet, Keep};
-use server::{Alias, Live, Model, Prepared, Reload, Report, Tls};
+use server::{Live, Model, Prepared, Reload, Report, Tls};
 
 use super::library::{Known, KnownModel};
 use super::{LastFailure, Serve, opening_failed};
@@ -16,6 +16,8 @@ pub(crate) const RELOADABLE: &[&str] = &[
     "models",
     "on-demand",
     "alias",
+    "canary",
+    "shadow",
     "allow-origin",
     "allow-host",
     "tls-cert",
@@ -192,6 +194,7 @@ impl Reload for Reloader {
             models,
             gone: gone.clone(),
             aliases: serve.aliases.all().to_vec(),
+            shares: serve.shares(),
             limits: serve.limits(),
             allowed_origins: serve.allow_origin.clone(),
             allowed_hosts: serve.allow_host.clone(),
@@ -218,7 +221,7 @@ fn fits(serve: &Serve, needs_restart: &[String]) -> Result<(), Vec<String>> {
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
-/// Checks the aliases beside what will be served.
+/// Checks the aliases, and what goes by them, beside what will be served.
 fn check_aliases(
     serve: &Serve,
     served: &[Model],
@@ -227,8 +230,7 @@ fn check_aliases(
 ) -> Result<(), String> {
     let others = served.iter().map(|model| &model.name).filter(|name| !gone.contains(name));
     let names: Vec<&str> = names.iter().chain(others).map(String::as_str).collect();
-    let place = || serve.settings.place("alias");
-    Alias::check(serve.aliases.all(), &names).map_err(|problem| format!("{}: {problem}", place()))
+    serve.check_names(&names)
 }
 
 /// Models that are ready to be served. What was not served before goes again where this is dropped

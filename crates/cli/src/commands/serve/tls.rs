@@ -37,20 +37,23 @@ impl Serve {
 }
 
 /// Reads the very file that `check` has passed.
-fn read(path: &Path, check: impl FnOnce(&File) -> Result<(), String>) -> Result<Vec<u8>, String> {
+pub(super) fn read(
+    path: &Path,
+    check: impl FnOnce(&File) -> Result<(), String>,
+) -> Result<Vec<u8>, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     check(&file)?;
     let mut bytes = Vec::new();
     file.take(N_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     if bytes.len() as u64 > N_BYTES_MAX {
-        return Err(format!("more than {N_BYTES_MAX} bytes, expected a file in PEM"));
+        return Err(format!("more than {N_BYTES_MAX} bytes, expected at most that"));
     }
     Ok(bytes)
 }
 
 /// The owner may read it, and a group made for that.
 #[cfg(unix)]
-fn check_readers(file: &File) -> Result<(), String> {
+pub(super) fn check_readers(file: &File) -> Result<(), String> {
     use std::os::unix::fs::PermissionsExt;
     let metadata = file.metadata().map_err(|error| error.to_string())?;
     let mode = metadata.permissions().mode() & 0o777;
@@ -65,6 +68,6 @@ fn check_readers(file: &File) -> Result<(), String> {
 }
 
 #[cfg(not(unix))]
-fn check_readers(_file: &File) -> Result<(), String> {
+pub(super) fn check_readers(_file: &File) -> Result<(), String> {
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod reply;
 
 use super::{messages, settings, tools};
+use crate::cases;
 use crate::dialects::fields::{Field, Fields, Unknown, shown, wrong};
 use crate::dialects::{Answer, Call, Delivery, Dialect, Family, Paths, Prompts, Wishes};
 use crate::errors::BadRequest;
@@ -97,6 +98,10 @@ impl Dialect for Chat {
 
     fn take_ignored(request: &mut ChatRequest) -> Paths {
         std::mem::take(&mut request.ignored)
+    }
+
+    fn case(body: &[u8]) -> Option<Map<String, Value>> {
+        cases::of_openai(body, "messages")
     }
 
     fn call(request: &ChatRequest) -> &Call {

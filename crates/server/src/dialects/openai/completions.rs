@@ -6,6 +6,7 @@
 use super::logprobs::LegacyLogprobs;
 use super::settings::Settings;
 use super::{UsageBody, finish_word, push_end, push_event, push_failure, settings, to_json};
+use crate::cases;
 use crate::dialects::fields::{Field, Fields, Unknown, take_texts};
 use crate::dialects::{
     Answer, Call, Choice, Delivery, Dialect, Family, Paths, PlainPrompt, Prompts, Reply, Usage,
@@ -15,6 +16,7 @@ use crate::errors::{BadRequest, ServerError};
 use crate::limits::Limits;
 use engine::{FinishReason, Part, TokenInfo};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 /// Tokens of an answer where the request does not say: OpenAI's number for this route, so that
 /// the same client gets the same length here.
@@ -71,6 +73,10 @@ impl Dialect for Completions {
 
     fn take_ignored(request: &mut CompletionRequest) -> Paths {
         std::mem::take(&mut request.ignored)
+    }
+
+    fn case(body: &[u8]) -> Option<Map<String, Value>> {
+        cases::of_openai(body, "prompt")
     }
 
     fn call(request: &CompletionRequest) -> &Call {
