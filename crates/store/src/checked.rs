@@ -48,7 +48,9 @@ impl Verified {
 
     /// Writes the cache. A store that cannot be written to works without.
     pub(crate) fn write(&self, folder: &Path) {
-        let _ = record::write(&folder.join(VERIFIED), self);
+        let path = folder.join(VERIFIED);
+        record::sweep(&path);
+        let _ = record::write(&path, self);
     }
 
     /// Whether `file` looks exactly as it did when its hash was last found as pinned.

@@ -45,7 +45,7 @@ struct FileRecord {
 /// What stands for a revision that nobody states.
 const UNKNOWN: &str = "unknown";
 
-/// Writes the manifest of `model` into `folder`.
+/// Writes the manifest of `model` into `folder`. The caller holds the model's claim.
 pub(crate) fn write(folder: &Path, model: &Installed) -> Result<(), StoreError> {
     let file_record = |file: &InstalledFile| {
         let plain = || file.path.file_name().map(PathBuf::from);
@@ -69,7 +69,9 @@ pub(crate) fn write(folder: &Path, model: &Installed) -> Result<(), StoreError> 
         licence: model.licence.clone(),
         file: model.files.iter().map(file_record).collect::<Result<_, StoreError>>()?,
     };
-    record::write(&folder.join(MANIFEST), &manifest)
+    let path = folder.join(MANIFEST);
+    record::sweep(&path);
+    record::write(&path, &manifest)
 }
 
 /// Reads the manifest in `folder`, which must be that of `name`; `None` when there is none.

@@ -14,7 +14,7 @@ use crate::installed::{Installed, InstalledFile, Licence};
 use crate::manifest;
 use crate::name::{ModelName, name_of_file};
 use crate::platform;
-use crate::progress::Progress;
+use crate::progress::{Progress, Silent};
 use crate::record;
 use crate::source::{Source, file_name_of_url, imported_file_name, joined_file_name, parse_url};
 use crate::sources::{self, Expected, Fetched, Job};
@@ -52,6 +52,7 @@ pub(crate) fn pull(
     };
     let plan = plan(absolute.as_ref().unwrap_or(source), options)?;
     if let Some(model) = already_here(store, &plan, options, progress)? {
+        tidy(store, &plan.name);
         return Ok(model);
     }
     let accepted = settle_licence(store.home(), &plan, options)?;
@@ -157,6 +158,19 @@ fn already_here(
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Throws away what a pull of an installed model left that was killed behind its manifest.
+fn tidy(store: &Store, name: &ModelName) {
+    if !Staging::folder_of(store.home(), name).is_dir() {
+        return;
+    }
+    // Whoever holds the claim is at work there.
+    if let Ok(_claim) = Claim::take(store.home(), name, WhenHeld::Fail, &Silent)
+        && let Ok(staging) = Staging::open(store.home(), name)
+    {
+        let _ = staging.discard();
     }
 }
 

@@ -41,6 +41,26 @@ pub(crate) fn write<T: Serialize>(path: &Path, record: &T) -> Result<(), StoreEr
     write_text(path, &text)
 }
 
+/// Removes what writers of the record at `path` left that were killed before their rename. Only for
+/// records that one process at a time writes, or that may be lost.
+pub(crate) fn sweep(path: &Path) {
+    let (Some(folder), Some(stem)) = (path.parent(), path.file_stem()) else { return };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.to_str().and_then(stem_of_temporary) == stem.to_str() {
+            // What cannot be removed now, the next one tries again.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// `manifest` of `manifest.123.new`, which is how [`write_text`] names a record before its rename.
+pub(crate) fn stem_of_temporary(file_name: &str) -> Option<&str> {
+    let (stem, number) = file_name.strip_suffix(".new")?.rsplit_once('.')?;
+    let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    (is_number && !stem.is_empty()).then_some(stem)
+}
+
 /// As [`write`], of a text.
 pub(crate) fn write_text(path: &Path, text: &str) -> Result<(), StoreError> {
     let here = Path::new(".");
@@ -62,4 +82,21 @@ pub(crate) fn write_text(path: &Path, text: &str) -> Result<(), StoreError> {
         }
         StoreError::io(path, "writing")(error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_killed_writers_left_is_swept_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["r.12.new", "r.3.new", "s.12.new", "r.x.new", "r..new", "r.new", "r.toml"];
+        for name in names {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        sweep(&folder.path().join("r.toml"));
+        let stays = |name: &str| folder.path().join(name).exists();
+        assert_eq!(names.map(stays), [false, false, true, true, true, true, true]);
+    }
 }

@@ -56,6 +56,8 @@ pub struct Manners {
     pub token: Option<String>,
     /// The storage pauses after each 64 KiB.
     pub pause: Duration,
+    /// Bytes of bodies that the storage has sent.
+    pub n_bytes_sent: usize,
 }
 
 pub struct Hub {
@@ -128,7 +130,7 @@ fn listen(
     address
 }
 
-fn read_request(at: &'static str, stream: &TcpStream) -> Option<Request> {
+pub fn read_request(at: &'static str, stream: &TcpStream) -> Option<Request> {
     let mut lines = BufReader::new(stream).lines();
     let first = lines.next()?.ok()?;
     let mut words = first.split(' ');
@@ -224,6 +226,7 @@ fn answer_storage(
     let body = &content[start..];
     for chunk in body[..cut.unwrap_or(body.len()).min(body.len())].chunks(64 << 10) {
         out.write_all(chunk)?;
+        manners.lock().unwrap().n_bytes_sent += chunk.len();
         std::thread::sleep(pause);
     }
     Ok(())
