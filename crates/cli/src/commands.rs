@@ -1,6 +1,7 @@
 //! The subcommands as data: one file each, one line each in [`ALL`].
 
 mod add;
+mod adopt;
 mod bench;
 mod completions;
 mod config;
@@ -9,6 +10,7 @@ mod diff;
 mod doctor;
 mod embed;
 mod ledger;
+mod gc;
 mod list;
 mod lock;
 mod openapi;
@@ -38,9 +40,11 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<embed::Embed>("embed"),
     Entry::of::<pull::Pull>("pull"),
     Entry::of::<add::Add>("add"),
+    Entry::of::<adopt::Adopt>("adopt"),
     Entry::of::<list::List>("list"),
     Entry::of::<show::Show>("show"),
     Entry::of::<rm::Remove>("rm"),
+    Entry::of::<gc::Collect>("gc"),
     Entry::of::<verify::Verify>("verify"),
     Entry::of::<lock::LockModels>("lock"),
     Entry::of::<diff::Diff>("diff"),

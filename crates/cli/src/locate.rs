@@ -145,6 +145,9 @@ impl Chosen {
             let message = format!("{}: its files were changed while it was opened", self.name);
             return Err(Failure::new(Exit::Verification, message).into());
         }
+        if let Some(installed) = &self.installed {
+            context.store()?.mark_used(installed);
+        }
         Ok(opened)
     }
 
@@ -164,9 +167,20 @@ impl Chosen {
 
     /// Proves that every byte is what the lock says, else that an installed model is as pinned.
     fn check_bytes(&self, context: &Context) -> anyhow::Result<()> {
-        match &self.lock {
-            Some(lock) if lock.check_bytes(self, &Shown::if_slow(context))? => Ok(()),
-            _ => self.ensure_intact(context),
+        let is_locked = match &self.lock {
+            Some(lock) => lock
+                .check_bytes(self, &Shown::if_slow(context))
+                .map_err(|error| self.name_owner(error))?,
+            None => false,
+        };
+        if is_locked { Ok(()) } else { self.ensure_intact(context) }
+    }
+
+    /// `error` about the model's bytes with the other program that has them too, if one has.
+    fn name_owner(&self, error: anyhow::Error) -> anyhow::Error {
+        match self.installed.as_ref().and_then(|installed| installed.origin.as_ref()) {
+            Some(of) => error.context(format!("{}'s {}", of.owner, of.path.display())),
+            None => error,
         }
     }
 

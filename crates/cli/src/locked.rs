@@ -305,6 +305,7 @@ fn observed_file(path: &Path, file: &Gguf, entry: &LockedModel) -> Result<Locked
         revision: entry.revision.clone(),
         licence: Licence { id: entry.licence.clone(), ..Licence::unknown() },
         adopted: true,
+        origin: None,
         date: String::new(),
     };
     if installed.files.is_empty() {

@@ -1,6 +1,6 @@
 //! What a model's files looked like when every byte of them was last hashed: `verified.toml`.
 //!
-//! A cache and nothing more: deleting it costs one hashing. It promises that a write through this
+//! A cache and nothing more: deleting it costs one hashing. Its own date is the model's last use. It promises that a write through this
 //! system since then would show, because every write moves the change time, which no program can
 //! set back. It promises nothing about a disk that decays, a file system without change times, or
 //! somebody who writes to the disk beneath the file system: for those, `verify` reads every byte.
@@ -22,6 +22,14 @@ pub(crate) const VERIFIED: &str = "verified.toml";
 /// A change this soon before the hashing could share its time stamp, so it proves nothing (the
 /// coarsest file systems count in 2 s).
 const RACY_NS: i64 = 2_000_000_000;
+
+/// Notes in the date of the cache in `folder` that the model is used now. A store that cannot be
+/// written to, or a model that was never hashed, works without.
+pub(crate) fn mark_used(folder: &Path) {
+    if let Ok(file) = fs::File::options().append(true).open(folder.join(VERIFIED)) {
+        let _ = file.set_modified(SystemTime::now());
+    }
+}
 
 /// The stamps of a model's files at their last verification.
 #[derive(Debug, Default, Serialize, Deserialize)]

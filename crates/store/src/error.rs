@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::hash::Sha256;
+use crate::installed::Origin;
 use crate::lockfile::Difference;
 
 /// What is being done where a folder cannot be made: nothing was looked for, so nothing is missing.
@@ -120,6 +121,20 @@ pub enum StoreError {
     FileMissing {
         /// Where it should be.
         path: PathBuf,
+    },
+    /// A file that another program has too is not what it was when it was adopted.
+    #[error(
+        "{source}; it is {owner}'s {}, changed or removed since it was adopted: `freehold adopt` \
+         takes it as it is now",
+        path.display()
+    )]
+    NotOurs {
+        /// What the program is called.
+        owner: String,
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<StoreError>,
     },
     /// The file arrived whole but is not a model.
     #[error("{place}: not a usable GGUF file: {source}")]
@@ -340,6 +355,7 @@ impl StoreError {
             | Self::SizeMismatch { .. }
             | Self::NotAsLocked { .. }
             | Self::NotLocked { .. } => ErrorKind::Verification,
+            Self::NotOurs { source, .. } => source.kind(),
             Self::BadModel { .. } | Self::Import { .. } => ErrorKind::BadModel,
             Self::NoSpace { .. } | Self::DiskFull { .. } => ErrorKind::NoSpace,
             Self::Offline { .. }
@@ -352,6 +368,17 @@ impl StoreError {
             | Self::Cancelled
             | Self::LockChanged { .. }
             | Self::Io { .. } => ErrorKind::Failed,
+        }
+    }
+
+    /// The error with the name of the program whose file it is about, where it is another's.
+    pub(crate) fn about_file_of(self, origin: Option<&Origin>) -> Self {
+        match origin {
+            Some(Origin { owner, path }) => {
+                let (owner, path) = (owner.clone(), path.clone());
+                Self::NotOurs { owner, path, source: Box::new(self) }
+            }
+            None => self,
         }
     }
 

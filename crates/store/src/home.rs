@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::adopt::CARRIED;
 use crate::catalogue::Catalogue;
-use crate::checked::{VERIFIED, Verified};
+use crate::checked::{VERIFIED, Verified, mark_used};
 use crate::claim::{Claim, WhenHeld};
 use crate::error::{ErrorKind, StoreError};
 use crate::hash::{Sha256, hash_file};
-use crate::installed::{Installed, InstalledFile, Licence};
+use crate::installed::{Installed, InstalledFile, Licence, Origin};
 use crate::manifest::{self, MANIFEST};
 use crate::name::{ModelName, check_word, name_of_file};
 use crate::platform::{self, Stamp};
@@ -55,6 +56,8 @@ pub struct VerifyReport {
     pub name: String,
     /// Each file, in order.
     pub files: Vec<FileReport>,
+    /// The other program that has the files too.
+    pub origin: Option<Origin>,
 }
 
 /// One verified file.
@@ -102,14 +105,15 @@ impl VerifyReport {
     /// [`StoreError::HashMismatch`] or [`StoreError::FileMissing`].
     pub fn into_result(self) -> Result<(), StoreError> {
         for file in self.files {
-            match file.state {
-                FileState::Intact => {}
+            let error = match file.state {
+                FileState::Intact => continue,
                 FileState::Different(found) => {
                     let FileReport { path, expected, .. } = file;
-                    return Err(StoreError::HashMismatch { path, expected, found });
+                    StoreError::HashMismatch { path, expected, found }
                 }
-                FileState::Missing => return Err(StoreError::FileMissing { path: file.path }),
-            }
+                FileState::Missing => StoreError::FileMissing { path: file.path },
+            };
+            return Err(error.about_file_of(self.origin.as_ref()));
         }
         Ok(())
     }
@@ -237,6 +241,7 @@ impl Store {
             revision: None,
             licence,
             adopted: true,
+            origin: None,
             date: now(),
         };
         let folder = self.folder_of(&full_name);
@@ -265,8 +270,11 @@ impl Store {
         if model.adopted {
             removed.kept = model.files.into_iter().map(|file| file.path).collect();
         } else {
+            // The bytes of a hard link are another program's too: nothing is given back.
+            removed.kept = model.origin.iter().map(|origin| origin.path.clone()).collect();
             for file in &model.files {
                 match fs::remove_file(&file.path) {
+                    Ok(()) if model.origin.is_some() => {}
                     Ok(()) => removed.n_bytes += file.n_bytes,
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                     Err(error) => return Err(StoreError::io(&file.path, "removing")(error)),
@@ -275,6 +283,7 @@ impl Store {
         }
         // The manifest goes last: a removal that was cut off can be repeated by name.
         let _ = fs::remove_file(folder.join(VERIFIED));
+        let _ = fs::remove_dir_all(folder.join(CARRIED));
         let path = folder.join(MANIFEST);
         fs::remove_file(&path).map_err(StoreError::io(&path, "removing"))?;
         // A folder that holds somebody's own files stays.
@@ -296,7 +305,15 @@ impl Store {
             files.push(check_file(file, &mut verified, progress)?);
         }
         verified.write(&folder);
-        Ok(VerifyReport { name: model.full_name(), files })
+        Ok(VerifyReport { name: model.full_name(), files, origin: model.origin })
+    }
+
+    /// Notes that a model is used now, which is what [`Store::garbage`] goes by. Cheap, and no
+    /// failure where the store cannot be written to.
+    pub fn mark_used(&self, model: &Installed) {
+        if let Ok(name) = ModelName::new(&model.publisher, &model.name) {
+            mark_used(&self.folder_of(&name));
+        }
     }
 
     /// What `run` and `serve` call while they load, and heed before the first answer: refuses a
@@ -323,7 +340,8 @@ impl Store {
         for file in &model.files {
             files.push(check_file(file, &mut verified, progress)?);
         }
-        let result = VerifyReport { name: model.full_name(), files }.into_result();
+        let origin = model.origin.clone();
+        let result = VerifyReport { name: model.full_name(), files, origin }.into_result();
         // What is found as it was known needs no new record, which would wait for the disk.
         if !(is_known && result.is_ok()) {
             verified.write(&folder);
@@ -349,10 +367,12 @@ impl Store {
                 Ok(metadata) if metadata.len() == file.n_bytes => {}
                 Ok(metadata) => {
                     let (expected, found) = (file.n_bytes, metadata.len());
-                    return Err(StoreError::SizeMismatch { path, expected, found });
+                    let error = StoreError::SizeMismatch { path, expected, found };
+                    return Err(error.about_file_of(model.origin.as_ref()));
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    return Err(StoreError::FileMissing { path });
+                    let error = StoreError::FileMissing { path };
+                    return Err(error.about_file_of(model.origin.as_ref()));
                 }
                 Err(error) => return Err(StoreError::io(&path, "reading")(error)),
             }
@@ -427,7 +447,7 @@ impl Store {
     }
 
     /// The names of downloads that are under way or were given up.
-    fn staged_names(&self) -> Result<Vec<ModelName>, StoreError> {
+    pub(crate) fn staged_names(&self) -> Result<Vec<ModelName>, StoreError> {
         let flat_names = folders_in(&self.home.join("staging"))?;
         let parse = |flat: &String| {
             let (publisher, name) = flat.split_once("--")?;
@@ -532,7 +552,7 @@ fn unknown(name: &str) -> StoreError {
 }
 
 /// The names of the folders in `folder`; none when it does not exist.
-fn folders_in(folder: &Path) -> Result<Vec<String>, StoreError> {
+pub(crate) fn folders_in(folder: &Path) -> Result<Vec<String>, StoreError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -21,6 +21,8 @@ pub struct Installed {
     pub licence: Licence,
     /// True when the files lie elsewhere and are not ours: they are never removed.
     pub adopted: bool,
+    /// The other program whose files they are or were; `None` where they are ours or a person's.
+    pub origin: Option<Origin>,
     /// When it was pulled or adopted, as RFC 3339 in UTC.
     pub date: String,
 }
@@ -40,6 +42,19 @@ impl Installed {
     pub fn full_name(&self) -> String {
         format!("{}/{}", self.publisher, self.name)
     }
+}
+
+/// Another program that has a model's files too.
+///
+/// With [`Installed::adopted`] the files are used where that program keeps them; else ours are hard
+/// links to them, so that a change of theirs is one of ours, but not their removal.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// What the program is called.
+    pub owner: String,
+    /// Its first file of the model; absolute.
+    pub path: PathBuf,
 }
 
 /// One file of an installed model.

@@ -7,6 +7,7 @@
 //! HOME/models/<publisher>/<name>/<file>.gguf   the model, as any other program would have it
 //!                                manifest.toml source, revision, sha256, size, licence, date
 //!                                verified.toml how the files looked when last hashed: a cache
+//!                                carried/      what came with an adopted model: texts
 //! HOME/staging/<publisher>--<name>/            downloads under way; resumed by the next pull
 //! HOME/locks/                                  one claim per model: concurrent pulls wait
 //! HOME/accepted.toml                           licences accepted on this machine
@@ -19,9 +20,11 @@
 
 #![forbid(unsafe_code)]
 
+mod adopt;
 mod catalogue;
 mod checked;
 mod claim;
+mod collect;
 mod error;
 mod hash;
 mod home;
@@ -41,12 +44,14 @@ mod sources;
 mod staging;
 mod wheel;
 
+pub use adopt::{Found, FoundFile, Program};
 pub use catalogue::{Catalogue, Entry, ModelKind};
+pub use collect::{CollectOptions, Collection, Garbage, GarbageKind};
 pub use error::{ErrorKind, StoreError};
 pub use hash::{ParseSha256Error, Sha256, hash_file};
 pub use home::{FileReport, FileState, PullOptions, Removed, Store, VerifyReport};
 pub use import::ImportFormat;
-pub use installed::{Installed, InstalledFile, Licence};
+pub use installed::{Installed, InstalledFile, Licence, Origin};
 pub use latest::Latest;
 pub use lockfile::{
     Difference, History, LOCK_FILE, Left, LockFile, LockedFile, LockedModel, LockedTemplate, Move,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
 use crate::hash::Sha256;
-use crate::installed::{Installed, InstalledFile, Licence};
+use crate::installed::{Installed, InstalledFile, Licence, Origin};
 use crate::name::{ModelName, check_file_name};
 use crate::record;
 
@@ -29,6 +29,8 @@ struct Manifest {
     revision: String,
     adopted: bool,
     date: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<Origin>,
     licence: Licence,
     file: Vec<FileRecord>,
 }
@@ -66,6 +68,7 @@ pub(crate) fn write(folder: &Path, model: &Installed) -> Result<(), StoreError> 
         revision: model.revision.clone().unwrap_or_else(|| UNKNOWN.to_owned()),
         adopted: model.adopted,
         date: model.date.clone(),
+        origin: model.origin.clone(),
         licence: model.licence.clone(),
         file: model.files.iter().map(file_record).collect::<Result<_, StoreError>>()?,
     };
@@ -111,6 +114,7 @@ fn check(manifest: Manifest, folder: &Path, name: &ModelName) -> Result<Installe
         revision: Some(manifest.revision).filter(|revision| revision != UNKNOWN),
         licence: manifest.licence,
         adopted: manifest.adopted,
+        origin: manifest.origin,
         date: manifest.date,
     })
 }
@@ -137,6 +141,7 @@ mod tests {
             revision: None,
             licence: Licence::unknown(),
             adopted: false,
+            origin: None,
             date: "2026-01-02T03:04:05Z".to_owned(),
         }
     }

@@ -255,6 +255,7 @@ fn place(
         revision: fetched.revision,
         licence,
         adopted: false,
+        origin: None,
         date: now(),
     };
     manifest::write(folder, &model)?;

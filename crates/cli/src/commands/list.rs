@@ -78,7 +78,8 @@ impl List {
         let mut rows: Vec<[String; 4]> = models
             .iter()
             .map(|model| {
-                let place = if model.adopted { "adopted" } else { "pulled" };
+                let is_adopted = model.adopted || model.origin.is_some();
+                let place = if is_adopted { "adopted" } else { "pulled" };
                 [
                     callable(model, models),
                     numbers::bytes(model.n_bytes()),
@@ -140,6 +141,9 @@ pub(crate) fn to_json(model: &Installed) -> Value {
             "accepted": model.licence.accepted,
         },
         "adopted": model.adopted,
+        "origin": model.origin.as_ref().map(|origin| {
+            json!({ "owner": origin.owner, "path": origin.path.display().to_string() })
+        }),
         "date": model.date,
         "files": files,
     })

@@ -156,17 +156,24 @@ impl Verified {
 }
 
 fn print(report: &VerifyReport) -> anyhow::Result<()> {
+    let whose = report.origin.as_ref().map(|of| {
+        let path = of.path.display();
+        format!("; it is {}'s {path}, changed or removed since it was adopted", of.owner)
+    });
+    let whose = whose.unwrap_or_default();
     for file in &report.files {
         let path = file.path.display();
         let stdout = std::io::stdout();
         let line = match &file.state {
             FileState::Intact => format!("{} {path}", paint("intact", Colour::Green, &stdout)),
             FileState::Different(found) => format!(
-                "{} {path}: sha256 is {found}, expected {}",
+                "{} {path}: sha256 is {found}, expected {}{whose}",
                 paint("different", Colour::Red, &stdout),
                 file.expected
             ),
-            FileState::Missing => format!("{} {path}", paint("missing", Colour::Red, &stdout)),
+            FileState::Missing => {
+                format!("{} {path}{whose}", paint("missing", Colour::Red, &stdout))
+            }
         };
         terminal::print_line(&format!("{}: {line}", report.name))?;
     }

@@ -108,8 +108,7 @@ impl LockedModel {
 /// lock counts, it lies elsewhere.
 fn source_of(installed: &Installed) -> String {
     let path = Path::new(&installed.source);
-    let is_file = installed.adopted || path.is_absolute();
-    if is_file { format!("file {}", file_name(path)) } else { plain(&installed.source) }
+    if path.is_absolute() { format!("file {}", file_name(path)) } else { plain(&installed.source) }
 }
 
 /// SHA-256 of a text's bytes.

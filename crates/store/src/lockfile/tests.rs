@@ -43,6 +43,7 @@ fn locked(path: &Path) -> LockedModel {
         revision: Some("abc".to_owned()),
         licence: Licence::unknown(),
         adopted: false,
+        origin: None,
         date: "2026-01-02T03:04:05Z".to_owned(),
     };
     LockedModel::of(&installed, &Gguf::open(path).unwrap(), &running()).unwrap()

@@ -2,7 +2,7 @@
 //! they come and go.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -348,7 +348,9 @@ fn facts_of(chosen: &Chosen, n_ctx: Option<u32>) -> Facts {
     let metadata = file.metadata().iter().filter(|(_, value)| is_told(value));
     let installed = chosen.installed.as_ref();
     // Where files lie on this machine is nobody else's business.
-    let is_local = installed.is_none_or(|model| model.adopted || model.publisher == "local");
+    let is_local = installed.is_none_or(|model| {
+        model.adopted || model.publisher == "local" || Path::new(&model.source).is_absolute()
+    });
     let file_name = chosen.path.file_name().unwrap_or_default().to_string_lossy();
     Facts {
         n_bytes: installed.map_or(file.n_bytes(), Installed::n_bytes),
