@@ -61,7 +61,7 @@ soak MINUTES="30":
     cargo build --release
     tests/clients/soak.py target/release/freehold --minutes {{MINUTES}}
 
-# Fuzzes one target (gguf, tokenizer, template, constraint, gbnf, answer_parts, openai_request, responses_request, anthropic_request, ollama_request, batch_file) for some seconds
+# Fuzzes one target (gguf, tokenizer, template, constraint, gbnf, answer_parts, openai_request, responses_request, anthropic_request, ollama_request, batch_file, bundle) for some seconds
 fuzz TARGET SECONDS="60":
     mkdir -p fuzz/corpus/{{TARGET}}
     RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} fuzz/corpus/{{TARGET}} \

@@ -3,6 +3,7 @@
 mod add;
 mod adopt;
 mod bench;
+mod bundle;
 mod completions;
 mod config;
 mod debug;
@@ -46,6 +47,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<rm::Remove>("rm"),
     Entry::of::<gc::Collect>("gc"),
     Entry::of::<verify::Verify>("verify"),
+    Entry::group("bundle", bundle::ABOUT, bundle::ALL),
     Entry::of::<lock::LockModels>("lock"),
     Entry::of::<diff::Diff>("diff"),
     Entry::of::<why::Why>("why"),
@@ -190,6 +192,7 @@ mod tests {
     fn every_leaf_says_what_it_does_and_shows_an_example() {
         for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(ledger::ALL) {
         for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(record::ALL) {
+        for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(bundle::ALL) {
             let command = entry.command();
             assert!(command.get_about().is_some(), "{}: no about", entry.name);
             if matches!(entry.kind, Kind::Leaf { .. }) {

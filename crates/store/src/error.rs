@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::hash::Sha256;
 use crate::installed::Origin;
 use crate::lockfile::Difference;
+use crate::signature::PublicKey;
 
 /// What is being done where a folder cannot be made: nothing was looked for, so nothing is missing.
 pub(crate) const CREATING: &str = "creating the folder";
@@ -151,6 +152,35 @@ pub enum StoreError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A bundle is not what this program writes, or its bytes are not those that it promises.
+    #[error("{}: {place}: {problem}", path.display())]
+    BadBundle {
+        /// The bundle.
+        path: PathBuf,
+        /// The entry, or the part of the file.
+        place: String,
+        /// What is wrong there, and what was expected.
+        problem: String,
+    },
+    /// A bundle is signed by another key than its signer's name had, or than was asked for.
+    #[error(
+        "signed by {name:?} with the key {found}, expected {expected}; if {name} really has a new \
+         key, --accept-new-signer believes it"
+    )]
+    OtherSigner {
+        /// The signer's name.
+        name: String,
+        /// The key that is believed.
+        expected: PublicKey,
+        /// The key of the bundle.
+        found: PublicKey,
+    },
+    /// A file that would be written is there, with other contents.
+    #[error("{}: it is here with other contents, expected none or the same", path.display())]
+    FileInTheWay {
+        /// The file.
+        path: PathBuf,
     },
     /// A lock file cannot be read.
     #[error("{}: line {line}, column {column}: {problem}", path.display())]
@@ -350,8 +380,11 @@ impl StoreError {
             | Self::InvalidSetting { .. }
             | Self::HashUnknown { .. }
             | Self::BadLock { .. }
+            | Self::FileInTheWay { .. }
             | Self::LicenceNotAccepted { .. } => ErrorKind::Usage,
             Self::HashMismatch { .. }
+            | Self::BadBundle { .. }
+            | Self::OtherSigner { .. }
             | Self::SizeMismatch { .. }
             | Self::NotAsLocked { .. }
             | Self::NotLocked { .. } => ErrorKind::Verification,

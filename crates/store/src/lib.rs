@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod adopt;
+mod bundle;
 mod catalogue;
 mod checked;
 mod claim;
@@ -39,12 +40,17 @@ mod progress;
 mod pull;
 mod record;
 mod settings;
+mod signature;
 mod source;
 mod sources;
 mod staging;
 mod wheel;
 
 pub use adopt::{Found, FoundFile, Program};
+pub use bundle::{
+    BundleEntry, BundleFile, BundleIndex, BundleSigner, BundledModel, ExportOptions, ImportOptions,
+    Imported,
+};
 pub use catalogue::{Catalogue, Entry, ModelKind};
 pub use collect::{CollectOptions, Collection, Garbage, GarbageKind};
 pub use error::{ErrorKind, StoreError};
@@ -61,4 +67,5 @@ pub use name::ModelName;
 pub use platform::{Stamp, free_bytes};
 pub use progress::{Progress, Silent};
 pub use settings::{Settings, install_tls};
+pub use signature::{Acquaintance, ParsePublicKeyError, PublicKey, Trust};
 pub use source::{PipPart, Source};

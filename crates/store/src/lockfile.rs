@@ -27,6 +27,7 @@ use crate::record;
 
 pub use history::{History, Left, Move, Planned, Step, Tested, Timeline, Version};
 pub use observed::Running;
+pub(crate) use observed::source_of;
 
 /// The file's name, where nobody says another.
 pub const LOCK_FILE: &str = "freehold.lock";

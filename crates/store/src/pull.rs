@@ -18,7 +18,7 @@ use crate::progress::{Progress, Silent};
 use crate::record;
 use crate::source::{Source, file_name_of_url, imported_file_name, joined_file_name, parse_url};
 use crate::sources::{self, Expected, Fetched, Job};
-use crate::staging::Staging;
+use crate::staging::{StagedFile, Staging};
 
 /// Where accepted licences are recorded, below the store's home.
 const ACCEPTED: &str = "accepted.toml";
@@ -237,20 +237,10 @@ fn place(
         }
         Err(error) => return Err(error),
     };
-    fs::create_dir_all(folder).map_err(StoreError::io(folder, CREATING))?;
-    let mut files = Vec::new();
-    for staged in fetched.files {
-        let path = folder.join(&staged.file_name);
-        fs::rename(&staged.path, &path).map_err(StoreError::io(&path, "giving its place to"))?;
-        files.push(InstalledFile { path, n_bytes: staged.n_bytes, sha256: staged.sha256 });
-    }
-    for folder in folder.ancestors().take(3) {
-        platform::sync_folder(folder).map_err(StoreError::io(folder, "syncing"))?;
-    }
     let model = Installed {
         name: plan.name.name().to_owned(),
         publisher: plan.name.publisher().to_owned(),
-        files,
+        files: Vec::new(),
         source: plan.source.to_string(),
         revision: fetched.revision,
         licence,
@@ -258,6 +248,25 @@ fn place(
         origin: None,
         date: now(),
     };
+    install(model, fetched.files, folder, staging)
+}
+
+/// Moves complete files to their final names and writes the manifest of `model` last.
+pub(crate) fn install(
+    mut model: Installed,
+    staged: Vec<StagedFile>,
+    folder: &Path,
+    staging: Staging,
+) -> Result<Installed, StoreError> {
+    fs::create_dir_all(folder).map_err(StoreError::io(folder, CREATING))?;
+    for staged in staged {
+        let path = folder.join(&staged.file_name);
+        fs::rename(&staged.path, &path).map_err(StoreError::io(&path, "giving its place to"))?;
+        model.files.push(InstalledFile { path, n_bytes: staged.n_bytes, sha256: staged.sha256 });
+    }
+    for folder in folder.ancestors().take(3) {
+        platform::sync_folder(folder).map_err(StoreError::io(folder, "syncing"))?;
+    }
     manifest::write(folder, &model)?;
     staging.discard()?;
     Ok(model)

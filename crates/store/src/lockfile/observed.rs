@@ -106,7 +106,7 @@ impl LockedModel {
 
 /// Where a model came from; of a file its name alone, because on another machine, where the same
 /// lock counts, it lies elsewhere.
-fn source_of(installed: &Installed) -> String {
+pub(crate) fn source_of(installed: &Installed) -> String {
     let path = Path::new(&installed.source);
     if path.is_absolute() { format!("file {}", file_name(path)) } else { plain(&installed.source) }
 }
