@@ -16,7 +16,9 @@ use crate::name::{ModelName, name_of_file};
 use crate::platform;
 use crate::progress::{Progress, Silent};
 use crate::record;
-use crate::source::{Source, file_name_of_url, imported_file_name, joined_file_name, parse_url};
+use crate::source::{
+    Source, file_name_of_url, imported_file_name, joined_file_name, oci_name, parse_url,
+};
 use crate::sources::{self, Expected, Fetched, Job};
 use crate::staging::{StagedFile, Staging};
 
@@ -113,6 +115,10 @@ fn plan<'a>(source: &'a Source, options: &PullOptions) -> Result<Plan<'a>, Store
         Source::Import { part, format, .. } => {
             let name = || name_of_file(&imported_file_name(part, *format));
             (named(wish, "pip", name)?, source, None)
+        }
+        Source::Oci { host, repo, reference, .. } => {
+            let (publisher, name) = oci_name(host, repo, reference)?;
+            (named(wish, &publisher, || Ok(name))?, source, None)
         }
         Source::Https { url, .. } => {
             let url = parse_url(url)

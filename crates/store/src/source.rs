@@ -11,7 +11,7 @@ use crate::catalogue::Catalogue;
 use crate::error::StoreError;
 use crate::hash::Sha256;
 use crate::import::ImportFormat;
-use crate::name::{check_file_name, check_inner_path, check_word};
+use crate::name::{check_file_name, check_inner_path, check_word, name_of_file};
 
 /// Longest source text; the longest of the catalogue is a tenth of it.
 const SOURCE_BYTES_MAX: usize = 8192;
@@ -58,6 +58,19 @@ pub enum Source {
         /// The pinned hash of the GGUF file.
         sha256: Option<Sha256>,
     },
+    /// `oci://HOST/REPO[:TAG|@sha256:HEX][#sha256=HEX]`, or `ollama://[NAMESPACE/]NAME[:TAG]`
+    ///
+    /// A model in an OCI registry.
+    Oci {
+        /// The registry, with its port where it has one.
+        host: String,
+        /// The repository, with `/` between its parts.
+        repo: String,
+        /// A tag, or the digest of a manifest as `sha256:HEX`.
+        reference: String,
+        /// The pinned hash of a model that is one file.
+        sha256: Option<Sha256>,
+    },
     /// `https://…#sha256=HEX`; `http://` for loopback only.
     Https {
         /// The address, without the fragment.
@@ -95,6 +108,11 @@ impl Source {
             parse_hub(rest)
         } else if let Some(rest) = text.strip_prefix("pip:") {
             parse_pip(rest)
+        } else if let Some(rest) = text.strip_prefix("oci://") {
+            parse_oci(rest)
+        } else if let Some(rest) = text.strip_prefix("ollama://") {
+            let library = if rest.contains('/') { "" } else { "library/" };
+            parse_oci(&format!("{OLLAMA_REGISTRY}/{library}{rest}"))
         } else if has_scheme(text) {
             parse_https(text)
         } else if text.contains('/') && Catalogue::builtin().find(text).is_some() {
@@ -112,7 +130,10 @@ impl Source {
     /// The same source with a hash it must have; a file keeps none.
     pub(crate) fn pinned(mut self, pin: Sha256) -> Self {
         match &mut self {
-            Self::Hub { sha256, .. } | Self::Pip { sha256, .. } | Self::Import { sha256, .. } => {
+            Self::Hub { sha256, .. }
+            | Self::Pip { sha256, .. }
+            | Self::Oci { sha256, .. }
+            | Self::Import { sha256, .. } => {
                 *sha256 = Some(pin);
             }
             Self::Https { sha256, .. } => *sha256 = pin,
@@ -146,6 +167,11 @@ impl fmt::Display for Source {
             }
             Self::Import { part, format, sha256 } => {
                 write!(f, "pip:{}=={}/{}@{format}", part.package, part.version, part.path)?;
+                pin(f, sha256)
+            }
+            Self::Oci { host, repo, reference, sha256 } => {
+                let mark = if is_digest(reference) { '@' } else { ':' };
+                write!(f, "oci://{host}/{repo}{mark}{reference}")?;
                 pin(f, sha256)
             }
             Self::Https { url, sha256 } => write!(f, "{url}#sha256={sha256}"),
@@ -266,6 +292,70 @@ pub(crate) fn imported_file_name(part: &PipPart, format: ImportFormat) -> String
     format!("{}.{}.gguf", part.package, format.name())
 }
 
+/// Ollama's own registry.
+pub(crate) const OLLAMA_REGISTRY: &str = "registry.ollama.ai";
+
+/// Reads what stands behind `oci://` (names as in the OCI distribution specification 1.1, 3.2).
+fn parse_oci(rest: &str) -> Result<Source, String> {
+    let (rest, sha256) = split_pin(rest)?;
+    let syntax = || "expected oci://HOST/REPO[:TAG] or ollama://NAME[:TAG]".to_owned();
+    let (host, rest) = rest.split_once('/').ok_or_else(syntax)?;
+    let is_host = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
+    if !host.chars().all(is_host) || host.is_empty() {
+        return Err(syntax());
+    }
+    parse_url(&registry_url(host))?;
+    let (repo, reference) = match rest.split_once('@') {
+        Some((repo, digest)) if is_digest(digest) => (repo, digest),
+        Some(_) => return Err("expected a digest sha256:HEX behind the @".to_owned()),
+        None => rest.split_once(':').unwrap_or((rest, "latest")),
+    };
+    let is_word = |word: &str, n_bytes_max: usize| {
+        let starts_well = word.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        starts_well && word.len() <= n_bytes_max && word.bytes().all(is_plain)
+    };
+    if !repo.split('/').all(|part| is_word(part, 128)) || repo.len() > 255 {
+        return Err(format!("repository {repo:?}: expected plain names with '/' between them"));
+    }
+    if !is_digest(reference) && !is_word(reference, 128) {
+        return Err(format!("tag {reference:?}: expected letters, digits, '.', '_' and '-'"));
+    }
+    let [host, repo, reference] = [host, repo, reference].map(str::to_owned);
+    oci_name(&host, &repo, &reference).map_err(|error| error.to_string())?;
+    Ok(Source::Oci { host, repo, reference, sha256 })
+}
+
+/// Whether a reference is a digest and no tag.
+fn is_digest(reference: &str) -> bool {
+    let digits = reference.strip_prefix("sha256:");
+    digits.is_some_and(|digits| digits.parse::<Sha256>().is_ok())
+}
+
+/// The address of a registry: https, or on this machine http.
+pub(crate) fn registry_url(host: &str) -> String {
+    let is_here =
+        reqwest::Url::parse(&format!("http://{host}/")).is_ok_and(|url| is_loopback(&url));
+    format!("{}://{host}/", if is_here { "http" } else { "https" })
+}
+
+/// Publisher and name of what a registry has: `ollama/llama3.2-1b` of Ollama's `llama3.2:1b`.
+pub(crate) fn oci_name(
+    host: &str,
+    repo: &str,
+    reference: &str,
+) -> Result<(String, String), StoreError> {
+    let (above, word) = repo.rsplit_once('/').unwrap_or(("", repo));
+    let publisher = match above.rsplit('/').next().unwrap_or_default() {
+        "library" | "" if host == OLLAMA_REGISTRY => "ollama".to_owned(),
+        "" => host.split(':').next().unwrap_or(host).to_owned(),
+        publisher => publisher.to_owned(),
+    };
+    let has_no_tag = is_digest(reference) || reference == "latest";
+    let tag = if has_no_tag { String::new() } else { format!("-{reference}") };
+    Ok((publisher, name_of_file(&format!("{word}{tag}"))?))
+}
+
 fn parse_https(text: &str) -> Result<Source, String> {
     let (url, sha256) = split_pin(text)?;
     let Some(sha256) = sha256 else {
@@ -375,6 +465,11 @@ mod tests {
     #[test]
     fn each_form_is_read_and_written_back() {
         check("smollm2-135m", "smollm2-135m");
+        check("ollama://llama3.2", "oci://registry.ollama.ai/library/llama3.2:latest");
+        check("ollama://me/x:1b", "oci://registry.ollama.ai/me/x:1b");
+        let digest = format!("oci://ghcr.io/a/b/c@sha256:{PIN}#sha256={PIN}");
+        check(&digest, &digest);
+        check("oci://127.0.0.1:5000/x:v1", "oci://127.0.0.1:5000/x:v1");
         check("google/gemma3-270m", "google/gemma3-270m");
         assert!(matches!(Source::parse("google/gemma3-270m"), Ok(Source::Catalogue(_))));
         assert!(matches!(Source::parse("google/other"), Ok(Source::File(_))));
@@ -425,6 +520,14 @@ mod tests {
             (&format!("http://127.0.0.1.example.com/m.gguf#sha256={PIN}"), "https"),
             (&format!("ftp://example.com/m.gguf#sha256={PIN}"), "https"),
             (&format!("https://example.com/a%2Fb.gguf#sha256={PIN}"), "plain file name"),
+            ("oci://host", "oci://HOST/REPO"),
+            ("oci:///repo", "oci://HOST/REPO"),
+            ("oci://u:p@host/repo", "oci://HOST/REPO"),
+            ("oci://host/../repo:1", "plain names"),
+            ("oci://host/repo:a/b", "tag"),
+            ("oci://host/repo:-x", "tag"),
+            ("oci://host/repo@sha256:12", "digest"),
+            ("ollama://", "plain names"),
             ("a b", "letters"),
             ("a\nb", "control"),
         ] {

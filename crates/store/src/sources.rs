@@ -8,6 +8,7 @@ mod http;
 mod https;
 mod hub;
 mod import;
+mod oci;
 mod pip;
 mod transfer;
 
@@ -103,6 +104,9 @@ pub(crate) fn open(source: &Source) -> Option<Box<dyn ModelSource + '_>> {
             Some(Box::new(import::ImportSource { part, format: *format, sha256: *sha256 }))
         }
         Source::Hub { .. } => Some(Box::new(hub::HubSource { source })),
+        Source::Oci { host, repo, reference, sha256 } => {
+            Some(Box::new(oci::OciSource { host, repo, reference, sha256: *sha256 }))
+        }
         Source::Https { url, sha256 } => {
             Some(Box::new(https::HttpsSource { url, sha256: *sha256 }))
         }

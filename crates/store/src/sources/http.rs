@@ -1,11 +1,13 @@
 //! HTTP as the store needs it: redirects by hand, the token to its own host only, failures sorted.
 
 use std::error::Error as _;
+use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 use reqwest::blocking::Response;
 use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    ACCEPT_ENCODING, AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, LOCATION,
+    RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use reqwest::{Method, StatusCode, Url};
 
@@ -81,6 +83,8 @@ pub(super) struct Client {
     client: reqwest::blocking::Client,
     /// The token, ready as a header, and the origin it belongs to.
     authorization: Option<(HeaderValue, Url)>,
+    /// What to do about a refusal, where it is not the Hub that refuses.
+    hint: Option<&'static str>,
     pub(super) settings: Settings,
 }
 
@@ -120,7 +124,35 @@ impl Client {
                 Some((header, home.clone()))
             }
         };
-        Ok(Self { client, authorization, settings: settings.clone() })
+        Ok(Self { client, authorization, hint: None, settings: settings.clone() })
+    }
+
+    /// The same client, which says `hint` when it is refused.
+    pub(super) fn with_hint(self, hint: &'static str) -> Self {
+        Self { hint: Some(hint), ..self }
+    }
+
+    /// What the server at `url` wants to be shown first: the challenge of its 401 (RFC 9110,
+    /// section 11.6.1). `None` where it wants nothing; what else it answers the next request tells.
+    pub(super) fn challenge(
+        &self,
+        url: &Url,
+        headers: &[(HeaderName, HeaderValue)],
+    ) -> Result<Option<String>, Failure> {
+        let mut request = self.client.get(url.clone());
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let response = request.send().map_err(Failure::unsent)?;
+        let challenge = response.headers().get(WWW_AUTHENTICATE);
+        let challenge = challenge.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        match response.status() {
+            StatusCode::UNAUTHORIZED if challenge.is_some() => Ok(challenge),
+            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+                self.judge(response, url).map(|_| None)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Sends one request, following redirects as `follow` says. A status of 400 or more, other than
@@ -187,12 +219,13 @@ impl Client {
         let reason = format!("status {status}");
         Err(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let hint = match &self.authorization {
-                    Some(_) => {
+                let hint = match (self.hint, &self.authorization) {
+                    (Some(hint), _) => hint,
+                    (None, Some(_)) => {
                         "the token in HF_TOKEN may not read this; accept the model's terms \
                                 on its page or use another token"
                     }
-                    None => "it may need a login; on the Hub set HF_TOKEN",
+                    (None, None) => "it may need a login; on the Hub set HF_TOKEN",
                 };
                 let (status, hint) = (status.as_u16(), hint.to_owned());
                 Failure::Final(StoreError::AccessDenied { place, status, hint })
@@ -217,14 +250,7 @@ pub(super) fn head(
     follow: Follow,
     progress: &dyn Progress,
 ) -> Result<Response, StoreError> {
-    let mut patience = Patience::new(&client.settings);
-    loop {
-        match client.send(&Method::HEAD, url, &[], follow) {
-            Ok(response) => return Ok(response),
-            Err(Failure::Final(error)) => return Err(error),
-            Err(Failure::Passing(setback)) => patience.again(&show(url), &setback, progress)?,
-        }
-    }
+    patiently(&client.settings, url, progress, || client.send(&Method::HEAD, url, &[], follow))
 }
 
 /// The SHA-256 that an answer names its content by: `X-Linked-Etag` of the Hub, else `ETag`. What
@@ -300,6 +326,36 @@ fn pause(wait: Duration, progress: &dyn Progress) -> Result<(), StoreError> {
         match wait.checked_sub(start.elapsed()) {
             Some(rest) if !rest.is_zero() => std::thread::sleep(rest.min(POLL_INTERVAL)),
             _ => return Ok(()),
+        }
+    }
+}
+
+/// The whole body of an answer of at most `n_bytes_max`.
+pub(super) fn read_body(response: Response, n_bytes_max: u64) -> Result<Vec<u8>, Failure> {
+    let place = show(response.url());
+    let mut bytes = Vec::new();
+    let read = response.take(n_bytes_max + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::passing(format!("the connection broke: {error}")))?;
+    if bytes.len() as u64 > n_bytes_max {
+        let reason = format!("a longer answer, expected at most {n_bytes_max} bytes");
+        return Err(Failure::Final(StoreError::Network { place, reason }));
+    }
+    Ok(bytes)
+}
+
+/// Does `attempt` until it succeeds, fails for good, or patience ends.
+pub(super) fn patiently<T>(
+    settings: &Settings,
+    url: &Url,
+    progress: &dyn Progress,
+    mut attempt: impl FnMut() -> Result<T, Failure>,
+) -> Result<T, StoreError> {
+    let mut patience = Patience::new(settings);
+    loop {
+        match attempt() {
+            Ok(done) => return Ok(done),
+            Err(Failure::Final(error)) => return Err(error),
+            Err(Failure::Passing(setback)) => patience.again(&show(url), &setback, progress)?,
         }
     }
 }

@@ -1,0 +1,313 @@
+//! The source of OCI registries against a registry of this test: tokens, redirects to another
+//! storage, indexes, and everything that a registry can get wrong.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code outside of #[test]")]
+
+mod support;
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use freehold_store::{ErrorKind, Installed, PullOptions, Silent, Source, StoreError};
+use serde_json::{Value, json};
+use support::hub::{Request, read_request};
+use support::{Home, files_below, model, settings, sha256};
+
+const GGUF: &str = "application/vnd.ollama.image.model";
+
+/// What the registry has and how it behaves.
+#[derive(Default)]
+struct State {
+    /// By tag or digest.
+    manifests: HashMap<String, Vec<u8>>,
+    /// By digest.
+    blobs: HashMap<String, Vec<u8>>,
+    /// Wants a token, and gives one that counts for so many requests.
+    uses_of_token: Option<u32>,
+    n_tokens: u32,
+    n_uses: u32,
+    /// Where it says that tokens are given, instead of at itself.
+    realm: Option<String>,
+    /// Blobs are in the storage.
+    redirects: bool,
+    /// The storage ends its next answer after so many bytes.
+    cut: Option<usize>,
+    log: Vec<Request>,
+}
+
+struct Registry {
+    host: String,
+    state: Arc<Mutex<State>>,
+}
+
+impl Registry {
+    fn start() -> Self {
+        let state = Arc::new(Mutex::new(State::default()));
+        let storage = listen("storage", &state, answer_storage);
+        let host = listen("hub", &state, move |request, host, state| {
+            answer_registry(request, host, &storage, state)
+        });
+        Self { host, state }
+    }
+
+    fn set(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap());
+    }
+
+    /// Puts a blob and returns its layer.
+    fn layer(&self, media_type: &str, bytes: &[u8]) -> Value {
+        let digest = format!("sha256:{}", sha256(bytes));
+        self.set(|state| drop(state.blobs.insert(digest.clone(), bytes.to_vec())));
+        json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() })
+    }
+
+    /// Puts a manifest under `tag` and under its digest, which it returns.
+    fn manifest(&self, tag: &str, manifest: &Value) -> String {
+        let bytes = manifest.to_string().into_bytes();
+        let digest = format!("sha256:{}", sha256(&bytes));
+        self.set(|state| {
+            state.manifests.insert(tag.to_owned(), bytes.clone());
+            state.manifests.insert(digest.clone(), bytes);
+        });
+        digest
+    }
+
+    /// Puts a model as Ollama's registry has it.
+    fn model(&self, tag: &str, bytes: &[u8]) -> String {
+        let layers = [
+            self.layer(GGUF, bytes),
+            self.layer("application/vnd.ollama.image.template", b"{{ .Prompt }}"),
+        ];
+        self.manifest(tag, &json!({ "schemaVersion": 2, "layers": layers }))
+    }
+
+    fn pull(&self, home: &Home, reference: &str) -> Result<Installed, StoreError> {
+        let source = Source::parse(&format!("oci://{}/{reference}", self.host)).unwrap();
+        home.store.pull(&source, &PullOptions::default(), &Silent)
+    }
+
+    fn log(&self, at: &str) -> Vec<Request> {
+        let log = self.state.lock().unwrap().log.clone();
+        log.into_iter().filter(|request| request.at == at).collect()
+    }
+}
+
+type Answer = (u16, Vec<(&'static str, String)>, Vec<u8>);
+
+fn listen(
+    at: &'static str,
+    state: &Arc<Mutex<State>>,
+    answer: impl Fn(&Request, &str, &mut State) -> Answer + Send + 'static,
+) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let (own, state) = (host.clone(), Arc::clone(state));
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let Some(request) = read_request(at, &stream) else { continue };
+            let (answer, cut) = {
+                let mut state = state.lock().unwrap();
+                state.log.push(request.clone());
+                let answer = answer(&request, &own, &mut state);
+                let is_body = at == "storage" && answer.0 < 300;
+                (answer, if is_body { state.cut.take() } else { None })
+            };
+            // A client that went away is no failure of the registry's.
+            let _ = send(&mut stream, answer, cut);
+        }
+    });
+    host
+}
+
+fn send(out: &mut TcpStream, answer: Answer, cut: Option<usize>) -> std::io::Result<()> {
+    let (status, headers, body) = answer;
+    let mut head = format!("HTTP/1.1 {status} x\r\nConnection: close\r\nRetry-After: 0\r\n");
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    write!(out, "{head}Content-Length: {}\r\n\r\n", body.len())?;
+    out.write_all(&body[..cut.unwrap_or(body.len()).min(body.len())])
+}
+
+fn answer_registry(request: &Request, host: &str, storage: &str, state: &mut State) -> Answer {
+    let path = request.path.split('?').next().unwrap();
+    if path == "/token" {
+        assert!(request.path.contains("scope=repository%3Alibrary%2Ftiny%3Apull"));
+        assert!(request.path.contains("service=registry"));
+        state.n_tokens += 1;
+        state.n_uses = 0;
+        let token = json!({ "access_token": format!("secret-{}", state.n_tokens) });
+        return (200, Vec::new(), token.to_string().into_bytes());
+    }
+    if let Some(n_uses_max) = state.uses_of_token {
+        let expected = format!("Bearer secret-{}", state.n_tokens);
+        let is_right = request.header("authorization") == Some(expected.as_str());
+        if state.n_tokens == 0 || !is_right || state.n_uses >= n_uses_max {
+            let realm = state.realm.clone().unwrap_or_else(|| format!("http://{host}/token"));
+            let scope = "repository:library/tiny:pull";
+            let challenge = format!(r#"Bearer realm="{realm}",service="registry",scope="{scope}""#);
+            return (401, vec![("WWW-Authenticate", challenge)], Vec::new());
+        }
+        state.n_uses += 1;
+    }
+    let Some(rest) = path.strip_prefix("/v2/library/tiny/") else {
+        return (404, Vec::new(), Vec::new());
+    };
+    if let Some(reference) = rest.strip_prefix("manifests/") {
+        assert!(request.header("accept").unwrap().contains("manifest.list.v2+json"));
+        return match state.manifests.get(reference) {
+            Some(bytes) => (200, Vec::new(), bytes.clone()),
+            None => (404, Vec::new(), Vec::new()),
+        };
+    }
+    if state.redirects {
+        let location = format!("http://{storage}/{rest}?signature=x");
+        return (307, vec![("Location", location)], Vec::new());
+    }
+    blob(request, rest, state)
+}
+
+fn answer_storage(request: &Request, _host: &str, state: &mut State) -> Answer {
+    let path = request.path.split('?').next().unwrap().to_owned();
+    blob(request, path.trim_start_matches('/'), state)
+}
+
+fn blob(request: &Request, path: &str, state: &State) -> Answer {
+    let Some(bytes) = state.blobs.get(path.trim_start_matches("blobs/")) else {
+        return (404, Vec::new(), Vec::new());
+    };
+    let start = request
+        .header("range")
+        .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+    match start {
+        Some(start) => {
+            let range = format!("bytes {start}-{}/{}", bytes.len() - 1, bytes.len());
+            (206, vec![("Content-Range", range)], bytes[start..].to_vec())
+        }
+        None => (200, Vec::new(), bytes.clone()),
+    }
+}
+
+#[test]
+fn a_model_is_pulled_by_tag_and_by_digest_and_verified() {
+    let (registry, home) = (Registry::start(), Home::new(settings()));
+    let bytes = model(256, 1);
+    let digest = registry.model("1b", &bytes);
+    let pulled = registry.pull(&home, "library/tiny:1b").unwrap();
+    assert_eq!(pulled.full_name(), "library/tiny-1b");
+    assert_eq!(pulled.revision.as_deref(), Some(digest.as_str()));
+    assert_eq!(pulled.files[0].path.file_name().unwrap(), "tiny-1b.gguf");
+    assert_eq!(std::fs::read(pulled.path()).unwrap(), bytes);
+    let by_digest = registry.pull(&home, &format!("library/tiny@{digest}")).unwrap();
+    assert_eq!(by_digest.full_name(), "library/tiny");
+    let pinned = format!("library/tiny:1b#sha256={}", sha256(b"other"));
+    let other = Home::new(settings());
+    let error = registry.pull(&other, &pinned).unwrap_err();
+    assert!(matches!(error, StoreError::HashMismatch { .. }), "{error}");
+}
+
+#[test]
+fn a_token_is_fetched_goes_to_the_registry_alone_and_is_renewed() {
+    let (registry, home) = (Registry::start(), Home::new(settings()));
+    let bytes = model(512, 1);
+    registry.model("latest", &bytes);
+    // The manifest and one blob; what is cut off needs another token.
+    registry.set(|state| {
+        (state.uses_of_token, state.redirects, state.cut) = (Some(2), true, Some(200_000));
+    });
+    let pulled = registry.pull(&home, "library/tiny").unwrap();
+    assert_eq!(std::fs::read(pulled.path()).unwrap(), bytes);
+    let stored = registry.log("storage");
+    assert_eq!(stored.len(), 2);
+    assert!(stored.iter().all(|request| request.header("authorization").is_none()));
+    let range = stored[1].header("range").unwrap();
+    assert_eq!(range, "bytes=200000-");
+    let tokens = registry.log("hub");
+    let tokens = tokens.iter().filter(|request| request.path.starts_with("/token"));
+    assert_eq!(tokens.count(), 2);
+    for path in files_below(home.path()) {
+        let bytes = std::fs::read(&path).unwrap();
+        let has_token = bytes.windows(7).any(|window| window == b"secret-");
+        assert!(!has_token, "a token is in {}", path.display());
+    }
+}
+
+#[test]
+fn a_registry_that_gives_no_token_that_counts_is_given_up() {
+    let (registry, home) = (Registry::start(), Home::new(settings()));
+    registry.model("latest", &model(4, 1));
+    registry.set(|state| state.uses_of_token = Some(0));
+    let error = registry.pull(&home, "library/tiny").unwrap_err();
+    assert!(matches!(error, StoreError::AccessDenied { status: 401, .. }), "{error}");
+    assert!(error.to_string().contains("expected a public model"), "{error}");
+    registry.set(|state| state.realm = Some("ftp://host/token".to_owned()));
+    let error = registry.pull(&home, "library/tiny").unwrap_err();
+    assert!(error.to_string().contains("it sends us elsewhere for a token"), "{error}");
+}
+
+#[test]
+fn a_blob_or_manifest_of_another_hash_is_refused() {
+    let (registry, home) = (Registry::start(), Home::new(settings()));
+    let bytes = model(64, 1);
+    let digest = registry.model("latest", &bytes);
+    let mut changed = bytes.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    let blob = format!("sha256:{}", sha256(&bytes));
+    registry.set(|state| drop(state.blobs.insert(blob, changed)));
+    let error = registry.pull(&home, "library/tiny").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Verification, "{error}");
+    registry.set(|state| drop(state.manifests.insert(digest.clone(), b"{}".to_vec())));
+    let error = registry.pull(&home, &format!("library/tiny@{digest}")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Verification, "{error}");
+    assert!(files_below(&home.path().join("models")).is_empty());
+}
+
+#[test]
+fn of_an_index_the_manifest_for_this_machine_is_taken() {
+    let (registry, home) = (Registry::start(), Home::new(settings()));
+    let bytes = model(16, 1);
+    let wrong = registry.model("wrong", &model(16, 2));
+    let right = registry.model("right", &bytes);
+    let architecture = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+    let os = if cfg!(target_os = "macos") { "darwin" } else { std::env::consts::OS };
+    let entry = |digest: &str, os: &str, architecture: &str| {
+        let platform = json!({ "os": os, "architecture": architecture });
+        json!({ "mediaType": "x", "digest": digest, "size": 1, "platform": platform })
+    };
+    let ours = entry(&right, os, architecture);
+    let others = entry(&wrong, "plan9", architecture);
+    registry.manifest("latest", &json!({ "manifests": [others, ours] }));
+    let pulled = registry.pull(&home, "library/tiny").unwrap();
+    assert_eq!(std::fs::read(pulled.path()).unwrap(), bytes);
+    assert_eq!(pulled.revision, Some(right));
+    registry.manifest("none", &json!({ "manifests": [others, others] }));
+    let error = registry.pull(&home, "library/tiny:none").unwrap_err().to_string();
+    assert!(error.contains(&format!("nothing for {os}/{architecture}")), "{error}");
+}
+
+#[test]
+fn what_holds_no_model_is_refused_in_words() {
+    let (registry, home) = (Registry::start(), Home::new(settings()));
+    let adapter = registry.layer("application/vnd.ollama.image.adapter", b"x");
+    let first = registry.layer(GGUF, &model(4, 1));
+    let second = registry.layer(GGUF, &model(4, 2));
+    let beyond = json!({ "mediaType": GGUF, "digest": "sha256:../../x", "size": 1 });
+    let huge = json!({ "mediaType": GGUF, "digest": first["digest"], "size": 1_u64 << 60 });
+    for (layers, words) in [
+        (vec![], "no layer that is a model"),
+        (vec![first.clone(), adapter], "adapter"),
+        (vec![first, second], "expected one, or its parts"),
+        (vec![beyond], "expected sha256:HEX"),
+        (vec![huge], "expected at most"),
+    ] {
+        registry.manifest("latest", &json!({ "layers": layers }));
+        let error = registry.pull(&home, "library/tiny").unwrap_err().to_string();
+        assert!(error.contains(words), "{words}: {error}");
+    }
+    registry.set(|state| drop(state.manifests.insert("latest".to_owned(), b"<html>".to_vec())));
+    assert!(registry.pull(&home, "library/tiny").unwrap_err().to_string().contains("manifest:"));
+    let error = registry.pull(&home, "library/tiny:none").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+}
