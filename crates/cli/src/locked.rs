@@ -142,6 +142,9 @@ impl Lock {
     /// [`StoreError::NotAsLocked`] with all that differs, [`StoreError::NotLocked`]; where the file
     /// cannot be read as a model, what differs in its bytes, else why.
     pub(crate) fn check(&self, chosen: &Chosen, context: &Context) -> anyhow::Result<()> {
+        if let Some(installed) = &chosen.installed {
+            self.file.check_licence(&chosen.name, &installed.licence.id, &self.path)?;
+        }
         let Some(entry) = self.entry(&chosen.name)? else { return Ok(()) };
         let file = match Gguf::open(&chosen.path) {
             Ok(file) => file,
@@ -237,7 +240,11 @@ impl Lock {
 pub(crate) fn is_refusal(error: &anyhow::Error) -> bool {
     let is_of_store = matches!(
         error.downcast_ref(),
-        Some(StoreError::NotAsLocked { .. } | StoreError::NotLocked { .. })
+        Some(
+            StoreError::NotAsLocked { .. }
+                | StoreError::NotLocked { .. }
+                | StoreError::LicenceNotAllowed { .. }
+        )
     );
     is_of_store || error.is::<NotAsLocked>()
 }

@@ -319,3 +319,30 @@ fn on_another_file_system_files_are_used_where_they_lie() {
     assert!(told.code == Some(3) && text.contains("missing"), "{text}");
     assert!(text.contains("it is your folder's"), "{text}");
 }
+
+#[test]
+fn a_licence_that_the_lock_does_not_allow_is_refused_by_its_name() {
+    let home = home_with(&["a"]);
+    home.run(&["lock", "a"]).ok();
+    let lock = home.path("freehold.lock");
+    let text = fs::read_to_string(&lock).unwrap();
+    let allow = |list: &str| {
+        let text = text.replacen("\n[model", &format!("\n[licences]\n{list}\n\n[model"), 1);
+        fs::write(&lock, text).unwrap();
+    };
+    allow("\"*\" = [\"MIT\", \"apache-2.0\"]");
+    home.run(&["lock", "a"]).says(0, "says so already");
+    allow("\"*\" = [\"mit\"]\n\"a\" = [\"apache-2.0\"]");
+    let words = ["a comes under the licence \"mit\"", "allows for \"a\" only apache-2.0"];
+    home.run(&["run", "--model", "a", "x"]).fails(2, &words);
+    home.run(&["lock", "a"]).fails(2, &words);
+    assert!(home.run(&["serve", "a", "--port", "0"]).stderr.contains(words[0]));
+    // A pull looks before anything has its name.
+    let path = home.write("b.gguf", &model(8, 7));
+    allow("\"*\" = [\"apache-2.0\"]");
+    home.run(&["pull", arg(&path), "--name", "b"]).fails(2, &["b comes under the licence \"mit\""]);
+    assert_eq!(names(&home), ["a"]);
+    assert!(!home.path("home/staging/local--b").exists());
+    allow("\"b\" = [\"apache-2.0\", \"mit\"]");
+    home.run(&["pull", arg(&path), "--name", "b"]).ok();
+}

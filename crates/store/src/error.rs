@@ -91,6 +91,34 @@ pub enum StoreError {
         /// The sentence that its owner asks to be shown.
         notice: Option<String>,
     },
+    /// The owner's lock allows the licence for no model of this name.
+    #[error(
+        "{name} comes under the licence {licence:?}, and {} allows for {rule:?} only {}",
+        lock.display(),
+        allowed.join(", ")
+    )]
+    LicenceNotAllowed {
+        /// The model.
+        name: String,
+        /// Its licence.
+        licence: String,
+        /// The lock file.
+        lock: PathBuf,
+        /// The line of its list of licences.
+        rule: String,
+        /// The licences that this line allows.
+        allowed: Vec<String>,
+    },
+    /// The owner's lock wants a signature, and there is none, or none that counts.
+    #[error("{place}: {problem}; {} wants a signature of a key that it names", lock.display())]
+    NotSigned {
+        /// The file at its source.
+        place: String,
+        /// What is wrong, and what was expected.
+        problem: String,
+        /// The lock file.
+        lock: PathBuf,
+    },
     /// A file's bytes are not those that were promised.
     #[error("{}: sha256 is {found}, expected {expected}", path.display())]
     HashMismatch {
@@ -381,9 +409,11 @@ impl StoreError {
             | Self::HashUnknown { .. }
             | Self::BadLock { .. }
             | Self::FileInTheWay { .. }
+            | Self::LicenceNotAllowed { .. }
             | Self::LicenceNotAccepted { .. } => ErrorKind::Usage,
             Self::HashMismatch { .. }
             | Self::BadBundle { .. }
+            | Self::NotSigned { .. }
             | Self::OtherSigner { .. }
             | Self::SizeMismatch { .. }
             | Self::NotAsLocked { .. }

@@ -10,6 +10,7 @@ use crate::claim::{Claim, WhenHeld};
 use crate::error::{ErrorKind, StoreError};
 use crate::hash::{Sha256, hash_file};
 use crate::installed::{Installed, InstalledFile, Licence, Origin};
+use crate::lockfile::LockFile;
 use crate::manifest::{self, MANIFEST};
 use crate::name::{ModelName, check_word, name_of_file};
 use crate::platform::{self, Stamp};
@@ -44,6 +45,8 @@ pub struct PullOptions {
     pub no_wait: bool,
     /// Ask the source again even though the model is here (a Hub branch may have moved).
     pub refresh: bool,
+    /// Refuse a model whose licence this lock does not allow; with the path of the lock.
+    pub lock: Option<(PathBuf, LockFile)>,
     /// The licence to record, for a model whose file may not state its own; a catalogue entry's
     /// goes before it.
     pub licence: Option<Licence>,

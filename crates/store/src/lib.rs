@@ -34,6 +34,7 @@ mod installed;
 mod latest;
 mod lockfile;
 mod manifest;
+mod minisign;
 mod name;
 mod platform;
 mod progress;

@@ -9,6 +9,7 @@
 //! what becomes of a model that differs is the caller's matter.
 
 mod history;
+mod licences;
 mod observed;
 
 use std::collections::BTreeMap;
@@ -59,6 +60,10 @@ const END: &str = "# end of freehold.lock";
 pub struct LockFile {
     /// The model that each alias stands for. An alias may end in `*`.
     pub aliases: BTreeMap<String, String>,
+    /// The licences that models may come under, by the name of a model or alias, or `*`.
+    pub licences: BTreeMap<String, Vec<String>>,
+    /// The minisign keys of which one must have signed what is pulled, by the same names.
+    pub minisign: BTreeMap<String, Vec<String>>,
     /// By the name that applications ask for.
     pub models: BTreeMap<String, LockedModel>,
 }
@@ -182,6 +187,10 @@ struct Layout {
     format: u32,
     #[serde(default, deserialize_with = "keyed_lines", skip_serializing_if = "BTreeMap::is_empty")]
     alias: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "keyed_lists", skip_serializing_if = "BTreeMap::is_empty")]
+    licences: BTreeMap<String, Vec<String>>,
+    #[serde(default, deserialize_with = "keyed_lists", skip_serializing_if = "BTreeMap::is_empty")]
+    minisign: BTreeMap<String, Vec<String>>,
     #[serde(default, deserialize_with = "keyed", skip_serializing_if = "BTreeMap::is_empty")]
     model: BTreeMap<String, LockedModel>,
 }
@@ -229,7 +238,8 @@ impl LockFile {
             let problem = format!("the file ends before its last line, expected {END:?}");
             return Err((text.len(), problem));
         }
-        Ok(Self { aliases: layout.alias, models: layout.model })
+        let Layout { format: _, alias: aliases, licences, minisign, model: models } = layout;
+        Ok(Self { aliases, licences, minisign, models })
     }
 
     /// What the store calls the model that `name` stands for: `publisher/name` where the lock says
@@ -276,8 +286,8 @@ impl LockFile {
     }
 
     fn to_text(&self) -> String {
-        let (alias, model) = (self.aliases.clone(), self.models.clone());
-        let body = toml::to_string(&Layout { format: FORMAT, alias, model })
+        let Self { aliases: alias, licences, minisign, models: model } = self.clone();
+        let body = toml::to_string(&Layout { format: FORMAT, alias, licences, minisign, model })
             .expect("names, numbers and texts can be written as TOML");
         format!("{HEAD}{body}\n{END}\n")
     }
@@ -419,6 +429,15 @@ fn keyed_lines<'de, D: Deserializer<'de>>(
 ) -> Result<BTreeMap<String, String>, D::Error> {
     let table = keyed::<D, Line>(deserializer)?;
     Ok(table.into_iter().map(|(key, value)| (key, value.0)).collect())
+}
+
+/// A table whose keys are lines and whose values are lists of lines.
+fn keyed_lists<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, Vec<String>>, D::Error> {
+    let table = keyed::<D, Vec<Line>>(deserializer)?;
+    let lines = |list: Vec<Line>| list.into_iter().map(|line| line.0).collect();
+    Ok(table.into_iter().map(|(key, list)| (key, lines(list))).collect())
 }
 
 impl<'de> Deserialize<'de> for Number {

@@ -12,6 +12,7 @@ use crate::error::{CREATING, ErrorKind, StoreError};
 use crate::home::{PullOptions, Store, licence_of, named, now, open_model};
 use crate::installed::{Installed, InstalledFile, Licence};
 use crate::manifest;
+use crate::minisign;
 use crate::name::{ModelName, name_of_file};
 use crate::platform;
 use crate::progress::{Progress, Silent};
@@ -19,7 +20,7 @@ use crate::record;
 use crate::source::{
     Source, file_name_of_url, imported_file_name, joined_file_name, oci_name, parse_url,
 };
-use crate::sources::{self, Expected, Fetched, Job};
+use crate::sources::{self, Expected, Fetched, Job, ModelSource};
 use crate::staging::{StagedFile, Staging};
 
 /// Where accepted licences are recorded, below the store's home.
@@ -53,7 +54,11 @@ pub(crate) fn pull(
         _ => None,
     };
     let plan = plan(absolute.as_ref().unwrap_or(source), options)?;
+    if let Some(entry) = plan.entry {
+        check_licence(&plan, &entry.licence, options)?;
+    }
     if let Some(model) = already_here(store, &plan, options, progress)? {
+        check_licence(&plan, &model.licence, options)?;
         tidy(store, &plan.name);
         return Ok(model);
     }
@@ -74,16 +79,18 @@ pub(crate) fn pull(
     let staging = Staging::open(store.home(), &plan.name)?;
     let folder = store.folder_of(&plan.name);
     let is_installed = store.installed(&plan.name)?.is_some();
-    let fetched = opened.fetch(&Job {
+    let job = Job {
         staging: &staging,
         // With a manifest, what stands there is a model's own file and not a leftover.
         final_folder: (!is_installed).then(|| folder.clone()),
         settings: store.settings(),
         progress,
         expected: plan.entry.map(Expected::from),
-    })?;
-    let stated = options.licence.clone();
-    let model = place(&plan, fetched, &folder, Terms { accepted, stated }, staging)?;
+    };
+    let fetched = opened.fetch(&job)?;
+    check_signature(&plan, options, &*opened, &job, &fetched)?;
+    let terms = Terms { accepted, options };
+    let model = place(&plan, fetched, &folder, terms, staging)?;
     progress.note(&format!("{} is verified and in {}", model.full_name(), folder.display()));
     Ok(model)
 }
@@ -215,11 +222,47 @@ fn settle_licence(
 }
 
 /// What is known of the licence beside what the file says.
-struct Terms {
+struct Terms<'a> {
     /// When it was accepted.
     accepted: Option<String>,
-    /// What the caller says it is.
-    stated: Option<Licence>,
+    /// What the caller says it is, and which are allowed.
+    options: &'a PullOptions,
+}
+
+/// Refuses what none of the keys has signed that the caller's lock names, where it names some.
+fn check_signature(
+    plan: &Plan<'_>,
+    options: &PullOptions,
+    opened: &dyn ModelSource,
+    job: &Job<'_>,
+    fetched: &Fetched,
+) -> Result<(), StoreError> {
+    let Some((path, lock)) = &options.lock else { return Ok(()) };
+    let Some(keys) = lock.signers_of(plan.name.name(), path)? else { return Ok(()) };
+    for file in &fetched.files {
+        let checked = match opened.signature(job, fetched, &file.file_name)? {
+            Some(text) => minisign::verify(&text, &file.path, &keys, job.progress)?,
+            None => Err("the source has no signature beside it".to_owned()),
+        };
+        checked.map_err(|problem| StoreError::NotSigned {
+            place: format!("{}{}", file.file_name, minisign::ENDING),
+            problem,
+            lock: path.clone(),
+        })?;
+    }
+    Ok(())
+}
+
+/// Refuses a licence that the caller's lock does not allow.
+fn check_licence(
+    plan: &Plan<'_>,
+    licence: &Licence,
+    options: &PullOptions,
+) -> Result<(), StoreError> {
+    match &options.lock {
+        Some((path, lock)) => lock.check_licence(plan.name.name(), &licence.id, path),
+        None => Ok(()),
+    }
 }
 
 /// Looks into the files, moves them to their final names and writes the manifest last.
@@ -227,14 +270,14 @@ fn place(
     plan: &Plan<'_>,
     fetched: Fetched,
     folder: &Path,
-    terms: Terms,
+    terms: Terms<'_>,
     staging: Staging,
 ) -> Result<Installed, StoreError> {
     let first = fetched.files.first().map(|file| file.path.clone()).unwrap_or_default();
     let licence = match open_model(&first) {
         Ok(opened) => match plan.entry {
             Some(entry) => Licence { accepted: terms.accepted, ..entry.licence.clone() },
-            None => terms.stated.unwrap_or_else(|| licence_of(&opened)),
+            None => terms.options.licence.clone().unwrap_or_else(|| licence_of(&opened)),
         },
         // Its bytes are as promised and still no model: keeping them would help nobody.
         Err(StoreError::BadModel { source, .. }) => {
@@ -243,6 +286,10 @@ fn place(
         }
         Err(error) => return Err(error),
     };
+    if let Err(error) = check_licence(plan, &licence, terms.options) {
+        staging.discard()?;
+        return Err(error);
+    }
     let model = Installed {
         name: plan.name.name().to_owned(),
         publisher: plan.name.publisher().to_owned(),

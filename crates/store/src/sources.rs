@@ -39,6 +39,20 @@ pub(crate) trait ModelSource {
     /// # Errors
     /// It cannot be asked.
     fn latest(&self, held: &Held<'_>) -> Result<Latest, StoreError>;
+
+    /// The text of `FILE.minisig` beside a file that was fetched; `None` where the source has none,
+    /// or no place for one.
+    ///
+    /// # Errors
+    /// Any.
+    fn signature(
+        &self,
+        _job: &Job<'_>,
+        _fetched: &Fetched,
+        _file_name: &str,
+    ) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
 }
 
 /// What is held against a source that is asked whether it has something newer.

@@ -2,6 +2,7 @@
 
 mod lines;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use gguf::Gguf;
@@ -37,7 +38,7 @@ pub(crate) struct Diff {
     json: bool,
 }
 
-/// What became of a model or an alias.
+/// What became of a model, an alias or a line of allowed licences.
 enum Change {
     Added(String),
     Removed(String),
@@ -71,9 +72,10 @@ fn read(path: &Path) -> anyhow::Result<LockFile> {
     Ok(found.map(|(_, file)| file).unwrap_or_default())
 }
 
-/// What `lock` would be if it were written now: its models as they are installed, its aliases.
+/// What `lock` would be if it were written now: its models as they are installed, the rest as it is.
 fn installed(store: &Store, lock: &LockFile) -> anyhow::Result<LockFile> {
-    let mut found = LockFile { aliases: lock.aliases.clone(), ..LockFile::default() };
+    let mut found = lock.clone();
+    found.models.clear();
     for (name, entry) in &lock.models {
         let model = match store.resolve(&entry.full_name(name)) {
             Err(StoreError::UnknownName { .. }) => store.resolve(name),
@@ -106,22 +108,44 @@ fn changes(old: &LockFile, new: &LockFile) -> Vec<Change> {
     }
     let added = new.models.keys().filter(|name| !old.models.contains_key(*name));
     changes.extend(added.cloned().map(Change::Added));
-    for (name, model) in &old.aliases {
-        let title = format!("alias {name}");
-        match new.aliases.get(name) {
+    let item = "the model it stands for";
+    named_lines(("alias", item), &old.aliases, &new.aliases, &mut changes);
+    let joined = |of: &BTreeMap<String, Vec<String>>| {
+        let lines = of.iter().map(|(name, list)| (name.clone(), list.join(", ")));
+        lines.collect::<BTreeMap<_, _>>()
+    };
+    for (title, was, is) in [
+        (("licences of", "the licences allowed"), &old.licences, &new.licences),
+        (("minisign of", "the keys believed"), &old.minisign, &new.minisign),
+    ] {
+        named_lines(title, &joined(was), &joined(is), &mut changes);
+    }
+    changes
+}
+
+/// What two tables of one line a name do not have alike: what the names
+/// are of, and what the lines say.
+fn named_lines(
+    (kind, item): (&str, &str),
+    old: &BTreeMap<String, String>,
+    new: &BTreeMap<String, String>,
+    changes: &mut Vec<Change>,
+) {
+    for (name, before) in old {
+        let title = format!("{kind} {name}");
+        match new.get(name) {
             None => changes.push(Change::Removed(title)),
-            Some(now) if now == model => {}
+            Some(now) if now == before => {}
             Some(now) => {
-                let item = "the model it stands for".to_owned();
-                let (expected, found) = (model.clone(), now.clone());
+                let item = item.to_owned();
+                let (expected, found) = (before.clone(), now.clone());
                 let differences = vec![Difference { item, expected, found }];
                 changes.push(Change::Changed { name: title, differences, template: None });
             }
         }
     }
-    let added = new.aliases.keys().filter(|name| !old.aliases.contains_key(*name));
-    changes.extend(added.map(|name| Change::Added(format!("alias {name}"))));
-    changes
+    let added = new.keys().filter(|name| !old.contains_key(*name));
+    changes.extend(added.map(|name| Change::Added(format!("{kind} {name}"))));
 }
 
 /// The lines in which the chat templates differ, where both texts are known and do.

@@ -86,6 +86,9 @@ impl Subcommand for LockModels {
                 }
             }
         }
+        for (name, model) in &after.models {
+            after.check_licence(name, &model.licence, &self.file)?;
+        }
         self.finish(context, &before, &after, (n_new, n_changed))
     }
 }

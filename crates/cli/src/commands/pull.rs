@@ -6,6 +6,7 @@ use crate::commands::Subcommand;
 use crate::commands::list::to_json;
 use crate::context::Context;
 use crate::locate;
+use crate::locked;
 use crate::numbers;
 use crate::progress::Shown;
 use crate::terminal;
@@ -14,7 +15,7 @@ use crate::terminal;
 ///
 /// A pull that broke off goes on where it stopped. Proxies, mirrors and credentials of pip and of
 /// the Hugging Face Hub (HF_ENDPOINT, HF_TOKEN) are used as configured; FREEHOLD_OFFLINE=1 refuses
-/// every network source.
+/// every network source. A ./freehold.lock with [licences] says which licences are allowed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Sources:
@@ -58,6 +59,7 @@ impl Subcommand for Pull {
             accept_licence: self.accept_licence,
             name: self.name,
             refresh: self.refresh,
+            lock: locked::read(None)?,
             ..PullOptions::default()
         };
         let store = context.store()?;

@@ -3,13 +3,14 @@
 //! Who wants no copy adopts the file instead ([`crate::Store::add`]).
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::{Fetched, Held, Job, ModelSource};
 use crate::error::StoreError;
 use crate::hash::{CHUNK_BYTES, hash_file};
 use crate::latest::Latest;
+use crate::minisign::{ENDING, SIGNATURE_BYTES_MAX};
 use crate::name::{check_file_name, part_names};
 use crate::platform::Stamp;
 use crate::source::Source;
@@ -50,6 +51,23 @@ impl ModelSource for FileSource<'_> {
             }
         }
         Ok(Latest::Same)
+    }
+
+    fn signature(
+        &self,
+        _job: &Job<'_>,
+        _fetched: &Fetched,
+        file_name: &str,
+    ) -> Result<Option<String>, StoreError> {
+        let path = self.path.with_file_name(format!("{file_name}{ENDING}"));
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(StoreError::io(&path, "opening"))?,
+        };
+        let mut text = String::new();
+        let read = file.take(SIGNATURE_BYTES_MAX).read_to_string(&mut text);
+        read.map_err(StoreError::io(&path, "reading"))?;
+        Ok(Some(text))
     }
 }
 

@@ -4,7 +4,7 @@ use reqwest::Url;
 use reqwest::header::CONTENT_LENGTH;
 
 use super::http::{Client, Follow, head, named_sha256};
-use super::transfer::{Download, download};
+use super::transfer::{Download, download, signature};
 use super::{Fetched, Held, Job, ModelSource};
 use crate::error::StoreError;
 use crate::hash::Sha256;
@@ -22,7 +22,7 @@ impl ModelSource for HttpsSource<'_> {
     }
 
     fn fetch(&self, job: &Job<'_>) -> Result<Fetched, StoreError> {
-        let url = self.parsed()?;
+        let url = self.url()?;
         let client = Client::new(job.settings, &url, None)?;
         let file = download(
             &client,
@@ -40,7 +40,7 @@ impl ModelSource for HttpsSource<'_> {
 
     /// By the hash that the server names, else by the length.
     fn latest(&self, held: &Held<'_>) -> Result<Latest, StoreError> {
-        let url = self.parsed()?;
+        let url = self.url()?;
         let client = Client::new(held.settings, &url, None)?;
         let response = head(&client, &url, Follow::All, held.progress)?;
         let length = response.headers().get(CONTENT_LENGTH);
@@ -59,10 +59,20 @@ impl ModelSource for HttpsSource<'_> {
             (None, None) => unclear("the server names neither a length nor a sha256"),
         })
     }
+
+    fn signature(
+        &self,
+        job: &Job<'_>,
+        _fetched: &Fetched,
+        _file_name: &str,
+    ) -> Result<Option<String>, StoreError> {
+        let url = self.url()?;
+        signature(&Client::new(job.settings, &url, None)?, job, &url)
+    }
 }
 
 impl HttpsSource<'_> {
-    fn parsed(&self) -> Result<Url, StoreError> {
+    fn url(&self) -> Result<Url, StoreError> {
         parse_url(self.url)
             .map_err(|expected| StoreError::InvalidSource { value: self.url.to_owned(), expected })
     }

@@ -10,7 +10,7 @@ use reqwest::blocking::Response;
 use reqwest::header::CONTENT_LENGTH;
 
 use super::http::{Client, Follow, head, named_sha256, show};
-use super::transfer::{Download, download};
+use super::transfer::{Download, download, signature};
 use super::{Fetched, Held, Job, ModelSource};
 use crate::error::StoreError;
 use crate::hash::Sha256;
@@ -115,6 +115,23 @@ impl ModelSource for HubSource<'_> {
             }
         }
         Ok(Latest::Same)
+    }
+
+    fn signature(
+        &self,
+        job: &Job<'_>,
+        fetched: &Fetched,
+        file_name: &str,
+    ) -> Result<Option<String>, StoreError> {
+        let Source::Hub { owner, repo, path, revision, .. } = self.source else {
+            unreachable!("only hub sources are opened as such");
+        };
+        let (client, endpoint) = client(job.settings)?;
+        let revision = fetched.revision.as_deref().or(revision.as_deref());
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let inner = inner_path(folder, file_name);
+        let revision = revision.unwrap_or(DEFAULT_REVISION);
+        signature(&client, job, &resolve_url(&endpoint, &[owner, repo], revision, &inner)?)
     }
 }
 

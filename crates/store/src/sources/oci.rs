@@ -14,11 +14,14 @@ use serde::de::DeserializeOwned;
 
 use super::http::{Client, Follow, patiently, read_body, show};
 use super::transfer::{Download, download};
-use super::{Fetched, Job, ModelSource};
+use super::{Fetched, Held, Job, ModelSource};
 use crate::error::StoreError;
 use crate::hash::{Hasher, Sha256};
+use crate::latest::Latest;
 use crate::name::{check_file_name, part_names};
-use crate::source::{is_loopback, oci_name, parse_url, registry_url};
+use crate::progress::Progress;
+use crate::settings::Settings;
+use crate::source::{Source, is_loopback, oci_name, parse_url, registry_url};
 use crate::staging::{FILE_BYTES_MAX, StagedFile};
 
 /// Longest manifest; registries refuse longer ones (the specification asks for 4 MiB at least).
@@ -87,16 +90,10 @@ impl ModelSource for OciSource<'_> {
     }
 
     fn fetch(&self, job: &Job<'_>) -> Result<Fetched, StoreError> {
-        let base = parse_url(&registry_url(self.host)).map_err(|expected| {
-            StoreError::InvalidSource { value: self.host.to_owned(), expected }
-        })?;
-        let mut client = self.client(job, &base)?;
-        let (mut manifest, mut digest) = self.manifest(&client, job, &base, self.reference)?;
-        if !manifest.manifests.is_empty() {
-            let chosen = choose(&manifest.manifests).map_err(|reason| self.bad(reason))?;
-            (manifest, digest) = self.manifest(&client, job, &base, &chosen)?;
-        }
-        let wanted = self.wanted(&base, &manifest.layers)?;
+        let asks = Asks { settings: job.settings, progress: job.progress };
+        let base = self.base()?;
+        let mut client = self.client(asks, &base)?;
+        let (wanted, digest) = self.described(&client, asks, &base)?;
         let total = wanted.iter().filter_map(|one| one.n_bytes).fold(0, u64::saturating_add);
         let here = job.staging.n_bytes_here();
         let what = format!("{} file(s) of {total} bytes, {here} of them here,", wanted.len());
@@ -104,9 +101,55 @@ impl ModelSource for OciSource<'_> {
         let files = wanted.iter().map(|one| self.download(&mut client, job, &base, one));
         Ok(Fetched { files: files.collect::<Result<_, _>>()?, revision: Some(digest) })
     }
+
+    /// By the digests that its tag names now.
+    fn latest(&self, held: &Held<'_>) -> Result<Latest, StoreError> {
+        if digest_of(self.reference).is_some() {
+            return Ok(Latest::Fixed);
+        }
+        let asks = Asks { settings: held.settings, progress: held.progress };
+        let base = self.base()?;
+        // The hash that was pinned is that of what is here.
+        let unpinned = OciSource { sha256: None, ..*self };
+        let (wanted, digest) = unpinned.described(&unpinned.client(asks, &base)?, asks, &base)?;
+        let held = held.files.iter().map(|file| file.sha256);
+        if wanted.iter().map(|one| one.sha256).eq(held) {
+            return Ok(Latest::Same);
+        }
+        let [host, repo, reference] = [self.host, self.repo, self.reference].map(str::to_owned);
+        let source = Source::Oci { host, repo, reference, sha256: None };
+        Ok(Latest::Newer { what: format!("manifest {digest}"), source: Some(source) })
+    }
+}
+
+/// How a registry is asked.
+#[derive(Clone, Copy)]
+struct Asks<'a> {
+    settings: &'a Settings,
+    progress: &'a dyn Progress,
 }
 
 impl OciSource<'_> {
+    fn base(&self) -> Result<Url, StoreError> {
+        parse_url(&registry_url(self.host))
+            .map_err(|expected| StoreError::InvalidSource { value: self.host.to_owned(), expected })
+    }
+
+    /// The files of the model, and the digest of the manifest that names them.
+    fn described(
+        &self,
+        client: &Client,
+        asks: Asks<'_>,
+        base: &Url,
+    ) -> Result<(Vec<Download>, String), StoreError> {
+        let (mut manifest, mut digest) = self.manifest(client, asks, base, self.reference)?;
+        if !manifest.manifests.is_empty() {
+            let chosen = choose(&manifest.manifests).map_err(|reason| self.bad(reason))?;
+            (manifest, digest) = self.manifest(client, asks, base, &chosen)?;
+        }
+        Ok((self.wanted(base, &manifest.layers)?, digest))
+    }
+
     fn url(&self, base: &Url, kind: &str, reference: &str) -> Result<Url, StoreError> {
         let path = format!("v2/{}/{kind}/{reference}", self.repo);
         base.join(&path).map_err(|error| self.bad(error.to_string()))
@@ -118,19 +161,19 @@ impl OciSource<'_> {
     }
 
     /// A client that may read the repository: with a token, where the registry wants one.
-    fn client(&self, job: &Job<'_>, base: &Url) -> Result<Client, StoreError> {
+    fn client(&self, asks: Asks<'_>, base: &Url) -> Result<Client, StoreError> {
         let hint = "the registry gives it to nobody without a login, expected a public model";
-        let client = Client::new(job.settings, base, None)?.with_hint(hint);
+        let client = Client::new(asks.settings, base, None)?.with_hint(hint);
         let url = self.url(base, "manifests", self.reference)?;
         let challenge =
-            patiently(job.settings, &url, job.progress, || client.challenge(&url, &[accept()]))?;
+            patiently(asks.settings, &url, asks.progress, || client.challenge(&url, &[accept()]))?;
         let Some(challenge) = challenge else { return Ok(client) };
-        let token = self.token(job, base, &challenge)?;
-        Ok(Client::new(job.settings, base, Some(&token))?.with_hint(hint))
+        let token = self.token(asks, base, &challenge)?;
+        Ok(Client::new(asks.settings, base, Some(&token))?.with_hint(hint))
     }
 
     /// Asks for a token where the challenge says.
-    fn token(&self, job: &Job<'_>, base: &Url, challenge: &str) -> Result<String, StoreError> {
+    fn token(&self, asks: Asks<'_>, base: &Url, challenge: &str) -> Result<String, StoreError> {
         let fields = bearer_fields(challenge).ok_or_else(|| {
             self.bad("it wants a login that is not understood, expected Bearer with a realm")
         })?;
@@ -147,9 +190,9 @@ impl OciSource<'_> {
         if let Some(service) = field("service") {
             realm.query_pairs_mut().append_pair("service", service);
         }
-        let client = Client::new(job.settings, &realm, None)?
+        let client = Client::new(asks.settings, &realm, None)?
             .with_hint("the registry gives no token without a login, expected a public model");
-        let body = patiently(job.settings, &realm, job.progress, || {
+        let body = patiently(asks.settings, &realm, asks.progress, || {
             let response = client.send(&Method::GET, &realm, &[], Follow::SameOrigin)?;
             read_body(response, TOKEN_BYTES_MAX)
         })?;
@@ -165,12 +208,12 @@ impl OciSource<'_> {
     fn manifest(
         &self,
         client: &Client,
-        job: &Job<'_>,
+        asks: Asks<'_>,
         base: &Url,
         reference: &str,
     ) -> Result<(Manifest, String), StoreError> {
         let url = self.url(base, "manifests", reference)?;
-        let body = patiently(job.settings, &url, job.progress, || {
+        let body = patiently(asks.settings, &url, asks.progress, || {
             let response = client.send(&Method::GET, &url, &[accept()], Follow::All)?;
             read_body(response, MANIFEST_BYTES_MAX)
         })?;
@@ -254,7 +297,8 @@ impl OciSource<'_> {
             match done {
                 Err(StoreError::AccessDenied { status: 401, .. }) if n_bytes_before != n_bytes => {
                     n_bytes_before = n_bytes;
-                    *client = self.client(job, base)?;
+                    let asks = Asks { settings: job.settings, progress: job.progress };
+                    *client = self.client(asks, base)?;
                 }
                 done => return done,
             }
