@@ -128,6 +128,7 @@ fn of(source: &str) -> Installed {
         revision: None,
         licence: Licence::unknown(),
         adopted: false,
+        origin: None,
         date: "2026-01-02T03:04:05Z".to_owned(),
     }
 }

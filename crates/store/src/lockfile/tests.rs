@@ -270,6 +270,7 @@ fn a_name_stands_for_the_version_that_its_entry_says() {
         revision: None,
         licence: Licence::unknown(),
         adopted: false,
+        origin: None,
         date: String::new(),
     };
     let (old, new, other) = (installed("m.1"), installed("m.1-v2"), installed("n"));
