@@ -189,23 +189,30 @@ impl Lock {
     /// # Errors
     /// [`StoreError::NotAsLocked`], [`StoreError::NotLocked`].
     pub(crate) fn check_alias(&self, alias: &Alias) -> Result<(), StoreError> {
-        let name = format!("alias {}", alias.name);
-        match self.file.aliases.get(&alias.name) {
-            Some(model) if *model == alias.model => Ok(()),
-            Some(model) => {
-                let (expected, found) = (model.clone(), alias.model.clone());
-                let item = "the model it stands for".to_owned();
-                self.outcome(&name, vec![Difference { item, expected, found }])
-            }
-            None => match self.file.wider(&alias.name) {
-                Some(model) if *model != alias.model => {
-                    let (expected, found) = (model.clone(), alias.model.clone());
-                    let item = "the model it stands for".to_owned();
-                    self.outcome(&name, vec![Difference { item, expected, found }])
-                }
-                _ => self.unlisted(name),
-            },
+        self.check_name(&alias.name, &alias.model)?;
+        match self.file.aliases.contains_key(&alias.name) {
+            true => Ok(()),
+            false => self.unlisted(format!("alias {}", alias.name)),
         }
+    }
+
+    /// Holds the model that answers to a name against the one that the lock has for it: a model of
+    /// that name, else that of the alias, else that of the narrowest `NAME*`.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAsLocked`].
+    pub(crate) fn check_name(&self, name: &str, model: &str) -> Result<(), StoreError> {
+        let own = self.file.models.get_key_value(name).map(|(own, _)| own);
+        let expected = own.or_else(|| self.file.aliases.get(name)).or_else(|| self.file.wider(name));
+        let Some(expected) = expected.filter(|expected| *expected != model) else { return Ok(()) };
+        let (expected, found) = (expected.clone(), model.to_owned());
+        let item = "the model it stands for".to_owned();
+        self.outcome(&format!("alias {name}"), vec![Difference { item, expected, found }])
+    }
+
+    /// The aliases that it has, each with its model.
+    pub(crate) fn aliases(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.file.aliases.iter()
     }
 
     /// What stands for what the lock says of a model, where it says something.

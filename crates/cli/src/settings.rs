@@ -9,6 +9,7 @@
 
 mod example;
 mod file;
+mod variables;
 
 use std::error::Error as _;
 use std::ffi::{OsStr, OsString};
@@ -21,6 +22,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 pub(crate) use example::example;
+pub(crate) use variables::unknown_variables;
 
 /// The file, where no other is named.
 const FILE: &str = "freehold.toml";
@@ -180,17 +182,21 @@ impl Settings {
                 arg.get_default_values().iter().map(|text| (**text).to_owned()).collect();
             let flag = flags.texts.iter().find(|(of, _)| *of == name);
             let variable = variable_of(&name);
+            let entry = entries.iter().find(|entry| entry.name == name);
+            // Also of what is outranked: the file is to be right, whoever reads it.
+            problems.extend(
+                entry
+                    .into_iter()
+                    .flat_map(|entry| &entry.items)
+                    .filter_map(|item| check(arg, &format!("{}: {name}", item.place), &item.text)),
+            );
             let (texts, origin) = if let Some((_, texts)) = flag {
                 (texts.clone(), Origin::Flag)
             } else if let Some(text) = environment(&variable) {
                 let texts = split(shape(arg), text);
                 problems.extend(texts.iter().filter_map(|text| check(arg, &variable, text)));
                 (texts, Origin::Variable(variable))
-            } else if let Some(entry) = entries.iter().find(|entry| entry.name == name) {
-                problems.extend(entry.items.iter().filter_map(|item| {
-                    let place = format!("{}: {name}", item.place);
-                    check(arg, &place, &item.text)
-                }));
+            } else if let Some(entry) = entry {
                 let texts = entry.items.iter().map(|item| item.text.clone()).collect();
                 (texts, Origin::File(entry.place.clone()))
             } else {

@@ -482,6 +482,44 @@ fn serve_refuses_what_differs_and_goes_on_with_the_rest() {
     assert!(said.contains("error: m is not as freehold.lock says: chat template"), "{said}");
 }
 
+/// Names that the lock has for the real model, and that others answer to: a model, and an alias
+/// that is wider.
+#[cfg(unix)]
+#[test]
+fn serve_refuses_names_that_the_lock_has_for_another_model() {
+    let home = Home::new();
+    home.run(&["add", arg(&testkit::smollm2()), "--name", "own"]).ok();
+    let other = home.write("other.gguf", &small(TEMPLATE, TensorType::Q8_0));
+    home.run(&["add", arg(&other), "--name", "claude-own"]).ok();
+    let aliases = ["claude-*=own", "gpt-x=own", "given=own", "never=own"];
+    let aliases = aliases.map(|alias| ["--alias", alias]).concat();
+    home.run(&[&["lock", "own"], &aliases[..]].concat()).ok();
+    let given = ["--alias", "gpt-*=claude-own", "--alias", "given=own"];
+    let args = [&["own", "claude-own", "--on-demand"], &given[..]].concat();
+    let server = Server::start(&home, &args);
+    let found = "the model it stands for: expected own, found claude-own";
+    for name in ["claude-own", "claude-own:latest", "gpt-x"] {
+        for (status, said) in server.ask_all(name) {
+            assert_eq!(status, 503, "{name}: {said}");
+            assert!(said.to_string().contains(found), "{name}: {said}");
+        }
+    }
+    // What the lock says nothing of is as it is: here a model without weights.
+    let [(status, said), ..] = server.ask_all("gpt-y");
+    assert_eq!((status, &said["error"]["code"]), (503, &json!("model_unavailable")), "{said}");
+    for name in ["own", "given"] {
+        let [(status, said), ..] = server.ask_all(name);
+        assert_eq!(status, 200, "{name}: {said}");
+    }
+    let (_, list) = server.ask("GET /v1/models", "", &json!({}));
+    assert_eq!(list["data"][1]["status"]["value"], "refused", "{list}");
+    let said = server.stop();
+    let refused = format!("error: alias claude-own is not as freehold.lock says: {found}");
+    assert!(said.contains(&refused), "{said}");
+    let told = "alias never: the lock has it for own, and nothing here answers to it";
+    assert!(said.contains(told) && !said.contains("alias given:"), "{said}");
+}
+
 #[cfg(unix)]
 #[test]
 fn serve_does_not_start_where_nothing_is_left() {

@@ -466,12 +466,15 @@ pub(crate) async fn stream(
     State(app): State<Arc<App>>,
     Extension(arrival): Extension<Arrival>,
     Path(id): Path<String>,
+    method: Method,
     headers: HeaderMap,
     uri: Uri,
 ) -> Response<Body> {
     let place = resume::of_address(&id, uri.query().unwrap_or_default(), &headers);
-    let resumed = place.map_err(ServerError::from);
-    let resumed = resumed.and_then(|place| resume::resumed(&app, &arrival, &place, None));
+    let resumed = place.map_err(ServerError::from).and_then(|place| match method {
+        Method::HEAD => resume::looked(&app, &arrival, &place),
+        _ => resume::resumed(&app, &arrival, &place, None),
+    });
     resumed.unwrap_or_else(|error| refuse(&error, &arrival))
 }
 

@@ -42,6 +42,13 @@ pub trait Library: Send + Sync {
         None
     }
 
+    /// Why the served model `model` does not answer to `name`, where the owner's lock has another
+    /// one for that name.
+    fn misdirects(&self, name: &str, model: &str) -> Option<String> {
+        let _ = (name, model);
+        None
+    }
+
     /// The name under which the model that `name` stands for is served once it is here. Fetches
     /// nothing.
     ///

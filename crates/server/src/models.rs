@@ -224,12 +224,21 @@ impl Models {
         if self.own(name).is_ok() {
             return None;
         }
-        self.alias(name).filter(|alias| self.refusal(&alias.name).is_none())
+        self.alias(name).filter(|alias| self.refusal(&alias.name, &alias.model).is_none())
     }
 
-    /// Why a model or an alias is not answered with, as far as that is known without opening it.
-    fn refusal(&self, name: &str) -> Option<String> {
-        self.library.as_ref()?.refusal(name)
+    /// Why a model is not answered with under this name, its own or an alias, as far as that is
+    /// known without opening it.
+    fn refusal(&self, name: &str, model: &str) -> Option<String> {
+        let refusal = self.library.as_ref()?.refusal(name);
+        refusal.or_else(|| self.misdirection(name, model))
+    }
+
+    /// Why the owner's lock does not have this name stand for this model, if it does not.
+    fn misdirection(&self, name: &str, model: &str) -> Option<String> {
+        let library = self.library.as_ref()?;
+        let misdirection = library.misdirects(name, model);
+        misdirection.or_else(|| library.misdirects(plain_name(name), model))
     }
 
     /// As [`Models::named`], without aliases: for what is to change a model.
@@ -298,15 +307,16 @@ impl Models {
         self.find(name, task).map(|_| ())
     }
 
-    /// As [`Models::named`], for an answer: an alias must point to where the owner's lock says.
+    /// As [`Models::named`], for an answer: a name must stand for what the owner's lock says.
     fn asked(&self, name: &str) -> Result<Model, ServerError> {
-        let refusal = |alias: Alias| self.refusal(&alias.name);
-        match self.own(name) {
-            Ok(model) => Ok(model),
-            Err(_) => match self.alias(name).and_then(refusal) {
-                Some(what) => Err(NotAsLocked(what).into()),
-                None => self.named(name),
-            },
+        let refusal = |alias: Alias| self.refusal(&alias.name, &alias.model);
+        let (model, refused) = match self.own(name) {
+            Ok(model) => (model, None),
+            Err(_) => (self.named(name)?, self.alias(name).and_then(refusal)),
+        };
+        match refused.or_else(|| self.misdirection(name, &model.name)) {
+            Some(what) => Err(NotAsLocked(what).into()),
+            None => Ok(model),
         }
     }
 
@@ -418,7 +428,7 @@ impl Models {
 
     fn card_of(&self, model: &Model, status: Option<&FleetStatus>) -> ModelCard {
         let card = card(model, status, self.created);
-        match self.refusal(&model.name) {
+        match self.refusal(&model.name, &model.name) {
             Some(reason) => ModelCard { status: ModelStatus::refused(reason), ..card },
             None => card,
         }
@@ -427,7 +437,7 @@ impl Models {
     /// The card of a model under a further name.
     fn card_of_alias(&self, alias: &Alias, card: ModelCard) -> ModelCard {
         let id = alias.name.clone();
-        match self.refusal(&alias.name) {
+        match self.refusal(&alias.name, &alias.model) {
             Some(reason) => ModelCard { id, status: ModelStatus::refused(reason), ..card },
             None => ModelCard { id, ..card },
         }
@@ -482,7 +492,10 @@ impl Models {
             digest: model.digest.clone(),
             facts,
             open,
-            refused: self.refusal(name).or_else(|| self.refusal(&model.name)),
+            refused: {
+                let refusal = |name: &str| self.refusal(name, &model.name);
+                refusal(name).or_else(|| refusal(&model.name))
+            },
             created: self.created,
         }
     }

@@ -126,28 +126,44 @@ impl Streams {
         place: &Place,
         asked: Option<&Asked>,
     ) -> Result<Body, ServerError> {
-        let tape = {
-            let by_id = self.lock();
-            let own = by_id.get(&place.id).filter(|held| held.client == client);
-            let held = own.filter(|held| !self.is_over(held, Instant::now()));
-            let held = held.ok_or_else(|| self.no_such_stream(&place.id))?;
-            if asked.is_some_and(|asked| *asked != held.asked) {
-                let problem = format!("{:?}: the stream of another request", short(&place.id));
-                return Err(BadRequest::field(place.param, &problem).into());
-            }
-            held.tape.clone()
-        };
-        match tape.read(place.from()) {
-            Ok(reader) => Ok(reader.into_body()),
-            Err(Lost::GivenUp) => Err(ServerError::StreamGivenUp),
-            Err(Lost::Broken) => Err(self.no_such_stream(&place.id)),
-            Err(Lost::Ahead(n_events)) => {
+        let reader = self.held(client, place, asked)?.read(place.from());
+        reader.map(tape::Reader::into_body).map_err(|lost| self.lost(place, lost))
+    }
+
+    /// Whether [`Streams::resume`] would give it; whoever reads it goes on.
+    pub(crate) fn look(&self, client: u64, place: &Place) -> Result<(), ServerError> {
+        let looked = self.held(client, place, None)?.check(place.from());
+        looked.map_err(|lost| self.lost(place, lost))
+    }
+
+    fn held(
+        &self,
+        client: u64,
+        place: &Place,
+        asked: Option<&Asked>,
+    ) -> Result<Arc<Tape>, ServerError> {
+        let by_id = self.lock();
+        let own = by_id.get(&place.id).filter(|held| held.client == client);
+        let held = own.filter(|held| !self.is_over(held, Instant::now()));
+        let held = held.ok_or_else(|| self.no_such_stream(&place.id))?;
+        if asked.is_some_and(|asked| *asked != held.asked) {
+            let problem = format!("{:?}: the stream of another request", short(&place.id));
+            return Err(BadRequest::field(place.param, &problem).into());
+        }
+        Ok(held.tape.clone())
+    }
+
+    fn lost(&self, place: &Place, lost: Lost) -> ServerError {
+        match lost {
+            Lost::GivenUp => ServerError::StreamGivenUp,
+            Lost::Broken => self.no_such_stream(&place.id),
+            Lost::Ahead(n_events) => {
                 let after = place.after.unwrap_or_default();
                 let expected = match n_events.checked_sub(1) {
                     Some(last) => format!("at most {last}, the newest event's number"),
                     None => "none, since there is no event yet".to_owned(),
                 };
-                Err(wrong(place.param, &after.into(), &expected).into())
+                wrong(place.param, &after.into(), &expected).into()
             }
         }
     }

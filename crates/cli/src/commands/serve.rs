@@ -217,6 +217,7 @@ impl Subcommand for Serve {
 
     fn run(mut self, context: &Context) -> anyhow::Result<()> {
         self.set_log();
+        settings::unknown_variables(&Settings::of::<Self>()).iter().for_each(|line| warn(line));
         if let Some(file) = self.settings.file() {
             context.note(&format!("settings: {}", file.display()));
         }
@@ -500,8 +501,8 @@ impl Serve {
         let models: Vec<server::Model> = wanted.into_iter().map(add).collect();
         // Before minutes of loading.
         let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
-        self.check_names(&names).map_err(|problem| Failure::new(Exit::Usage, problem))?;
-        self.check_aliases();
+        self.check_shares(&names).map_err(|problem| Failure::new(Exit::Usage, problem))?;
+        self.check_names();
         let (named, others) = names.split_at(self.n_named());
         if !others.is_empty() {
             context.note(&format!("opened when they are asked for: {}", others.join(", ")));
@@ -533,8 +534,9 @@ impl Serve {
         Err(Failure::new(Exit::Verification, message).into())
     }
 
-    /// Holds the aliases against the lock; one that differs is refused when it is asked for.
-    fn check_aliases(&self) {
+    /// Holds the names that are served against the lock. One that differs is refused when it is
+    /// asked for; of an alias of the lock's that nothing here answers to the owner is told.
+    fn check_names(&self) {
         let Some(lock) = &self.lock else { return };
         for alias in self.aliases.all() {
             match lock.check_alias(alias) {
@@ -544,6 +546,21 @@ impl Serve {
                     exit::report(&error);
                     self.refusals.note(&alias.name, &[], &error);
                 }
+            }
+        }
+        let names = self.known.names();
+        for name in &names {
+            if let Err(error) = lock.check_name(name, name) {
+                exit::report(&error.into());
+            }
+        }
+        for (name, model) in lock.aliases().filter(|(_, model)| names.contains(model)) {
+            let is_given = self.aliases.all().iter().any(|alias| alias.fits(name));
+            if !is_given && !names.contains(name) {
+                warn(&format!(
+                    "alias {name}: the lock has it for {model}, and nothing here answers to it; \
+                     expected --alias '{name}={model}'"
+                ));
             }
         }
     }

@@ -80,6 +80,12 @@ fn a_flag_outranks_the_file_and_the_file_the_default() {
 }
 
 #[test]
+fn what_is_wrong_in_the_file_is_told_where_a_flag_outranks_it_too() {
+    let found = resolve("count = 10\ncolour = \"blue\"", &["--count", "2"]).unwrap_err();
+    assert_eq!(found, ["F/s.toml:1:9: count: \"10\": 10 is not in 1..=9"]);
+}
+
+#[test]
 fn everything_that_is_wrong_is_told_with_its_place() {
     check_wrong(
         "count = 10\ncolour = \"green\"\n\n  deep = 1\nsite = [\"a\", 1]\n",

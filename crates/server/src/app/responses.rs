@@ -8,7 +8,7 @@ use crate::kept::Gone;
 use crate::serve::{in_turn, json_response, resume};
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
-use axum::http::{HeaderMap, Response, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, Response, StatusCode, Uri};
 use std::sync::Arc;
 
 /// A response that is kept for the client.
@@ -16,6 +16,7 @@ pub(crate) async fn kept(
     State(app): State<Arc<App>>,
     Extension(arrival): Extension<Arrival>,
     Path(id): Path<String>,
+    method: Method,
     headers: HeaderMap,
     uri: Uri,
 ) -> Response<Body> {
@@ -25,7 +26,10 @@ pub(crate) async fn kept(
         let kept = app.kept.of(arrival.principal, arrival.started).get(&id);
         if is_stream {
             let place = resume::of_address(&id, query, &headers)?;
-            let resumed = resume::resumed(&app, &arrival, &place, None);
+            let resumed = match method {
+                Method::HEAD => resume::looked(&app, &arrival, &place),
+                _ => resume::resumed(&app, &arrival, &place, None),
+            };
             return resumed.map_err(|error| no_stream(error, kept.is_some()));
         }
         if headers.contains_key(resume::LAST_EVENT_ID) {

@@ -100,7 +100,7 @@ pub(crate) fn of_address(id: &str, query: &str, headers: &HeaderMap) -> Result<P
 
 /// Whether the stream of a kept response is asked for.
 pub(crate) fn asks_for_stream(query: &str) -> Result<bool, BadRequest> {
-    let is_stream = match parameter(query, "stream") {
+    let is_stream = match parameter(query, "stream")? {
         None | Some("false") => false,
         Some("true") => true,
         Some(other) => return Err(wrong("stream", &other.into(), "true or false")),
@@ -114,15 +114,19 @@ pub(crate) fn asks_for_stream(query: &str) -> Result<bool, BadRequest> {
 }
 
 fn starting_after(query: &str) -> Result<Option<usize>, BadRequest> {
-    let Some(value) = parameter(query, STARTING_AFTER) else { return Ok(None) };
+    let Some(value) = parameter(query, STARTING_AFTER)? else { return Ok(None) };
     let expected = "an integer from 0, the number of an event";
     let wrong = || wrong(STARTING_AFTER, &value.into(), expected);
     plain_number(value).map(Some).ok_or_else(wrong)
 }
 
-fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
+fn parameter<'a>(query: &'a str, name: &str) -> Result<Option<&'a str>, BadRequest> {
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let mut values = pairs.filter(|(found, _)| *found == name).map(|(_, value)| value);
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        (_, Some(_)) => Err(BadRequest::field(name, "given twice, expected it once")),
+    }
 }
 
 /// Answers a request that is repeated behind the events that came. Its body is read, so that the
@@ -155,6 +159,18 @@ pub(crate) fn resumed(
     app.metrics.resumed();
     tracing::info!(id = %arrival.id, stream = %short(&place.id), "stream resumed");
     let mut response = stream_response("text/event-stream", body);
+    tell(app, &mut response);
+    Ok(response)
+}
+
+/// The head of [`resumed`], for a client that asks for nothing more: whoever reads goes on.
+pub(crate) fn looked(
+    app: &App,
+    arrival: &Arrival,
+    place: &Place,
+) -> Result<Response<Body>, ServerError> {
+    app.streams.look(arrival.principal, place)?;
+    let mut response = stream_response("text/event-stream", Body::empty());
     tell(app, &mut response);
     Ok(response)
 }
@@ -216,7 +232,8 @@ mod tests {
         check("starting_after=4&x=y", &["s:4"], Ok(Some(4)));
         check("starting_after=3", &["s:4"], Err(STARTING_AFTER));
         check("", &["t:4"], Err(LAST_EVENT_ID));
-        for query in ["starting_after=", "starting_after=x", "starting_after=-1"] {
+        let twice = "starting_after=3&starting_after=3";
+        for query in ["starting_after=", "starting_after=x", "starting_after=-1", twice] {
             check(query, &[], Err(STARTING_AFTER));
         }
     }
@@ -232,6 +249,7 @@ mod tests {
         check("stream=true&include_obfuscation=false", Ok(true));
         check("stream=true&starting_after=1", Ok(true));
         check("stream=1", Err("stream"));
+        check("stream=true&stream=false", Err("stream"));
         check("starting_after=1", Err(STARTING_AFTER));
     }
 }

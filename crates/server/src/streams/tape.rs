@@ -155,12 +155,7 @@ impl Tape {
     /// A new reader, which begins with the piece of the number `from`; one before it must end.
     pub(super) fn read(self: &Arc<Self>, from: usize) -> Result<Reader, Lost> {
         let mut state = self.lock();
-        match state.end {
-            _ if self.room.is_some() && !state.is_whole => return Err(Lost::GivenUp),
-            End::Broken(_) => return Err(Lost::Broken),
-            _ if from > state.n_written() => return Err(Lost::Ahead(state.n_written())),
-            _ => {}
-        }
+        self.check_in(&state, from)?;
         state.reader += 1;
         (state.next, state.left) = (from, None);
         state.n_unread = state.unread().map(Bytes::len).sum();
@@ -169,6 +164,20 @@ impl Tape {
         drop(state);
         self.changed.notify_one();
         Ok(Reader { tape: Arc::clone(self), number, is_over: false })
+    }
+
+    /// Whether somebody could begin to read there.
+    pub(super) fn check(&self, from: usize) -> Result<(), Lost> {
+        self.check_in(&self.lock(), from)
+    }
+
+    fn check_in(&self, state: &State, from: usize) -> Result<(), Lost> {
+        match state.end {
+            _ if self.room.is_some() && !state.is_whole => Err(Lost::GivenUp),
+            End::Broken(_) => Err(Lost::Broken),
+            _ if from > state.n_written() => Err(Lost::Ahead(state.n_written())),
+            _ => Ok(()),
+        }
     }
 
     /// Bytes that are counted.

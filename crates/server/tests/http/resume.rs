@@ -161,6 +161,25 @@ fn a_stream_goes_on_behind_a_lost_connection() {
 }
 
 #[test]
+fn who_asks_for_the_head_of_a_stream_takes_it_from_nobody() {
+    let server = resumable(Limits::default());
+    let mut connection = send(server.address, &story(60));
+    let last = read_events(&mut connection, 3);
+    let (id, _) = last.split_once(':').unwrap();
+    let key = "x-api-key: any-key";
+    let head = request(server.address, &format!("HEAD /v1/streams/{id}\n{key}"), b"");
+    assert_eq!((head.status, &*head.body), (200, ""));
+    assert_eq!(head.headers["content-type"], "text/event-stream");
+    let none = request(server.address, &format!("HEAD /v1/streams/nobody\n{key}"), b"");
+    assert_eq!(none.status, 404);
+    let mut last = String::new();
+    while !last.contains("[DONE]") {
+        last = connection.line();
+        assert!(!last.is_empty() && !last.contains("\"error\""), "the stream was taken: {last}");
+    }
+}
+
+#[test]
 fn a_stream_that_nobody_resumes_frees_its_place() {
     let resume_streams = Some(Duration::from_millis(50));
     let server = start(Limits { n_requests: 1, resume_streams, ..Limits::default() });

@@ -7,13 +7,14 @@ use crate::commands::Subcommand;
 use crate::commands::serve::Serve;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::settings::Flags;
+use crate::settings::{self, Flags, Settings};
 use crate::terminal::{self, Colour, paint};
 
 /// Say everything that is wrong with a file of settings
 ///
 /// Also checks what the environment says, the certificate and its key, and whether the named models
-/// are here. Ends with 1 where something is wrong.
+/// are here; warns of variables that look like settings and are none. Ends with 1 where something
+/// is wrong.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -26,6 +27,10 @@ pub(crate) struct Check {
 
 impl Subcommand for Check {
     fn run(self, context: &Context) -> anyhow::Result<()> {
+        for line in settings::unknown_variables(&Settings::of::<Serve>()) {
+            let label = paint("warning:", Colour::Yellow, &io::stderr());
+            terminal::say(&format!("{label} {line}"));
+        }
         let flags = Flags::default().with_file(self.file);
         let (file, problems) = match Serve::resolve(&flags, context) {
             Ok(serve) => (serve.file(), serve.deeper_problems(context)),

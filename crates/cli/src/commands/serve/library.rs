@@ -116,6 +116,11 @@ impl Known {
         self.lock().remove(name);
     }
 
+    /// The names under which models are served, in no order.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.lock().keys().cloned().collect()
+    }
+
     /// What is known of the model that is served as `name`.
     pub(crate) fn get(&self, name: &str) -> Option<KnownModel> {
         self.lock().get(name).cloned()
@@ -196,6 +201,11 @@ impl Library for OwnModels {
 
     fn refusal(&self, name: &str) -> Option<String> {
         self.serve.refusals.get(name)
+    }
+
+    fn misdirects(&self, name: &str, model: &str) -> Option<String> {
+        let checked = self.serve.lock.as_ref()?.check_name(name, model);
+        checked.err().map(|error| error.to_string())
     }
 
     fn name_of(&self, name: &str) -> Result<String, LibraryError> {

@@ -203,8 +203,8 @@ impl Reload for Reloader {
         let (known, running) = (self.known.clone(), Arc::clone(&self.running));
         let commit = Box::new(move || {
             serve.set_log();
-            serve.check_aliases();
             staged.commit(&known, &gone);
+            serve.check_names();
             let in_effect = Running { serve, names, tls };
             *running.lock().unwrap_or_else(PoisonError::into_inner) = in_effect;
         });

@@ -30,7 +30,7 @@ impl Serve {
     ///
     /// # Errors
     /// What is wrong, with its place.
-    pub(super) fn check_names(&self, models: &[&str]) -> Result<(), String> {
+    pub(super) fn check_shares(&self, models: &[&str]) -> Result<(), String> {
         let (aliases, ShareArgs { canary, shadow }) = (self.aliases.all(), &self.share_args);
         let place = |name: &'static str| {
             move |problem: String| format!("{}: {problem}", self.settings.place(name))
