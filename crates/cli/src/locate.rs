@@ -1,16 +1,12 @@
 //! Which model is meant: a name of the store, a name of the catalogue, or a file.
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 
 use engine::{Embedder, Engine, EngineError, EngineOptions, Opened, Task};
 use gguf::Gguf;
-use store::{
-    Catalogue, Entry, Installed, Progress as _, PullOptions, Source, Stamp, Store, StoreError,
-};
+use store::{Catalogue, Entry, Installed, Progress as _, PullOptions, Source, Store, StoreError};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -126,24 +122,12 @@ impl Chosen {
         if let Some(lock) = &self.lock {
             lock.check(self, context)?;
         }
-        let before = self.stamps();
+        let before = store::stamps(&self.files());
         let open = || open().map_err(|error| self.blame(error));
-        let opened = thread::scope(|scope| {
-            let check = || self.check_bytes(context);
-            match thread::Builder::new().name("hash".to_owned()).spawn_scoped(scope, check) {
-                Ok(check) => {
-                    let opened = open();
-                    check.join().unwrap_or_else(|panic| resume_unwind(panic))?;
-                    opened
-                }
-                // A system short of threads gets both one after the other.
-                Err(_) => self.check_bytes(context).and_then(|()| open()),
-            }
-        })?;
+        let opened = store::beside(|| self.check_bytes(context), open)?;
         // What was hashed may else be another file than the one that is mapped.
-        if self.lock.is_some() && self.stamps() != before {
-            let message = format!("{}: its files were changed while it was opened", self.name);
-            return Err(Failure::new(Exit::Verification, message).into());
+        if self.lock.is_some() && store::stamps(&self.files()) != before {
+            return Err(StoreError::Changed { name: self.name.clone() }.into());
         }
         if let Some(installed) = &self.installed {
             context.store()?.mark_used(installed);
@@ -158,11 +142,6 @@ impl Chosen {
             (Err(_), Some(installed)) => installed.files.iter().map(|of| of.path.clone()).collect(),
             (Err(_), None) => vec![self.path.clone()],
         }
-    }
-
-    fn stamps(&self) -> Vec<Option<Stamp>> {
-        let stamp = |path: &PathBuf| Some(Stamp::of(&std::fs::metadata(path).ok()?));
-        self.files().iter().map(stamp).collect()
     }
 
     /// Proves that every byte is what the lock says, else that an installed model is as pinned.

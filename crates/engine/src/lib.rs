@@ -5,7 +5,7 @@
 //! Token ids and text go through here, never HTTP, and nothing is async. Several requests run at
 //! once, each with the very tokens that it would get alone. A [`Fleet`] holds several models under
 //! one budget of memory. `examples/` has small programs: completion and cancelling, chat, JSON of a
-//! fixed shape, several models.
+//! fixed shape, several models, a model that is held to a lock.
 //!
 //! ```no_run
 //! use freehold_engine::{Engine, EngineOptions, Event, Request};
@@ -21,6 +21,25 @@
 //!     }
 //! }
 //! # Ok::<(), freehold_engine::EngineError>(())
+//! ```
+//!
+//! That opens a file by its path, whatever is in it. A model can be opened by the owner's lock too:
+//! as `freehold.lock` says that it is, every byte of it hashed while it loads, or not at all. What
+//! is not so is refused with the item, what was expected and what was found. The crate that keeps
+//! models (`freehold-store`) does that, of which this one knows nothing:
+//!
+//! ```no_run
+//! use freehold_engine::{Engine, EngineOptions, NUMERICS_VERSION};
+//! use std::error::Error;
+//! use std::path::Path;
+//! use store::{Lock, Store};
+//!
+//! let lock = Lock::read(Path::new("freehold.lock"))?;
+//! let store = Store::open(&Store::default_home())?;
+//! let engine = lock.open(&store, "smollm2-135m", NUMERICS_VERSION, |path| {
+//!     Ok::<_, Box<dyn Error>>(Engine::open(path, &EngineOptions::default())?)
+//! })?;
+//! # Ok::<(), Box<dyn Error>>(())
 //! ```
 //!
 //! An [`Embedder`] makes vectors of texts instead:

@@ -254,6 +254,12 @@ pub enum StoreError {
         /// The lock file.
         lock: PathBuf,
     },
+    /// The files of a model were changed while it was opened.
+    #[error("{name}: its files were changed while it was opened")]
+    Changed {
+        /// The name that is asked for.
+        name: String,
+    },
     /// The disk has not the room; asked before the download.
     #[error(
         "not enough space in {}: {what} needs {needed_bytes} bytes more, {free_bytes} are free \
@@ -417,7 +423,8 @@ impl StoreError {
             | Self::OtherSigner { .. }
             | Self::SizeMismatch { .. }
             | Self::NotAsLocked { .. }
-            | Self::NotLocked { .. } => ErrorKind::Verification,
+            | Self::NotLocked { .. }
+            | Self::Changed { .. } => ErrorKind::Verification,
             Self::NotOurs { source, .. } => source.kind(),
             Self::BadModel { .. } | Self::Import { .. } => ErrorKind::BadModel,
             Self::NoSpace { .. } | Self::DiskFull { .. } => ErrorKind::NoSpace,

@@ -61,8 +61,8 @@ pub use import::ImportFormat;
 pub use installed::{Installed, InstalledFile, Licence, Origin};
 pub use latest::Latest;
 pub use lockfile::{
-    Difference, History, LOCK_FILE, Left, LockFile, LockedFile, LockedModel, LockedTemplate, Move,
-    Number, Planned, Running, Step, Tested, Timeline, Version,
+    Difference, History, LOCK_FILE, Left, Lock, LockFile, LockedFile, LockedModel, LockedTemplate,
+    Move, Number, Planned, Running, Step, Tested, Timeline, Version, beside, stamps,
 };
 pub use name::ModelName;
 pub use platform::{Stamp, free_bytes};

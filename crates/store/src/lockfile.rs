@@ -6,8 +6,9 @@
 //! is bounded, unknown and repeated keys are refused, and its last line tells one that was cut off.
 //!
 //! Here is what the file holds. What a model *is* that it is held against, `observed` finds out;
-//! what becomes of a model that differs is the caller's matter.
+//! what becomes of a model that differs is the caller's matter, who may leave it to [`Lock`].
 
+mod held;
 mod history;
 mod licences;
 mod observed;
@@ -26,6 +27,7 @@ use crate::hash::{Hasher, Sha256};
 use crate::installed::Installed;
 use crate::record;
 
+pub use held::{Lock, beside, stamps};
 pub use history::{History, Left, Move, Planned, Step, Tested, Timeline, Version};
 pub use observed::Running;
 pub(crate) use observed::source_of;
