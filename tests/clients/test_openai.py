@@ -575,11 +575,56 @@ def check_responses_kept(server):
         responses.retrieve(forgotten.id)
 
 
+def check_responses_background(server):
+    """Made while nobody waits: asked for until they have ended, or cancelled."""
+    responses = server.client().responses
+    begun = respond(server, background=True)
+    equal((begun.status, begun.background, begun.output), ("in_progress", True, []))
+    response = begun
+    while response.status in ("queued", "in_progress"):
+        time.sleep(0.05)
+        response = responses.retrieve(begun.id)
+    equal((response.status, response.output_text), ("completed", ANSWER))
+    equal(responses.cancel(begun.id).model_dump(), response.model_dump())
+    long = respond(server, "Tell me a long story.", background=True, max_output_tokens=400)
+    cancelled = responses.cancel(long.id)
+    equal((cancelled.id, cancelled.status), (long.id, "cancelled"))
+    equal(responses.retrieve(long.id).status, "cancelled")
+    streamed = list(respond(server, background=True, stream=True))
+    equal(streamed[-1].response.output_text, ANSWER)
+    equal(responses.retrieve(streamed[0].response.id).output_text, ANSWER)
+    with refused(openai.BadRequestError, param="background"):
+        respond(server, background=True, store=False)
+    with refused(openai.BadRequestError, param="id"):
+        responses.cancel(respond(server).id)
+
+
+def check_responses_custom_tools(server):
+    """A tool that takes a text, held to a pattern."""
+    format = {"type": "grammar", "syntax": "regex", "definition": "[a-z]{2,6} [0-9]{1,3}"}
+    tool = {"type": "custom", "name": "note", "description": "Takes a note.", "format": format}
+    options = {"tools": [tool], "max_output_tokens": 60, "parallel_tool_calls": False}
+    choice = {"type": "custom", "name": "note"}
+    asked = respond(server, "Note: milk 3", tool_choice=choice, **options)
+    (call,) = asked.output
+    equal((call.type, call.name), ("custom_tool_call", "note"))
+    assert re.fullmatch(format["definition"], call.input), call
+    events, streamed = response_streamed(server, "Note: milk 3", tool_choice=choice, **options)
+    equal(streamed.output[0].input, call.input)
+    kind = "response.custom_tool_call_input."
+    deltas = [event.delta for event in events if event.type == kind + "delta"]
+    equal("".join(deltas), call.input)
+    equal([event.input for event in events if event.type == kind + "done"], [call.input])
+    result = {"type": "custom_tool_call_output", "call_id": call.call_id, "output": "noted"}
+    told = respond(server, [result], previous_response_id=asked.id, tool_choice="none", **options)
+    assert told.output_text, told
+
+
 def check_responses_refused(server):
     with refused(openai.NotFoundError, code="model_not_found"):
         server.client().responses.create(model="nobody/nothing", input="x")
     for field, value in [
-        ("background", True),
+        ("background", "yes"),
         ("truncation", "auto"),
         ("temperature", "hot"),
         ("max_output_tokens", 0),

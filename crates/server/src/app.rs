@@ -9,6 +9,7 @@ pub(crate) mod responses;
 
 pub(crate) use clients::Peer;
 
+use crate::background::Background;
 use crate::batches::Batches;
 use crate::cases::Cases;
 use crate::dialects::llama::TokenDialect;
@@ -77,6 +78,8 @@ pub(crate) struct App {
     pub(crate) kept: KeptAnswers,
     /// Streams that their clients may resume.
     pub(crate) streams: Arc<Streams>,
+    /// Answers that their clients ask for later.
+    pub(crate) background: Arc<Background>,
     pub(crate) seats: Arc<Seats>,
     /// Seats of requests for vectors.
     vector_seats: Arc<Semaphore>,
@@ -153,6 +156,7 @@ impl App {
             default_sampling: config.default_sampling,
             kept: KeptAnswers::new(config.limits.keep_responses, config.limits.n_kept_bytes),
             streams: Streams::new(&config.limits),
+            background: Background::new(config.limits.keep_responses),
             limits: Current::new(config.limits),
             over,
             draining,

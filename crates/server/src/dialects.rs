@@ -17,6 +17,7 @@ pub mod openai;
 mod paths;
 pub mod rerank;
 mod time;
+mod tools;
 
 pub(crate) use family::Family;
 pub(crate) use paths::Paths;
@@ -516,13 +517,26 @@ impl Choice {
     }
 }
 
+/// What a client is told at once that asks for its answer later.
+pub(crate) struct Ahead {
+    /// The answer as far as it is.
+    pub(crate) body: String,
+    /// Whether it gets the answer as it comes too.
+    pub(crate) is_streamed: bool,
+}
+
 /// Turns one request's events into the family's bytes: either the stream calls, in the order
-/// `open`, any of `prompt`, `part` and `done`, then `close` or `fail`; or `whole`, once.
+/// `open`, any of `prompt`, `part` and `done`, then `close`, `fail` or `cancel`; or `whole`, once.
 pub(crate) trait Reply: Send + 'static {
     /// The media type of a stream.
     const STREAM_TYPE: &'static str = "text/event-stream";
     /// The answer's name, where the events of a stream of it are of the form that ids are part of.
     fn stream_id(&self) -> Option<&str> {
+        None
+    }
+    /// What a client is told that asks for the answer by its name later, however it is delivered;
+    /// `None`: it waits.
+    fn ahead(&self) -> Option<Ahead> {
         None
     }
     /// What a stream says before any text.
@@ -543,9 +557,13 @@ pub(crate) trait Reply: Send + 'static {
     }
     /// The end of a stream that broke off.
     fn fail(&mut self, error: &ServerError, out: &mut String);
+    /// The end of a stream whose answer its client wants no more; only where it asks for it later.
+    fn cancel(&mut self, out: &mut String) {
+        let _ = out;
+    }
     /// The whole answer in one body; without choices where nothing was generated.
     fn whole(&mut self, choices: &[Choice], usage: Usage) -> String;
-    /// Takes what is to be kept of an answer that has ended well.
+    /// Takes what is to be kept of an answer that has ended: well, where its client waits.
     fn take_kept(&mut self) -> Option<Kept> {
         None
     }

@@ -24,6 +24,8 @@ pub(crate) struct Kept {
     pub(crate) output: String,
     /// The body that answered.
     pub(crate) body: String,
+    /// Whether it has ended well: then it can be continued.
+    pub(crate) is_whole: bool,
 }
 
 impl Kept {
@@ -297,6 +299,7 @@ mod tests {
             input: "i".repeat(n_bytes),
             output: String::new(),
             body: String::new(),
+            is_whole: true,
         }
     }
 

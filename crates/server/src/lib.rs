@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod app;
+mod background;
 mod batches;
 mod cases;
 pub mod dialects;

@@ -72,6 +72,8 @@ pub(crate) async fn run(
         }
     }
     connections.shutdown().await;
+    // Nobody can ask for what is made in the background any more.
+    let _ = tokio::time::timeout(LAST_WORDS, app.background.end_all()).await;
     Ok(())
 }
 
@@ -82,6 +84,7 @@ async fn close_idle(app: &Arc<App>) {
         tokio::time::sleep(CLOSE_PAUSE).await;
         app.kept.sweep(Instant::now());
         app.streams.sweep(Instant::now());
+        app.background.sweep(Instant::now());
         let app = app.clone();
         if tokio::task::spawn_blocking(move || app.models.close_idle()).await.is_err() {
             tracing::error!("closing idle models panicked");

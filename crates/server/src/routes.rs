@@ -167,7 +167,7 @@ pub(crate) const ROUTES: &[Route] = &[
     Route {
         paths: &["/v1/responses/{id}"],
         group: OPENAI,
-        summary: "An answer that is kept for the client, or its events.",
+        summary: "An answer that is kept for the client or made in the background, or its events.",
         query: resume::RESPONSE_QUERY,
         answer: Some(RESPONSE_ANSWER),
         stream: EVENTS,
@@ -183,6 +183,16 @@ pub(crate) const ROUTES: &[Route] = &[
         answer: Some(DELETED),
         statuses: &[403, 404],
         handler: || delete(app::responses::forget),
+        ..READ
+    },
+    Route {
+        method: "post",
+        paths: &["/v1/responses/{id}/cancel"],
+        group: OPENAI,
+        summary: "Has one that is made in the background go no further.",
+        answer: Some(RESPONSE_ANSWER),
+        statuses: &[400, 403, 404],
+        handler: || post(app::responses::cancel),
         ..READ
     },
     Route {
@@ -664,7 +674,7 @@ pub(crate) const ROUTES: &[Route] = &[
 ];
 
 const ANSWER: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"object":{"type":"string"},"created":{"type":"integer"},"model":{"type":"string"},"system_fingerprint":{"type":"string"},"choices":{"type":"array","items":{"type":"object","required":["index","finish_reason"]}},"usage":{"type":"object"}},"required":["id","object","created","model","choices","usage"]}"#;
-const RESPONSE_ANSWER: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"object":{"const":"response"},"created_at":{"type":"integer"},"status":{"enum":["completed","incomplete","failed"]},"model":{"type":"string"},"output":{"type":"array"},"usage":{"type":"object"}},"required":["id","object","created_at","status","model","output","usage"]}"#;
+const RESPONSE_ANSWER: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"object":{"const":"response"},"created_at":{"type":"integer"},"status":{"enum":["completed","incomplete","failed","cancelled","in_progress"]},"model":{"type":"string"},"output":{"type":"array"},"usage":{"type":["object","null"]}},"required":["id","object","created_at","status","model","output","usage"]}"#;
 const INPUT_TOKENS: &str = r#"{"type":"object","properties":{"object":{"const":"response.input_tokens"},"input_tokens":{"type":"integer"}},"required":["object","input_tokens"]}"#;
 const DELETED: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"object":{"type":"string"},"deleted":{"const":true}},"required":["id","object","deleted"]}"#;
 const ITEMS: &str = r#"{"type":"object","properties":{"object":{"const":"list"},"data":{"type":"array","items":{"type":"object"}},"has_more":{"type":"boolean"}},"required":["object","data","has_more"]}"#;

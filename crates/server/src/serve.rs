@@ -21,6 +21,7 @@ mod record;
 pub(crate) mod resume;
 mod shadow;
 mod shorten;
+mod sink;
 mod tokens;
 mod unused;
 mod uploads;
@@ -43,7 +44,7 @@ use crate::errors::{BadRequest, ServerError};
 use crate::listen::told;
 use crate::models::{OfTask, Served};
 use crate::seats::Seat;
-use crate::streams::{self, Asked, Outlet};
+use crate::streams::{self, Asked};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use behind::{Asked as AskedBehind, Behind};
@@ -52,6 +53,7 @@ use engine::{CacheScope, Engine, Request, Sampling};
 use flight::{Begun, Flight, Step};
 use prepare::{Asking, NoVocabulary, Notes, Prepared, Read};
 use record::{Outcome, Record};
+use sink::Sink;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -86,21 +88,41 @@ pub(crate) async fn serve<D: Dialect>(
             with_notes(json_response(StatusCode::OK, body), &notes)
         }
         Ok((notes, Answered::Stream(start))) => {
-            let app = start.app.clone();
-            let id = start.reply.stream_id();
-            let asked = Asked { route: arrival.route.clone(), body: start.mark };
-            let (outlet, body) = app.streams.begin(D::FAMILY, start.client, id, asked);
-            let mut response = stream_response(D::Reply::STREAM_TYPE, body);
-            if id.is_some() {
-                resume::tell(&app, &mut response);
-            }
-            // The task outlives this call; it ends when the flight does or the client is gone.
-            tokio::spawn(stream(*start, outlet, record));
+            let (sink, response) = open::<D>(&start, &arrival);
+            // The task outlives this call; it ends when the flight does or nobody wants it.
+            tokio::spawn(stream(*start, sink, record));
             with_notes(response, &notes)
         }
         Err(error) => {
             record.fail(&error);
             error_response(&error, D::FAMILY, &arrival.id)
+        }
+    }
+}
+
+/// Where the answer goes, and the response: a stream of it, or what is told of one that its client
+/// asks for later, or both.
+fn open<D: Dialect>(start: &Start<D::Reply>, arrival: &Arrival) -> (Sink, Response<Body>) {
+    let Start { app, reply, client, .. } = start;
+    let id = reply.stream_id();
+    let ahead = reply.ahead();
+    let is_streamed = ahead.as_ref().is_none_or(|ahead| ahead.is_streamed);
+    let ticket = ahead.as_ref().map(|ahead| {
+        let id = id.expect("an answer that is asked for later has a name");
+        app.background.begin(*client, id, ahead.body.clone(), is_streamed)
+    });
+    match ahead {
+        Some(ahead) if !is_streamed => {
+            (Sink::new(None, ticket), json_response(StatusCode::OK, ahead.body))
+        }
+        _ => {
+            let asked = Asked { route: arrival.route.clone(), body: start.mark };
+            let (outlet, body) = app.streams.begin(D::FAMILY, *client, id, asked);
+            let mut response = stream_response(D::Reply::STREAM_TYPE, body);
+            if id.is_some() {
+                resume::tell(app, &mut response);
+            }
+            (Sink::new(Some(outlet), ticket), response)
         }
     }
 }
@@ -422,29 +444,45 @@ async fn gather(
 }
 
 /// Follows a flight to its end and sends its events as they come.
-async fn stream<R: Reply>(mut start: Start<R>, mut outlet: Outlet, mut record: Record) {
-    match pump(&mut start, &mut outlet, &mut record).await {
+async fn stream<R: Reply>(mut start: Start<R>, mut sink: Sink, mut record: Record) {
+    let error = match pump(&mut start, &mut sink, &mut record).await {
         Ok(()) => {
             record.end(Outcome::Done);
-            outlet.finish();
+            sink.finish();
             if let Some(behind) = start.behind.take() {
                 behind.begin(start.flight.usage());
             }
+            return;
         }
-        Err(Broken::ClientGone) => record.end(Outcome::Disconnected),
+        Err(Broken::ClientGone) => return record.end(Outcome::Disconnected),
+        Err(Broken::Cancelled) => {
+            record.end(Outcome::Disconnected);
+            None
+        }
         Err(Broken::Failed(error)) => {
             record.fail(&error);
-            let mut out = String::new();
-            start.reply.fail(&error, &mut out);
-            if outlet.send(out).await.is_ok() {
-                outlet.finish();
-            }
+            Some(error)
         }
+    };
+    let mut out = String::new();
+    match &error {
+        Some(error) => start.reply.fail(error, &mut out),
+        None => start.reply.cancel(&mut out),
     }
+    let Start { app, flight, mut reply, client, _seat: seat, .. } = start;
+    // Whoever is told of the end finds the place free.
+    drop((flight, seat));
+    if sink.is_in_background() {
+        keep(&app, client, &mut reply);
+    }
+    sink.end(out).await;
 }
 
+/// Why a stream ends before its answer does.
 enum Broken {
     ClientGone,
+    /// By the client, which had it made without waiting.
+    Cancelled,
     Failed(ServerError),
 }
 
@@ -456,7 +494,7 @@ impl From<streams::Gone> for Broken {
 
 async fn pump<R: Reply>(
     start: &mut Start<R>,
-    outlet: &mut Outlet,
+    sink: &mut Sink,
     record: &mut Record,
 ) -> Result<(), Broken> {
     let Start { app, flight, reply, client, behind, .. } = start;
@@ -464,17 +502,20 @@ async fn pump<R: Reply>(
     let silence_max = app.limits.get().keep_alive;
     let mut out = String::new();
     reply.open(&mut out);
-    outlet.send(std::mem::take(&mut out)).await?;
+    sink.send(std::mem::take(&mut out)).await?;
     while !flight.is_done() {
         let steps = tokio::select! {
             biased;
-            () = outlet.gone() => return Err(Broken::ClientGone),
+            broken = sink.over() => {
+                sink.bear(broken)?;
+                continue;
+            }
             () = told(&mut over) => {
                 return Err(Broken::Failed(ServerError::ShuttingDown));
             }
             steps = flight.steps() => steps.map_err(Broken::Failed)?,
             () = tokio::time::sleep(silence_max) => {
-                outlet.comment(reply.ping());
+                sink.comment(reply.ping());
                 continue;
             }
         };
@@ -497,8 +538,9 @@ async fn pump<R: Reply>(
         if flight.is_done() {
             reply.close(flight.usage(), &mut out);
             keep(app, *client, reply);
+            return sink.last(out).await;
         }
-        outlet.send(std::mem::take(&mut out)).await?;
+        sink.send(std::mem::take(&mut out)).await?;
     }
     Ok(())
 }

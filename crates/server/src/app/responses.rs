@@ -10,6 +10,7 @@ use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, Method, Response, StatusCode, Uri};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A response that is kept for the client.
 pub(crate) async fn kept(
@@ -23,21 +24,24 @@ pub(crate) async fn kept(
     let query = uri.query().unwrap_or_default();
     let answered = resume::asks_for_stream(query).map_err(ServerError::from);
     let answered = answered.and_then(|is_stream| {
+        // First those at work: what ends meanwhile is found among those that are kept.
+        let at_work = app.background.body(arrival.principal, &id, arrival.started);
         let kept = app.kept.of(arrival.principal, arrival.started).get(&id);
+        let told = kept.map(|kept| kept.body.clone()).or(at_work);
         if is_stream {
             let place = resume::of_address(&id, query, &headers)?;
             let resumed = match method {
                 Method::HEAD => resume::looked(&app, &arrival, &place),
                 _ => resume::resumed(&app, &arrival, &place, None),
             };
-            return resumed.map_err(|error| no_stream(error, kept.is_some()));
+            return resumed.map_err(|error| no_stream(error, told.is_some()));
         }
         if headers.contains_key(resume::LAST_EVENT_ID) {
             let why = "expected \"stream=true\" in the query beside it";
             return Err(BadRequest::field(resume::LAST_EVENT_ID, why).into());
         }
-        let kept = kept.ok_or_else(|| no_such_response(&app, &id))?;
-        Ok(json_response(StatusCode::OK, kept.body.clone()))
+        let told = told.ok_or_else(|| no_such_response(&app, &id))?;
+        Ok(json_response(StatusCode::OK, told))
     });
     answered.unwrap_or_else(|error| refuse(&error, &arrival))
 }
@@ -53,12 +57,32 @@ fn no_stream(error: ServerError, is_kept: bool) -> ServerError {
     }
 }
 
+/// Has a response that is made in the background go no further. Of one that has ended, however it
+/// did, it says that.
+pub(crate) async fn cancel(
+    State(app): State<Arc<App>>,
+    Extension(arrival): Extension<Arrival>,
+    Path(id): Path<String>,
+) -> Response<Body> {
+    app.background.cancel(arrival.principal, &id).await;
+    let Some(kept) = app.kept.of(arrival.principal, Instant::now()).get(&id) else {
+        return refuse(&no_such_response(&app, &id), &arrival);
+    };
+    if !responses::is_background(&kept) {
+        let problem =
+            format!("{:?}: expected a response made with \"background\"", fields::short(&id));
+        return refuse(&BadRequest::field("id", &problem).into(), &arrival);
+    }
+    json_response(StatusCode::OK, kept.body.clone())
+}
+
 pub(crate) async fn forget(
     State(app): State<Arc<App>>,
     Extension(arrival): Extension<Arrival>,
     Path(id): Path<String>,
 ) -> Response<Body> {
-    if !app.kept.of(arrival.principal, arrival.started).remove(&id) {
+    app.background.cancel(arrival.principal, &id).await;
+    if !app.kept.of(arrival.principal, Instant::now()).remove(&id) {
         return refuse(&no_such_response(&app, &id), &arrival);
     }
     app.streams.forget(arrival.principal, &id);
@@ -92,7 +116,7 @@ pub(crate) async fn kept_items(
 
 fn no_such_response(app: &App, id: &str) -> ServerError {
     let why = match app.kept.keeps() {
-        true => "deleted, not asked for in time, or another client's",
+        true => "deleted, not asked for in time, given up for want of room, or another client's",
         false => "none are kept, start the server with --keep-responses",
     };
     ServerError::NoSuchResponse { id: fields::short(id), why }

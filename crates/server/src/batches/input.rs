@@ -194,9 +194,11 @@ fn read(number: u64, bytes: &[u8], endpoint: Endpoint) -> Result<(Line, Option<S
             return wrong("invalid_body", "body", &problem);
         }
     };
-    if peek.stream.is_some_and(|stream| stream.get() == "true") {
-        let problem = "true: the answer to a line is one JSON object; leave it out";
-        return wrong("unsupported_parameter", "body.stream", problem);
+    for (asked, name) in [(peek.stream, "body.stream"), (peek.background, "body.background")] {
+        if asked.is_some_and(|asked| asked.get() == "true") {
+            let problem = "true: the answer to a line is one JSON object; leave it out";
+            return wrong("unsupported_parameter", name, problem);
+        }
     }
     let model = peek.model.and_then(|model| serde_json::from_str(model.get()).ok());
     Ok((Line { number, custom_id, body: body.to_owned() }, model))
@@ -209,6 +211,8 @@ struct Peek<'a> {
     model: Option<&'a RawValue>,
     #[serde(borrow)]
     stream: Option<&'a RawValue>,
+    #[serde(borrow)]
+    background: Option<&'a RawValue>,
 }
 
 /// Checks all lines: each is a request to `endpoint`, no `custom_id` comes twice, and all name the
@@ -336,6 +340,9 @@ mod tests {
         let stream =
             "line 1: body.stream: true: the answer to a line is one JSON object; leave it out";
         one(&line("a", r#"{"stream":true}"#), "unsupported_parameter", stream);
+        let background =
+            "line 1: body.background: true: the answer to a line is one JSON object; leave it out";
+        one(&line("a", r#"{"background":true}"#), "unsupported_parameter", background);
         let message = "line 1: more: expected \"custom_id\", \"method\", \"url\" and \"body\" only";
         one(
             &line("a", "{}").replace("\"method\"", "\"more\":1,\"method\""),

@@ -17,6 +17,7 @@ pub(super) enum Step {
     Part(usize, Part, Vec<TokenInfo>),
     Done(usize, FinishReason),
     Fail(ServerError),
+    Cancel,
 }
 
 /// Text whose tokens nobody asks about.
@@ -128,6 +129,10 @@ fn stream(reply: &mut impl Reply, steps: Vec<Step>, usage: Usage) -> String {
                 reply.fail(&error, &mut out);
                 return out;
             }
+            Step::Cancel => {
+                reply.cancel(&mut out);
+                return out;
+            }
         }
     }
     reply.close(usage, &mut out);
@@ -144,7 +149,7 @@ fn gather(steps: Vec<Step>, n_choices: usize) -> Vec<Choice> {
             }
             Step::Part(choice_idx, part, tokens) => choices[choice_idx].push(part, tokens),
             Step::Done(choice_idx, reason) => choices[choice_idx].reason = reason,
-            Step::Fail(_) => panic!("whole answers that fail are never rendered"),
+            Step::Fail(_) | Step::Cancel => panic!("whole answers that fail are never rendered"),
         }
     }
     choices

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // The helpers of these tests are tests, which the lint cannot see.
 
 mod anthropic;
+mod background;
 mod batches;
 mod changes;
 mod channels;

@@ -172,6 +172,51 @@ fn a_tool_is_used_and_its_result_comes_back() {
 }
 
 #[test]
+fn a_custom_tool_gets_the_text_that_its_format_allows() {
+    let format =
+        json!({"type": "grammar", "syntax": "regex", "definition": "[a-z]{2,4}\\n[0-9]{1,3}!"});
+    let tool = json!({"type": "custom", "name": "note", "description": "Takes a note.",
+        "format": format});
+    let with = |more: Value| {
+        let mut body = json!({"tools": [tool], "max_output_tokens": 60,
+            "tool_choice": {"type": "custom", "name": "note"}});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let asked = ask(with(json!({})));
+    assert!(!asked.headers.contains_key("x-freehold-ignored"), "{:?}", asked.headers);
+    let answer = body(&asked);
+    let [call] = &answer["output"].as_array().unwrap()[..] else { panic!("{answer}") };
+    let told = (&call["type"], &call["name"], &call["status"]);
+    assert_eq!(told, (&json!("custom_tool_call"), &json!("note"), &json!("completed")));
+    let (word, number) = call["input"].as_str().unwrap().split_once('\n').unwrap();
+    assert!((2..=4).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_lowercase()));
+    let digits = number.strip_suffix('!').unwrap();
+    assert!(!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()), "{call}");
+
+    let stream = ask(with(json!({"stream": true})));
+    let events = events(&stream);
+    assert_eq!(said(&events.last().unwrap().1["response"]), said(&answer));
+    let of = |kind: &str| {
+        let kind = format!("response.custom_tool_call_input.{kind}");
+        events.iter().filter(move |(name, _)| *name == kind).map(|(_, data)| data)
+    };
+    let deltas: String = of("delta").map(|data| data["delta"].as_str().unwrap()).collect();
+    assert_eq!(deltas, call["input"].as_str().unwrap());
+    assert_eq!(of("done").map(|data| &data["input"]).collect::<Vec<_>>(), [&call["input"]]);
+
+    let user = json!({"role": "user", "content": "Note it."});
+    let result = json!({"type": "custom_tool_call_output", "call_id": call["call_id"],
+        "output": "noted"});
+    let told = ask(with(json!({"input": [user, call, result], "tool_choice": "none"})));
+    assert!(!text_of(&body(&told)).is_empty(), "{}", told.body);
+    let mut bad = tool.clone();
+    bad["format"]["definition"] = json!("[a");
+    let bad = ask(with(json!({"tools": [bad]})));
+    check_error(&bad, 400, Some("tools[0].format.definition"), Some("invalid_value"));
+}
+
+#[test]
 fn a_format_is_kept_to() {
     let city = json!({"type": "string", "maxLength": 9});
     let schema = json!({"type": "object", "properties": {"city": city}, "required": ["city"],
@@ -272,6 +317,7 @@ fn errors_name_what_is_wrong() {
         ("GET /v1/responses/resp_1", "response_not_found"),
         ("DELETE /v1/responses/resp_1", "response_not_found"),
         ("GET /v1/responses/resp_1/input_items", "response_not_found"),
+        ("POST /v1/responses/resp_1/cancel", "response_not_found"),
     ] {
         let none = request(address(), head, b"");
         check_error(&none, 404, Some("id"), Some(code));
@@ -279,8 +325,6 @@ fn errors_name_what_is_wrong() {
     }
     let method = request(address(), "GET /v1/responses", b"");
     check_error(&method, 405, None, Some("method_not_allowed"));
-    let path = request(address(), "POST /v1/responses/resp_1/cancel", b"{}");
-    check_error(&path, 404, None, Some("unknown_url"));
 }
 
 #[test]

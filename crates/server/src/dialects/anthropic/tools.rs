@@ -1,10 +1,11 @@
 //! Tools of a request: their definitions, and whether and how they may be called.
 
 use crate::dialects::fields::{Field, Fields, missing, short, shown, wrong};
-use crate::dialects::{Paths, ToolAsk, ToolsAsk};
+use crate::dialects::tools::{self, Read, Schema, distinct, read_list, take_name};
+use crate::dialects::{Paths, ToolsAsk};
 use crate::errors::BadRequest;
-use engine::{MAX_TOOLS, Tool, ToolChoice};
-use serde_json::{Value, json};
+use engine::ToolChoice;
+use serde_json::Value;
 
 /// What becomes of the fields of a tool.
 const FIELDS: &[Field] = &[
@@ -46,22 +47,8 @@ pub(super) fn take(
             _ => Ok(None),
         };
     }
-    if list.len() > MAX_TOOLS {
-        let problem = format!("{} tools: expected at most {MAX_TOOLS}", list.len());
-        return Err(BadRequest::field("tools", &problem));
-    }
-    let mut callable: Vec<ToolAsk> = Vec::with_capacity(list.len());
-    let mut definitions = Vec::with_capacity(list.len());
-    for (tool_idx, tool) in list.into_iter().enumerate() {
-        let path = format!("tools[{tool_idx}]");
-        let (tool, definition) = read(&path, tool, ignored)?;
-        if callable.iter().any(|other| other.tool.name == tool.name) {
-            let problem = format!("{:?}: given twice, expected each name once", tool.name);
-            return Err(BadRequest::field(&format!("{path}.name"), &problem));
-        }
-        callable.push(ToolAsk { tool, param: format!("{path}.input_schema") });
-        definitions.push(definition);
-    }
+    let tools = read_list(list, |path, tool| read(path, tool, ignored))?;
+    let (mut callable, definitions) = distinct(tools)?;
     if let Some((path, name)) = choice.only {
         callable.retain(|ask| ask.tool.name == name);
         if callable.is_empty() {
@@ -70,11 +57,10 @@ pub(super) fn take(
         }
     }
     let Choice { choice, is_parallel, .. } = choice;
-    Ok(Some(ToolsAsk { definitions: definitions.into(), callable, choice, is_parallel }))
+    Ok(Some(ToolsAsk { definitions, callable, choice, is_parallel }))
 }
 
-/// A tool, and its definition as templates read it.
-fn read(path: &str, tool: Value, ignored: &mut Paths) -> Result<(Tool, Value), BadRequest> {
+fn read(path: &str, tool: Value, ignored: &mut Paths) -> Result<Read, BadRequest> {
     let mut fields = Fields::of(path, tool)?;
     ignored.extend(fields.treat(FIELDS)?);
     let kind_path = fields.path("type");
@@ -82,19 +68,8 @@ fn read(path: &str, tool: Value, ignored: &mut Paths) -> Result<(Tool, Value), B
         let why = format!("{}: this server runs no tools of its own", shown(&kind));
         return Err(BadRequest::unsupported(&kind_path, &why));
     }
-    let name_path = fields.path("name");
-    let name = fields.text("name")?.ok_or_else(|| missing(&name_path, "a string"))?;
-    if !Tool::is_name(&name) {
-        let expected = "1 to 128 of a-z, A-Z, 0-9, _ and -";
-        return Err(wrong(&name_path, &name.into(), expected));
-    }
-    let description = fields.text("description")?.unwrap_or_default();
-    let schema_path = fields.path("input_schema");
-    let parameters = match fields.take("input_schema") {
-        Some(schema @ Value::Object(_)) => schema,
-        Some(other) => return Err(wrong(&schema_path, &other, "a JSON schema")),
-        None => return Err(missing(&schema_path, "a JSON schema")),
-    };
+    let name = take_name(&mut fields)?;
+    let read = tools::read(&mut fields, name, Schema::Required("input_schema"))?;
     if fields.flag("defer_loading")? == Some(true) {
         let why = "true: this server has no search for tools";
         return Err(BadRequest::unsupported(&fields.path("defer_loading"), why));
@@ -109,11 +84,7 @@ fn read(path: &str, tool: Value, ignored: &mut Paths) -> Result<(Tool, Value), B
         ignored.push(callers_path);
     }
     ignored.extend(fields.rest());
-    let definition = json!({
-        "type": "function",
-        "function": {"name": name, "description": description, "parameters": parameters},
-    });
-    Ok((Tool { name, parameters: Some(parameters) }, definition))
+    Ok(read)
 }
 
 fn take_choice(fields: &mut Fields, ignored: &mut Paths) -> Result<Choice, BadRequest> {
@@ -145,6 +116,8 @@ fn take_choice(fields: &mut Fields, ignored: &mut Paths) -> Result<Choice, BadRe
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::MAX_TOOLS;
+    use serde_json::json;
 
     /// Whether, of which tools, whether several times, and what has no effect.
     type Read<'a> = (ToolChoice, &'a [&'a str], bool, &'a [&'a str]);

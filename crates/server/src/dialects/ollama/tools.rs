@@ -1,10 +1,11 @@
 //! `tools` of a chat request. Whether one is called is the model's choice.
 
-use crate::dialects::fields::{Fields, missing, shown, wrong};
-use crate::dialects::{Paths, ToolAsk, ToolsAsk};
+use crate::dialects::fields::{Fields, missing, shown};
+use crate::dialects::tools::{self, Read, Schema, distinct, read_list, take_name};
+use crate::dialects::{Paths, ToolsAsk};
 use crate::errors::BadRequest;
-use engine::{MAX_TOOLS, Tool, ToolChoice};
-use serde_json::{Value, json};
+use engine::ToolChoice;
+use serde_json::Value;
 
 /// Takes the tools; `None` where there is none. The paths of what has no effect go to `ignored`.
 pub(super) fn take(
@@ -15,28 +16,12 @@ pub(super) fn take(
     if list.is_empty() {
         return Ok(None);
     }
-    if list.len() > MAX_TOOLS {
-        let problem = format!("{} tools: expected at most {MAX_TOOLS}", list.len());
-        return Err(BadRequest::field("tools", &problem));
-    }
-    let mut callable: Vec<ToolAsk> = Vec::with_capacity(list.len());
-    let mut definitions = Vec::with_capacity(list.len());
-    for (tool_idx, tool) in list.into_iter().enumerate() {
-        let path = format!("tools[{tool_idx}]");
-        let (tool, definition) = read(&path, tool, ignored)?;
-        if callable.iter().any(|other| other.tool.name == tool.name) {
-            let problem = format!("{:?}: given twice, expected each name once", tool.name);
-            return Err(BadRequest::field(&format!("{path}.function.name"), &problem));
-        }
-        callable.push(ToolAsk { tool, param: format!("{path}.function.parameters") });
-        definitions.push(definition);
-    }
-    let definitions = definitions.into();
+    let tools = read_list(list, |path, tool| read(path, tool, ignored))?;
+    let (callable, definitions) = distinct(tools)?;
     Ok(Some(ToolsAsk { definitions, callable, choice: ToolChoice::Auto, is_parallel: true }))
 }
 
-/// A tool, and its definition as templates read it.
-fn read(path: &str, tool: Value, ignored: &mut Paths) -> Result<(Tool, Value), BadRequest> {
+fn read(path: &str, tool: Value, ignored: &mut Paths) -> Result<Read, BadRequest> {
     let mut fields = Fields::of(path, tool)?;
     let kind_path = fields.path("type");
     if let Some(kind) = fields.take("type").filter(|kind| kind != "function") {
@@ -46,32 +31,20 @@ fn read(path: &str, tool: Value, ignored: &mut Paths) -> Result<(Tool, Value), B
     let function_path = fields.path("function");
     let function = fields.object("function")?;
     let mut function = function.ok_or_else(|| missing(&function_path, "an object"))?;
-    let name_path = function.path("name");
-    let name = function.text("name")?.ok_or_else(|| missing(&name_path, "a string"))?;
-    if !Tool::is_name(&name) {
-        return Err(wrong(&name_path, &name.into(), "1 to 128 of a-z, A-Z, 0-9, _ and -"));
-    }
-    let description = function.text("description")?.unwrap_or_default();
-    let parameters_path = function.path("parameters");
-    let parameters = match function.take("parameters") {
-        None => json!({"type": "object", "properties": {}}),
-        Some(schema @ Value::Object(_)) => schema,
-        Some(other) => return Err(wrong(&parameters_path, &other, "a JSON schema")),
-    };
+    let name = take_name(&mut function)?;
+    let read = tools::read(&mut function, name, Schema::Optional("parameters"))?;
     // A schema is enforced either way.
     function.accept(&["strict"]);
     ignored.extend(function.rest());
     ignored.extend(fields.rest());
-    let definition = json!({
-        "type": "function",
-        "function": {"name": name, "description": description, "parameters": parameters},
-    });
-    Ok((Tool { name, parameters: Some(parameters) }, definition))
+    Ok(read)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::MAX_TOOLS;
+    use serde_json::json;
 
     fn check(tools: Value, expected: Result<(&[&str], &[&str]), &str>) {
         let mut ignored = Paths::default();

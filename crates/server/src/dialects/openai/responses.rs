@@ -4,6 +4,7 @@
 //! A parameter is honoured, or refused with a 400 that names it. Agents send fields and tools that
 //! nobody has heard of; those have no effect, and the response lists them in `x-freehold-ignored`.
 
+mod custom;
 mod ids;
 mod items;
 mod reply;
@@ -12,7 +13,7 @@ mod stored;
 mod tests;
 mod tools;
 
-pub(crate) use stored::{ITEMS_QUERY, deleted_body, items_body};
+pub(crate) use stored::{ITEMS_QUERY, deleted_body, is_background, items_body};
 
 use super::constraint::take_schema;
 use super::settings::{take_priority, take_seed, take_stop};
@@ -32,7 +33,7 @@ use reply::ResponseReply;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use tools::Namespaced;
 
 /// What becomes of the fields that both routes know; of any other the response tells.
@@ -46,7 +47,10 @@ pub(crate) const FIELDS: &[Field] = &[
     Field::honoured("previous_response_id").text().note("only with `--keep-responses`"),
     Field::honoured("store").flag().good("false").note("`true` only with `--keep-responses`"),
     Field::honoured("stream").flag(),
-    Field::honoured("background").flag().good("false").note("only `false`"),
+    Field::honoured("background")
+        .flag()
+        .good("false")
+        .note("`true` only with `--keep-responses`: for as long as that, where nobody asks for it"),
     Field::honoured("max_output_tokens").count(1),
     Field::honoured("max_tool_calls").count(1).note("of the vendor's own tools: there are none"),
     Field::honoured("temperature").number(0.0, 2.0),
@@ -58,10 +62,11 @@ pub(crate) const FIELDS: &[Field] = &[
         .shape(REASONING_SHAPE)
         .good(r#"{"effort":"low"}"#)
         .note("as far as the model's template can do it"),
-    Field::adapted("tools")
-        .shape(TOOLS)
-        .good(TOOL)
-        .note("functions, also in namespaces; tools that only a vendor runs are left out and told"),
+    Field::adapted("tools").shape(TOOLS).good(TOOL).note(
+        "functions and `custom` tools, also in namespaces; tools that only a vendor runs are \
+             left out and told. Of the grammars of `custom` tools `regex` is enforced; `lark` is \
+             shown to the model, and told",
+    ),
     Field::honoured("tool_choice").shape(TOOL_CHOICE).good(r#""none""#).beside(BESIDE_TOOL),
     Field::honoured("parallel_tool_calls").flag(),
     Field::honoured("truncation").words(&["disabled"]),
@@ -133,10 +138,15 @@ pub struct ResponseRequest {
     /// that was brought in.
     pub call: Call,
     told: Told,
+    /// Whether its client asks for the answer later, and whether it gets it as it comes.
+    is_background: bool,
+    is_streamed: bool,
     /// Whether log-probabilities and encrypted trains of thought are in the answer.
     includes_logprobs: bool,
     includes_reasoning: bool,
     namespaced: Namespaced,
+    /// The tools that take a text, as the model knows them.
+    custom: HashSet<String>,
     /// Its own items, where they wait for what they refer to.
     waiting: Vec<Value>,
     /// The same as they are to be kept, where they are.
@@ -261,7 +271,7 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ResponseRequest, Bad
     let mut fields = Fields::parse(body)?;
     let mut ignored: Paths = fields.treat(FIELDS)?.into_iter().collect();
     let (store, previous_response_id) = stored::take(&mut fields, limits)?;
-    refuse_other_ways(&mut fields)?;
+    let way @ Way { is_background, is_streamed } = take_way(&mut fields, store, limits)?;
     let include = take_include(&mut fields, &mut ignored)?;
     let n_top = fields.integer("top_logprobs", 0..=i64::from(MAX_LOGPROBS))?;
     let includes_logprobs = include.contains(&LOGPROBS) || n_top.is_some_and(|n_top| n_top > 0);
@@ -303,10 +313,7 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ResponseRequest, Bad
         tools: tools.ask,
         reasoning_budget: None,
         wishes,
-        delivery: match fields.flag("stream")? {
-            Some(true) => Delivery::Stream,
-            _ => Delivery::Whole,
-        },
+        delivery: way.delivery(),
         cache_prompt: true,
         priority,
     };
@@ -315,9 +322,12 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ResponseRequest, Bad
     let mut request = ResponseRequest {
         call,
         told,
+        is_background,
+        is_streamed,
         includes_logprobs,
         includes_reasoning: include.contains(&REASONING),
         namespaced: tools.namespaced,
+        custom: tools.custom,
         waiting: Vec::new(),
         kept: String::new(),
         n_kept_bytes: limits.n_kept_bytes,
@@ -371,14 +381,29 @@ impl ResponseRequest {
     }
 }
 
-/// Other ways of answering than at once and of all that was sent.
-fn refuse_other_ways(fields: &mut Fields) -> Result<(), BadRequest> {
-    if fields.flag("background")? == Some(true) {
-        let why = "true: this server answers while the client waits; use \"stream\"";
-        return Err(BadRequest::unsupported("background", why));
+/// How the answer is to come.
+#[derive(Clone, Copy)]
+struct Way {
+    is_background: bool,
+    is_streamed: bool,
+}
+
+impl Way {
+    /// What is made in the background goes on as a stream does, whether it is one or not.
+    fn delivery(self) -> Delivery {
+        match self.is_streamed || self.is_background {
+            true => Delivery::Stream,
+            false => Delivery::Whole,
+        }
     }
+}
+
+/// Takes how the answer is to come, which is of all that was sent.
+fn take_way(fields: &mut Fields, store: bool, limits: &Limits) -> Result<Way, BadRequest> {
+    let is_background = stored::take_background(fields, store, limits)?;
+    let is_streamed = fields.flag("stream")? == Some(true);
     match fields.text("truncation")?.as_deref() {
-        None | Some("disabled") => Ok(()),
+        None | Some("disabled") => Ok(Way { is_background, is_streamed }),
         Some("auto") => {
             let why = "\"auto\": this server leaves out nothing of a conversation; expected \
                        \"disabled\", and a shorter conversation where one is too long";

@@ -1,10 +1,11 @@
 //! Tools of a chat request: their definitions, and whether and how they may be called.
 
+use crate::dialects::ToolsAsk;
 use crate::dialects::fields::{Fields, short, shown, wrong};
-use crate::dialects::{ToolAsk, ToolsAsk};
+use crate::dialects::tools::{self, Read, Schema, distinct};
 use crate::errors::BadRequest;
 use engine::{Tool, ToolChoice};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Most tools of one request, and most bytes of their names (OpenAI's limits).
 const N_TOOLS: usize = 128;
@@ -23,14 +24,6 @@ pub(super) fn take(fields: &mut Fields) -> Result<Option<ToolsAsk>, BadRequest> 
     let read = |(tool_idx, tool)| read(&format!("tools[{tool_idx}]"), tool);
     let tools = list.into_iter().enumerate().map(read).collect::<Result<_, _>>()?;
     ask(tools, choice, is_parallel)
-}
-
-/// A tool that was read.
-pub(super) struct Read {
-    pub(super) ask: ToolAsk,
-    /// As templates read it.
-    pub(super) definition: Value,
-    pub(super) name_path: String,
 }
 
 /// What is asked of tools together, each name once; `None` where there is none to be called or told
@@ -53,16 +46,7 @@ pub(super) fn ask(
             _ => Ok(None),
         };
     }
-    let mut callable: Vec<ToolAsk> = Vec::with_capacity(tools.len());
-    let mut definitions = Vec::with_capacity(tools.len());
-    for Read { ask, definition, name_path } in tools {
-        if callable.iter().any(|other| other.tool.name == ask.tool.name) {
-            let problem = format!("{:?}: given twice, expected each name once", ask.tool.name);
-            return Err(BadRequest::field(&name_path, &problem));
-        }
-        callable.push(ask);
-        definitions.push(definition);
-    }
+    let (mut callable, definitions) = distinct(tools)?;
     if let Some(only) = choice.only {
         for (path, name) in &only {
             if !callable.iter().any(|other| other.tool.name == *name) {
@@ -74,7 +58,7 @@ pub(super) fn ask(
     }
     // Clients that name a tool read one call of it, mostly as the form of their answer.
     let is_parallel = is_parallel.unwrap_or(!choice.is_named);
-    let (definitions, choice) = (definitions.into(), choice.choice);
+    let choice = choice.choice;
     Ok(Some(ToolsAsk { definitions, callable, choice, is_parallel }))
 }
 
@@ -94,22 +78,9 @@ fn read(path: &str, tool: Value) -> Result<Read, BadRequest> {
 
 /// The function of this name, of which the fields tell the rest.
 pub(super) fn read_function(function: &mut Fields, name: String) -> Result<Read, BadRequest> {
-    let description = function.text("description")?.unwrap_or_default();
-    let param = function.path("parameters");
-    let parameters = match function.take("parameters") {
-        // As OpenAI has it: a function without parameters.
-        None => json!({"type": "object", "properties": {}}),
-        Some(schema @ Value::Object(_)) => schema,
-        Some(other) => return Err(wrong(&param, &other, "a JSON schema")),
-    };
     // A schema is enforced either way.
     function.flag("strict")?;
-    let definition = json!({
-        "type": "function",
-        "function": {"name": name, "description": description, "parameters": parameters},
-    });
-    let tool = Tool { name, parameters: Some(parameters) };
-    Ok(Read { ask: ToolAsk { tool, param }, definition, name_path: function.path("name") })
+    tools::read(function, name, Schema::Optional("parameters"))
 }
 
 /// `type`, which is "function".
@@ -230,6 +201,7 @@ fn refuse_function_call(fields: &mut Fields) -> Result<(), BadRequest> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn check(body: Value, expected: Result<(ToolChoice, &[&str], bool), &str>) {
         let mut fields = Fields::parse(body.to_string().as_bytes()).unwrap();

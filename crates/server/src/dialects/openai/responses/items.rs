@@ -7,8 +7,8 @@
 
 use super::super::messages::take_arguments;
 use super::super::to_json;
-use super::ids;
 use super::tools::joined;
+use super::{custom, ids};
 use crate::dialects::Paths;
 use crate::dialects::fields::{Fields, missing, shown, wrong};
 use crate::errors::BadRequest;
@@ -71,8 +71,17 @@ impl Conversation {
         match kind.as_deref() {
             None | Some("message") => self.message(path, &mut fields, ignored)?,
             Some("reasoning") => self.reasoning(path, &mut fields, ignored)?,
-            Some("function_call") => self.call(path, &mut fields)?,
-            Some("function_call_output") => self.output(&mut fields, ignored)?,
+            Some("function_call") => {
+                let arguments = take_arguments(&mut fields)?;
+                self.call(path, &mut fields, arguments)?;
+            }
+            Some("custom_tool_call") => {
+                let arguments = custom::arguments(&take_text(&mut fields, "input")?);
+                self.call(path, &mut fields, arguments)?;
+            }
+            Some("function_call_output" | "custom_tool_call_output") => {
+                self.output(&mut fields, ignored)?;
+            }
             Some(kind) => {
                 let why = format!("{}: this server knows no such item", shown(&kind.into()));
                 return Err(BadRequest::unsupported(&format!("{path}.type"), &why));
@@ -129,11 +138,15 @@ impl Conversation {
         Ok(())
     }
 
-    fn call(&mut self, path: &str, fields: &mut Fields) -> Result<(), BadRequest> {
+    fn call(
+        &mut self,
+        path: &str,
+        fields: &mut Fields,
+        arguments: Value,
+    ) -> Result<(), BadRequest> {
         let [id, name] = [take_text(fields, "call_id")?, take_text(fields, "name")?];
         let namespace = fields.text("namespace")?.filter(|namespace| !namespace.is_empty());
         let name = namespace.map_or(name.clone(), |namespace| joined(&namespace, &name));
-        let arguments = take_arguments(fields)?;
         let function = json!({"name": name, "arguments": arguments});
         let call = json!({"type": "function", "function": function, "id": id});
         self.append("content", path, "");
@@ -231,6 +244,7 @@ const KEPT: &[&str] = &[
     "arguments",
     "call_id",
     "content",
+    "input",
     "name",
     "namespace",
     "output",
@@ -470,6 +484,26 @@ mod tests {
     }
 
     #[test]
+    fn a_call_with_a_text_is_one_of_a_function() {
+        let call = json!({"type": "custom_tool_call", "call_id": "1", "name": "t", "input": "a\n",
+            "status": "completed", "id": "ctc_1"});
+        let output = json!({"type": "custom_tool_call_output", "call_id": "1", "output": "r"});
+        let function = json!({"name": "t", "arguments": {"input": "a\n"}});
+        check(
+            &json!([call, output]).to_string(),
+            json!([
+                {"role": "assistant", "content": "",
+                    "tool_calls": [{"type": "function", "function": function, "id": "1"}]},
+                {"role": "tool", "content": "r", "tool_call_id": "1"},
+            ]),
+            &[],
+        );
+        // What is kept of it says the same.
+        let kept = known(std::slice::from_ref(&call));
+        assert_eq!(read(&kept).unwrap().0, read(&json!([call]).to_string()).unwrap().0);
+    }
+
+    #[test]
     fn a_train_of_thought_is_found_wherever_it_stands() {
         let read = |fields: &str| {
             let items = format!(
@@ -602,6 +636,10 @@ mod tests {
         check(
             r#"{"type":"function_call","name":"f","arguments":"{}"}"#,
             ".call_id: absent: expected a string",
+        );
+        check(
+            r#"{"type":"custom_tool_call","call_id":"1","name":"t"}"#,
+            ".input: absent: expected a string",
         );
         check(
             r#"{"type":"function_call","call_id":"1","name":"f","arguments":7}"#,

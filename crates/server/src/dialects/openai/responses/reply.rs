@@ -8,8 +8,8 @@ use super::super::logprobs::{self, ChatToken};
 use super::super::{push_named_event, to_json};
 use super::items::OWN_REASONING;
 use super::tools::Namespaced;
-use super::{ResponseRequest, Told, ids};
-use crate::dialects::{Answer, Choice, Reply, Usage};
+use super::{ResponseRequest, Told, custom, ids};
+use crate::dialects::{Ahead, Answer, Choice, Reply, Usage};
 use crate::errors::ServerError;
 use crate::kept::Kept;
 use axum::http::StatusCode;
@@ -17,15 +17,19 @@ use engine::{FinishReason, Part, TokenInfo};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
 /// Renders the answer to one request.
 pub(crate) struct ResponseReply {
     id: String,
     answer: Answer,
     told: Told,
+    is_background: bool,
+    is_streamed: bool,
     includes_logprobs: bool,
     includes_reasoning: bool,
     namespaced: Namespaced,
+    custom: HashSet<String>,
     /// The request's items as they are kept, where the answer is.
     input: String,
     /// Most bytes that are kept.
@@ -67,6 +71,18 @@ enum Item {
         arguments: String,
         status: Status,
     },
+    /// A call with a text, which is taken out of the arguments that the model writes.
+    CustomToolCall {
+        id: String,
+        call_id: String,
+        name: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
+        input: String,
+        status: Status,
+        #[serde(skip)]
+        reader: custom::Reader,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -77,6 +93,7 @@ enum Status {
     Incomplete,
     /// Only of a response.
     Failed,
+    Cancelled,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -165,7 +182,8 @@ impl Item {
         match self {
             Self::Reasoning { id, .. }
             | Self::Message { id, .. }
-            | Self::FunctionCall { id, .. } => id,
+            | Self::FunctionCall { id, .. }
+            | Self::CustomToolCall { id, .. } => id,
         }
     }
 
@@ -173,7 +191,8 @@ impl Item {
         match self {
             Self::Reasoning { status, .. }
             | Self::Message { status, .. }
-            | Self::FunctionCall { status, .. } => *status = new,
+            | Self::FunctionCall { status, .. }
+            | Self::CustomToolCall { status, .. } => *status = new,
         }
     }
 
@@ -193,13 +212,22 @@ impl Item {
                 role,
                 content: content.iter().map(Content::without_logprobs).collect(),
             },
-            call @ Self::FunctionCall { .. } => call.clone(),
+            call @ (Self::FunctionCall { .. } | Self::CustomToolCall { .. }) => call.clone(),
         }
+    }
+
+    fn is_call(&self) -> bool {
+        matches!(self, Self::FunctionCall { .. } | Self::CustomToolCall { .. })
     }
 
     /// Whether it is a call that has not come to its end.
     fn is_cut_call(&self) -> bool {
-        matches!(self, Self::FunctionCall { status, .. } if *status != Status::Completed)
+        match self {
+            Self::FunctionCall { status, .. } | Self::CustomToolCall { status, .. } => {
+                *status != Status::Completed
+            }
+            Self::Reasoning { .. } | Self::Message { .. } => false,
+        }
     }
 }
 
@@ -220,9 +248,12 @@ impl ResponseReply {
             id: ids::response(&answer.id),
             answer,
             told: request.told,
+            is_background: request.is_background,
+            is_streamed: request.is_streamed,
             includes_logprobs: request.includes_logprobs,
             includes_reasoning: request.includes_reasoning,
             namespaced: request.namespaced,
+            custom: request.custom,
             input: request.kept,
             n_kept_bytes: request.n_kept_bytes,
             output: Vec::new(),
@@ -240,7 +271,7 @@ impl ResponseReply {
             object: "response",
             created_at: self.answer.created,
             status,
-            background: false,
+            background: self.is_background,
             error: None,
             incomplete_details: (status == Status::Incomplete)
                 .then(|| json!({"reason": "max_output_tokens"})),
@@ -287,7 +318,7 @@ impl ResponseReply {
     }
 
     fn begin_item(&mut self, item: Item, out: &mut String) {
-        let is_call = matches!(self.output.last(), Some(Item::FunctionCall { .. }));
+        let is_call = self.output.last().is_some_and(Item::is_call);
         self.end_item(if is_call { Status::Incomplete } else { Status::Completed }, out);
         self.output.push(item);
         self.is_open = true;
@@ -301,12 +332,12 @@ impl ResponseReply {
     /// The open item's parts, where it is of the kind that `part` is part of.
     fn is_open_for(&self, part: &Part) -> bool {
         let last = self.output.last().filter(|_| self.is_open);
-        matches!(
-            (part, last),
-            (Part::Text(_), Some(Item::Message { .. }))
-                | (Part::Reasoning(_), Some(Item::Reasoning { .. }))
-                | (Part::Arguments(_) | Part::CallEnd, Some(Item::FunctionCall { .. }))
-        )
+        match part {
+            Part::Text(_) => matches!(last, Some(Item::Message { .. })),
+            Part::Reasoning(_) => matches!(last, Some(Item::Reasoning { .. })),
+            Part::Arguments(_) | Part::CallEnd => last.is_some_and(Item::is_call),
+            Part::CallBegin(_) => false,
+        }
     }
 
     /// Begins the item that a part belongs to, unless it is at hand.
@@ -338,12 +369,19 @@ impl ResponseReply {
             Part::CallBegin(name) => {
                 let call_id = ids::call(&self.answer.id, self.n_calls);
                 self.n_calls += 1;
+                let is_custom = self.custom.contains(name);
                 let (namespace, name) = match self.namespaced.get(name).cloned() {
                     Some((namespace, name)) => (Some(namespace), name),
                     None => (None, name.clone()),
                 };
-                let (id, arguments) = (self.next_id("fc"), String::new());
-                let item = Item::FunctionCall { id, call_id, name, namespace, arguments, status };
+                let item = if is_custom {
+                    let (id, input) = (self.next_id("ctc"), String::new());
+                    let reader = custom::Reader::default();
+                    Item::CustomToolCall { id, call_id, name, namespace, input, status, reader }
+                } else {
+                    let (id, arguments) = (self.next_id("fc"), String::new());
+                    Item::FunctionCall { id, call_id, name, namespace, arguments, status }
+                };
                 self.begin_item(item, out);
             }
             Part::Arguments(_) | Part::CallEnd => {}
@@ -420,7 +458,11 @@ impl ResponseReply {
                 let arguments = ("arguments", json!(arguments));
                 events.push(("response.function_call_arguments.done", vec![arguments]));
             }
-            Item::FunctionCall { .. } => {}
+            Item::CustomToolCall { input, .. } if status == Status::Completed => {
+                let input = ("input", json!(input));
+                events.push(("response.custom_tool_call_input.done", vec![input]));
+            }
+            Item::FunctionCall { .. } | Item::CustomToolCall { .. } => {}
         }
         for (kind, more) in events {
             self.about(kind, &more, out);
@@ -443,6 +485,7 @@ impl ResponseReply {
             input: std::mem::take(&mut self.input),
             output: to_json(&output),
             body,
+            is_whole: true,
         };
         if kept.n_bytes() > self.n_kept_bytes {
             self.told.store = false;
@@ -451,6 +494,32 @@ impl ResponseReply {
         let body = kept.body.clone();
         self.kept = Some(kept);
         body
+    }
+
+    /// Ends without the answer's end, in this state. What is asked for later is kept as it is; no
+    /// other answer that broke off.
+    fn break_off(&mut self, kind: &'static str, status: Status, error: Option<Value>) -> String {
+        if let Some(item) = self.output.last_mut().filter(|_| self.is_open) {
+            item.set_status(Status::Incomplete);
+        }
+        self.told.store = self.is_background;
+        let mut response = self.response(status, None);
+        response.error = error;
+        let body = to_json(&response);
+        let mut out = String::new();
+        let told = RawValue::from_string(body.clone()).expect("it was written as JSON");
+        self.tell(kind, told, &mut out);
+        if self.is_background {
+            self.kept = Some(Kept {
+                id: self.id.clone(),
+                previous: self.told.previous_response_id.clone(),
+                input: std::mem::take(&mut self.input),
+                output: "[]".to_owned(),
+                body,
+                is_whole: false,
+            });
+        }
+        out
     }
 }
 
@@ -467,6 +536,13 @@ const SUMMARY_DONE: [&str; 2] =
 impl Reply for ResponseReply {
     fn stream_id(&self) -> Option<&str> {
         Some(&self.id)
+    }
+
+    fn ahead(&self) -> Option<Ahead> {
+        self.is_background.then(|| Ahead {
+            body: to_json(&self.response(Status::InProgress, None)),
+            is_streamed: self.is_streamed,
+        })
     }
 
     fn open(&mut self, out: &mut String) {
@@ -514,7 +590,15 @@ impl Reply for ResponseReply {
                 let delta = [("delta", json!(more))];
                 self.about("response.function_call_arguments.delta", &delta, out);
             }
-            (Part::CallEnd, Some(Item::FunctionCall { .. })) => {
+            (Part::Arguments(more), Some(Item::CustomToolCall { input, reader, .. })) => {
+                let more = reader.read(more);
+                input.push_str(&more);
+                if !more.is_empty() {
+                    let delta = [("delta", json!(more))];
+                    self.about("response.custom_tool_call_input.delta", &delta, out);
+                }
+            }
+            (Part::CallEnd, Some(item)) if item.is_call() => {
                 self.end_item(Status::Completed, out);
             }
             _ => {}
@@ -522,7 +606,7 @@ impl Reply for ResponseReply {
     }
 
     fn done(&mut self, _choice_idx: usize, reason: &FinishReason, out: &mut String) {
-        let is_call = matches!(self.output.last(), Some(Item::FunctionCall { .. }));
+        let is_call = self.output.last().is_some_and(Item::is_call);
         let status = match reason {
             FinishReason::Length => Status::Incomplete,
             // It would have ended by itself.
@@ -543,19 +627,17 @@ impl Reply for ResponseReply {
     }
 
     fn fail(&mut self, error: &ServerError, out: &mut String) {
-        if let Some(item) = self.output.last_mut().filter(|_| self.is_open) {
-            item.set_status(Status::Incomplete);
-        }
         // Clients know a fixed set of words.
         let code = match error.status() {
             StatusCode::TOO_MANY_REQUESTS => "rate_limit_exceeded",
             _ => "server_error",
         };
-        // No answer that failed is kept.
-        self.told.store = false;
-        let mut response = self.response(Status::Failed, None);
-        response.error = Some(json!({"code": code, "message": error.to_string()}));
-        self.tell("response.failed", response, out);
+        let told = json!({"code": code, "message": error.to_string()});
+        out.push_str(&self.break_off("response.failed", Status::Failed, Some(told)));
+    }
+
+    fn cancel(&mut self, out: &mut String) {
+        out.push_str(&self.break_off("response.incomplete", Status::Cancelled, None));
     }
 
     fn whole(&mut self, choices: &[Choice], usage: Usage) -> String {

@@ -11,6 +11,7 @@ use crate::dialects::fields::{Fields, short, wrong};
 use crate::errors::BadRequest;
 use crate::kept::{Gone, Kept, Own};
 use crate::limits::Limits;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -47,6 +48,35 @@ pub(super) fn take(
         return Err(BadRequest::unsupported("previous_response_id", &why));
     }
     Ok((keeps && store != Some(false), previous))
+}
+
+/// Takes `background`: whether the client asks for the answer later, which must be kept for it.
+pub(super) fn take_background(
+    fields: &mut Fields,
+    store: bool,
+    limits: &Limits,
+) -> Result<bool, BadRequest> {
+    let is_background = fields.flag("background")? == Some(true);
+    if is_background && limits.keep_responses.is_none() {
+        let why = "true: the answer could not be asked for later, since no responses are kept \
+                   here; start the server with --keep-responses, or use \"stream\"";
+        return Err(BadRequest::unsupported("background", why));
+    }
+    if is_background && !store {
+        let problem = "true: expected \"store\" not to be false beside it, since the answer is \
+                       asked for later";
+        return Err(BadRequest::field("background", problem));
+    }
+    Ok(is_background)
+}
+
+/// Whether a kept response was made in the background.
+pub(crate) fn is_background(kept: &Kept) -> bool {
+    #[derive(Deserialize)]
+    struct Told {
+        background: bool,
+    }
+    serde_json::from_str::<Told>(&kept.body).is_ok_and(|told| told.background)
 }
 
 /// Whether there are references among the items, which must have something to refer to.
@@ -133,6 +163,11 @@ fn history(own: Own<'_>, id: &str, limits: &Limits) -> Result<Vec<Value>, BadReq
         let code = Some("previous_response_not_found");
         BadRequest { code, ..BadRequest::field(param, &problem) }
     })?;
+    if turns.iter().any(|turn| !turn.is_whole) {
+        let why = "it failed or was cancelled, and cannot be gone on with";
+        let problem = format!("{:?}: {why}", short(id));
+        return Err(BadRequest::field(param, &problem));
+    }
     let n_bytes = turns.iter().map(|turn| turn.turn_bytes()).sum();
     if n_bytes > limits.n_body_bytes {
         return Err(BadRequest::field(param, &too_long(n_bytes, limits)));

@@ -244,6 +244,47 @@ fn the_events_of_an_answer_come_in_order() {
     assert_eq!(*summary, json!([{"type": "summary_text", "text": "Hm."}]));
 }
 
+#[test]
+fn a_call_with_a_text_has_events_of_its_own() {
+    let parts = || {
+        let begin = Part::CallBegin("n__t".to_owned());
+        let arguments = ["{\"in", "put\": \"a\\", "n\\u00", "e9b", "\"}"];
+        let arguments = arguments.map(|piece| Part::Arguments(piece.to_owned()));
+        steps([vec![begin], arguments.to_vec(), vec![Part::CallEnd]].concat(), Stop)
+    };
+    let request = |stream: bool| {
+        let tool = json!({"type": "custom", "name": "t"});
+        let space = json!({"type": "namespace", "name": "n", "tools": [tool]});
+        json!({"input": "a", "tools": [space], "stream": stream}).to_string()
+    };
+    let stream = replay::<Responses>(&request(true), parts());
+    let item = json!({"type": "custom_tool_call", "id": "ctc_1_0", "call_id": "call_1_0",
+        "name": "t", "namespace": "n", "input": "a\néb", "status": "completed"});
+    let told: Vec<(String, Value)> = events(&stream)
+        .into_iter()
+        .filter(|(name, _)| name.contains("custom_tool_call_input"))
+        .map(|(name, mut data)| {
+            assert_eq!((&data["item_id"], &data["output_index"]), (&json!("ctc_1_0"), &json!(0)));
+            let field = if name.ends_with("delta") { "delta" } else { "input" };
+            (name, data[field].take())
+        })
+        .collect();
+    let event =
+        |kind: &str, text: &str| (format!("response.custom_tool_call_input.{kind}"), json!(text));
+    let deltas = ["a", "\n", "éb"].map(|text| event("delta", text));
+    assert_eq!(told, [&deltas[..], &[event("done", "a\néb")]].concat());
+    let whole: Value =
+        serde_json::from_str(&replay::<Responses>(&request(false), parts())).unwrap();
+    assert_eq!((&accumulated(&stream), &whole["output"]), (&whole, &json!([item])));
+    // One that was cut off has what came of it, and is never complete.
+    let cut: Vec<Step> = parts().into_iter().take(3).chain([Step::Done(0, Length)]).collect();
+    let cut = replay::<Responses>(&request(true), cut);
+    let response = accumulated(&cut);
+    assert!(!cut.contains("custom_tool_call_input.done"));
+    let item = &response["output"][0];
+    assert_eq!((&item["input"], &item["status"]), (&json!("a"), &json!("incomplete")));
+}
+
 /// What a client's own accumulation makes of a stream; the order of events is checked.
 fn accumulated(stream: &str) -> Value {
     let mut response = Value::Null;
@@ -285,6 +326,12 @@ fn accumulated(stream: &str) -> Value {
                 match event {
                     "content_part.added" | "reasoning_summary_part.added" => {
                         item[field].as_array_mut().unwrap().push(data["part"].clone());
+                    }
+                    "custom_tool_call_input.delta" => {
+                        item["input"] = text(&item["input"], &data["delta"]);
+                    }
+                    "custom_tool_call_input.done" => {
+                        assert_eq!(item["input"], data["input"]);
                     }
                     "function_call_arguments.delta" => {
                         item["arguments"] = text(&item["arguments"], &data["delta"]);
@@ -348,16 +395,20 @@ proptest! {
     fn a_stream_says_what_a_whole_answer_says(
         thinking in "\\PC{0,12}",
         said in "\\PC{0,12}",
-        values in prop::collection::vec("\\PC{0,8}", 0..3),
+        values in prop::collection::vec("\\PC{0,8}", 0..4),
         cuts in prop::collection::vec(any::<bool>(), 1..40),
         how in 0..3_usize,
         n_left_out in 0..4_usize,
         more in 0..3_usize,
     ) {
         let mut parts = vec![Part::Reasoning(thinking), Part::Text(said)];
-        for value in values {
-            parts.push(Part::CallBegin("f".to_owned()));
-            parts.push(Part::Arguments(json!({"x": [value, 1.5, null]}).to_string()));
+        for (n, value) in values.into_iter().enumerate() {
+            let (name, arguments) = match n % 2 {
+                0 => ("f", json!({"x": [value, 1.5, null]})),
+                _ => ("t", json!({"input": value})),
+            };
+            parts.push(Part::CallBegin(name.to_owned()));
+            parts.push(Part::Arguments(arguments.to_string()));
             parts.push(Part::CallEnd);
         }
         parts.truncate(parts.len() - n_left_out.min(parts.len()));
@@ -368,7 +419,8 @@ proptest! {
             r#""include":["reasoning.encrypted_content"],"reasoning":{"summary":"auto"}"#,
             r#""temperature":0.3"#,
         ][more];
-        let request = |stream: bool| with(&format!(r#""stream":{stream},{more}"#));
+        let tools = r#""tools":[{"type":"custom","name":"t"}]"#;
+        let request = |stream: bool| with(&format!(r#""stream":{stream},{tools},{more}"#));
         let answer = |stream| {
             let steps = with_tokens(pieces.clone(), reason.clone());
             replay::<Responses>(&request(stream), steps)

@@ -1,16 +1,18 @@
 //! Tools of a request for a response: flat where those of a chat are nested. Agents bring tools
-//! that only a vendor runs; those are left out and told of. The model knows a function of a
-//! namespace by a name that is made of both.
+//! that only a vendor runs; those are left out and told of. The model knows a tool of a namespace
+//! by a name that is made of both, and [`custom`] tools as functions.
 
-use super::super::tools::{Choice, Read, ask, mode, read_function};
+use super::super::tools::{Choice, ask, mode, read_function};
+use super::custom;
 use crate::dialects::declared::Field;
 use crate::dialects::fields::{Fields, missing, shown, wrong};
+use crate::dialects::tools::{Read, take_name as take_tool_name};
 use crate::dialects::{Paths, ToolsAsk};
 use crate::errors::BadRequest;
 use engine::{MAX_TOOLS, Tool, ToolChoice};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What becomes of the fields of a function.
 const FIELDS: &[Field] = &[
@@ -51,6 +53,8 @@ pub(super) struct Tools {
     pub(super) choice: Box<RawValue>,
     pub(super) is_parallel: bool,
     pub(super) namespaced: Namespaced,
+    /// Names of the custom ones, as the model knows them.
+    pub(super) custom: HashSet<String>,
 }
 
 /// Takes the tools; the paths of what has no effect go to `ignored`.
@@ -58,7 +62,6 @@ pub(super) fn take(fields: &mut Fields, ignored: &mut Paths) -> Result<Tools, Ba
     let is_parallel = fields.flag("parallel_tool_calls")?;
     let choice = fields.take("tool_choice").unwrap_or_else(|| "auto".into());
     let choice = read_choice(choice, ignored)?;
-    let told_choice = told_choice(&choice);
     let list = fields.list("tools")?.unwrap_or_default();
     if list.len() > MAX_TOOLS {
         let problem = format!("{} tools: expected at most {MAX_TOOLS}", list.len());
@@ -68,14 +71,16 @@ pub(super) fn take(fields: &mut Fields, ignored: &mut Paths) -> Result<Tools, Ba
     for (tool_idx, tool) in list.into_iter().enumerate() {
         all.take(format!("tools[{tool_idx}]"), tool, ignored)?;
     }
-    let All { tools, told, namespaced } = all;
+    let All { tools, told, namespaced, custom } = all;
+    let choice_told = told_choice(&choice, &custom);
     if tools.len() > MAX_TOOLS {
         let problem = format!("{} functions: expected at most {MAX_TOOLS}", tools.len());
         return Err(BadRequest::field("tools", &problem));
     }
     let ask = ask(tools, choice, is_parallel)?;
     let is_parallel = ask.as_ref().map_or(is_parallel.unwrap_or(true), |ask| ask.is_parallel);
-    Ok(Tools { ask, told: super::told(&told), choice: told_choice, is_parallel, namespaced })
+    let told = super::told(&told);
+    Ok(Tools { ask, told, choice: choice_told, is_parallel, namespaced, custom })
 }
 
 /// Tools as they come.
@@ -84,21 +89,42 @@ struct All {
     tools: Vec<Read>,
     told: Vec<Box<RawValue>>,
     namespaced: Namespaced,
+    custom: HashSet<String>,
 }
 
 impl All {
     fn take(&mut self, path: String, tool: Value, ignored: &mut Paths) -> Result<(), BadRequest> {
         let mut fields = Fields::of(&path, tool)?;
-        match take_kind(&mut fields)?.as_str() {
-            "function" => {
-                let (name, read) = read(fields, None, ignored)?;
-                self.told.push(told_function(&name, &read));
-                self.tools.push(read);
+        let kind = take_kind(&mut fields)?;
+        match Kind::of(&kind) {
+            Some(kind) => {
+                let (_, told) = self.take_tool(fields, None, kind, ignored)?;
+                self.told.push(told);
             }
-            "namespace" => self.take_namespace(fields, ignored)?,
-            _ => ignored.push(path),
+            None if kind == "namespace" => self.take_namespace(fields, ignored)?,
+            None => ignored.push(path),
         }
         Ok(())
+    }
+
+    /// Takes a tool that the model may call. Returns its name where it stands, and what is told.
+    fn take_tool(
+        &mut self,
+        fields: Fields,
+        namespace: Option<&str>,
+        kind: Kind,
+        ignored: &mut Paths,
+    ) -> Result<(String, Box<RawValue>), BadRequest> {
+        let (name, read, told) = read(fields, namespace, kind, ignored)?;
+        let known = read.ask.tool.name.clone();
+        if let Some(namespace) = namespace {
+            self.namespaced.insert(known.clone(), (namespace.to_owned(), name.clone()));
+        }
+        if kind == Kind::Custom {
+            self.custom.insert(known);
+        }
+        self.tools.push(read);
+        Ok((name, told))
     }
 
     fn take_namespace(
@@ -113,14 +139,12 @@ impl All {
         for (tool_idx, tool) in fields.list("tools")?.unwrap_or_default().into_iter().enumerate() {
             let path = format!("{tools_path}[{tool_idx}]");
             let mut fields = Fields::of(&path, tool)?;
-            if take_kind(&mut fields)? != "function" {
-                ignored.push(path);
-                continue;
+            match Kind::of(&take_kind(&mut fields)?) {
+                Some(kind) => {
+                    told.push(self.take_tool(fields, Some(&namespace), kind, ignored)?.1);
+                }
+                None => ignored.push(path),
             }
-            let (name, read) = read(fields, Some(&namespace), ignored)?;
-            told.push(told_function(&name, &read));
-            self.namespaced.insert(read.ask.tool.name.clone(), (namespace.clone(), name));
-            self.tools.push(read);
         }
         ignored.extend(fields.rest());
         let (kind, name) = (super::told(&"namespace"), super::told(&namespace));
@@ -129,6 +153,33 @@ impl All {
         self.told.push(super::told(&namespace));
         Ok(())
     }
+}
+
+/// A kind of tool that the model may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Function,
+    Custom,
+}
+
+impl Kind {
+    fn of(word: &str) -> Option<Self> {
+        match word {
+            "function" => Some(Self::Function),
+            "custom" => Some(Self::Custom),
+            _ => None,
+        }
+    }
+}
+
+fn told_custom(name: &str, read: &Read, format: &Value) -> Box<RawValue> {
+    let (kind, name) = (Value::from("custom"), Value::from(name));
+    super::told(&BTreeMap::from([
+        ("type", &kind),
+        ("name", &name),
+        ("description", &read.definition["function"]["description"]),
+        ("format", format),
+    ]))
 }
 
 fn told_function(name: &str, read: &Read) -> Box<RawValue> {
@@ -144,17 +195,20 @@ fn told_function(name: &str, read: &Read) -> Box<RawValue> {
 }
 
 /// A choice in the words of a request, of which nothing else is told.
-fn told_choice(choice: &Choice) -> Box<RawValue> {
+fn told_choice(choice: &Choice, custom: &HashSet<String>) -> Box<RawValue> {
     let word = match choice.choice {
         ToolChoice::None => "none",
         ToolChoice::Auto => "auto",
         ToolChoice::Required => "required",
     };
-    let function = |(_, name): &(String, String)| json!({"type": "function", "name": name});
+    let tool = |(_, name): &(String, String)| {
+        let kind = if custom.contains(name) { "custom" } else { "function" };
+        json!({"type": kind, "name": name})
+    };
     let body = match &choice.only {
         None => word.into(),
         Some(only) => {
-            let mut tools = only.iter().map(function);
+            let mut tools = only.iter().map(tool);
             match choice.is_named {
                 true => tools.next().unwrap_or_default(),
                 false => {
@@ -172,21 +226,17 @@ fn take_kind(tool: &mut Fields) -> Result<String, BadRequest> {
     tool.text("type")?.ok_or_else(|| missing(&path, "the type of a tool"))
 }
 
-fn take_tool_name(fields: &mut Fields) -> Result<String, BadRequest> {
-    let (path, name) = take_name(fields)?;
-    match Tool::is_name(&name) {
-        true => Ok(name),
-        false => Err(wrong(&path, &name.into(), "1 to 128 of a-z, A-Z, 0-9, _ and -")),
-    }
-}
-
-/// A function, and its name where it stands.
+/// A tool, its name where it stands, and what is told of it.
 fn read(
     mut fields: Fields,
     namespace: Option<&str>,
+    kind: Kind,
     ignored: &mut Paths,
-) -> Result<(String, Read), BadRequest> {
-    ignored.extend(fields.treat(FIELDS)?);
+) -> Result<(String, Read, Box<RawValue>), BadRequest> {
+    ignored.extend(fields.treat(match kind {
+        Kind::Function => FIELDS,
+        Kind::Custom => custom::FIELDS,
+    })?);
     let name_path = fields.path("name");
     let name = take_tool_name(&mut fields)?;
     let known = namespace.map_or_else(|| name.clone(), |namespace| joined(namespace, &name));
@@ -194,7 +244,18 @@ fn read(
         let expected = "at most 128 characters with its namespace";
         return Err(wrong(&name_path, &known.into(), expected));
     }
-    let read = read_function(&mut fields, known)?;
+    let (read, told) = match kind {
+        Kind::Function => {
+            let read = read_function(&mut fields, known)?;
+            let told = told_function(&name, &read);
+            (read, told)
+        }
+        Kind::Custom => {
+            let (read, format) = custom::read(&mut fields, known, ignored)?;
+            let told = told_custom(&name, &read, &format);
+            (read, told)
+        }
+    };
     // Every tool is in the prompt from the beginning, where no search could find more.
     if fields.flag("defer_loading")? == Some(true) {
         ignored.push(fields.path("defer_loading"));
@@ -209,11 +270,11 @@ fn read(
         ignored.push(callers_path);
     }
     ignored.extend(fields.rest());
-    Ok((name, read))
+    Ok((name, read, told))
 }
 
 fn read_choice(value: Value, ignored: &mut Paths) -> Result<Choice, BadRequest> {
-    const EXPECTED: &str = "\"none\", \"auto\", \"required\" or an object that names a function";
+    const EXPECTED: &str = "\"none\", \"auto\", \"required\" or an object that names a tool";
     let mut named = match value {
         Value::String(word) => {
             let choice = mode(&word);
@@ -225,13 +286,14 @@ fn read_choice(value: Value, ignored: &mut Paths) -> Result<Choice, BadRequest> 
     };
     let kind = named.take("type").unwrap_or(Value::Null);
     let choice = match kind.as_str() {
-        Some("function") => {
+        Some("function" | "custom") => {
             let only = Some(vec![take_chosen(&mut named)?]);
             Choice { choice: ToolChoice::Required, only, is_named: true }
         }
         Some("allowed_tools") => read_allowed(&mut named, ignored)?,
         _ => {
-            let why = format!("{}: expected \"function\" or \"allowed_tools\"", shown(&kind));
+            let expected = "\"function\", \"custom\" or \"allowed_tools\"";
+            let why = format!("{}: expected {expected}", shown(&kind));
             return Err(BadRequest::unsupported("tool_choice.type", &why));
         }
     };
@@ -250,16 +312,18 @@ fn read_allowed(named: &mut Fields, ignored: &mut Paths) -> Result<Choice, BadRe
         let path = format!("tool_choice.tools[{tool_idx}]");
         let mut tool = Fields::of(&path, tool)?;
         match tool.take("type") {
-            Some(kind) if kind == "function" => only.push(take_chosen(&mut tool)?),
+            Some(kind) if kind == "function" || kind == "custom" => {
+                only.push(take_chosen(&mut tool)?);
+            }
             Some(Value::String(_)) => ignored.push(path),
             kind => {
                 let kind = kind.unwrap_or(Value::Null);
-                return Err(wrong(&format!("{path}.type"), &kind, "\"function\""));
+                return Err(wrong(&format!("{path}.type"), &kind, "\"function\" or \"custom\""));
             }
         }
     }
     if only.is_empty() {
-        return Err(BadRequest::field("tool_choice.tools", "expected at least one function"));
+        return Err(BadRequest::field("tool_choice.tools", "expected at least one tool"));
     }
     Ok(Choice { choice, only: Some(only), is_named: false })
 }
@@ -337,15 +401,49 @@ mod tests {
     fn tools_that_only_a_vendor_runs_are_left_out_and_told() {
         let others = json!([
             {"type": "web_search"}, tool("f"), {"type": "local_shell"},
-            {"type": "custom", "name": "apply_patch", "format": {"type": "grammar"}},
             {"type": "mcp", "server_label": "x"},
         ]);
-        let told: &[&str] = &["tools[0]", "tools[2]", "tools[3]", "tools[4]"];
+        let told: &[&str] = &["tools[0]", "tools[2]", "tools[3]"];
         check(json!({"tools": others}), Ok((ToolChoice::Auto, &["f"], true, told)));
         let mut fields = Fields::parse(br#"{"tools":[{"type":"web_search"}]}"#).unwrap();
         let none = take(&mut fields, &mut Paths::default()).unwrap();
         assert!(none.ask.is_none());
         assert_eq!((none.told.get(), none.choice.get()), ("[]", r#""auto""#));
+    }
+
+    #[test]
+    fn custom_tools_are_functions_of_one_text() {
+        let custom = |format: Value| json!({"type": "custom", "name": "t", "format": format});
+        let grammar = |syntax: &str| {
+            custom(json!({"type": "grammar", "syntax": syntax, "definition": "[ab]+"}))
+        };
+        let told = |tool: &Value, ignored: &[&str]| {
+            let body = json!({"tools": [tool], "tool_choice": {"type": "custom", "name": "t"}});
+            check(body.clone(), Ok((ToolChoice::Required, &["t"], false, ignored)));
+            let mut fields = Fields::parse(body.to_string().as_bytes()).unwrap();
+            let tools = take(&mut fields, &mut Paths::default()).unwrap();
+            assert!(tools.custom.contains("t"));
+            assert_eq!(tools.choice.get(), r#"{"name":"t","type":"custom"}"#);
+            let schema = tools.ask.unwrap().callable.remove(0).tool.parameters.unwrap();
+            let told: Value = serde_json::from_str(tools.told.get()).unwrap();
+            (told[0]["format"].clone(), schema["properties"]["input"]["pattern"].clone())
+        };
+        let free = (json!({"type": "text"}), Value::Null);
+        assert_eq!(told(&custom(Value::Null), &[]), free);
+        assert_eq!(told(&custom(json!({"type": "text", "x": 1})), &["tools[0].format.x"]), free);
+        let regex = grammar("regex");
+        let expected = (regex["format"].clone(), json!("^(?:[ab]+)$"));
+        assert_eq!(told(&regex, &[]), expected);
+        assert_eq!(told(&grammar("lark"), &["tools[0].format.definition"]), free);
+        for (tool, param) in [
+            (custom(json!({"type": "x"})), "tools[0].format.type"),
+            (custom(json!({"type": "grammar", "syntax": "lark"})), "tools[0].format.definition"),
+            (grammar("gbnf"), "tools[0].format.syntax"),
+            (grammar(&"x".repeat(9)), "tools[0].format.syntax"),
+            (json!({"type": "custom"}), "tools[0].name"),
+        ] {
+            check(json!({"tools": [tool]}), Err(param));
+        }
     }
 
     #[test]
@@ -371,7 +469,7 @@ mod tests {
     #[test]
     fn functions_of_a_namespace_have_both_names() {
         let space = json!({"type": "namespace", "name": "mcp__crm", "description": "d",
-            "tools": [tool("find"), {"type": "custom", "name": "x"}, tool("add")], "x": 1});
+            "tools": [tool("find"), {"type": "mcp", "name": "x"}, tool("add")], "x": 1});
         let with = |more: Value| {
             let mut body = json!({"tools": [tool("find"), space]});
             body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

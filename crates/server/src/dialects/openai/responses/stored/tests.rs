@@ -112,6 +112,52 @@ fn an_answer_that_is_too_large_is_not_said_to_be_kept() {
     }
 }
 
+#[test]
+fn an_answer_in_the_background_is_kept_however_it_ends() {
+    let limits = keeping();
+    let all = KeptAnswers::new(limits.keep_responses, 64 << 20);
+    let own = all.of(1, Instant::now());
+    let request = json!({"input": "a", "background": true}).to_string();
+    let failed = || Step::Fail(ServerError::Failed("it broke".to_owned()));
+    for (last, status, is_whole) in [
+        (Step::Done(0, Stop), "completed", true),
+        (failed(), "failed", false),
+        (Step::Cancel, "cancelled", false),
+    ] {
+        replay_kept::<Responses>(&request, vec![text(0, "b"), last], &limits, own);
+        let kept = own.get("resp_1").unwrap();
+        let body: Value = serde_json::from_str(&kept.body).unwrap();
+        assert_eq!((&body["status"], kept.is_whole), (&json!(status), is_whole));
+        assert_eq!((&body["background"], &body["store"]), (&json!(true), &json!(true)));
+        assert!(is_background(&kept));
+        assert_eq!(body["output"][0]["content"][0]["text"], "b");
+        let next = json!({"previous_response_id": "resp_1", "input": "c"});
+        let param = "previous_response_id".to_owned();
+        assert_eq!(recalled(&next, own, &limits).err(), (!is_whole).then_some(param));
+    }
+    // What was waited for is not.
+    let waited = json!({"input": "a", "stream": true}).to_string();
+    own.remove("resp_1");
+    replay_kept::<Responses>(&waited, vec![failed()], &limits, own);
+    assert!(own.get("resp_1").is_none());
+}
+
+#[test]
+fn an_answer_in_the_background_must_be_kept() {
+    let check = |body: Value, limits: &Limits, said: &str| {
+        let bad = parse(body.to_string().as_bytes(), limits).unwrap_err();
+        assert_eq!(bad.param.as_deref(), Some("background"), "{body}");
+        assert!(
+            bad.message.starts_with("background: true: ") && bad.message.contains(said),
+            "{bad}"
+        );
+    };
+    let body = json!({"input": "a", "background": true});
+    check(body.clone(), &Limits::default(), "--keep-responses");
+    assert!(parse(body.to_string().as_bytes(), &keeping()).is_ok());
+    check(json!({"input": "a", "background": true, "store": false}), &keeping(), "\"store\"");
+}
+
 /// What is kept of an answer to `request`.
 fn kept_of(request: &str, steps: Vec<Step>) -> Kept {
     let limits = keeping();
@@ -212,6 +258,7 @@ fn turns() -> Vec<Arc<Kept>> {
             input: items::known(&items),
             output: answer.to_string(),
             body: String::new(),
+            is_whole: true,
         })
     };
     (0..3).map(turn).collect()
