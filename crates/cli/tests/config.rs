@@ -15,6 +15,9 @@ fn show(home: &Home, flags: &[&str], variables: &[(&str, &str)]) -> Outcome {
     binary::finish(command)
 }
 
+/// A server that begins, and finds nothing to serve.
+const NOTHING: [&str; 4] = ["serve", "none.gguf", "--listen", "127.0.0.1:0"];
+
 fn origin(shown: &Value, name: &str) -> (String, String) {
     let entry = &shown[name];
     (entry["value"].to_string(), entry["origin"].as_str().unwrap().to_owned())
@@ -55,6 +58,47 @@ fn a_flag_outranks_a_variable_a_variable_the_file_and_the_file_the_default() {
     let again = home.write("again.toml", text.as_bytes());
     let shown = show(&home, &["--config", arg(&again)], &[]).json();
     assert_eq!(shown["ctx"]["value"], 7);
+}
+
+#[test]
+fn a_misspelt_variable_is_told_and_nothing_else_of_it() {
+    let home = Home::new();
+    let line =
+        "warning: FREEHOLD_LISTN: no setting has this variable, did you mean FREEHOLD_LISTEN?";
+    for (args, code) in [(&["config", "check"][..], 0), (&NOTHING[..], 3)] {
+        let mut command = home.command(args);
+        command.env("FREEHOLD_LISTN", "hush-1");
+        let outcome = binary::finish(command);
+        outcome.says(code, line);
+        assert!(!outcome.stderr.contains("hush-1"), "{}", outcome.stderr);
+        assert!(!home.run(args).stderr.contains("no setting has this variable"));
+    }
+}
+
+#[test]
+fn traces_go_where_the_owner_says_and_nowhere_else() {
+    let home = Home::new();
+    let serve = |endpoint: &str, variables: &[(&str, &str)]| {
+        let mut command = home.command(&[&NOTHING[..], &["--otlp-endpoint", endpoint]].concat());
+        command.envs(variables.iter().copied());
+        binary::finish(command)
+    };
+    let what = "traces of requests (times, counts, names of models, no contents)";
+    let here = serve("http://127.0.0.1:9", &[]);
+    here.says(3, &format!("{what} go to http://127.0.0.1:9/v1/traces"));
+    let far = "https://otel.invalid:4318";
+    serve(far, &[]).says(7, &format!("{far}/v1/traces: FREEHOLD_OFFLINE is set"));
+    let online = [("FREEHOLD_OFFLINE", "0")];
+    serve(far, &online).says(3, &format!("warning: {what} leave this machine for {far}/v1/traces"));
+    let bad = [("OTEL_EXPORTER_OTLP_HEADERS", "x-key:hush-1")];
+    let told = serve("http://127.0.0.1:9", &bad);
+    told.says(2, "OTEL_EXPORTER_OTLP_HEADERS");
+    assert!(!told.stderr.contains("hush"), "{}", told.stderr);
+    serve("127.0.0.1:9", &[]).says(2, "expected an address such as http://127.0.0.1:4318");
+    // A variable of OpenTelemetry's own sends nothing anywhere.
+    let mut command = home.command(&NOTHING);
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
+    assert!(!binary::finish(command).stderr.contains("traces"));
 }
 
 #[test]

@@ -29,6 +29,7 @@ use crate::serve::{
 };
 use crate::streams::Streams;
 use crate::tls::Tls;
+use crate::traces::{self, Traces};
 use crate::{Config, ModelChanges, Shares, VERSION};
 use axum::Router;
 use axum::body::Body;
@@ -113,6 +114,8 @@ pub(crate) struct App {
     pub(crate) tls: Current<Option<Tls>>,
     /// Turns at handshakes.
     pub(crate) handshakes: Semaphore,
+    /// Where requests leave their spans, if there is somebody for them.
+    pub(crate) traces: Option<Traces>,
     /// Reads the configuration anew, where there is one to read.
     pub(crate) reload: Option<Arc<dyn Reload>>,
     /// Told where the process is asked to have it read.
@@ -163,6 +166,7 @@ impl App {
             gate: Current::new(Gate::new(&config.allowed_hosts, &config.allowed_origins)),
             tls: Current::new(config.tls),
             handshakes,
+            traces: config.traces,
             reload: config.reload,
             reload_told: config.reload_told,
             reloading: Arc::default(),
@@ -209,8 +213,12 @@ pub(crate) struct Arrival {
     pub(crate) id: String,
     /// As it is declared, not as it was asked for; [`NO_ROUTE`] where there is none.
     pub(crate) route: String,
-    /// Of the trace that it is part of, 32 hexadecimal digits.
-    pub(crate) trace: Option<String>,
+    /// `None`: it did not come by HTTP.
+    pub(crate) method: Option<&'static str>,
+    /// Where the connection arrived.
+    pub(crate) local: Option<SocketAddr>,
+    /// The trace that it is part of.
+    pub(crate) trace: Option<traces::Context>,
     pub(crate) started: Instant,
     /// Whose request it is: who gets fair shares of the engine.
     pub(crate) principal: u64,
@@ -241,7 +249,9 @@ impl Arrival {
         Self {
             id,
             route: route.to_owned(),
-            trace: headers.get("traceparent").and_then(trace_id),
+            method: Some(word(request.method())),
+            local: request.extensions().get::<Local>().map(|Local(address)| *address),
+            trace: traces::Context::of(headers),
             started: Instant::now(),
             principal,
             cache,
@@ -263,6 +273,8 @@ impl Arrival {
         Self {
             id,
             route: route.to_owned(),
+            method: None,
+            local: None,
             trace: None,
             started: Instant::now(),
             principal: client,
@@ -288,20 +300,6 @@ impl Arrival {
     pub(crate) fn unix_time(&self) -> (u64, u32) {
         unix_time()
     }
-}
-
-/// The trace that a `traceparent` header names: version, trace, parent and flags, of which later
-/// versions may have more (<https://www.w3.org/TR/trace-context/>). Nothing is said where it is not
-/// one: that is no reason to refuse a request.
-fn trace_id(header: &HeaderValue) -> Option<String> {
-    let mut parts = header.to_str().ok()?.split('-');
-    let mut part = |n_digits: usize| {
-        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        parts.next().filter(|part| part.len() == n_digits && part.bytes().all(is_digit))
-    };
-    let (version, trace, parent, _flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
-    let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
-    (version != "ff" && !is_zero(trace) && !is_zero(parent)).then(|| trace.to_owned())
 }
 
 fn unix_seconds() -> u64 {
@@ -514,6 +512,7 @@ pub(crate) async fn metrics_page(State(app): State<Arc<App>>) -> Response<Body> 
         rss_bytes: engine::rss_bytes(),
         models: app.models.gauges(),
         batches: gauges.unwrap_or_default(),
+        spans: app.traces.as_ref().map(Traces::counts),
     });
     let mut response = Response::new(Body::from(text));
     let content_type = HeaderValue::from_static(metrics::CONTENT_TYPE);
@@ -600,23 +599,6 @@ mod tests {
         check("<script>", false);
         check(&"a".repeat(N_ID_CHARS), true);
         check(&"a".repeat(N_ID_CHARS + 1), false);
-    }
-
-    #[test]
-    fn traces_are_told_by_their_header() {
-        let check = |header: &'static str, expected: Option<&str>| {
-            let found = trace_id(&HeaderValue::from_static(header));
-            assert_eq!(found.as_deref(), expected, "{header}");
-        };
-        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-        check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Some(trace));
-        check("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more", Some(trace));
-        check("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", None);
-        check("00-00000000000000000000000000000000-00f067aa0ba902b7-01", None);
-        check("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", None);
-        check("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", None);
-        check("00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01", None);
-        check("", None);
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod serve;
 mod shares;
 mod streams;
 mod tls;
+mod traces;
 
 pub use batches::Batches;
 pub use cases::{Cases, Consent, PENDING_CASES};
@@ -35,6 +36,7 @@ pub use reload::{Live, Prepared, Reload, Report};
 pub use serve::{InProcess, Told, ToldCall};
 pub use shares::{Share, Shares};
 pub use tls::{Tls, TlsError};
+pub use traces::{Deliver, Traces, Undelivered};
 
 use engine::Sampling;
 use std::future::Future;
@@ -149,6 +151,8 @@ pub struct Config {
     pub model_changes: ModelChanges,
     /// The certificate to serve with; `None`: without TLS.
     pub tls: Option<Tls>,
+    /// Where requests leave their spans, if the owner has a collector for them.
+    pub traces: Option<Traces>,
     /// What reads all this anew when the owner asks for that, where there is such a thing.
     pub reload: Option<Arc<dyn Reload>>,
     /// To be told when the process is asked for it, by a signal say.
@@ -183,6 +187,7 @@ impl Config {
             library: None,
             model_changes: ModelChanges::default(),
             tls: None,
+            traces: None,
             reload: None,
             reload_told: Arc::default(),
         }

@@ -7,6 +7,7 @@
 
 use crate::batches::BatchGauges;
 use crate::models::ModelGauges;
+use crate::traces::SpanCounts;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::sync::{Mutex, PoisonError};
@@ -200,6 +201,8 @@ pub(crate) struct Now {
     pub(crate) models: Vec<ModelGauges>,
     /// Where clients may have batches.
     pub(crate) batches: Option<BatchGauges>,
+    /// Where they are exported.
+    pub(crate) spans: Option<SpanCounts>,
 }
 
 /// The text so far.
@@ -308,6 +311,14 @@ impl Page {
             let name = "freehold_file_bytes";
             self.family(name, "gauge", "Files of clients, with what came of their batches.");
             self.line(name, &[], n_bytes);
+        }
+        if let Some(SpanCounts { n_taken, n_dropped }) = now.spans {
+            let name = "freehold_spans_exported_total";
+            self.family(name, "counter", "Spans that the collector has taken.");
+            self.line(name, &[], n_taken);
+            let name = "freehold_spans_dropped_total";
+            self.family(name, "counter", "Spans that nobody got, for want of room or a collector.");
+            self.line(name, &[], n_dropped);
         }
         let name = "freehold_streams_kept_bytes";
         self.family(name, "gauge", "Events of streams that can be resumed.");
@@ -421,6 +432,7 @@ mod tests {
             rss_bytes: Some(1 << 20),
             models: vec![model("a", Some(stats)), model("b", None)],
             batches: Some(BatchGauges { n_bytes: 7, n_unfinished: 3 }),
+            spans: Some(SpanCounts { n_taken: 8, n_dropped: 2 }),
         }
     }
 
@@ -452,6 +464,8 @@ mod tests {
             "freehold_requests_at_work 5",
             "freehold_batches_unfinished 3",
             "freehold_file_bytes 7",
+            "freehold_spans_exported_total 8",
+            "freehold_spans_dropped_total 2",
             "freehold_streams_kept_bytes 300",
             "freehold_streams_resumed_total 1",
             "freehold_model_open{model=\"a\"} 1",

@@ -89,6 +89,7 @@ pub(crate) async fn serve<D: Dialect>(
         }
         Ok((notes, Answered::Stream(start))) => {
             let (sink, response) = open::<D>(&start, &arrival);
+            record.begun();
             // The task outlives this call; it ends when the flight does or nobody wants it.
             tokio::spawn(stream(*start, sink, record));
             with_notes(response, &notes)
@@ -434,7 +435,10 @@ async fn gather(
                     record.piece(choice_idx);
                     choices[choice_idx].push(part, tokens);
                 }
-                Step::Done { choice_idx, reason } => choices[choice_idx].reason = reason,
+                Step::Done { choice_idx, reason } => {
+                    record.finished(&reason);
+                    choices[choice_idx].reason = reason;
+                }
             }
         }
         record.usage(flight.usage());
@@ -528,6 +532,7 @@ async fn pump<R: Reply>(
                     behind.iter_mut().for_each(|behind| behind.hear(&part));
                 }
                 Step::Done { choice_idx, reason } => {
+                    record.finished(&reason);
                     reply.done(choice_idx, &reason, &mut out);
                     behind.iter_mut().for_each(|behind| behind.done(&reason));
                 }

@@ -26,6 +26,7 @@ mod catalogue;
 mod checked;
 mod claim;
 mod collect;
+mod collector;
 mod error;
 mod hash;
 mod home;
@@ -54,6 +55,7 @@ pub use bundle::{
 };
 pub use catalogue::{Catalogue, Entry, ModelKind};
 pub use collect::{CollectOptions, Collection, Garbage, GarbageKind};
+pub use collector::{Collector, Endpoint, Unposted};
 pub use error::{ErrorKind, StoreError};
 pub use hash::{ParseSha256Error, Sha256, hash_file};
 pub use home::{FileReport, FileState, PullOptions, Removed, Store, VerifyReport};

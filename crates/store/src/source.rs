@@ -394,7 +394,7 @@ pub(crate) fn file_name_of_url(url: &reqwest::Url) -> Result<String, StoreError>
 }
 
 /// Undoes `%41`; what is no valid escape stays, and is judged as it stands.
-fn percent_decode(text: &str) -> String {
+pub(crate) fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {

@@ -1,6 +1,6 @@
 //! `freehold serve`: the server for clients of OpenAI, Anthropic and Ollama.
 
-mod advice;
+mod announce;
 mod cases;
 mod library;
 mod limits;
@@ -9,6 +9,7 @@ mod reload;
 mod shares;
 mod signals;
 mod tls;
+mod traces;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -25,7 +26,7 @@ use kernels::KvFormat;
 use server::{Batches, ModelChanges, NotAsLocked};
 use store::Catalogue;
 
-use advice::{Use, advice, base_url};
+use announce::{Use, advice, announce, base_url};
 use cases::CaseArgs;
 pub(in crate::commands) use library::quantization;
 use library::{Known, KnownModel, OwnModels};
@@ -39,7 +40,7 @@ use signals::shutdown_signal;
 use crate::aliases::AliasArgs;
 use crate::commands::Subcommand;
 use crate::commands::run::{say_info, speculation, warn_of_threads};
-use crate::context::{Context, Verbosity};
+use crate::context::Context;
 use crate::exit::{self, Exit, Failure};
 use crate::kv_format;
 use crate::locate::{self, Chosen, Missing};
@@ -52,6 +53,8 @@ use crate::terminal::{self, Colour, paint};
 const KEEP_ALIVE: Duration = Duration::from_secs(300);
 /// How long answers that were broken off may take to give their model back.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// How long the last traces may take to reach their collector.
+const LAST_TRACES: Duration = Duration::from_secs(3);
 /// Most models that one command line names.
 const MAX_MODELS: usize = 32;
 
@@ -167,6 +170,10 @@ pub(crate) struct Serve {
     /// The certificate's private key, in PEM, which not everybody on this machine may read
     #[arg(long, value_name = "FILE")]
     tls_key: Option<PathBuf>,
+    /// Collector of OpenTelemetry's that gets a trace of each request, such as
+    /// http://127.0.0.1:4318: times, counts and names of models, never contents (default: none)
+    #[arg(long, value_name = "URL", value_parser = store::Endpoint::parse)]
+    otlp_endpoint: Option<store::Endpoint>,
     /// What is logged: a level such as info, or levels by part such as warn,freehold_server=debug
     /// (default: requests and what needs attention)
     #[arg(long, value_name = "FILTER", value_parser = terminal::log_filter)]
@@ -236,13 +243,9 @@ impl Subcommand for Serve {
         // The address first: finding it taken after minutes of loading would be a waste.
         let listener = self.bind()?;
         let address = listener.local_addr().context("address of the listener")?;
-        if !address.ip().is_loopback() {
-            warn(&format!(
-                "{address} can be reached from other machines and no keys exist yet: everyone who \
-                 reaches it can use it"
-            ));
-        }
+        warn_of_address(address);
         warn_of_threads(context, self.threads);
+        let traces = self.traces(context)?;
         let fleet = Fleet::new(self.memory);
         self.store = self.prefix_store()?;
         self.batches_open = self.open_batches()?;
@@ -264,6 +267,7 @@ impl Subcommand for Serve {
         let mut config = self.config(context, &fleet, models, failure);
         config.tls = tls;
         config.cases = cases;
+        config.traces = traces.clone();
         config.reload_told = reload_told;
         runtime.block_on(async {
             listener.set_nonblocking(true).context("listener")?;
@@ -283,6 +287,9 @@ impl Subcommand for Serve {
         // A model that is just being opened is for nobody any more; one of which an answer was
         // broken off just now may have something to keep.
         runtime.shutdown_timeout(if self.store.is_some() { LAST_ANSWERS } else { Duration::ZERO });
+        if let Some(traces) = traces {
+            traces.finish(LAST_TRACES);
+        }
         Ok(())
     }
 }
@@ -665,6 +672,16 @@ fn some_time(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| "expected a time such as 30m or 2h".to_owned())
 }
 
+/// Tells who can use a server at this address.
+fn warn_of_address(address: SocketAddr) {
+    if !address.ip().is_loopback() {
+        warn(&format!(
+            "{address} can be reached from other machines and no keys exist yet: everyone who \
+             reaches it can use it"
+        ));
+    }
+}
+
 /// Tells the operator of what needs a look.
 fn warn(line: &str) {
     let label = paint("warning:", Colour::Yellow, &io::stderr());
@@ -694,17 +711,6 @@ fn say_served(context: &Context, name: &str, opened: &Opened) {
         info.n_threads,
         numbers::bytes(memory),
     ));
-}
-
-/// Prints the address, and what to paste to use it.
-fn announce(context: &Context, base: &str, advice: &str) -> anyhow::Result<()> {
-    terminal::print_line(&format!("listening on {base}"))?;
-    if context.verbosity() == Verbosity::Quiet {
-        return Ok(());
-    }
-    terminal::print(advice)?;
-    context.note("Ctrl-C stops the server");
-    Ok(())
 }
 
 #[cfg(test)]

@@ -5,9 +5,12 @@ use crate::app::{App, Arrival};
 use crate::dialects::Usage;
 use crate::errors::ServerError;
 use crate::metrics::{Histogram, Seen};
+use crate::traces::{self, Told};
 use axum::http::StatusCode;
+use engine::FinishReason;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How a request ended, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +52,10 @@ impl Outcome {
 pub(super) struct Record {
     app: Arc<App>,
     id: String,
-    trace: Option<String>,
+    trace: Option<traces::Context>,
     route: String,
+    method: Option<&'static str>,
+    local: Option<SocketAddr>,
     started: Instant,
     model: String,
     usage: Usage,
@@ -59,7 +64,11 @@ pub(super) struct Record {
     /// When the newest piece of each alternative came.
     newest: Vec<Option<Instant>>,
     between: Histogram,
+    /// How alternatives ended.
+    finish_reasons: Vec<&'static str>,
     outcome: Outcome,
+    /// Whether the head of an answer went out before its end.
+    is_begun: bool,
     refusal: Option<Refusal>,
     is_logged: bool,
     is_counted: bool,
@@ -81,8 +90,14 @@ impl Record {
         Self {
             app: app.clone(),
             id: arrival.id.clone(),
-            trace: arrival.trace.clone(),
+            // So that the log names the traces that begin here.
+            trace: match (&arrival.trace, &app.traces) {
+                (None, Some(_)) => Some(traces::Context::new()),
+                (trace, _) => trace.clone(),
+            },
             route: arrival.route.clone(),
+            method: arrival.method,
+            local: arrival.local,
             started: arrival.started,
             model: String::new(),
             usage: Usage::default(),
@@ -90,7 +105,9 @@ impl Record {
             time_to_first_token: None,
             newest: Vec::new(),
             between: Histogram::default(),
+            finish_reasons: Vec::new(),
             outcome: Outcome::Disconnected,
+            is_begun: false,
             refusal: None,
             is_logged: true,
             is_counted: true,
@@ -142,6 +159,56 @@ impl Record {
         self.queue = queue;
     }
 
+    /// An alternative has ended.
+    pub(super) fn finished(&mut self, reason: &FinishReason) {
+        self.finish_reasons.push(match reason {
+            FinishReason::Stop | FinishReason::StopString(_) => "stop",
+            FinishReason::Length => "length",
+            // One that did not go to its end.
+            _ => "error",
+        });
+    }
+
+    /// The head of the answer goes out; more comes.
+    pub(super) fn begun(&mut self) {
+        self.is_begun = true;
+    }
+
+    /// Leaves the request's spans where there is somebody for them, and whoever began the trace
+    /// records it.
+    fn trace(&self, duration: Duration) {
+        let (Some(traces), Some(context)) = (&self.app.traces, &self.trace) else { return };
+        if !context.is_sampled {
+            return;
+        }
+        let refusal = self.refusal.as_ref();
+        let is_whole = self.outcome == Outcome::Done || self.is_begun;
+        let spent = self.usage.spent;
+        traces.leave(Told {
+            context: context.clone(),
+            route: self.route.clone(),
+            method: self.method,
+            address: self.local,
+            status: match is_whole {
+                true => Some(StatusCode::OK.as_u16()),
+                false => refusal.map(|refusal| refusal.status),
+            },
+            error: refusal.map(|refusal| refusal.word),
+            is_fault: self.outcome == Outcome::Failed,
+            model: self.model.clone(),
+            n_prompt: self.usage.n_prompt,
+            n_reused: self.usage.n_reused,
+            n_generated: self.usage.n_generated,
+            finish_reasons: self.finish_reasons.clone(),
+            end: SystemTime::now(),
+            duration,
+            first_token: self.time_to_first_token,
+            queue: self.queue.unwrap_or_default(),
+            prefill: spent.prefill,
+            decode: spent.decode,
+        });
+    }
+
     pub(super) fn end(mut self, outcome: Outcome) {
         self.outcome = outcome;
     }
@@ -179,10 +246,11 @@ impl Drop for Record {
         if !self.is_logged {
             return;
         }
+        self.trace(duration);
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             id = %self.id,
-            trace = self.trace.as_deref(),
+            trace = self.trace.as_ref().map(|context| &*context.trace),
             route = %self.route,
             model = %self.model,
             canary = self.canary,

@@ -19,6 +19,7 @@ mod responses;
 mod resume;
 mod shares;
 mod tools;
+mod traces;
 mod vectors;
 
 use client::{Connection, Response, post, post_head, request};

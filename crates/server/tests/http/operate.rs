@@ -1,6 +1,6 @@
 //! What an operator sees: numbers and log lines, and nothing of what people say.
 
-use super::{MODEL, chat};
+use super::{MODEL, traces};
 use crate::client::{Response, post, request};
 use serde_json::json;
 use std::io::Write;
@@ -87,16 +87,19 @@ impl Write for Log {
 }
 
 #[test]
-fn logs_and_numbers_say_nothing_of_what_people_say() {
+fn logs_numbers_and_traces_say_nothing_of_what_people_say() {
     let log = Log::start();
-    let answer = chat(json!({
+    let (server, collecting) = traces::traced();
+    let address = server.address;
+    let question = json!({
         "messages": [{"role": "user", "content": "Repeat: pomegranate-4711 pomegranate-4711"}],
         "user": "somebody-4712",
         "max_tokens": 24,
         "ignore_eos": true,
-    }));
+        "stop": "hawthorn-4720",
+    });
+    let answer = post(address, "/v1/chat/completions", &question);
     let said = super::content(&answer, 0);
-    let address = super::address();
     let with_key = |path: &str| {
         format!(
             "POST {path}\nAuthorization: Bearer sk-4713\nx-api-key: sk-4714\nx-request-id: mine-1\n\
@@ -125,9 +128,18 @@ fn logs_and_numbers_say_nothing_of_what_people_say() {
     assert!(lines.clone().count() >= 6, "a line for each request: {log}");
     assert!(lines.clone().any(|line| line.contains("4bf92f3577b34da6a3ce929d0e0e4736")), "{log}");
     assert!(log.contains("outcome=\"done\"") && log.contains("outcome=\"refused\""), "{log}");
-    for text in [&log, &page] {
+    let spans = collecting.text();
+    assert!(spans.contains("4bf92f3577b34da6a3ce929d0e0e4736"), "{spans}");
+    assert!(spans.matches("POST /v1/").count() >= 8, "a span for each request: {spans}");
+    // The name of a field is no matter of a trace, nor is what a client calls its request.
+    for secret in ["-4716", "-4719", "mine-1"] {
+        assert!(!spans.contains(secret), "{secret:?} was told:\n{spans}");
+    }
+    for text in [&log, &page, &spans] {
         // With the hyphen: in a process with other tests four digits stand in some id or time.
-        for secret in ["-4711", "-4712", "-4713", "-4714", "-4715", "-4717", "-4718", &said] {
+        for secret in
+            ["-4711", "-4712", "-4713", "-4714", "-4715", "-4717", "-4718", "-4720", &said]
+        {
             assert!(!text.contains(secret), "{secret:?} was told:\n{text}");
         }
     }

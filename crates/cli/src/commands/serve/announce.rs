@@ -1,6 +1,20 @@
-//! What to paste to use a server that has just started.
+//! What `freehold serve` says when it is ready: its address, and what to paste to use it.
 
 use std::net::{IpAddr, SocketAddr};
+
+use crate::context::{Context, Verbosity};
+use crate::terminal;
+
+/// Prints the address, and what to paste to use it.
+pub(super) fn announce(context: &Context, base: &str, advice: &str) -> anyhow::Result<()> {
+    terminal::print_line(&format!("listening on {base}"))?;
+    if context.verbosity() == Verbosity::Quiet {
+        return Ok(());
+    }
+    terminal::print(advice)?;
+    context.note("Ctrl-C stops the server");
+    Ok(())
+}
 
 /// What a model is for.
 #[derive(Clone, Copy)]
