@@ -9,6 +9,7 @@ mod config;
 mod debug;
 mod diff;
 mod doctor;
+mod egress;
 mod embed;
 mod ledger;
 mod gc;
@@ -56,6 +57,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<rollback::Rollback>("rollback"),
     Entry::group("ledger", ledger::ABOUT, ledger::ALL),
     Entry::of::<doctor::Doctor>("doctor"),
+    Entry::group("egress", egress::ABOUT, egress::ALL),
     Entry::of::<bench::Bench>("bench"),
     Entry::of::<test::Test>("test"),
     Entry::group("record", record::ABOUT, record::ALL),
@@ -193,6 +195,7 @@ mod tests {
         for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(ledger::ALL) {
         for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(record::ALL) {
         for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(bundle::ALL) {
+        for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(egress::ALL) {
             let command = entry.command();
             assert!(command.get_about().is_some(), "{}: no about", entry.name);
             if matches!(entry.kind, Kind::Leaf { .. }) {

@@ -15,6 +15,7 @@ mod interrupt;
 mod kv_format;
 mod locate;
 mod locked;
+mod network;
 mod numbers;
 mod one_sequence;
 mod progress;

@@ -12,7 +12,7 @@ use std::process::Command;
 use toml::{Table, Value};
 
 /// The floor of each crate; a crate uses only crates of lower floors, its tests also neighbours.
-const FLOORS: [(&str, u32); 10] = [
+const FLOORS: [(&str, u32); 11] = [
     ("kernels", 0),
     ("gguf", 0),
     ("model", 1),
@@ -20,6 +20,7 @@ const FLOORS: [(&str, u32); 10] = [
     ("store", 1),
     ("gate", 1),
     ("ledger", 1),
+    ("egress", 1),
     ("engine", 2),
     ("server", 3),
     ("cli", 4),
@@ -42,13 +43,14 @@ const ASYNC_BELOW: [&str; 1] = ["ledger"];
 /// The only crate that opens connections of its own.
 const NETWORK_CRATE: &str = "store";
 
-/// Crates that may contain `unsafe` blocks: vector instructions, and the mapping of files.
-const UNSAFE_CRATES: [&str; 2] = ["kernels", "gguf"];
+/// Crates that may contain `unsafe` blocks: vector instructions, the mapping of files, and the
+/// system calls of the sandbox, and of whoever tries to get out of it.
+const UNSAFE_CRATES: [&str; 3] = ["kernels", "gguf", "egress"];
 
 const FILE_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 70;
 const LINE_COLUMNS_MAX: usize = 100;
-const LOCKED_PACKAGES_MAX: usize = 396;
+const LOCKED_PACKAGES_MAX: usize = 401;
 
 /// From this length on a literal is data, such as a body as it stands on the wire, and may make
 /// its line as long as it is: the formatter cannot break it either.
@@ -314,7 +316,7 @@ fn unsafe_stands_only_where_it_must() {
             broken.push(path);
         }
     }
-    none_found("unsafe code stands only in kernels and gguf", &broken);
+    none_found("unsafe code stands only in kernels, gguf and egress", &broken);
 }
 
 #[test]

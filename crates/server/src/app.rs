@@ -30,7 +30,7 @@ use crate::serve::{
 use crate::streams::Streams;
 use crate::tls::Tls;
 use crate::traces::{self, Traces};
-use crate::{Config, ModelChanges, Shares, VERSION};
+use crate::{Config, Egress, ModelChanges, Shares, VERSION};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, MatchedPath, Path, Request, State};
@@ -105,6 +105,7 @@ pub(crate) struct App {
     /// What may be asked to, where anybody may.
     library: Option<Arc<dyn Library>>,
     model_changes: ModelChanges,
+    egress: Egress,
     /// Becomes true when answers still in flight must end.
     pub(crate) over: watch::Receiver<bool>,
     /// Becomes true when no more requests are taken.
@@ -156,6 +157,7 @@ impl App {
             changing: Arc::new(Semaphore::new(N_CHANGING)),
             library: config.library,
             model_changes: config.model_changes,
+            egress: config.egress,
             default_sampling: config.default_sampling,
             kept: KeptAnswers::new(config.limits.keep_responses, config.limits.n_kept_bytes),
             streams: Streams::new(&config.limits),
@@ -507,6 +509,7 @@ pub(crate) async fn metrics_page(State(app): State<Arc<App>>) -> Response<Body> 
         version: VERSION,
         numerics: NUMERICS_VERSION,
         started: app.started,
+        egress: app.egress,
         n_at_work: app.seats.n_taken(),
         n_stream_bytes: app.streams.n_bytes(),
         rss_bytes: engine::rss_bytes(),
@@ -536,8 +539,9 @@ fn ready_response(is_ready: bool) -> Response<Body> {
     response
 }
 
-pub(crate) async fn version() -> Response<Body> {
-    json_response(StatusCode::OK, format!(r#"{{"version":"{VERSION}"}}"#))
+pub(crate) async fn version(State(app): State<Arc<App>>) -> Response<Body> {
+    let egress = app.egress.name();
+    json_response(StatusCode::OK, format!(r#"{{"version":"{VERSION}","egress":"{egress}"}}"#))
 }
 
 async fn no_such_path(Extension(arrival): Extension<Arrival>, uri: Uri) -> Response<Body> {

@@ -149,6 +149,8 @@ pub struct Config {
     pub library: Option<Arc<dyn Library>>,
     /// Whether clients on this machine may have it pull, copy and delete models.
     pub model_changes: ModelChanges,
+    /// Whether this process can open connections, which clients are told.
+    pub egress: Egress,
     /// The certificate to serve with; `None`: without TLS.
     pub tls: Option<Tls>,
     /// Where requests leave their spans, if the owner has a collector for them.
@@ -169,6 +171,26 @@ pub enum ModelChanges {
     FromLoopback,
 }
 
+/// Whether the process that serves can open connections of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Egress {
+    /// It can, as any process.
+    #[default]
+    Open,
+    /// It has given that up: the kernel refuses them.
+    Locked,
+}
+
+impl Egress {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Locked => "locked",
+        }
+    }
+}
+
 impl Config {
     /// Serves `models` of `fleet` with the default limits, to no web page of another origin.
     pub fn new(fleet: engine::Fleet, models: Vec<Model>) -> Self {
@@ -186,6 +208,7 @@ impl Config {
             cases: None,
             library: None,
             model_changes: ModelChanges::default(),
+            egress: Egress::default(),
             tls: None,
             traces: None,
             reload: None,

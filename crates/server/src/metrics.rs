@@ -5,6 +5,7 @@
 //!
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>
 
+use crate::Egress;
 use crate::batches::BatchGauges;
 use crate::models::ModelGauges;
 use crate::traces::SpanCounts;
@@ -194,6 +195,7 @@ pub(crate) struct Now {
     pub(crate) numerics: u32,
     /// Seconds since 1970 at which the server began.
     pub(crate) started: u64,
+    pub(crate) egress: Egress,
     pub(crate) n_at_work: usize,
     /// Bytes of streams that can be resumed.
     pub(crate) n_stream_bytes: usize,
@@ -301,6 +303,9 @@ impl Page {
             self.family(name, "gauge", "Memory of this process.");
             self.line(name, &[], n_bytes);
         }
+        let name = "freehold_egress_locked";
+        self.family(name, "gauge", "Whether the process can open no connection.");
+        self.line(name, &[], u8::from(now.egress == Egress::Locked));
         let name = "freehold_requests_at_work";
         self.family(name, "gauge", "Requests that have come and not ended.");
         self.line(name, &[], now.n_at_work);
@@ -427,6 +432,7 @@ mod tests {
             version: "1.2.3",
             numerics: 2,
             started: 1000,
+            egress: Egress::Locked,
             n_at_work: 5,
             n_stream_bytes: 300,
             rss_bytes: Some(1 << 20),

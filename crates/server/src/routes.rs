@@ -657,9 +657,9 @@ pub(crate) const ROUTES: &[Route] = &[
     },
     Route {
         paths: &["/version"],
-        summary: "The program's version.",
+        summary: "The program's version, and whether it can open connections of its own.",
         answer: Some(
-            r#"{"type":"object","properties":{"version":{"type":"string"}},"required":["version"]}"#,
+            r#"{"type":"object","properties":{"version":{"type":"string"},"egress":{"enum":["locked","open"]}},"required":["version","egress"]}"#,
         ),
         handler: || get(app::version),
         ..READ

@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::kv_format;
 use crate::locate::{self, Chosen, Missing};
+use crate::network::give_up_network;
 use crate::numbers::{bytes, grouped};
 use crate::terminal;
 
@@ -78,6 +79,7 @@ impl Subcommand for Bench {
         warn_of_threads(context, self.threads);
         let name = self.model.as_deref().unwrap_or_else(|| locate::default_model());
         let chosen = locate::model(context, name, Missing::Fetch)?;
+        give_up_network(context);
         let machine = Machine::look();
         self.check(&plan(&chosen)?, &machine)?;
         let began = Instant::now();

@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::locate;
 use crate::locked::LockArgs;
+use crate::network::give_up_network;
 use crate::stdin;
 use crate::terminal;
 
@@ -54,6 +55,7 @@ impl Subcommand for Embed {
         let lock = self.lock.read(context)?;
         let missing = self.lock.missing();
         let chosen = locate::find_locked(context, &self.model, missing, lock.as_ref())?;
+        give_up_network(context);
         let n_threads = self.threads.map(usize::from);
         let options = EngineOptions { n_threads, ..EngineOptions::default() };
         let embedder = chosen.open_embedder(context, &options)?;

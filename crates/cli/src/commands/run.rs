@@ -15,6 +15,7 @@ use crate::interrupt::{Interrupt, Second};
 use crate::kv_format;
 use crate::locate;
 use crate::locked::LockArgs;
+use crate::network::give_up_network;
 use crate::numbers;
 use crate::sampling::SamplingArgs;
 use crate::stdin;
@@ -73,6 +74,7 @@ impl Subcommand for Run {
         let name = self.model.as_deref().unwrap_or_else(|| locate::default_model());
         let lock = self.lock.read(context)?;
         let chosen = locate::find_locked(context, name, self.lock.missing(), lock.as_ref())?;
+        give_up_network(context);
         let options = EngineOptions {
             n_threads: self.threads.map(usize::from),
             n_ctx: self.ctx,

@@ -4,6 +4,7 @@ mod announce;
 mod cases;
 mod library;
 mod limits;
+mod network;
 mod refusals;
 mod reload;
 mod shares;
@@ -31,6 +32,7 @@ use cases::CaseArgs;
 pub(in crate::commands) use library::quantization;
 use library::{Known, KnownModel, OwnModels};
 use limits::LimitArgs;
+use network::NetworkArgs;
 use refusals::Refusals;
 pub(crate) use reload::RELOADABLE;
 use reload::Reloader;
@@ -164,6 +166,8 @@ pub(crate) struct Serve {
     /// here, and whoever comes through a proxy here that does not say so, can then fill the disk
     #[arg(long)]
     allow_model_changes: bool,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// Serve HTTPS with this certificate, in PEM; those that lead from it to a root stand behind it
     #[arg(long, value_name = "FILE")]
     tls_cert: Option<PathBuf>,
@@ -230,6 +234,16 @@ impl Subcommand for Serve {
         }
         let tls = self.tls().map_err(|problem| Failure::new(Exit::Usage, problem))?;
         let cases = self.cases().map_err(|problem| Failure::new(Exit::Usage, problem))?;
+        let inherited = egress::open_sockets();
+        // The address first: finding it taken after minutes of loading would be a waste.
+        let listener = self.bind()?;
+        let address = listener.local_addr().context("address of the listener")?;
+        self.lock = self.lock_args.read(context)?;
+        self.store = self.prefix_store()?;
+        self.batches_open = self.open_batches()?;
+        // The last that may need the network: what starts behind the lock, it holds whole.
+        let wanted = self.wanted(context, self.lock_args.missing())?;
+        self.lock_egress(context, &inherited)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -240,18 +254,12 @@ impl Subcommand for Serve {
             let _inside = runtime.enter();
             signals::hung_up(Arc::clone(&reload_told))?
         };
-        // The address first: finding it taken after minutes of loading would be a waste.
-        let listener = self.bind()?;
-        let address = listener.local_addr().context("address of the listener")?;
         warn_of_address(address);
         warn_of_threads(context, self.threads);
         let traces = self.traces(context)?;
         let fleet = Fleet::new(self.memory);
-        self.store = self.prefix_store()?;
-        self.batches_open = self.open_batches()?;
-        self.lock = self.lock_args.read(context)?;
         let failure = LastFailure::default();
-        let models = self.models(context, &fleet, &failure)?;
+        let models = self.models(context, wanted, &fleet, &failure)?;
         // The first that answers.
         let first = models.iter().find(|model| self.refusals.get(&model.name).is_none());
         let first = first.unwrap_or(&models[0]);
@@ -321,6 +329,7 @@ impl Serve {
         config.aliases.extend(self.aliases.all().iter().cloned());
         config.shares = self.shares();
         config.limits = self.limits();
+        config.egress = self.network.mode;
         config.allowed_origins.extend(self.allow_origin.iter().cloned());
         config.allowed_hosts.extend(self.allow_host.iter().cloned());
         config
@@ -415,6 +424,7 @@ impl Serve {
             let expected = "nothing is kept, expected --cache-dir beside it";
             problems.push(format!("{}: {expected}", place("cache-size")));
         }
+        problems.extend(self.egress_problem());
         for (one, other) in [("tls-cert", "tls-key"), ("tls-key", "tls-cert")] {
             let is_given = |name| if name == "tls-cert" { &self.tls_cert } else { &self.tls_key };
             if is_given(one).is_some() && is_given(other).is_none() {
@@ -500,10 +510,10 @@ impl Serve {
     fn models(
         &self,
         context: &Context,
+        wanted: Vec<(Chosen, Keep)>,
         fleet: &Fleet,
         failure: &LastFailure,
     ) -> anyhow::Result<Vec<server::Model>> {
-        let wanted = self.wanted(context, self.lock_args.missing())?;
         let add = |(chosen, keep)| self.add(context, fleet, chosen, keep, failure);
         let models: Vec<server::Model> = wanted.into_iter().map(add).collect();
         // Before minutes of loading.

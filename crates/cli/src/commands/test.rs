@@ -16,6 +16,7 @@ use crate::commands::Subcommand;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::locate::{self, Missing};
+use crate::network::give_up_network;
 pub(in crate::commands) use trial::{Trial, TrialArgs, Verdict};
 
 /// Hold a model against your own prompts and what you expect of the answers
@@ -59,6 +60,11 @@ impl Subcommand for Test {
         let baseline = baseline.transpose()?;
         trial.check_needs(self.against.is_some() || baseline.is_some())?;
         let name = self.model.as_deref().unwrap_or_else(|| locate::default_model());
+        for model in [self.against.as_deref(), Some(name)].into_iter().flatten() {
+            locate::find(context, model, Missing::Fetch)?;
+        }
+        trial.fetch_helpers(context)?;
+        give_up_network(context);
         // One after the other: each has the whole machine, and the memory of one is enough.
         let old = match (&self.against, baseline) {
             (Some(name), _) => Some(candidate(context, &trial, name)?),

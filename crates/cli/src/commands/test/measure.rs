@@ -9,7 +9,7 @@ use crate::commands::run::say_info;
 use crate::locate::{self, Missing};
 
 /// The catalogue's encoder.
-const DEFAULT_EMBEDDER: &str = "minilm-l6-v2";
+pub(super) const DEFAULT_EMBEDDER: &str = "minilm-l6-v2";
 /// Texts whose vectors are computed at once: bounds the tokens that are held.
 const N_TEXTS: usize = 1024;
 

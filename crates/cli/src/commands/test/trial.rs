@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::{Interrupt, Second};
 use crate::kv_format;
-use crate::locate::Chosen;
+use crate::locate::{self, Chosen, Missing};
 use crate::terminal;
 
 /// The flags of a trial.
@@ -149,6 +149,27 @@ impl Trial<'_> {
                 (_, false) => "expected a reference, or another candidate to be judged beside",
             };
             return Err(Failure::new(Exit::Usage, format!("{place}: judge: {problem}")).into());
+        }
+        Ok(())
+    }
+
+    /// Has the models here that measuring takes, while they can be fetched.
+    ///
+    /// # Errors
+    /// One that cannot be had.
+    pub(super) fn fetch_helpers(&self, context: &Context) -> anyhow::Result<()> {
+        let needs = |is_it: fn(&gate::Need<'_>) -> bool| {
+            let expectations = self.set.cases.iter().flat_map(|case| &case.expect);
+            expectations.filter_map(gate::Expectation::need).any(|need| is_it(&need))
+        };
+        let embedder = self.args.embedder.as_deref().or(self.set.embedder.as_deref());
+        let judge = self.args.judge.as_deref().or(self.set.judge.as_deref());
+        if needs(|need| matches!(need, gate::Need::Similarity(_))) {
+            locate::find(context, embedder.unwrap_or(measure::DEFAULT_EMBEDDER), Missing::Fetch)?;
+        }
+        if let Some(judge) = judge.filter(|_| needs(|n| matches!(n, gate::Need::Preference { .. })))
+        {
+            locate::find(context, judge, Missing::Fetch)?;
         }
         Ok(())
     }

@@ -1,0 +1,173 @@
+//! Locked egress through the real binary: who is locked, who says so, and what it is refused for.
+#![cfg(target_os = "linux")]
+// Helpers of tests are tests: a failure in them should end the test where it is.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod binary;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+
+use binary::{Home, arg};
+use serde_json::Value;
+
+/// Whether this kernel can lock; where it cannot, the test says so.
+fn can_lock() -> bool {
+    let can = Path::new("/proc/sys/kernel/seccomp/actions_avail").exists();
+    if !can {
+        eprintln!("skipped: this kernel has no seccomp");
+    }
+    can
+}
+
+/// A server on a model that it opens when it is asked for; it ends where its test fails.
+struct Server {
+    child: Child,
+    address: String,
+    said: Option<JoinHandle<String>>,
+    /// A server whose words nobody reads ends.
+    _stdout: Box<dyn Read>,
+}
+
+impl Server {
+    fn start(home: &Home, flags: &[&str]) -> Self {
+        home.run(&["add", arg(&testkit::smollm2()), "--name", "one"]).ok();
+        let args = [&["serve", "one", "--on-demand", "--listen", "127.0.0.1:0"], flags].concat();
+        let mut command = home.command(&args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let said = std::thread::spawn(move || {
+            let mut said = String::new();
+            stderr.read_to_string(&mut said).unwrap();
+            said
+        });
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let address = line.trim().rsplit('/').next().unwrap().to_owned();
+        Self { child, address, said: Some(said), _stdout: Box::new(stdout) }
+    }
+
+    fn request(&self, line: &str, body: &str) -> Value {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let head = format!("{line} HTTP/1.1\r\nHost: {}\r\nConnection: close", self.address);
+        write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).expect(&answer)
+    }
+
+    /// The values of a line of the status of each thread, none twice.
+    fn of_threads(&self, name: &str) -> Vec<String> {
+        let mut values = Vec::new();
+        let mut n_threads = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap() {
+            let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+            let of = |line: &str| Some(line.strip_prefix(name)?.trim().to_owned());
+            values.push(status.lines().find_map(of).unwrap());
+            n_threads += 1;
+        }
+        assert!(n_threads > 3, "{n_threads} threads: those of the engine and of tokio are missing");
+        values.sort();
+        values.dedup();
+        values
+    }
+
+    /// Stops it; returns what it has said.
+    fn stop(mut self) -> String {
+        self.child.kill().unwrap();
+        self.said.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const QUESTION: &str = r#"{"model": "one", "prompt": "a", "max_tokens": 2}"#;
+
+#[test]
+fn a_server_is_locked_on_all_threads_and_says_so() {
+    if !can_lock() {
+        return;
+    }
+    let home = Home::new();
+    let server = Server::start(&home, &["--egress", "locked"]);
+    let answer = server.request("POST /v1/completions", QUESTION);
+    assert!(answer["choices"][0]["text"].is_string(), "{answer}");
+    assert_eq!(server.of_threads("Seccomp:"), ["2"]);
+    assert_eq!(server.of_threads("NoNewPrivs:"), ["1"]);
+    assert_eq!(server.request("GET /version", "")["egress"], "locked");
+    let said = server.stop();
+    assert!(said.contains("nothing leaves: locked by seccomp"), "{said}");
+}
+
+#[test]
+fn a_server_is_open_where_that_is_asked_for_or_needed() {
+    let home = Home::new();
+    for (flags, why) in [
+        (&["--egress", "open"], "network: open, because --egress says so"),
+        (&["--allow-model-changes", "-v"], "network: open, because --allow-model-changes lets"),
+    ] {
+        let server = Server::start(&home, flags);
+        server.request("POST /v1/completions", QUESTION);
+        assert_eq!(server.of_threads("Seccomp:"), ["0"]);
+        assert_eq!(server.request("GET /version", "")["egress"], "open");
+        let said = server.stop();
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+#[test]
+fn what_cannot_be_locked_does_not_start_as_if_it_were() {
+    let home = Home::new();
+    let args = ["serve", "--egress", "locked", "--allow-model-changes"];
+    home.run(&args).fails(2, &["--egress: locked, but --allow-model-changes lets clients pull"]);
+    home.run(&["serve", "--egress", "half"]).says(2, "locked, open");
+    let file = home.write("f.toml", b"egress = \"locked\"\nallow-model-changes = true\n");
+    let check = home.run(&["config", "check", arg(&file)]);
+    check.says(1, "f.toml:1:1: egress: locked, but --allow-model-changes");
+    // A socket that whoever started it has left open, as descriptor 5.
+    home.run(&["add", arg(&testkit::smollm2()), "--name", "one"]).ok();
+    let (socket, _other) = UnixStream::pair().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$@\" 5<&0", "sh", env!("CARGO_BIN_EXE_freehold")]);
+    command.args(["serve", "one", "--on-demand", "--listen", "127.0.0.1:0", "--egress", "locked"]);
+    command.env("FREEHOLD_HOME", home.path("home")).stdin(OwnedFd::from(socket));
+    let outcome = binary::finish(command);
+    outcome.fails(1, &["--egress: locked, but whoever started this left sockets open", "5"]);
+}
+
+#[test]
+fn commands_that_only_compute_are_locked_too() {
+    if !can_lock() {
+        return;
+    }
+    let home = Home::new();
+    let model = testkit::smollm2();
+    let args = ["run", "--model", arg(&model), "--max-tokens", "2", "-v", "Say hello"];
+    home.run(&args).says(0, "nothing leaves: locked by seccomp");
+}
+
+#[test]
+fn nothing_gets_out_and_each_attempt_is_told() {
+    if !can_lock() {
+        return;
+    }
+    let proved = Home::new().run(&["egress", "prove", "--json"]).json();
+    let attempts = proved["attempts"].as_array().unwrap();
+    let n_refused = attempts.iter().filter(|attempt| attempt["result"] == "refused").count();
+    assert!(n_refused >= 20, "{attempts:#?}");
+    for attempt in attempts {
+        assert!(attempt["way"].is_string() && attempt["evidence"].is_string(), "{attempt}");
+        assert_ne!(attempt["result"], "got out", "{attempt}");
+    }
+}

@@ -1,0 +1,274 @@
+//! The system calls of the attempts that the standard library does not make. Each function is safe
+//! for its caller; what it hands the kernel it made itself.
+
+use std::io;
+use std::mem;
+use std::net::SocketAddrV4;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::ptr;
+
+use libc::{c_int, c_long, c_void};
+
+/// Room for a message that carries one descriptor (`CMSG_SPACE(4)`), aligned as its head is.
+#[repr(C, align(8))]
+struct Control([u8; 24]);
+
+/// What the kernel returned, or its error.
+fn checked(value: c_long) -> io::Result<c_long> {
+    if value < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
+}
+
+/// A descriptor that a call made, or its error.
+fn descriptor(value: c_long) -> io::Result<OwnedFd> {
+    let fd = c_int::try_from(checked(value)?).map_err(io::Error::other)?;
+    // SAFETY: callers hand over what a call that makes descriptors returned: it is open and ours.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A socket of any kind.
+pub(crate) fn socket(domain: c_int, kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
+    // SAFETY: three numbers go in.
+    let fd = unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol) };
+    descriptor(fd.into())
+}
+
+fn address(to: SocketAddrV4) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: to.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(to.ip().octets()) },
+        sin_zero: [0; 8],
+    }
+}
+
+/// Bytes of an address.
+const ADDRESS_BYTES: libc::socklen_t = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+
+pub(crate) fn connect(fd: BorrowedFd<'_>, to: SocketAddrV4) -> io::Result<()> {
+    let address = address(to);
+    // SAFETY: the address lives until the call returns, and has the size that is given.
+    let value = unsafe {
+        libc::connect(fd.as_raw_fd(), (&raw const address).cast::<libc::sockaddr>(), ADDRESS_BYTES)
+    };
+    checked(value.into()).map(drop)
+}
+
+/// Binds to any address and port, and listens.
+pub(crate) fn listen(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let address = address(SocketAddrV4::new([0, 0, 0, 0].into(), 0));
+    // SAFETY: the address lives until the call returns, and has the size that is given.
+    let value = unsafe {
+        libc::bind(fd.as_raw_fd(), (&raw const address).cast::<libc::sockaddr>(), ADDRESS_BYTES)
+    };
+    checked(value.into())?;
+    // SAFETY: two numbers go in.
+    checked(unsafe { libc::listen(fd.as_raw_fd(), 1) }.into()).map(drop)
+}
+
+/// Sends with flags to an address.
+pub(crate) fn send_to(
+    fd: BorrowedFd<'_>,
+    bytes: &[u8],
+    flags: c_int,
+    to: SocketAddrV4,
+) -> io::Result<()> {
+    let address = address(to);
+    // SAFETY: address and bytes live until the call returns, and have the sizes that are given.
+    let value = unsafe {
+        libc::sendto(
+            fd.as_raw_fd(),
+            bytes.as_ptr().cast::<c_void>(),
+            bytes.len(),
+            flags,
+            (&raw const address).cast::<libc::sockaddr>(),
+            ADDRESS_BYTES,
+        )
+    };
+    checked(value as c_long).map(drop)
+}
+
+/// How many messages one call sends.
+#[derive(Clone, Copy)]
+pub(crate) enum Messages {
+    /// `sendmsg`.
+    One,
+    /// `sendmmsg`.
+    Several,
+}
+
+/// Sends a message to an address that stands in the message.
+pub(crate) fn send_message(
+    fd: BorrowedFd<'_>,
+    bytes: &[u8],
+    messages: Messages,
+    to: SocketAddrV4,
+) -> io::Result<()> {
+    let mut address = address(to);
+    let mut part =
+        libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast::<c_void>(), iov_len: bytes.len() };
+    // SAFETY: a message of zeros is one without address, parts and control.
+    let mut message: libc::mmsghdr = unsafe { mem::zeroed() };
+    message.msg_hdr.msg_name = (&raw mut address).cast::<c_void>();
+    message.msg_hdr.msg_namelen = ADDRESS_BYTES;
+    message.msg_hdr.msg_iov = &raw mut part;
+    message.msg_hdr.msg_iovlen = 1;
+    // SAFETY: the message and all that it points to live until the call returns; sending reads the
+    // bytes and writes none.
+    let value = unsafe {
+        match messages {
+            Messages::One => libc::sendmsg(fd.as_raw_fd(), &raw const message.msg_hdr, 0) as c_long,
+            Messages::Several => libc::sendmmsg(fd.as_raw_fd(), &raw mut message, 1, 0).into(),
+        }
+    };
+    checked(value).map(drop)
+}
+
+/// Runs `call` on a message of one byte with room for a descriptor.
+fn with_control<T>(call: impl FnOnce(&mut libc::msghdr) -> io::Result<T>) -> io::Result<T> {
+    let (mut byte, mut control) = (0_u8, Control([0; 24]));
+    let mut part = libc::iovec { iov_base: (&raw mut byte).cast::<c_void>(), iov_len: 1 };
+    // SAFETY: a message of zeros is one without address, parts and control.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control.0).cast::<c_void>();
+    message.msg_controllen = control.0.len() as _;
+    call(&mut message)
+}
+
+/// Sends a descriptor over a Unix socket.
+pub(crate) fn send_descriptor(over: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> io::Result<()> {
+    with_control(|message| {
+        // SAFETY: the control has room for the head of one descriptor and the descriptor, which
+        // `CMSG_FIRSTHDR` and `CMSG_DATA` point to; all of it lives until the call returns.
+        let value = unsafe {
+            let head = libc::CMSG_FIRSTHDR(message);
+            (*head).cmsg_level = libc::SOL_SOCKET;
+            (*head).cmsg_type = libc::SCM_RIGHTS;
+            (*head).cmsg_len = libc::CMSG_LEN(size_of::<c_int>() as u32) as _;
+            ptr::write_unaligned(libc::CMSG_DATA(head).cast::<c_int>(), fd.as_raw_fd());
+            libc::sendmsg(over.as_raw_fd(), message, 0)
+        };
+        checked(value as c_long).map(drop)
+    })
+}
+
+/// Receives a descriptor over a Unix socket.
+pub(crate) fn receive_descriptor(over: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    with_control(|message| {
+        // SAFETY: all that the message points to lives until the call returns, with the sizes that
+        // it says.
+        let value = unsafe { libc::recvmsg(over.as_raw_fd(), message, libc::MSG_CMSG_CLOEXEC) };
+        checked(value as c_long)?;
+        // SAFETY: the kernel has filled the control as far as the message now says; a first head
+        // that is there is whole, and one of descriptors has at least one.
+        let fd = unsafe {
+            let head = libc::CMSG_FIRSTHDR(message);
+            if head.is_null() || (*head).cmsg_type != libc::SCM_RIGHTS {
+                return Err(io::Error::other("no descriptor came"));
+            }
+            ptr::read_unaligned(libc::CMSG_DATA(head).cast::<c_int>())
+        };
+        descriptor(fd.into())
+    })
+}
+
+/// Takes control of another process, until this one ends.
+pub(crate) fn seize(pid: c_int) -> io::Result<()> {
+    let none = ptr::null_mut::<c_void>();
+    // SAFETY: seizing reads and writes no memory of this process.
+    checked(unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, none, none) }).map(drop)
+}
+
+/// Writes into another process's memory.
+pub(crate) fn write_memory(pid: c_int, place: usize, bytes: &[u8]) -> io::Result<()> {
+    let here =
+        libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast::<c_void>(), iov_len: bytes.len() };
+    let there = libc::iovec {
+        iov_base: ptr::without_provenance_mut::<c_void>(place),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: of this process it reads the bytes, which live until the call returns. What is
+    // written there is the other process's, which offers the place for that.
+    let value = unsafe { libc::process_vm_writev(pid, &raw const here, 1, &raw const there, 1, 0) };
+    checked(value as c_long).map(drop)
+}
+
+/// A copy of a descriptor of another process.
+pub(crate) fn take_descriptor(pid: c_int, fd: c_int) -> io::Result<OwnedFd> {
+    // SAFETY: numbers go in, a descriptor comes out.
+    let process = descriptor(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: as before.
+    descriptor(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) })
+}
+
+/// Enters the namespace that an open file stands for.
+pub(crate) fn enter_namespace(of: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: two numbers go in.
+    checked(unsafe { libc::setns(of.as_raw_fd(), 0) }.into()).map(drop)
+}
+
+/// Makes namespaces of this process's own.
+pub(crate) fn leave_namespaces(flags: c_int) -> io::Result<()> {
+    // SAFETY: a number goes in; descriptors and memory stay as they are.
+    checked(unsafe { libc::unshare(flags) }.into()).map(drop)
+}
+
+/// A ring over which the kernel takes orders.
+pub(crate) fn ring() -> io::Result<OwnedFd> {
+    // `struct io_uring_params` (linux/io_uring.h), 120 bytes, which the kernel fills.
+    let mut parameters = [0_u64; 15];
+    // SAFETY: the parameters live until the call returns, and have the size that the kernel fills.
+    descriptor(unsafe { libc::syscall(libc::SYS_io_uring_setup, 4, parameters.as_mut_ptr()) })
+}
+
+/// Makes a call with numbers alone.
+///
+/// # Safety
+/// The call must touch no memory of this process when it is given these.
+pub(crate) unsafe fn call(number: c_long, args: [c_long; 5]) -> io::Result<c_long> {
+    let [a, b, c, d, e] = args;
+    // SAFETY: the caller vouches for the call.
+    checked(unsafe { libc::syscall(number, a, b, c, d, e) })
+}
+
+/// A socket by the x32 table's number.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn socket_x32() -> io::Result<OwnedFd> {
+    const X32: c_long = 0x4000_0000;
+    // SAFETY: three numbers go in.
+    let fd = unsafe { libc::syscall(X32 + libc::SYS_socket, libc::AF_INET, libc::SOCK_STREAM, 0) };
+    descriptor(fd)
+}
+
+/// A socket by the i386 table, as a program of 32 bits makes it. Kernels without that table end
+/// the process.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn socket_i386() -> io::Result<OwnedFd> {
+    // Of arch/x86/entry/syscalls/syscall_32.tbl.
+    const SOCKET: u64 = 359;
+    let result: u64;
+    // SAFETY: numbers go in by registers, and no memory of this process is touched. The compiler
+    // keeps rbx for itself: it is put back. The kernel may clear r8 to r11.
+    unsafe {
+        std::arch::asm!(
+            "xchg rbx, {domain}",
+            "int 0x80",
+            "xchg rbx, {domain}",
+            domain = inout(reg) libc::AF_INET as u64 => _,
+            inlateout("rax") SOCKET => result,
+            in("rcx") libc::SOCK_STREAM as u64,
+            in("rdx") 0_u64,
+            in("rsi") 0_u64,
+            in("rdi") 0_u64,
+            lateout("r8") _,
+            lateout("r9") _,
+            lateout("r10") _,
+            lateout("r11") _,
+        );
+    }
+    match result as u32 as i32 {
+        error if error < 0 => Err(io::Error::from_raw_os_error(-error)),
+        fd => descriptor(fd.into()),
+    }
+}

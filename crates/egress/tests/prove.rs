@@ -1,0 +1,52 @@
+//! The proof itself: nothing gets out of a locked process, and without the lock most of it does.
+
+// Helpers of tests are tests, and the attempts print what they have found.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
+use std::process::Command;
+
+use freehold_egress::{EgressError, Outcome};
+
+/// Not a test where nobody asks for an attempt: the process that makes one.
+#[test]
+fn an_attempt() {
+    if let Some(line) = freehold_egress::attempt() {
+        println!("{line}");
+    }
+}
+
+#[test]
+fn nothing_gets_out() {
+    let child = || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["an_attempt", "--exact", "--nocapture"]);
+        command
+    };
+    let attempts = match freehold_egress::prove(&child) {
+        Ok(attempts) => attempts,
+        Err(error @ (EgressError::NoSystem { .. } | EgressError::NotLocked(_))) => {
+            eprintln!("skipped: {error}");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let of = |outcome| attempts.iter().filter(move |attempt| attempt.outcome == outcome);
+    assert_eq!(of(Outcome::GotOut).collect::<Vec<_>>(), Vec::<&freehold_egress::Attempt>::new());
+    // What any user of any machine may do without the lock.
+    for way in [
+        "TCP over IPv4",
+        "TCP, from a thread that was there before",
+        "TCP, from a thread that came later",
+        "UDP",
+        "a TCP socket at hand: connect",
+        "a UDP socket at hand: sendmsg",
+        "a connected socket in a message",
+        "a socket that was inherited",
+        "Unix socket by path",
+        "netlink",
+        "any other family of sockets",
+        "another program",
+    ] {
+        assert!(of(Outcome::Refused).any(|attempt| attempt.way == way), "{way}: {attempts:#?}");
+    }
+}
