@@ -3,6 +3,7 @@
 mod domain;
 mod errno;
 mod filter;
+mod judge;
 mod prove;
 mod raw;
 mod targets;

@@ -8,9 +8,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::judge::{Tried, judge};
 use super::targets::Targets;
 use super::ways::{Marks, Thread, WAYS, Way};
-use crate::attempts::{Tried, judge};
 use crate::{ATTEMPT, Attempt, EgressError};
 
 /// How long one try may take: a resolver of names that says nothing is given up in less.

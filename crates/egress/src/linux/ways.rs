@@ -14,9 +14,9 @@ use std::process::Command;
 use libc::{c_int, c_long};
 
 use super::errno::{is_refusal, name};
+use super::judge::Tried;
 use super::raw::{self, Messages};
 use crate::ATTEMPT;
-use crate::attempts::Tried;
 
 /// What is sent.
 const WORD: &[u8] = b"freehold egress prove";
