@@ -12,7 +12,7 @@ use std::process::Command;
 use toml::{Table, Value};
 
 /// The floor of each crate; a crate uses only crates of lower floors, its tests also neighbours.
-const FLOORS: [(&str, u32); 11] = [
+const FLOORS: [(&str, u32); 12] = [
     ("kernels", 0),
     ("gguf", 0),
     ("model", 1),
@@ -21,6 +21,7 @@ const FLOORS: [(&str, u32); 11] = [
     ("gate", 1),
     ("ledger", 1),
     ("egress", 1),
+    ("policy", 1),
     ("engine", 2),
     ("server", 3),
     ("cli", 4),
@@ -50,7 +51,7 @@ const UNSAFE_CRATES: [&str; 3] = ["kernels", "gguf", "egress"];
 const FILE_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 70;
 const LINE_COLUMNS_MAX: usize = 100;
-const LOCKED_PACKAGES_MAX: usize = 401;
+const LOCKED_PACKAGES_MAX: usize = 402;
 
 /// From this length on a literal is data, such as a body as it stands on the wire, and may make
 /// its line as long as it is: the formatter cannot break it either.
