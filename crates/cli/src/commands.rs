@@ -17,6 +17,7 @@ mod list;
 mod lock;
 mod openapi;
 mod outdated;
+mod policy;
 mod pull;
 mod record;
 mod rm;
@@ -61,6 +62,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<bench::Bench>("bench"),
     Entry::of::<test::Test>("test"),
     Entry::group("record", record::ABOUT, record::ALL),
+    Entry::group("policy", policy::ABOUT, policy::ALL),
     Entry::of::<openapi::Openapi>("openapi"),
     Entry::of::<completions::Completions>("completions"),
     Entry::group("debug", debug::ABOUT, debug::ALL),
@@ -196,6 +198,7 @@ mod tests {
         for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(record::ALL) {
         for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(bundle::ALL) {
         for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(egress::ALL) {
+        for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(policy::ALL) {
             let command = entry.command();
             assert!(command.get_about().is_some(), "{}: no about", entry.name);
             if matches!(entry.kind, Kind::Leaf { .. }) {
