@@ -69,6 +69,7 @@ egress:
     python3 tests/clients/egress.py target/release/freehold
 
 # Fuzzes one target (gguf, tokenizer, template, constraint, gbnf, answer_parts, openai_request, responses_request, anthropic_request, ollama_request, batch_file) for some seconds
+# Fuzzes one target (gguf, tokenizer, template, constraint, gbnf, answer_parts, openai_request, responses_request, anthropic_request, ollama_request, batch_file, policy) for some seconds
 fuzz TARGET SECONDS="60":
     mkdir -p fuzz/corpus/{{TARGET}}
     RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} fuzz/corpus/{{TARGET}} \
