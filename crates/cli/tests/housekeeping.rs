@@ -336,7 +336,8 @@ fn a_licence_that_the_lock_does_not_allow_is_refused_by_its_name() {
     let words = ["a comes under the licence \"mit\"", "allows for \"a\" only apache-2.0"];
     home.run(&["run", "--model", "a", "x"]).fails(2, &words);
     home.run(&["lock", "a"]).fails(2, &words);
-    assert!(home.run(&["serve", "a", "--port", "0"]).stderr.contains(words[0]));
+    let serve = ["serve", "a", "--listen", "127.0.0.1:0"];
+    assert!(home.run(&serve).stderr.contains(words[0]));
     // A pull looks before anything has its name.
     let path = home.write("b.gguf", &model(8, 7));
     allow("\"*\" = [\"apache-2.0\"]");

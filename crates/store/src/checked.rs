@@ -1,9 +1,10 @@
 //! What a model's files looked like when every byte of them was last hashed: `verified.toml`.
 //!
-//! A cache and nothing more: deleting it costs one hashing. Its own date is the model's last use. It promises that a write through this
-//! system since then would show, because every write moves the change time, which no program can
-//! set back. It promises nothing about a disk that decays, a file system without change times, or
-//! somebody who writes to the disk beneath the file system: for those, `verify` reads every byte.
+//! A cache and nothing more: deleting it costs one hashing. Its own date is the model's last use.
+//! It promises that a write through this system since then would show, because every write moves
+//! the change time, which no program can set back. It promises nothing about a disk that decays, a
+//! file system without change times, or somebody who writes to the disk beneath the file system:
+//! for those, `verify` reads every byte.
 
 use std::fs;
 use std::path::Path;

@@ -72,7 +72,8 @@ fn read(path: &Path) -> anyhow::Result<LockFile> {
     Ok(found.map(|(_, file)| file).unwrap_or_default())
 }
 
-/// What `lock` would be if it were written now: its models as they are installed, the rest as it is.
+/// What `lock` would be if it were written now: its models as they are installed, the rest as it
+/// is.
 fn installed(store: &Store, lock: &LockFile) -> anyhow::Result<LockFile> {
     let mut found = lock.clone();
     found.models.clear();

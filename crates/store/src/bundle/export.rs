@@ -63,7 +63,7 @@ impl Store {
         })();
         if let Err(error) = written {
             let _ = fs::remove_file(&part);
-            // A file that is not as pinned is told with the program whose file it is, where it is another's.
+            // A file that is not as pinned is told with the program whose file it is.
             let origin = options.models.iter().find(|model| {
                 let is_its = |path: &Path| model.files.iter().any(|file| file.path == path);
                 matches!(&error, StoreError::HashMismatch { path, .. } if is_its(path))

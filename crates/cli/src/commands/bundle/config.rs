@@ -1,5 +1,6 @@
 //! What of `freehold.toml` may leave this machine: all but secrets and what only works with them.
 
+use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 /// A key with one of these words in it may be a secret.
@@ -18,7 +19,36 @@ pub(super) fn public(text: &str) -> Result<(String, Vec<String>), String> {
     let mut table: Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
     let mut left_out = Vec::new();
     strip(&mut table, "", &mut left_out);
-    toml::to_string(&table).map(|text| (text, left_out)).map_err(|error| error.to_string())
+    let order = DeTable::parse(text).map_err(|error| error.to_string())?;
+    let mut out = String::new();
+    write(&mut out, "", order.get_ref(), &table);
+    Ok((out, left_out))
+}
+
+/// Writes `table` in the order of the file: of several aliases that fit, the first counts.
+fn write(out: &mut String, above: &str, order: &DeTable<'_>, table: &Table) {
+    let keys = order.iter().map(|(key, value)| (key.span().start, key.get_ref(), value.get_ref()));
+    let mut keys: Vec<_> = keys.collect();
+    keys.sort_by_key(|(start, ..)| *start);
+    for (_, key, _) in &keys {
+        if let Some(value) = table.get(key.as_ref()).filter(|value| !value.is_table()) {
+            out.push_str(&format!("{} = {value}\n", quoted(key)));
+        }
+    }
+    for (_, key, value) in &keys {
+        let inner = table.get(key.as_ref()).and_then(Value::as_table);
+        if let (Some(inner), DeValue::Table(order)) = (inner, value) {
+            let path = format!("{above}{}", quoted(key));
+            out.push_str(&format!("\n[{path}]\n"));
+            write(out, &format!("{path}."), order, inner);
+        }
+    }
+}
+
+fn quoted(key: &str) -> String {
+    let is_bare = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    let is_plain = !key.is_empty() && key.bytes().all(is_bare);
+    if is_plain { key.to_owned() } else { Value::String(key.to_owned()).to_string() }
 }
 
 fn strip(table: &mut Table, above: &str, left_out: &mut Vec<String>) {
@@ -69,6 +99,7 @@ mod tests {
             keep-alive = "5m"
             ledger = "postgres://me:pw@host/db"
             [alias]
+            "gpt-4*" = "b"
             "gpt-*" = "a"
             [[upstream]]
             url = "https://api.example/v1"
@@ -78,8 +109,10 @@ mod tests {
         for secret in ["sk-", "pem", "pw"] {
             assert!(!public.contains(secret), "{public}");
         }
-        assert_eq!(left_out, ["api_keys", "tls-cert", "tls-key", "ledger", "upstream.token"]);
+        assert_eq!(left_out, ["api_keys", "ledger", "tls-cert", "tls-key", "upstream.token"]);
         let table: Table = public.parse().unwrap();
+        let place = |key: &str| public.find(key).unwrap();
+        assert!(place("gpt-4*") < place("gpt-*"), "{public}");
         assert_eq!(table["keep-alive"].as_str(), Some("5m"));
         assert_eq!(table["alias"]["gpt-*"].as_str(), Some("a"));
         assert_eq!(table["upstream"][0]["url"].as_str(), Some("https://api.example/v1"));
