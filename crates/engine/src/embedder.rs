@@ -76,6 +76,7 @@ impl Embedder {
         let info = ModelInfo {
             architecture: config.architecture.to_owned(),
             name: gguf.metadata().str("general.name")?.map(str::to_owned),
+            digest: options.model_digest.clone(),
             n_ctx: config.n_ctx as u32,
             n_ctx_train: config.n_ctx as u32,
             // Rows of the embedding may be padded beyond the tokens that exist.

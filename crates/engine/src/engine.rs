@@ -12,6 +12,7 @@ use crate::queue::{Queue, Submission};
 use crate::request::{Event, Priority, Request};
 use crate::stats::EngineStats;
 use crate::worker::Worker;
+use jiff::civil::DateTime;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -117,8 +118,16 @@ impl Engine {
     /// # Errors
     /// As there; of a message that cannot be continued too.
     pub fn render_chat(&self, chat: &Chat<'_>) -> Result<Vec<u32>, EngineError> {
+        self.render_chat_at(chat, host::local_time())
+    }
+
+    /// As [`Engine::render_chat`], for a template that shows the time: it is `now`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn render_chat_at(&self, chat: &Chat<'_>, now: DateTime) -> Result<Vec<u32>, EngineError> {
         let template = self.inner.template.ready()?;
-        Ok(load::chat_prompt(self.tokenizer(), template, chat)?)
+        Ok(load::chat_prompt(self.tokenizer(), template, chat, now)?)
     }
 
     /// Encodes `text` for plain completion, special tokens parsed, with a BOS token in front

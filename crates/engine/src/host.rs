@@ -1,9 +1,10 @@
-//! The narrow door to the machine: cores, memory, and a seed nobody chose.
+//! The narrow door to the machine: cores, memory, the time, and a seed nobody chose.
 //!
 //! Linux answers in full; elsewhere the plain fallback knows the usable cores and no memory bound,
 //! and the memory check is then left to the caller's own limit. What [`Machine`] tells people is
 //! what the engine itself goes by.
 
+use jiff::civil::DateTime;
 use std::hash::{BuildHasher, Hasher};
 
 /// Cores that this process may use. The standard library asks the scheduler's affinity mask and,
@@ -85,10 +86,15 @@ pub(crate) fn anonymous_bytes() -> Option<u64> {
 }
 
 /// A seed from the system's random source, below 2^53, so that it survives a JSON number.
-pub(crate) fn random_seed() -> u64 {
+pub fn random_seed() -> u64 {
     // The standard library keys its hash maps from that source; this is its way in without a
     // dependency.
     std::hash::RandomState::new().build_hasher().finish() >> 11
+}
+
+/// The time that a clock on the wall shows here.
+pub fn local_time() -> DateTime {
+    jiff::Zoned::now().datetime()
 }
 
 #[cfg(target_os = "linux")]

@@ -100,7 +100,10 @@ pub use embedder::{Embedder, similarity};
 pub use engine::{Engine, Generation, Handle};
 pub use error::{EngineError, MemoryNeed, MemoryShortage};
 pub use fleet::{Fleet, FleetError, FleetModel, FleetState, FleetStatus, Keep, Kept, Opener};
-pub use host::{AvailableMemory, Machine, n_cores, peak_rss_bytes, rss_bytes};
+pub use host::{
+    AvailableMemory, Machine, local_time, n_cores, peak_rss_bytes, random_seed, rss_bytes,
+};
+pub use jiff::civil::DateTime;
 pub use kernels::NUMERICS_VERSION;
 pub use model::Pooling;
 pub use opened::{Opened, Task};

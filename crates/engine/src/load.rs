@@ -12,10 +12,14 @@ use crate::page_file::{Origin, model_digest};
 use crate::scheduler::{PREFILL_CHUNK, SCORED_CHUNK};
 use crate::worker::{Limits, Runner};
 use gguf::{Gguf, Metadata};
+use jiff::civil::DateTime;
 use kernels::{Cpu, Isa, KvPool, KvShape, PAGE_LEN};
 use model::{Model, Plan, Scratch};
+use sha2::{Digest as _, Sha256};
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 use text::{ChatTemplate, TemplateError, Tokenizer};
 
@@ -54,11 +58,13 @@ pub(crate) fn load(path: &Path, options: &EngineOptions) -> Result<Loaded, Engin
     let cpu = Arc::new(Cpu::new(isa, n_threads));
     // A system short of threads gives fewer than asked for.
     let n_threads = cpu.n_threads();
-    let model = Arc::new(Model::load(&gguf, cpu)?);
+    let (model, digest) = hashed(options, &gguf, || Model::load(&gguf, cpu));
+    let model = Arc::new(model?);
     let config = model.config();
     let info = ModelInfo {
         architecture: config.architecture.to_string(),
         name: gguf.metadata().str("general.name")?.map(str::to_string),
+        digest,
         n_ctx: limits.n_ctx as u32,
         n_ctx_train: config.n_ctx_train as u32,
         n_vocab: limits.n_vocab,
@@ -89,6 +95,34 @@ fn keeper(
     let parts: Vec<&[u8]> = gguf.parts().collect();
     let model = model_digest(options.model_digest.as_deref(), &parts, n_threads);
     Some(Keeper::new(store, Origin { model, shape }))
+}
+
+/// What `load` gives, and what tells the files from all others: where that is not known and wanted,
+/// it is found out beside it.
+fn hashed<T>(
+    options: &EngineOptions,
+    gguf: &Gguf,
+    load: impl FnOnce() -> T,
+) -> (T, Option<String>) {
+    if options.model_digest.is_some() || !options.is_hashed {
+        return (load(), options.model_digest.clone());
+    }
+    let hash = move || gguf.parts().map(sha256).collect::<String>();
+    thread::scope(|scope| {
+        match thread::Builder::new().name("hash".to_string()).spawn_scoped(scope, hash) {
+            Ok(hashing) => {
+                let loaded = load();
+                (loaded, Some(hashing.join().unwrap_or_else(|panic| resume_unwind(panic))))
+            }
+            // A system short of threads does one after the other.
+            Err(_) => (load(), Some(hash())),
+        }
+    })
+}
+
+/// In hexadecimal digits.
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn read_template(metadata: &Metadata) -> Result<Template, EngineError> {
@@ -166,6 +200,7 @@ pub(crate) fn chat_prompt(
     tokenizer: &Tokenizer,
     template: &ChatTemplate,
     chat: &Chat<'_>,
+    now: DateTime,
 ) -> Result<Vec<u32>, TemplateError> {
     let text_of = |id: Option<u32>| id.map_or("", |id| tokenizer.token_text(id));
     let input = text::ChatInput {
@@ -175,7 +210,7 @@ pub(crate) fn chat_prompt(
         kwargs: chat.kwargs,
         bos_token: text_of(tokenizer.bos()),
         eos_token: text_of(tokenizer.eos()),
-        now: jiff::Zoned::now().datetime(),
+        now,
     };
     let text = match chat.end {
         ChatEnd::Answer => template.render(&input)?,

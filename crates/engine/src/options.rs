@@ -57,6 +57,9 @@ pub struct EngineOptions {
     /// What tells the model's files from all others, such as their SHA-256, where that is known:
     /// with a `prefix_store` it saves reading them once more.
     pub model_digest: Option<String>,
+    /// Whether the files are hashed while they are loaded where `model_digest` does not say what
+    /// they are, for [`ModelInfo::digest`]. Costs one core about half as long as loading takes.
+    pub is_hashed: bool,
 }
 
 /// Whether tokens are guessed in advance, to be checked several in one pass.
@@ -86,6 +89,7 @@ impl Default for EngineOptions {
             promised_bytes: 0,
             prefix_store: None,
             model_digest: None,
+            is_hashed: false,
         }
     }
 }
@@ -161,6 +165,9 @@ pub struct ModelInfo {
     pub architecture: String,
     /// `general.name` of the file, where it has one.
     pub name: Option<String>,
+    /// [`EngineOptions::model_digest`]; else, where [`EngineOptions::is_hashed`] asks for it, the
+    /// SHA-256 of the bytes that were loaded, in hexadecimal digits, file after file.
+    pub digest: Option<String>,
     /// Positions of the context of each sequence.
     pub n_ctx: u32,
     /// Positions of the context that the model was trained with.
