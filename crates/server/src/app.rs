@@ -4,6 +4,7 @@ pub(crate) mod batches;
 mod clients;
 pub(crate) mod ollama;
 mod own;
+pub(crate) mod receipts;
 pub(crate) mod reload;
 pub(crate) mod responses;
 
@@ -14,13 +15,14 @@ use crate::batches::Batches;
 use crate::cases::Cases;
 use crate::dialects::llama::TokenDialect;
 use crate::dialects::{Dialect, Family, VectorDialect, anthropic, fields, openai};
-use crate::errors::ServerError;
+use crate::errors::{BadRequest, ServerError};
 use crate::gate::{Gate, Passed};
 use crate::kept::KeptAnswers;
 use crate::library::Library;
 use crate::limits::Limits;
 use crate::metrics::{self, Metrics, Now};
 use crate::models::Models;
+use crate::receipts::{Receipt, Receipts};
 use crate::reload::{Current, Reload};
 use crate::routes::{ROUTES, openapi};
 use crate::seats::{Seat, Seats};
@@ -37,7 +39,7 @@ use axum::extract::{Extension, MatchedPath, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use clients::{Numbers, cache_scope, is_loopback, is_recorded};
-use engine::{CacheScope, NUMERICS_VERSION, PrefixStore, Priority, Sampling};
+use engine::{CacheScope, DateTime, NUMERICS_VERSION, PrefixStore, Priority, Sampling, local_time};
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
@@ -53,7 +55,7 @@ const NO_ROUTE: &str = "none";
 /// What pages of other origins may read of a response's headers.
 const EXPOSED: &str = "x-request-id, request-id, retry-after, retry-after-ms, x-should-retry, \
                        x-freehold-unused, x-freehold-adapted, x-freehold-ignored, \
-                       x-freehold-resumable, x-freehold-canary";
+                       x-freehold-resumable, x-freehold-canary, x-freehold-receipt";
 
 /// Threads that wait for models to open, at most: openings come one after the other anyway.
 const N_OPENING: usize = 16;
@@ -77,6 +79,8 @@ pub(crate) struct App {
     pub(crate) default_sampling: Sampling,
     /// Answers that requests may refer to.
     pub(crate) kept: KeptAnswers,
+    /// Where receipts go, if answers have some.
+    pub(crate) receipts: Option<Receipts>,
     /// Streams that their clients may resume.
     pub(crate) streams: Arc<Streams>,
     /// Answers that their clients ask for later.
@@ -172,7 +176,8 @@ impl App {
             reload: config.reload,
             reload_told: config.reload_told,
             reloading: Arc::default(),
-            numbers: Numbers::new(config.batches.as_ref()),
+            numbers: Numbers::new(config.batches.as_ref(), config.receipts.as_ref()),
+            receipts: config.receipts,
             uploading: Arc::new(Semaphore::new(N_UPLOADS)),
             batches: config.batches,
             cases: config.cases,
@@ -202,6 +207,16 @@ impl App {
         })
     }
 
+    /// Whether the answer to a request is to have a receipt, should there be an answer.
+    pub(crate) fn has_receipt(&self, arrival: &Arrival) -> bool {
+        self.receipts.is_some() || arrival.seeds.is_some()
+    }
+
+    /// Refuses to answer where no receipt could be written.
+    pub(crate) fn check_ledger(&self) -> Result<(), ServerError> {
+        self.receipts.as_ref().map_or(Ok(()), Receipts::check)
+    }
+
     /// A place among the requests at work.
     pub(crate) fn admit(&self, arrival: &Arrival) -> Result<Seat, ServerError> {
         self.seats.take(arrival.principal)
@@ -222,6 +237,11 @@ pub(crate) struct Arrival {
     /// The trace that it is part of.
     pub(crate) trace: Option<traces::Context>,
     pub(crate) started: Instant,
+    /// The same in microseconds since 1970, and as a clock on the wall shows it.
+    pub(crate) at_us: i64,
+    pub(crate) now: DateTime,
+    /// The seeds of its choices, of a request that is asked once more.
+    pub(crate) seeds: Option<Arc<[u64]>>,
     /// Whose request it is: who gets fair shares of the engine.
     pub(crate) principal: u64,
     /// With whom it shares the prefix cache.
@@ -255,6 +275,9 @@ impl Arrival {
             local: request.extensions().get::<Local>().map(|Local(address)| *address),
             trace: traces::Context::of(headers),
             started: Instant::now(),
+            at_us: unix_us(),
+            now: local_time(),
+            seeds: None,
             principal,
             cache,
             is_local: is_loopback(request.extensions().get::<Peer>().copied()),
@@ -266,7 +289,8 @@ impl Arrival {
 
     /// The same request once more.
     pub(crate) fn again(&self) -> Self {
-        Self { started: Instant::now(), ..self.clone() }
+        let started = Instant::now();
+        Self { started, at_us: unix_us(), now: local_time(), ..self.clone() }
     }
 
     /// One line of a batch, which is a request like any other, only that it can wait. It shares
@@ -279,6 +303,9 @@ impl Arrival {
             local: None,
             trace: None,
             started: Instant::now(),
+            at_us: unix_us(),
+            now: local_time(),
+            seeds: None,
             principal: client,
             cache: CacheScope::Key(client),
             is_local: false,
@@ -293,6 +320,21 @@ impl Arrival {
         Self::new(&Request::new(Body::empty()), 0, CacheScope::Shared)
     }
 
+    /// The request of a receipt once more, by this process: at the same time by the same clock.
+    ///
+    /// # Errors
+    /// A time that is none.
+    pub(crate) fn of_receipt(receipt: &Receipt) -> Result<Self, BadRequest> {
+        let local = &receipt.time.local;
+        let wrong = |_| BadRequest::field("time.local", &format!("{local:?}: expected a time"));
+        Ok(Self {
+            route: receipt.request.route.clone(),
+            now: local.parse().map_err(wrong)?,
+            seeds: Some(receipt.choices.iter().map(|choice| choice.seed).collect()),
+            ..Self::in_process()
+        })
+    }
+
     /// The random part of the answer's id. Not the request's: a client may send one twice.
     pub(crate) fn answer_id(&self) -> String {
         random_hex()
@@ -302,6 +344,11 @@ impl Arrival {
     pub(crate) fn unix_time(&self) -> (u64, u32) {
         unix_time()
     }
+}
+
+fn unix_us() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn unix_seconds() -> u64 {

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// Bounds of the advice when to come again with a deadline.
 const RETRY_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(600)];
+/// When a ledger that takes no entries may take some again.
+const RETRY_LEDGER: Duration = Duration::from_secs(5);
 
 /// Why the server could not start, or why a request was refused or broke off.
 #[derive(Debug, thiserror::Error)]
@@ -155,6 +157,9 @@ pub enum ServerError {
         /// When the same request would be in time, ten minutes at most.
         retry_after: Duration,
     },
+    /// Nothing can be written down, so nothing is answered that must be.
+    #[error("{0}")]
+    LedgerUnavailable(String),
     /// The request was not answered in the time that it had.
     #[error("the request's time was over before its answer was complete")]
     Expired,
@@ -235,6 +240,7 @@ impl ServerError {
             Self::ModelUnavailable { .. }
             | Self::NotAsLocked(_)
             | Self::DeadlineOutOfReach { .. }
+            | Self::LedgerUnavailable(_)
             | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             Self::Config(_) | Self::Io(_) | Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -264,6 +270,7 @@ impl ServerError {
             Self::ContextOverflow { .. } | Self::TextTooLong { .. } => "context_length_exceeded",
             Self::Overloaded { .. } => "overloaded",
             Self::DeadlineOutOfReach { .. } | Self::Expired => "deadline_exceeded",
+            Self::LedgerUnavailable(_) => "ledger_unavailable",
             Self::ShuttingDown => "shutting_down",
             Self::Config(_) | Self::Io(_) | Self::Failed(_) => "failed",
         }
@@ -287,6 +294,7 @@ impl ServerError {
             }
             Self::ModelUnavailable { retry_after, .. } => *retry_after,
             Self::ShuttingDown => Some(Duration::from_secs(1)),
+            Self::LedgerUnavailable(_) => Some(RETRY_LEDGER),
             _ => None,
         }
     }

@@ -18,6 +18,7 @@ mod limits;
 mod listen;
 mod metrics;
 mod models;
+pub mod receipts;
 mod reload;
 mod routes;
 mod seats;
@@ -145,6 +146,8 @@ pub struct Config {
     pub batches: Option<Batches>,
     /// Where requests are kept as cases for the gate, if those of some clients are.
     pub cases: Option<Cases>,
+    /// Where the receipts of answers go, if they are to have some; then none is given without.
+    pub receipts: Option<receipts::Receipts>,
     /// What keeps the models on this machine, where there is such a thing.
     pub library: Option<Arc<dyn Library>>,
     /// Whether clients on this machine may have it pull, copy and delete models.
@@ -206,6 +209,7 @@ impl Config {
             prefix_store: None,
             batches: None,
             cases: None,
+            receipts: None,
             library: None,
             model_changes: ModelChanges::default(),
             egress: Egress::default(),

@@ -57,6 +57,9 @@ pub(crate) struct Served {
     pub(crate) name: String,
     pub(crate) engine: Engine,
     pub(crate) fingerprint: String,
+    /// What tells its files from all others, where that is known, and what its lock says.
+    pub(crate) digest: Option<String>,
+    pub(crate) lock: Option<String>,
 }
 
 /// As [`Served`], of a model that makes vectors.
@@ -512,7 +515,9 @@ impl OfTask for Served {
     fn new(model: &Model, opened: Opened) -> Option<Self> {
         let engine = opened.generator()?;
         let fingerprint = fingerprint(engine.info(), model);
-        Some(Self { name: model.name.clone(), engine, fingerprint })
+        let digest = model.digest.clone().or_else(|| engine.info().digest.clone());
+        let (name, lock) = (model.name.clone(), model.lock.clone());
+        Some(Self { name, engine, fingerprint, digest, lock })
     }
 }
 

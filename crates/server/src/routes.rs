@@ -60,6 +60,14 @@ pub(crate) struct Body {
     pub(crate) example: &'static str,
 }
 
+impl Route {
+    /// Whether its answers are generated, and have receipts: a stream of one that reads a body, but
+    /// for changes of models, which some servers do not do.
+    pub(crate) fn generates(&self) -> bool {
+        self.body.is_some() && self.stream.is_some() && !self.statuses.contains(&501)
+    }
+}
+
 impl Body {
     /// All fields that the route knows.
     pub(crate) fn all_fields(&self) -> impl Iterator<Item = &'static Field> {
@@ -619,6 +627,14 @@ pub(crate) const ROUTES: &[Route] = &[
         ..READ
     },
     Route {
+        paths: &["/v1/receipts/{id}"],
+        summary: "The receipt of an answer, by its id, for the client that asked for the answer.",
+        answer: Some(RECEIPT),
+        statuses: &[403, 404, 503],
+        handler: || get(app::receipts::receipt),
+        ..READ
+    },
+    Route {
         paths: &["/"],
         summary: "Says which program this is.",
         handler: || get(app::root),
@@ -701,6 +717,7 @@ const PROMPT: &str =
     r#"{"type":"object","properties":{"prompt":{"type":"string"}},"required":["prompt"]}"#;
 const LIST: &str = r#"{"type":"object","properties":{"data":{"type":"array","items":{"type":"object","required":["id"]}}},"required":["data"]}"#;
 const CARD: &str = r#"{"type":"object","properties":{"id":{"type":"string"}},"required":["id"]}"#;
+const RECEIPT: &str = r#"{"type":"object","properties":{"receipt":{"type":"object","required":["version","id","time","engine","model","request","parameters","prompts","choices"]},"node":{"type":"string"},"checks":{"type":"string"},"signature":{"type":"string"}},"required":["receipt","node","checks","signature"]}"#;
 const RELOADED: &str = r#"{"type":"object","properties":{"changed":{"type":"array","items":{"type":"string"}},"needs_restart":{"type":"array","items":{"type":"string"}},"models_added":{"type":"array","items":{"type":"string"}},"models_replaced":{"type":"array","items":{"type":"string"}},"models_removed":{"type":"array","items":{"type":"string"}}},"required":["changed","needs_restart","models_added","models_replaced","models_removed"]}"#;
 const STATUS: &str =
     r#"{"type":"object","properties":{"status":{"type":"string"}},"required":["status"]}"#;

@@ -12,6 +12,7 @@ mod body;
 mod changes;
 mod channels;
 pub(crate) mod deadline;
+mod draft;
 mod flight;
 mod in_process;
 pub(crate) mod lenient;
@@ -43,12 +44,14 @@ use crate::dialects::{
 use crate::errors::{BadRequest, ServerError};
 use crate::listen::told;
 use crate::models::{OfTask, Served};
+use crate::receipts::AskedRequest;
 use crate::seats::Seat;
 use crate::streams::{self, Asked};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use behind::{Asked as AskedBehind, Behind};
 use deadline::within;
+use draft::Draft;
 use engine::{CacheScope, Engine, Request, Sampling};
 use flight::{Begun, Flight, Step};
 use prepare::{Asking, NoVocabulary, Notes, Prepared, Read};
@@ -65,6 +68,8 @@ pub(crate) const ADAPTED: &str = "x-freehold-adapted";
 pub(crate) const IGNORED: &str = "x-freehold-ignored";
 /// The header that says of an alias with a canary whether that answers.
 const CANARY: &str = "x-freehold-canary";
+/// The header with the id of the answer's receipt.
+pub(crate) const RECEIPT: &str = "x-freehold-receipt";
 
 /// What the SDKs of OpenAI and Anthropic look for before they try once more.
 const SHOULD_RETRY: &str = "x-should-retry";
@@ -84,11 +89,14 @@ pub(crate) async fn serve<D: Dialect>(
         Ok((notes, Answered::Whole(mut whole))) => {
             let body = whole.reply.whole(&whole.choices, whole.usage);
             keep(&app, arrival.principal, &mut whole.reply);
+            let mut response = json_response(StatusCode::OK, body);
+            tell_receipt(record.receipt_id(), &mut response);
             record.end(Outcome::Done);
-            with_notes(json_response(StatusCode::OK, body), &notes)
+            with_notes(response, &notes)
         }
         Ok((notes, Answered::Stream(start))) => {
-            let (sink, response) = open::<D>(&start, &arrival);
+            let (sink, mut response) = open::<D>(&start, &arrival);
+            tell_receipt(record.receipt_id(), &mut response);
             record.begun();
             // The task outlives this call; it ends when the flight does or nobody wants it.
             tokio::spawn(stream(*start, sink, record));
@@ -169,9 +177,11 @@ async fn answer<D: Dialect>(
     let deadline = deadline::of(headers, arrival.started)?;
     let unknown = lenient::of(headers)?;
     let (body, mark) = within(deadline, body::read_marked(&app, headers, body)).await?;
-    let asking = Asking { client: arrival.principal, unknown };
+    let asking = Asking { client: arrival.principal, now: arrival.now, unknown };
     let copy = Behind::needs_body(&app, arrival).then(|| body.clone());
-    let ready = within(deadline, prepare::<D>(&app, asking, body)).await.map_err(named::<D>)?;
+    let route = app.has_receipt(arrival).then(|| arrival.route.clone());
+    let ready = within(deadline, prepare::<D>(&app, asking, body, route)).await;
+    let (ready, asked) = ready.map_err(named::<D>)?;
     let mut prepared = match ready {
         Ready::Prepared(prepared) => *prepared,
         Ready::Unloaded { request, name } => {
@@ -185,16 +195,20 @@ async fn answer<D: Dialect>(
     };
     let served = prepared.served.clone();
     record.model(&served.name);
-    keep_model::<D>(&app, arrival, &mut prepared);
     let sampling = sampling(D::call(&prepared.request), &app.default_sampling, &served.engine);
     let answer = answer_of(arrival, &prepared, &sampling);
     let mut like = like::<D>(arrival, deadline, sampling, &mut prepared);
+    let delivery = D::call(&prepared.request).delivery;
+    let is_generated = matches!(delivery, Delivery::Stream | Delivery::Whole);
+    // How long a model is kept depends on the server and is no part of the answer.
+    let asked = asked.filter(|_| is_generated);
+    let draft = asked.map(|asked| Draft::new(arrival, asked, &prepared, &like));
+    keep_model::<D>(&app, arrival, &mut prepared);
     let Prepared { request, prompts, mut notes, load, .. } = prepared;
     let call = D::call(&request);
     notes.canary = app.canary(arrival.principal, call).map(|(share, _)| share.model == served.name);
     record.canary(notes.canary);
-    let delivery = call.delivery;
-    if !matches!(delivery, Delivery::Stream | Delivery::Whole) {
+    if !is_generated {
         let n_prompt = prompts.iter().map(|prompt| prompt.len() as u64).sum();
         let mut usage = Usage { n_prompt, ..spent_on_nothing(arrival) };
         usage.spent.load = load;
@@ -202,13 +216,20 @@ async fn answer<D: Dialect>(
         let whole = Whole { reply, choices: Vec::new(), usage, _seat: seat };
         return Ok((notes, Answered::Whole(Box::new(whole))));
     }
+    app.check_ledger()?;
     let asked = AskedBehind { arrival, asking, served: &served, call };
     let behind = Behind::of::<D>(&app, &asked, &mut like, copy);
     let begun = Begun { at: arrival.started, load };
-    let flight = Flight::submit(&served.engine, call, &like, &prompts, begun);
+    let seeds = seeds(arrival, &like, prompts.len(), call.n_per_prompt);
+    let requests = flight::requests(&like, &prompts, &seeds);
+    let flight = Flight::submit(&served.engine, call, requests, begun);
     let mut flight = flight.map_err(named::<D>)?;
     record.usage(flight.usage());
+    let id = format!("answer-{}", answer.id);
     let reply = D::reply(request, answer, &prompts);
+    // Families whose answers have no id are told one by the header.
+    let id = reply.stream_id().map_or(id, str::to_owned);
+    record.begin(draft.map(|draft| draft.begin(id, &seeds)));
     if delivery == Delivery::Stream {
         begin(&app, &mut flight, deadline).await?;
         let client = arrival.principal;
@@ -222,6 +243,16 @@ async fn answer<D: Dialect>(
     }
     let whole = Whole { reply, choices, usage: flight.usage(), _seat: seat };
     Ok((notes, Answered::Whole(Box::new(whole))))
+}
+
+/// The seed of each choice; of a request that is asked once more and brings none, those that were
+/// drawn for it.
+fn seeds(arrival: &Arrival, like: &Request, n_prompts: usize, n_per_prompt: usize) -> Vec<u64> {
+    let asked = like.sampling.seed;
+    let drawn = arrival.seeds.as_deref().filter(|_| asked.is_none());
+    let before = drawn.filter(|of| of.len() == n_prompts * n_per_prompt);
+    let anew = || flight::seeds(asked, n_prompts, n_per_prompt);
+    before.map_or_else(anew, <[u64]>::to_vec)
 }
 
 /// What every part of the answer to this request says about itself.
@@ -238,7 +269,7 @@ fn said_by(
 }
 
 fn answer_of<R>(arrival: &Arrival, prepared: &Prepared<R>, sampling: &Sampling) -> Answer {
-    let Served { name, engine, fingerprint } = prepared.served.clone();
+    let Served { name, engine, fingerprint, .. } = prepared.served.clone();
     let vocabulary = Box::new(prepare::EngineVocabulary(engine));
     let answer = said_by(arrival, name, fingerprint, sampling.clone(), vocabulary);
     Answer { n_dropped: prepared.n_dropped, ..answer }
@@ -350,17 +381,22 @@ enum Ready<R> {
 }
 
 /// Parses, renders and tokenizes, and opens the model in between where it is not open: that may
-/// take minutes, in which others have their turns.
+/// take minutes, in which others have their turns. Where `route` is given, says what was asked.
 async fn prepare<D: Dialect>(
     app: &Arc<App>,
     asking: Asking,
     body: Vec<u8>,
-) -> Result<Ready<D::Request>, ServerError> {
+    route: Option<String>,
+) -> Result<(Ready<D::Request>, Option<AskedRequest>), ServerError> {
     let reading = app.clone();
-    let read = in_turn(app, move || prepare::read::<D>(&reading, asking, body)).await?;
+    let read = in_turn(app, move || {
+        let asked = route.map(|route| AskedRequest::new(&route, &body));
+        Ok((prepare::read::<D>(&reading, asking, body)?, asked))
+    });
+    let (read, asked) = read.await?;
     let (model, body) = match read {
-        Read::Prepared(prepared) => return Ok(Ready::Prepared(prepared)),
-        Read::Unloaded { request, name } => return Ok(Ready::Unloaded { request, name }),
+        Read::Prepared(prepared) => return Ok((Ready::Prepared(prepared), asked)),
+        Read::Unloaded { request, name } => return Ok((Ready::Unloaded { request, name }, asked)),
         Read::Closed { model, body } => (model, body),
     };
     let begun = Instant::now();
@@ -369,10 +405,10 @@ async fn prepare<D: Dialect>(
     let reading = app.clone();
     let prepared = in_turn(app, move || {
         let request = prepare::parse::<D>(&reading, asking, &body)?;
-        prepare::prepare::<D>(request, served)
+        prepare::prepare::<D>(request, served, asking.now)
     });
     let prepared = Prepared { load, ..prepared.await? };
-    Ok(Ready::Prepared(Box::new(prepared)))
+    Ok((Ready::Prepared(Box::new(prepared)), asked))
 }
 
 /// The model of this name, opened where it is not. Few threads wait for openings, since those whose
@@ -432,11 +468,11 @@ async fn gather(
                     choices[choice_idx].prompt_tokens.extend(tokens);
                 }
                 Step::Part { choice_idx, part, tokens } => {
-                    record.piece(choice_idx);
+                    record.piece(choice_idx, &tokens);
                     choices[choice_idx].push(part, tokens);
                 }
                 Step::Done { choice_idx, reason } => {
-                    record.finished(&reason);
+                    record.done(choice_idx, &reason);
                     choices[choice_idx].reason = reason;
                 }
             }
@@ -527,12 +563,12 @@ async fn pump<R: Reply>(
             match step {
                 Step::Prompt { choice_idx, tokens } => reply.prompt(choice_idx, &tokens, &mut out),
                 Step::Part { choice_idx, part, tokens } => {
-                    record.piece(choice_idx);
+                    record.piece(choice_idx, &tokens);
                     reply.part(choice_idx, &part, &tokens, &mut out);
                     behind.iter_mut().for_each(|behind| behind.hear(&part));
                 }
                 Step::Done { choice_idx, reason } => {
-                    record.finished(&reason);
+                    record.done(choice_idx, &reason);
                     reply.done(choice_idx, &reason, &mut out);
                     behind.iter_mut().for_each(|behind| behind.done(&reason));
                 }
@@ -543,6 +579,7 @@ async fn pump<R: Reply>(
         if flight.is_done() {
             reply.close(flight.usage(), &mut out);
             keep(app, *client, reply);
+            record.seal();
             return sink.last(out).await;
         }
         sink.send(std::mem::take(&mut out)).await?;
@@ -577,6 +614,13 @@ pub(crate) fn error_response(
         headers.insert("retry-after-ms", HeaderValue::from(after_ms));
     }
     response
+}
+
+/// Says under which id an answer's receipt can be asked for.
+fn tell_receipt(id: Option<&str>, response: &mut Response<Body>) {
+    if let Some(id) = id.and_then(|id| HeaderValue::from_str(id).ok()) {
+        response.headers_mut().insert(RECEIPT, id);
+    }
 }
 
 fn with_notes(mut response: Response<Body>, notes: &Notes) -> Response<Body> {

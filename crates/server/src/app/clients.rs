@@ -3,6 +3,7 @@
 use super::own::check_own;
 use crate::batches::Batches;
 use crate::cases::Cases;
+use crate::receipts::Receipts;
 use axum::http::{HeaderMap, header};
 use engine::{CacheScope, PrefixStore};
 use std::hash::{BuildHasher, RandomState};
@@ -36,17 +37,20 @@ fn key(headers: &HeaderMap) -> Option<&[u8]> {
 /// Makes the numbers by which clients are told apart, so that nobody can search for another's.
 pub(super) enum Numbers {
     /// By a key that is random and gone with the process.
-    OfProcess(RandomState),
+    Process(RandomState),
     /// By the secret of the folder where clients have files, so that these are theirs after a
     /// restart.
-    OfFolder(Batches),
+    Folder(Batches),
+    /// By the node's key, so that receipts are theirs after a restart.
+    Node(Receipts),
 }
 
 impl Numbers {
-    pub(super) fn new(batches: Option<&Batches>) -> Self {
-        match batches {
-            Some(batches) => Self::OfFolder(batches.clone()),
-            None => Self::OfProcess(RandomState::new()),
+    pub(super) fn new(batches: Option<&Batches>, receipts: Option<&Receipts>) -> Self {
+        match (batches, receipts) {
+            (Some(batches), _) => Self::Folder(batches.clone()),
+            (None, Some(receipts)) => Self::Node(receipts.clone()),
+            (None, None) => Self::Process(RandomState::new()),
         }
     }
 
@@ -61,8 +65,9 @@ impl Numbers {
             }
         };
         match self {
-            Self::OfProcess(hasher) => hasher.hash_one(name),
-            Self::OfFolder(batches) => batches.number(&name),
+            Self::Process(hasher) => hasher.hash_one(name),
+            Self::Folder(batches) => batches.number(&name),
+            Self::Node(receipts) => receipts.number(&name),
         }
     }
 }
@@ -101,7 +106,7 @@ mod tests {
 
     #[test]
     fn clients_are_told_apart_by_key_then_by_address() {
-        let numbers = Numbers::new(None);
+        let numbers = Numbers::new(None, None);
         let api_key = header::HeaderName::from_static("x-api-key");
         let numbered = |keys: &[(&header::HeaderName, &'static str)], address: &str| {
             let key = |(name, key): &(&header::HeaderName, &'static str)| {
@@ -169,7 +174,7 @@ mod tests {
             let batches = Batches::open(&folder.path().join(path), 0, |_| {}).unwrap();
             let headers =
                 HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(key))]);
-            Numbers::new(Some(&batches)).of(&headers, None)
+            Numbers::new(Some(&batches), None).of(&headers, None)
         };
         assert_eq!(number("Bearer a", "one"), number("Bearer a", "one"));
         assert_ne!(number("Bearer a", "one"), number("Bearer b", "one"));

@@ -7,7 +7,7 @@ use super::{Body, EVENTS, ROUTES, Route};
 use crate::VERSION;
 use crate::dialects::Family;
 use crate::dialects::declared::{Field, Kind, NO_END, POSITIVE, Treatment, Unknown, literal};
-use crate::serve::{ADAPTED, IGNORED, UNUSED, deadline, lenient, resume};
+use crate::serve::{ADAPTED, IGNORED, RECEIPT, UNUSED, deadline, lenient, resume};
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
@@ -41,6 +41,7 @@ pub(crate) fn document() -> Value {
                 (UNUSED): header("what of the conversation the model's template left out"),
                 (ADAPTED): header("in what the request was brought into another form"),
                 (IGNORED): header("the fields that had no effect"),
+                (RECEIPT): header("the id of the answer's receipt, where the server keeps some"),
                 (resume::RESUMABLE): header("seconds for which the stream can be resumed"),
                 "Retry-After": header("seconds after which the same request may be answered"),
             },
@@ -153,6 +154,9 @@ fn responses(route: &Route) -> Value {
     let mut headers = Vec::new();
     if route.body.is_some() {
         headers.extend([UNUSED, ADAPTED, IGNORED]);
+    }
+    if route.generates() {
+        headers.push(RECEIPT);
     }
     if route.stream == EVENTS {
         headers.push(resume::RESUMABLE);

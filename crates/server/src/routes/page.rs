@@ -43,6 +43,7 @@ ignored where they would be refused; `x-freehold-deadline-ms` is how long the re
 | `x-freehold-unused` | what of the conversation the model's template left out |
 | `x-freehold-resumable` | for how many seconds the stream can be resumed |
 | `x-freehold-canary` | of an alias with a canary: `true` where that answers, else `false` |
+| `x-freehold-receipt` | the id of the answer's [receipt](receipts.md), if it has one |
 ";
 
 /// The whole page.

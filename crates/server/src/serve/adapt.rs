@@ -8,7 +8,7 @@ use super::channels;
 use super::prepare::known_kwargs;
 use crate::errors::ServerError;
 use axum::http::HeaderValue;
-use engine::{Chat, ChatEnd, Engine, EngineError, ToolFormat};
+use engine::{Chat, ChatEnd, DateTime, Engine, EngineError, ToolFormat};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
@@ -56,12 +56,14 @@ pub(super) struct Stage<'a> {
     /// Further variables of the template.
     pub(super) kwargs: &'a Map<String, Value>,
     pub(super) end: ChatEnd,
+    /// The time that the template shows.
+    pub(super) now: DateTime,
 }
 
 impl Stage<'_> {
     fn render(&self, messages: &Value, tools: Option<&Value>) -> Result<Vec<u32>, EngineError> {
         let (kwargs, end) = (self.kwargs, self.end);
-        self.engine.render_chat(&Chat { messages, tools, kwargs, end })
+        self.engine.render_chat_at(&Chat { messages, tools, kwargs, end }, self.now)
     }
 }
 

@@ -62,19 +62,23 @@ pub(super) enum Step {
 }
 
 impl Flight {
-    /// Hands all of the call's generations to the engine, or none, each as [`request_of`] says.
+    /// Hands all of the call's generations to the engine, or none: those of [`requests`].
     pub(super) fn submit(
         engine: &Engine,
         call: &Call,
-        like: &Request,
-        prompts: &[Vec<u32>],
+        requests: Vec<Request>,
         begun: Begun,
     ) -> Result<Self, ServerError> {
         let (sender, events) = mpsc::unbounded_channel();
-        let n_choices = prompts.len() * call.n_per_prompt;
-        let n_prompt = prompts.iter().map(|prompt| prompt.len() as u64).sum();
-        let requests = (0..n_choices).map(|choice_idx| {
-            let request = request_of(choice_idx, call.n_per_prompt, like, prompts);
+        let n_choices = requests.len();
+        let firsts = || requests.iter().step_by(call.n_per_prompt);
+        let n_prompt = firsts().map(|request| request.prompt.len() as u64).sum();
+        let n_unscored = |request: &Request| match request.prompt_logprobs {
+            Some(_) => request.prompt.len(),
+            None => 0,
+        };
+        let n_unscored: Vec<usize> = firsts().map(n_unscored).collect();
+        let requests = requests.into_iter().enumerate().map(|(choice_idx, request)| {
             let sender = sender.clone();
             // An error means that the flight is gone, and then its generations are cancelled.
             (request, move |event| drop(sender.send((choice_idx, event))))
@@ -89,12 +93,9 @@ impl Flight {
             n_delivered: vec![0; n_choices],
             n_done: 0,
             n_per_prompt: call.n_per_prompt,
-            n_unscored: match like.prompt_logprobs {
-                Some(_) => prompts.iter().map(Vec::len).collect(),
-                None => vec![0; prompts.len()],
-            },
+            cached: vec![None; n_unscored.len()],
+            n_unscored,
             held: Vec::new(),
-            cached: vec![None; prompts.len()],
             usage: Usage { n_prompt, ..Usage::default() },
             submitted: Instant::now(),
             queue: None,
@@ -250,22 +251,33 @@ impl Drop for Flight {
     }
 }
 
-/// What a choice asks: as `like`, but for its prompt. Alternatives differ by their seed, which
-/// counts up; the first one scores the prompt, for all.
-fn request_of(
-    choice_idx: usize,
-    n_per_prompt: usize,
-    like: &Request,
-    prompts: &[Vec<u32>],
-) -> Request {
-    let alternative = (choice_idx % n_per_prompt) as u64;
-    let prompt = prompts[choice_idx / n_per_prompt].clone();
-    let mut request = Request { prompt, ..like.clone() };
-    request.sampling.seed = like.sampling.seed.map(|seed| seed.wrapping_add(alternative));
-    if alternative > 0 {
-        request.prompt_logprobs = None;
+/// What each choice asks: as `like`, but for its prompt and its seed. The first alternative of a
+/// prompt scores it, for all.
+pub(super) fn requests(like: &Request, prompts: &[Vec<u32>], seeds: &[u64]) -> Vec<Request> {
+    let n_per_prompt = seeds.len() / prompts.len().max(1);
+    let request = |(choice_idx, &seed): (usize, &u64)| {
+        let prompt = prompts[choice_idx / n_per_prompt].clone();
+        let mut request = Request { prompt, ..like.clone() };
+        request.sampling.seed = Some(seed);
+        if choice_idx % n_per_prompt > 0 {
+            request.prompt_logprobs = None;
+        }
+        request
+    };
+    seeds.iter().enumerate().map(request).collect()
+}
+
+/// The seeds of all choices: `asked`, which counts up over the alternatives of each prompt; where
+/// none is asked for, one that is drawn, which counts up over all of them.
+pub(super) fn seeds(asked: Option<u64>, n_prompts: usize, n_per_prompt: usize) -> Vec<u64> {
+    let n_choices = 0..n_prompts * n_per_prompt;
+    match asked {
+        Some(seed) => n_choices.map(|idx| seed.wrapping_add((idx % n_per_prompt) as u64)).collect(),
+        None => {
+            let drawn = engine::random_seed();
+            n_choices.map(|idx| drawn.wrapping_add(idx as u64)).collect()
+        }
     }
-    request
 }
 
 /// The engine's refusal in the client's words: it names fields of the engine's request.
@@ -291,9 +303,9 @@ mod tests {
         let mut like = Request { prompt_logprobs: Some(2), ..Request::default() };
         like.sampling.seed = Some(u64::MAX);
         let prompts = [vec![1], vec![2, 3]];
-        let requests = (0..4).map(|choice_idx| request_of(choice_idx, 2, &like, &prompts));
+        let requests = requests(&like, &prompts, &seeds(like.sampling.seed, 2, 2));
         let found: Vec<_> =
-            requests.map(|r| (r.prompt, r.sampling.seed, r.prompt_logprobs)).collect();
+            requests.into_iter().map(|r| (r.prompt, r.sampling.seed, r.prompt_logprobs)).collect();
         let expected = [
             (vec![1], Some(u64::MAX), Some(2)),
             (vec![1], Some(0), None),
@@ -301,5 +313,12 @@ mod tests {
             (vec![2, 3], Some(0), None),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn drawn_seeds_are_all_different() {
+        let [one, other] = [seeds(None, 3, 2), seeds(None, 3, 2)];
+        let all: std::collections::HashSet<u64> = one.into_iter().chain(other).collect();
+        assert_eq!(all.len(), 12);
     }
 }

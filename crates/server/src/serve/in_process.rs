@@ -3,16 +3,19 @@
 //! Whoever tests a model by prompts goes the way that applications go, so that what is honoured,
 //! adapted or refused for those is so here.
 
-use super::{Answered, answer};
+use super::{Answered, answer, gather, lenient};
 use crate::app::{App, Arrival};
+use crate::dialects::anthropic::Messages;
 use crate::dialects::openai::chat::Chat;
 use crate::dialects::openai::completions::Completions;
-use crate::dialects::{Dialect, Paths};
+use crate::dialects::openai::responses::Responses;
+use crate::dialects::{Dialect, Paths, ollama};
 use crate::errors::{BadRequest, ServerError};
+use crate::receipts::Receipt;
 use crate::serve::record::{Outcome, Record};
 use crate::{Config, dialects};
 use axum::body::Body;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use engine::FinishReason;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +90,50 @@ impl InProcess {
         self.ask::<Completions>(body).await
     }
 
+    /// Asks the request of a receipt once more, with its seeds and at its time, and makes the
+    /// receipt of that answer. `body` is the request's; a choice that was cut off is cut there.
+    ///
+    /// # Errors
+    /// As over HTTP; a receipt of no route here that generates.
+    pub async fn again(&self, receipt: &Receipt, body: Vec<u8>) -> Result<Receipt, ServerError> {
+        match &*receipt.request.route {
+            "/v1/chat/completions" => self.answer_again::<Chat>(receipt, body).await,
+            "/v1/completions" => self.answer_again::<Completions>(receipt, body).await,
+            "/v1/responses" => self.answer_again::<Responses>(receipt, body).await,
+            "/v1/messages" => self.answer_again::<Messages>(receipt, body).await,
+            "/api/chat" => self.answer_again::<ollama::Chat>(receipt, body).await,
+            "/api/generate" => self.answer_again::<ollama::Generate>(receipt, body).await,
+            other => Err(ServerError::NoSuchPath { path: other.to_owned() }),
+        }
+    }
+
+    async fn answer_again<D: Dialect>(
+        &self,
+        receipt: &Receipt,
+        body: Vec<u8>,
+    ) -> Result<Receipt, ServerError> {
+        let arrival = Arrival::of_receipt(receipt)?;
+        let mut record = Record::unlogged(&self.app, &arrival);
+        // What was refused has no receipt, so fields that are not known were let through then too.
+        let lenient = HeaderName::from_static(lenient::HEADER);
+        let headers = HeaderMap::from_iter([(lenient, HeaderValue::from_static("true"))]);
+        let (app, body) = (self.app.clone(), Body::from(body));
+        let answered = match answer::<D>(app, &arrival, &headers, body, &mut record).await {
+            Ok((_, Answered::Stream(mut start))) => {
+                gather(&self.app, &mut start.flight, &mut record).await.map(|_| ())
+            }
+            answered => answered.map(|_| ()),
+        };
+        if let Err(error) = answered {
+            record.fail(&error);
+            return Err(error);
+        }
+        let draft = record.take_draft();
+        record.end(Outcome::Done);
+        let nothing = || BadRequest::field("body", "nothing is generated for it").into();
+        draft.map(|draft| draft.finish_as(receipt)).ok_or_else(nothing)
+    }
+
     async fn ask<D: Dialect>(&self, body: String) -> Result<Told, ServerError> {
         let arrival = Arrival::in_process();
         let mut record = Record::unlogged(&self.app, &arrival);
@@ -132,5 +179,40 @@ impl InProcess {
             decode: usage.spent.decode,
             notes: notes.concat(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::receipts::tests::receipt;
+    use crate::routes::ROUTES;
+
+    #[tokio::test]
+    async fn whatever_generates_can_be_asked_again() {
+        let model = crate::Model {
+            name: "m".to_owned(),
+            task: engine::Task::Generate,
+            digest: None,
+            lock: None,
+        };
+        let config = Config::new(engine::Fleet::new(None), vec![model]);
+        let server = InProcess::new(config).unwrap();
+        let mut n_generating = 0;
+        for route in ROUTES {
+            for path in route.paths {
+                let mut receipt = receipt();
+                (*path).clone_into(&mut receipt.request.route);
+                let found = server.again(&receipt, b"{".to_vec()).await;
+                let is_known = !matches!(found, Err(ServerError::NoSuchPath { .. }));
+                let is_post = route.method == "post";
+                // The same path may have other methods.
+                if is_post {
+                    assert_eq!(is_known, route.generates(), "{path}");
+                    n_generating += usize::from(is_known);
+                }
+            }
+        }
+        assert_eq!(n_generating, 6);
     }
 }

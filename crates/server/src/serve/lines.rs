@@ -5,7 +5,7 @@
 //! first there. One that the server has no room for is asked again, and one that broke off because
 //! the server went down never was: it comes again at the next start.
 
-use super::{ADAPTED, IGNORED, UNUSED, blocking, serve, serve_vectors};
+use super::{ADAPTED, IGNORED, RECEIPT, UNUSED, blocking, serve, serve_vectors};
 use crate::app::{App, Arrival};
 use crate::batches::input::Line;
 use crate::batches::record::{Endpoint, Status};
@@ -320,7 +320,7 @@ async fn answered(response: Response<Body>) -> Answered {
         let value = parts.headers.get(name)?.to_str().ok()?;
         Some((name.to_owned(), value.to_owned()))
     };
-    let headers = [UNUSED, ADAPTED, IGNORED].into_iter().filter_map(header).collect();
+    let headers = [UNUSED, ADAPTED, IGNORED, RECEIPT].into_iter().filter_map(header).collect();
     // Not streamed, so it is there as a whole.
     let mut bytes = Vec::new();
     let whole = super::body::collect(body, usize::MAX, |data| bytes.extend_from_slice(data)).await;

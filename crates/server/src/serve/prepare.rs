@@ -14,7 +14,7 @@ use crate::dialects::{
 use crate::errors::{BadRequest, ServerError};
 use crate::models::Served;
 use engine::{
-    Banned, CallGrammar, Calls, Channels, ChatEnd, Constraint, ConstraintError, Engine,
+    Banned, CallGrammar, Calls, Channels, ChatEnd, Constraint, ConstraintError, DateTime, Engine,
     EngineError, Grammar, Preamble, Tool, ToolChoice, ToolFormat,
 };
 use serde_json::{Map, Value, json};
@@ -75,10 +75,11 @@ pub(super) enum Read<R> {
     Unloaded { request: R, name: String },
 }
 
-/// Who asks, and what becomes of fields that nobody knows.
+/// Who asks and when, and what becomes of fields that nobody knows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asking {
     pub(super) client: u64,
+    pub(super) now: DateTime,
     pub(super) unknown: Unknown,
 }
 
@@ -114,20 +115,21 @@ pub(super) fn read<D: Dialect>(
         _ => model.clone(),
     };
     match app.models.get_open(model.as_deref())? {
-        Some(served) => Ok(Read::Prepared(Box::new(prepare::<D>(request, served)?))),
+        Some(served) => Ok(Read::Prepared(Box::new(prepare::<D>(request, served, asking.now)?))),
         None => Ok(Read::Closed { model, body }),
     }
 }
 
-/// Prepares one request for its model.
+/// Prepares one request for its model, whose template may show the time.
 pub(super) fn prepare<D: Dialect>(
     mut request: D::Request,
     served: Served,
+    now: DateTime,
 ) -> Result<Prepared<D::Request>, ServerError> {
     let mut notes = Notes { ignored: D::take_ignored(&mut request), ..Notes::default() };
     let call = D::call(&request);
     let Rendered { prompts, is_chat, reasoning_budget, n_dropped } =
-        render::<D>(&request, &served.engine, &mut notes)?;
+        render::<D>(&request, Scene { engine: &served.engine, now }, &mut notes)?;
     let n_left = left_of(&D::terms(&request), &served.engine, &prompts, &mut notes)?;
     // Which of several stop strings, biases or prompts is at fault the engine says; an id that the
     // model does not have is found here, where its key is known.
@@ -198,12 +200,19 @@ struct Rendered {
     n_dropped: usize,
 }
 
+/// For which model conversations are rendered, and when.
+#[derive(Clone, Copy)]
+struct Scene<'a> {
+    engine: &'a Engine,
+    now: DateTime,
+}
+
 fn render<D: Dialect>(
     request: &D::Request,
-    engine: &Engine,
+    scene: Scene<'_>,
     notes: &mut Notes,
 ) -> Result<Rendered, ServerError> {
-    let call = D::call(request);
+    let (call, engine) = (D::call(request), scene.engine);
     let plain = |prompts: Vec<Vec<u32>>| Rendered {
         prompts,
         is_chat: false,
@@ -212,13 +221,13 @@ fn render<D: Dialect>(
     };
     match &call.prompts {
         Prompts::Chat { messages, kwargs, end } => {
-            render_chat::<D>(request, engine, messages, kwargs, *end, notes)
+            render_chat::<D>(request, scene, messages, kwargs, *end, notes)
         }
         Prompts::Turn { system, text } if engine.template().is_some() => {
             let system = system.iter().map(|text| json!({"role": "system", "content": text}));
             let user = json!({"role": "user", "content": text});
             let messages = system.chain([user]).collect();
-            render_chat::<D>(request, engine, &messages, &Map::new(), ChatEnd::Answer, notes)
+            render_chat::<D>(request, scene, &messages, &Map::new(), ChatEnd::Answer, notes)
         }
         Prompts::Turn { system: Some(_), .. } => {
             let why = "the model has no chat template (it is a base model) to show it in";
@@ -238,13 +247,13 @@ fn render<D: Dialect>(
 /// Renders a conversation; where it is too long and may be cut, without its oldest turns.
 fn render_chat<D: Dialect>(
     request: &D::Request,
-    engine: &Engine,
+    scene: Scene<'_>,
     messages: &Value,
     kwargs: &Map<String, Value>,
     end: ChatEnd,
     notes: &mut Notes,
 ) -> Result<Rendered, ServerError> {
-    let call = D::call(request);
+    let (call, Scene { engine, now }) = (D::call(request), scene);
     let tools = call.tools.as_ref().map(|tools| &tools.definitions);
     let mut kwargs = kwargs.clone();
     let marks = preamble(engine, channels(engine, &[]), &[]);
@@ -255,7 +264,7 @@ fn render_chat<D: Dialect>(
     if is_off_by_budget(template, marks, &mut kwargs) {
         reasoning_budget = Some(0);
     }
-    let stage = Stage { engine, kwargs: &kwargs, end };
+    let stage = Stage { engine, kwargs: &kwargs, end, now };
     let (mut prompt, mut adapted) = chat_prompt(stage, messages, tools)?;
     let render = |messages: &Value| Ok(chat_prompt(stage, messages, tools)?.0);
     let terms = D::terms(request);

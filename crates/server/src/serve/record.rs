@@ -1,13 +1,14 @@
-//! The one log line of a request, written when it ends, however it ends, and what is counted of it.
-//! Never any contents.
+//! The one log line of a request, written when it ends, however it ends, what is counted of it, and
+//! its receipt. Never any contents.
 
+use super::draft::Draft;
 use crate::app::{App, Arrival};
 use crate::dialects::Usage;
 use crate::errors::ServerError;
 use crate::metrics::{Histogram, Seen};
 use crate::traces::{self, Told};
 use axum::http::StatusCode;
-use engine::FinishReason;
+use engine::{FinishReason, TokenInfo};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -74,6 +75,12 @@ pub(super) struct Record {
     is_counted: bool,
     /// Where its alias has a canary, whether that answers.
     canary: Option<bool>,
+    /// The receipt, of an answer that has begun and is to have one.
+    draft: Option<Draft>,
+    /// Whose it is.
+    client: u64,
+    /// What cut it off, should nothing else come.
+    cut: &'static str,
 }
 
 /// An error without its message, which may quote the request.
@@ -112,6 +119,9 @@ impl Record {
             is_logged: true,
             is_counted: true,
             canary: None,
+            draft: None,
+            client: arrival.principal,
+            cut: Outcome::Disconnected.word(),
         }
     }
 
@@ -142,8 +152,46 @@ impl Record {
         self.usage = usage;
     }
 
+    /// The answer has begun; from here on it has a receipt, where one is to be made.
+    pub(super) fn begin(&mut self, draft: Option<Draft>) {
+        self.draft = draft;
+    }
+
+    /// The id of its receipt.
+    pub(super) fn receipt_id(&self) -> Option<&str> {
+        self.draft.as_ref().map(Draft::id)
+    }
+
+    /// The receipt in the making, which then goes nowhere else.
+    pub(super) fn take_draft(&mut self) -> Option<Draft> {
+        self.draft.take()
+    }
+
+    /// Writes the receipt: all has come, and nothing of the end is sent yet.
+    pub(super) fn seal(&mut self) {
+        if let (Some(draft), Some(receipts)) = (self.draft.take(), &self.app.receipts) {
+            receipts.write(draft.finish(self.cut), self.client);
+        }
+    }
+
+    /// An alternative has ended.
+    pub(super) fn done(&mut self, choice_idx: usize, reason: &FinishReason) {
+        if let Some(draft) = &mut self.draft {
+            draft.end(choice_idx, reason);
+        }
+        self.finish_reasons.push(match reason {
+            FinishReason::Stop | FinishReason::StopString(_) => "stop",
+            FinishReason::Length => "length",
+            // One that did not go to its end.
+            _ => "error",
+        });
+    }
+
     /// A piece of an alternative came.
-    pub(super) fn piece(&mut self, choice_idx: usize) {
+    pub(super) fn piece(&mut self, choice_idx: usize, tokens: &[TokenInfo]) {
+        if let Some(draft) = &mut self.draft {
+            draft.push(choice_idx, tokens);
+        }
         let now = Instant::now();
         self.time_to_first_token.get_or_insert(now - self.started);
         if choice_idx >= self.newest.len() {
@@ -157,16 +205,6 @@ impl Record {
     /// How long the first of its generations waited for a step.
     pub(super) fn queue(&mut self, queue: Option<Duration>) {
         self.queue = queue;
-    }
-
-    /// An alternative has ended.
-    pub(super) fn finished(&mut self, reason: &FinishReason) {
-        self.finish_reasons.push(match reason {
-            FinishReason::Stop | FinishReason::StopString(_) => "stop",
-            FinishReason::Length => "length",
-            // One that did not go to its end.
-            _ => "error",
-        });
     }
 
     /// The head of the answer goes out; more comes.
@@ -216,6 +254,11 @@ impl Record {
     /// Ends with an error.
     pub(super) fn fail(mut self, error: &ServerError) {
         self.outcome = Outcome::of(error);
+        self.cut = match error {
+            ServerError::Expired => "expired",
+            ServerError::ShuttingDown => Outcome::Shutdown.word(),
+            _ => Outcome::Failed.word(),
+        };
         self.refusal = Some(Refusal {
             status: error.status().as_u16(),
             word: error.word(),
@@ -229,6 +272,7 @@ impl Drop for Record {
         if !self.is_counted {
             return;
         }
+        self.seal();
         let duration = self.started.elapsed();
         let refusal = self.refusal.as_ref();
         let seen = Seen {

@@ -4,7 +4,7 @@
 //! its request repeated or at the stream's own address, or in a query. Nothing is computed anew.
 
 use super::record::Record;
-use super::{body, error_response, stream_response};
+use super::{body, error_response, stream_response, tell_receipt};
 use crate::app::{App, Arrival};
 use crate::dialects::Dialect;
 use crate::dialects::declared::Field;
@@ -160,6 +160,7 @@ pub(crate) fn resumed(
     tracing::info!(id = %arrival.id, stream = %short(&place.id), "stream resumed");
     let mut response = stream_response("text/event-stream", body);
     tell(app, &mut response);
+    tell_receipt(app.receipts.as_ref().map(|_| &*place.id), &mut response);
     Ok(response)
 }
 

@@ -137,6 +137,13 @@ fn entries(address: SocketAddr, batch: &Value, name: &str) -> BTreeMap<String, V
     entries
 }
 
+/// What became of the lines of a batch of chats, by `custom_id`.
+pub(super) fn answered(address: SocketAddr, lines: &[(&str, &Value)]) -> BTreeMap<String, Value> {
+    let lines: String = lines.iter().map(|(id, body)| line(id, CHAT, body)).collect();
+    let id = batch(address, &sent(address, &lines));
+    entries(address, &wait(address, &id, over), "output_file_id")
+}
+
 #[test]
 fn a_line_is_answered_as_a_request_is() {
     let folder = tempfile::tempdir().unwrap();

@@ -13,6 +13,7 @@ mod matrix;
 mod ollama;
 mod operate;
 mod reasoning;
+mod receipts;
 mod recorded;
 mod reload;
 mod responses;
@@ -38,7 +39,7 @@ const MODEL: &str = "test/smollm2";
 fn engine() -> Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     let open = || {
-        let options = EngineOptions { n_ctx: Some(512), ..EngineOptions::default() };
+        let options = EngineOptions { n_ctx: Some(512), is_hashed: true, ..Default::default() };
         Engine::open(&testkit::smollm2(), &options).unwrap()
     };
     ENGINE.get_or_init(open).clone()

@@ -302,12 +302,14 @@ fn every_route_without_a_body_is_as_published() {
     let document = document();
     let (keeping, kept_id) = super::responses::one_kept();
     let (resumable, stream_id) = super::resume::one_ended();
+    let (booked, receipt_id) = super::receipts::one_kept();
     let batch_id = batches::batch(vectors::address(), input_file());
     for (path, item) in document["paths"].as_object().unwrap() {
         let Some(operation) = item.get("get") else { continue };
         let (address, id) = match path.split('/').nth(2).filter(|_| path.contains("{id}")) {
             Some("responses") => (keeping.address(), &*kept_id),
             Some("streams") => (resumable.address, &*stream_id),
+            Some("receipts") => (booked, &*receipt_id),
             Some("files") => (vectors::address(), input_file()),
             Some("batches") => (vectors::address(), &*batch_id),
             _ => (vectors::address(), MODEL),

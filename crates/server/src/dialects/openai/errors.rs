@@ -43,6 +43,7 @@ pub(crate) fn error_body(error: &ServerError) -> String {
         ServerError::Overloaded { .. } => (None, Some("rate_limit_exceeded")),
         ServerError::NoSuchPath { .. } => (None, Some("unknown_url")),
         ServerError::MethodNotAllowed { .. } => (None, Some("method_not_allowed")),
+        ServerError::LedgerUnavailable(_) => (None, Some("ledger_unavailable")),
         ServerError::ShuttingDown => (None, Some("shutting_down")),
         ServerError::Expired | ServerError::DeadlineOutOfReach { .. } => {
             (None, Some("deadline_exceeded"))
