@@ -20,6 +20,7 @@ mod outdated;
 mod policy;
 mod pull;
 mod record;
+mod receipt;
 mod rm;
 mod rollback;
 mod run;
@@ -57,6 +58,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<upgrade::Upgrade>("upgrade"),
     Entry::of::<rollback::Rollback>("rollback"),
     Entry::group("ledger", ledger::ABOUT, ledger::ALL),
+    Entry::group("receipt", receipt::ABOUT, receipt::ALL),
     Entry::of::<doctor::Doctor>("doctor"),
     Entry::group("egress", egress::ABOUT, egress::ALL),
     Entry::of::<bench::Bench>("bench"),
@@ -199,6 +201,8 @@ mod tests {
         for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(bundle::ALL) {
         for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(egress::ALL) {
         for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(policy::ALL) {
+        let groups = [debug::ALL, config::ALL, ledger::ALL, receipt::ALL];
+        for entry in ALL.iter().chain(groups.into_iter().flatten()) {
             let command = entry.command();
             assert!(command.get_about().is_some(), "{}: no about", entry.name);
             if matches!(entry.kind, Kind::Leaf { .. }) {

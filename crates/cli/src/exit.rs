@@ -40,7 +40,7 @@ const TABLE: &[(Exit, &str)] = &[
     (Exit::NoRoom, "not enough memory or disk space"),
     (Exit::Network, "the network or a source of models failed"),
     (Exit::AddressInUse, "the address to listen on is in use"),
-    (Exit::Refused, "a model did not pass the gate (`freehold test`, `upgrade`), or rules their cases"),
+    (Exit::Refused, "a model did not pass the gate, rules their cases, or an answer its receipt"),
     (Exit::Interrupted, "interrupted by Ctrl-C"),
 ];
 

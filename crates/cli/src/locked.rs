@@ -113,6 +113,15 @@ pub(crate) fn entry_of<'a>(
     Ok((model, &lock.models[model]))
 }
 
+/// The lock at `path`, which speaks for what it lists.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn at(path: &Path) -> anyhow::Result<Option<Arc<Lock>>> {
+    let held = |(path, file)| Arc::new(Lock { path, file, scope: Scope::Listed });
+    Ok(read(Some(path))?.map(held))
+}
+
 /// A lock that models are held to.
 #[derive(Debug)]
 pub(crate) struct Lock {

@@ -13,6 +13,7 @@ mod context;
 mod exit;
 mod interrupt;
 mod kv_format;
+mod ledger;
 mod locate;
 mod locked;
 mod network;

@@ -24,13 +24,14 @@ use engine::{
     EngineError, EngineOptions, Fleet, FleetError, FleetModel, Keep, Opened, PrefixStore, Task,
 };
 use kernels::KvFormat;
+use server::receipts::Receipts;
 use server::{Batches, ModelChanges, NotAsLocked};
 use store::Catalogue;
 
 use announce::{Use, advice, announce, base_url};
 use cases::CaseArgs;
-pub(in crate::commands) use library::quantization;
 use library::{Known, KnownModel, OwnModels};
+pub(in crate::commands) use library::{digest, quantization};
 use limits::LimitArgs;
 use network::NetworkArgs;
 use refusals::Refusals;
@@ -45,6 +46,7 @@ use crate::commands::run::{say_info, speculation, warn_of_threads};
 use crate::context::Context;
 use crate::exit::{self, Exit, Failure};
 use crate::kv_format;
+use crate::ledger::{self, LedgerArgs};
 use crate::locate::{self, Chosen, Missing};
 use crate::locked::{self, Lock, LockArgs};
 use crate::numbers;
@@ -186,6 +188,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
     log_format: String,
     #[command(flatten)]
+    ledger: LedgerArgs,
+    #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
     lock_args: LockArgs,
@@ -207,6 +211,9 @@ pub(crate) struct Serve {
     /// What `batches` says, open.
     #[arg(skip)]
     batches_open: Option<Batches>,
+    /// What `ledger` says, open.
+    #[arg(skip)]
+    receipts: Option<Receipts>,
     /// The models that are served.
     #[arg(skip)]
     known: Known,
@@ -258,6 +265,7 @@ impl Subcommand for Serve {
         warn_of_threads(context, self.threads);
         let traces = self.traces(context)?;
         let fleet = Fleet::new(self.memory);
+        self.receipts = runtime.block_on(self.ledger.open(context, &self.settings))?;
         let failure = LastFailure::default();
         let models = self.models(context, wanted, &fleet, &failure)?;
         // The first that answers.
@@ -289,6 +297,7 @@ impl Subcommand for Serve {
                 names.iter().filter(|name| fleet.remove(name)).count()
             };
             tokio::task::spawn_blocking(close).await.context("close the models")?;
+            ledger::close(self.receipts.as_ref()).await?;
             context.note("stopped");
             anyhow::Ok(())
         })?;
@@ -314,6 +323,7 @@ impl Serve {
         let mut config = server::Config::new(fleet.clone(), models);
         config.prefix_store = self.store.clone();
         config.batches = self.batches_open.clone();
+        config.receipts = self.receipts.clone();
         config.library = Some(Arc::new(OwnModels {
             context: context.clone(),
             fleet: fleet.clone(),
@@ -614,7 +624,8 @@ impl Serve {
             speculation: speculation(self.no_speculation),
             kv_format: self.kv,
             prefix_store: self.store.clone(),
-            model_digest: library::digest(&chosen),
+            model_digest: digest(&chosen),
+            is_hashed: self.receipts.is_some(),
             ..EngineOptions::default()
         };
         // All but the bytes is known before anybody asks; one that is opened now tells it then.

@@ -15,6 +15,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{CONFIG, MODEL, MODELS, Place, Settings, Shape, name_of, shape, value_name};
+use crate::ledger;
 use crate::locate;
 
 /// Largest file: thousands of times what all settings take.
@@ -142,7 +143,11 @@ impl Reader<'_> {
         let text = text_of(value.get_ref())?;
         let is_path = match arg.get_value_hint() {
             ValueHint::AnyPath | ValueHint::FilePath | ValueHint::DirPath => true,
-            _ => value_name(arg) == Some(NAME_OR_FILE) && locate::looks_like_path(&text),
+            _ => match value_name(arg) {
+                Some(NAME_OR_FILE) => locate::looks_like_path(&text),
+                Some(ledger::PLACE) => ledger::is_path(&text),
+                _ => false,
+            },
         };
         let folder = self.path.parent().unwrap_or(Path::new(""));
         let text = if is_path { beside(folder, &text).into() } else { text.into() };

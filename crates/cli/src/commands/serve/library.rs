@@ -81,7 +81,7 @@ impl Identity {
 }
 
 /// What tells the files of an installed model from all others: a split one is all of its files.
-pub(super) fn digest(chosen: &Chosen) -> Option<String> {
+pub(in crate::commands) fn digest(chosen: &Chosen) -> Option<String> {
     let files = chosen.installed.as_ref().map(|installed| &installed.files);
     files.map(|files| files.iter().map(|file| file.sha256.to_string()).collect())
 }

@@ -1,0 +1,113 @@
+//! The ledger of this machine: where it is, and how it is opened.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use ledger::{Kind, Ledger, NodeKey, Reader, Recorded};
+use server::receipts::Receipts;
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::settings::Resolved;
+
+/// What the help says that a ledger is given by.
+pub(crate) const PLACE: &str = "PATH|URL|none";
+/// The word for no ledger.
+const NONE: &str = "none";
+/// The files in the data directory: the ledger where nobody says another, and the node's key.
+const LEDGER_FILE: &str = "ledger.sqlite";
+const KEY_FILE: &str = "node.key";
+
+/// The flag that says where the ledger is.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct LedgerArgs {
+    /// Where the receipts of answers are written down: a file, postgres://USER@HOST/NAME, or
+    /// "none"; where it cannot be written, nothing is answered (default: ledger.sqlite in the data
+    /// directory)
+    #[arg(long, value_name = PLACE)]
+    ledger: Option<String>,
+}
+
+impl LedgerArgs {
+    /// Opens the ledger for the answers of a server, and makes it where there is none; `None` where
+    /// there is to be none.
+    ///
+    /// # Errors
+    /// A ledger or a key that cannot be used, with the setting that says where it is.
+    pub(crate) async fn open(
+        &self,
+        context: &Context,
+        settings: &Resolved,
+    ) -> anyhow::Result<Option<Receipts>> {
+        let Some(place) = self.place(context) else { return Ok(None) };
+        let hint = || format!("{} (\"none\": no receipts)", settings.place("ledger"));
+        let key = key(context).with_context(hint)?;
+        let ledger = Ledger::open(&place, key.clone()).await.with_context(hint)?;
+        Ok(Some(Receipts::new(ledger, key)))
+    }
+
+    /// The receipt of the answer `id`, as the ledger has it.
+    ///
+    /// # Errors
+    /// No ledger, no such receipt, or one that was erased.
+    pub(crate) fn receipt(&self, context: &Context, id: &str) -> anyhow::Result<String> {
+        let not_found = |why: &str| Failure::new(Exit::NotFound, format!("receipt {id:?}: {why}"));
+        let place = self.place(context);
+        let place = place.ok_or_else(|| not_found("expected a ledger, not none"))?;
+        if is_path(&place) && !Path::new(&place).is_file() {
+            return Err(not_found(&format!("{place}: there is no ledger here")).into());
+        }
+        let found = find(&place, id).with_context(|| place.clone())?;
+        match found.map(|found| found.entry.body) {
+            Some(body) if !body.is_empty() => Ok(body),
+            Some(_) => Err(not_found("it was erased").into()),
+            None => Err(not_found(&format!("not in the ledger {place}")).into()),
+        }
+    }
+
+    fn place(&self, context: &Context) -> Option<String> {
+        match self.ledger.as_deref() {
+            Some(NONE) => None,
+            Some(place) => Some(place.to_owned()),
+            None => Some(context.home().join(LEDGER_FILE).display().to_string()),
+        }
+    }
+}
+
+/// Whether a place is a file, not an address or none.
+pub(crate) fn is_path(place: &str) -> bool {
+    place != NONE && !place.contains("://") && !place.starts_with("sqlite:")
+}
+
+/// Where the key of this node is.
+pub(crate) fn key_path(context: &Context) -> PathBuf {
+    context.home().join(KEY_FILE)
+}
+
+fn key(context: &Context) -> anyhow::Result<NodeKey> {
+    Ok(NodeKey::load_or_create(&key_path(context))?)
+}
+
+/// Ends a ledger that was opened for a server, with all that was written on the disk.
+///
+/// # Errors
+/// Not all of it is there.
+pub(crate) async fn close(receipts: Option<&Receipts>) -> anyhow::Result<()> {
+    match receipts {
+        Some(receipts) => Ok(receipts.close().await?),
+        None => Ok(()),
+    }
+}
+
+fn find(place: &str, id: &str) -> anyhow::Result<Option<Recorded>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime
+        .context("wait for the database")?
+        .block_on(async { Ok(Reader::open(place).await?.find(Kind::Receipt, id).await?) })
+}
+
+/// The public key of this node, in hexadecimal digits, where it has one.
+pub(crate) fn own_node(context: &Context) -> Option<String> {
+    let key = NodeKey::load(&key_path(context)).ok().flatten()?;
+    Some(key.public().iter().map(|byte| format!("{byte:02x}")).collect())
+}
