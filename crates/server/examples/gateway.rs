@@ -1,12 +1,17 @@
-//! The server's own work: how much longer a request takes over HTTP than straight from the engine.
+//! The server's own work: how much longer a request takes over HTTP than straight from the engine,
+//! and how long the server's threads compute for it.
 //!
-//! `cargo run --release -p freehold-server --example gateway -- MODEL.gguf [REQUESTS]`
+//!     cargo run --release -p freehold-server --example gateway -- work MODEL.gguf [REQUESTS]
+//!     cargo run --release -p freehold-server --example gateway -- serve MODEL.gguf ADDRESS
+//!     cargo run --release -p freehold-server --example gateway -- load ADDRESS CLIENTS SECONDS
 //!
 //! The model gives its tokenizer and chat template; its weights are replaced by one layer of next
 //! to nothing, so that what is left is parsing, checking, rendering, tokenizing, scheduling and
-//! sending. One client on one connection asks, in turns over HTTP and in this process; medians
-//! count. The client's own part, writing a request and finding the end of its answer, is counted to
-//! the server.
+//! sending. `work` asks with one client on one connection, in turns over HTTP and in this process;
+//! medians count. Of the time over HTTP the client's own part, writing a request and finding the end
+//! of its answer, and the waking of threads are counted to the server; the time that its threads
+//! compute is without both. `load` asks a server of this kind, or a proxy before one, with many
+//! clients (`bench/gateway.py`).
 
 #![allow(clippy::print_stdout)]
 
@@ -23,24 +28,50 @@ use std::time::{Duration, Instant};
 
 const N_EMBD: usize = 32;
 const N_STREAMED: u32 = 128;
+/// The name of the server's threads.
+const SERVER_THREAD: &str = "gateway-server";
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut args = std::env::args().skip(1);
-    let path = args.next().ok_or("expected a model file, such as smollm2-135m.gguf")?;
-    let n_requests: usize = args.next().map_or(Ok(300), |n| n.parse())?;
-    let engine = engine(Path::new(&path))?;
-    let mut client = Client::new(serve(&engine)?)?;
+type Fallible<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
+fn main() -> Fallible {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["work", model] => work(Path::new(model), 300),
+        ["work", model, n_requests] => work(Path::new(model), n_requests.parse()?),
+        ["serve", model, address] => {
+            serve(&engine(Path::new(model))?, address)?;
+            loop {
+                std::thread::park();
+            }
+        }
+        ["load", address, n_clients, seconds] => {
+            let length = Duration::from_secs_f64(seconds.parse()?);
+            load(address.parse()?, n_clients.parse()?, length)
+        }
+        _ => Err("expected: work MODEL.gguf [REQUESTS], serve MODEL.gguf ADDRESS, or \
+                  load ADDRESS CLIENTS SECONDS"
+            .into()),
+    }
+}
+
+fn work(model: &Path, n_requests: usize) -> Fallible {
+    let engine = engine(model)?;
+    let mut client = Client::new(serve(&engine, "127.0.0.1:0")?)?;
     // Two tokens, so that the first is not the last.
+    let before = server_time()?;
     let once = medians(n_requests, || client.ask(2, false), || ask(&engine, 2))?;
-    let [whole, direct] = once.map(|time| 1e6 * time.as_secs_f64());
+    let computed = per(server_time()? - before, n_requests as f64);
+    let [whole, direct] = once.map(|time| per(time, 1.0));
     println!("a request:        {whole:7.1} µs over HTTP, {direct:7.1} in the engine");
-    println!("                  {:7.1} µs of the server's own", whole - direct);
-    let many =
-        medians(n_requests / 10, || client.ask(N_STREAMED, true), || ask(&engine, N_STREAMED))?;
-    let [stream, direct] = many.map(|time| 1e6 * time.as_secs_f64() / f64::from(N_STREAMED));
+    println!("                  {:7.1} µs more, of which {computed:.1} computed", whole - direct);
+    let n_tokens = f64::from(N_STREAMED);
+    let n_streams = n_requests / 10;
+    let before = server_time()?;
+    let many = medians(n_streams, || client.ask(N_STREAMED, true), || ask(&engine, N_STREAMED))?;
+    let computed = per(server_time()? - before, n_tokens * n_streams.max(1) as f64);
+    let [stream, direct] = many.map(|time| per(time, n_tokens));
     println!("a streamed token: {stream:7.1} µs over HTTP, {direct:7.1} in the engine");
-    println!("                  {:7.1} µs of the server's own", stream - direct);
+    println!("                  {:7.1} µs more, of which {computed:.1} computed", stream - direct);
     if let Some(n_bytes) = engine::rss_bytes() {
         println!(
             "memory:           {:7.1} MB, this model and the client in it",
@@ -50,8 +81,62 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// Microseconds of each of `n`.
+fn per(time: Duration, n: f64) -> f64 {
+    1e6 * time.as_secs_f64() / n
+}
+
+/// How long the threads of the server have computed: the first figure of `schedstat` (proc(5)).
+fn server_time() -> Fallible<Duration> {
+    let mut n_ns = 0;
+    for task in std::fs::read_dir("/proc/self/task")? {
+        let task = task?.path();
+        if std::fs::read_to_string(task.join("comm"))?.trim_end() == SERVER_THREAD {
+            let stat = std::fs::read_to_string(task.join("schedstat"))?;
+            n_ns += stat.split(' ').next().unwrap_or_default().parse::<u64>()?;
+        }
+    }
+    Ok(Duration::from_nanos(n_ns))
+}
+
+/// Asks with many clients for a while, each its next request when its last one has ended; prints
+/// requests a second and how long they took. The first fifth of the time does not count.
+fn load(address: SocketAddr, n_clients: usize, length: Duration) -> Fallible {
+    let began = Instant::now();
+    let clients: Vec<_> = (0..n_clients)
+        .map(|_| {
+            std::thread::spawn(move || -> Result<Vec<Duration>, String> {
+                let mut client = Client::new(address).map_err(|e| e.to_string())?;
+                let mut times = Vec::new();
+                while began.elapsed() < length {
+                    let asked = Instant::now();
+                    client.ask(2, false).map_err(|e| e.to_string())?;
+                    if asked - began > length / 5 {
+                        times.push(asked.elapsed());
+                    }
+                }
+                Ok(times)
+            })
+        })
+        .collect();
+    let mut times = Vec::new();
+    for client in clients {
+        times.extend(client.join().map_err(|_| "a client panicked")??);
+    }
+    let counted = began.elapsed() - length / 5;
+    times.sort_unstable();
+    let at = |share: f64| {
+        let idx = (share * times.len() as f64) as usize;
+        times.get(idx).map_or(f64::NAN, |time| 1e3 * time.as_secs_f64())
+    };
+    let [p50, p99] = [at(0.5), at(0.99)];
+    let rate = times.len() as f64 / counted.as_secs_f64();
+    println!("{rate:.1} requests/s, p50 {p50:.2} ms, p99 {p99:.2} ms, {} counted", times.len());
+    Ok(())
+}
+
 /// An engine whose passes take next to no time.
-fn engine(path: &Path) -> Result<Engine, Box<dyn std::error::Error>> {
+fn engine(path: &Path) -> Fallible<Engine> {
     let file = Gguf::open(path)?;
     let mut writer = Writer::new();
     let mut n_vocab = 0;
@@ -98,7 +183,7 @@ fn engine(path: &Path) -> Result<Engine, Box<dyn std::error::Error>> {
     Ok(Engine::open(&path, &EngineOptions { speculation, ..EngineOptions::default() })?)
 }
 
-fn serve(engine: &Engine) -> Result<SocketAddr, Box<dyn std::error::Error>> {
+fn serve(engine: &Engine, address: &str) -> Fallible<SocketAddr> {
     let fleet = Fleet::new(None);
     let own = engine.clone();
     let open = Arc::new(move |_: &EngineOptions| Ok(own.clone().into()));
@@ -107,10 +192,13 @@ fn serve(engine: &Engine) -> Result<SocketAddr, Box<dyn std::error::Error>> {
     fleet.get("nothing")?;
     let model =
         Model { name: "nothing".to_owned(), task: Task::Generate, digest: None, lock: None };
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name(SERVER_THREAD)
+        .enable_all()
+        .build()?;
     std::thread::spawn(move || {
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -124,9 +212,9 @@ fn serve(engine: &Engine) -> Result<SocketAddr, Box<dyn std::error::Error>> {
 /// The medians of two things done in turns.
 fn medians(
     n: usize,
-    mut a: impl FnMut() -> Result<(), Box<dyn std::error::Error>>,
-    mut b: impl FnMut() -> Result<(), Box<dyn std::error::Error>>,
-) -> Result<[Duration; 2], Box<dyn std::error::Error>> {
+    mut a: impl FnMut() -> Fallible,
+    mut b: impl FnMut() -> Fallible,
+) -> Fallible<[Duration; 2]> {
     let (mut first, mut second) = (Vec::new(), Vec::new());
     for _ in 0..n.max(1) {
         let began = Instant::now();
@@ -150,7 +238,7 @@ fn messages() -> Value {
 }
 
 /// The same request in this process: the prompt is made as the server makes it.
-fn ask(engine: &Engine, max_tokens: u32) -> Result<(), Box<dyn std::error::Error>> {
+fn ask(engine: &Engine, max_tokens: u32) -> Fallible {
     static PROMPT: OnceLock<Vec<u32>> = OnceLock::new();
     let prompt = PROMPT.get_or_init(|| {
         let (messages, kwargs) = (messages(), Map::new());
@@ -183,7 +271,7 @@ impl Client {
     }
 
     /// Asks, and reads the answer to its end.
-    fn ask(&mut self, n: u32, is_stream: bool) -> Result<(), Box<dyn std::error::Error>> {
+    fn ask(&mut self, n: u32, is_stream: bool) -> Fallible {
         let body = json!({
             "model": "nothing", "messages": messages(), "max_tokens": n, "temperature": 0,
             "ignore_eos": true, "stream": is_stream,

@@ -57,8 +57,11 @@ use flight::{Begun, Flight, Step};
 use prepare::{Asking, NoVocabulary, Notes, Prepared, Read};
 use record::{Outcome, Record};
 use sink::Sink;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
 
 /// The header that lists what of the conversation the model's template left out, the one that
 /// lists in what the conversation was brought into another form for it, and the one that lists
@@ -70,6 +73,12 @@ pub(crate) const IGNORED: &str = "x-freehold-ignored";
 const CANARY: &str = "x-freehold-canary";
 /// The header with the id of the answer's receipt.
 pub(crate) const RECEIPT: &str = "x-freehold-receipt";
+
+/// Longest body that is read on the thread it came to: waking another one takes longer than reading
+/// it. What is longer must not keep a deadline from being noticed.
+const HERE_BYTES_MAX: usize = 64 << 10;
+/// Why a request failed whose reading panicked; the panic itself is in the log.
+const UNREAD: &str = "the request was not read: reading it panicked";
 
 /// What the SDKs of OpenAI and Anthropic look for before they try once more.
 const SHOULD_RETRY: &str = "x-should-retry";
@@ -388,8 +397,8 @@ async fn prepare<D: Dialect>(
     body: Vec<u8>,
     route: Option<String>,
 ) -> Result<(Ready<D::Request>, Option<AskedRequest>), ServerError> {
-    let reading = app.clone();
-    let read = in_turn(app, move || {
+    let (reading, n_bytes) = (app.clone(), body.len());
+    let read = in_turn(app, n_bytes, move || {
         let asked = route.map(|route| AskedRequest::new(&route, &body));
         Ok((prepare::read::<D>(&reading, asking, body)?, asked))
     });
@@ -403,7 +412,7 @@ async fn prepare<D: Dialect>(
     let served = opened(app, model).await?;
     let load = begun.elapsed();
     let reading = app.clone();
-    let prepared = in_turn(app, move || {
+    let prepared = in_turn(app, n_bytes, move || {
         let request = prepare::parse::<D>(&reading, asking, &body)?;
         prepare::prepare::<D>(request, served, asking.now)
     });
@@ -427,25 +436,33 @@ async fn opened<S: OfTask + Send + 'static>(
     .await
 }
 
-/// Runs what computes for as long as a prompt is long, a few at a time.
+/// Runs what computes for as long as a prompt is long, here of `n_bytes`, a few at a time.
 pub(crate) async fn in_turn<T: Send + 'static>(
     app: &App,
+    n_bytes: usize,
     work: impl FnOnce() -> Result<T, ServerError> + Send + 'static,
 ) -> Result<T, ServerError> {
     let turn = app.preparing.clone().acquire_owned().await;
     let turn = turn.map_err(|_| ServerError::ShuttingDown)?;
-    blocking(move || {
+    let work = move || {
         let _turn = turn;
         work()
-    })
-    .await
+    };
+    let is_threaded = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    match n_bytes <= HERE_BYTES_MAX && is_threaded {
+        true => {
+            let done = block_in_place(|| catch_unwind(AssertUnwindSafe(work)));
+            done.unwrap_or_else(|_| Err(ServerError::Failed(UNREAD.to_owned())))
+        }
+        false => blocking(work).await,
+    }
 }
 
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ServerError> + Send + 'static,
 ) -> Result<T, ServerError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|e| ServerError::Failed(format!("the request was not read: {e}")))?
+    done.map_err(|_| ServerError::Failed(UNREAD.to_owned()))?
 }
 
 /// Follows a flight to its end; the events of each choice come together as they would in a stream.

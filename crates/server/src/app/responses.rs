@@ -108,7 +108,7 @@ pub(crate) async fn kept_items(
         })?;
         Ok(responses::items_body(&turns, uri.query().unwrap_or_default(), &reading.limits.get())?)
     };
-    match in_turn(&app, work).await {
+    match in_turn(&app, usize::MAX, work).await {
         Ok(body) => json_response(StatusCode::OK, body),
         Err(error) => refuse(&error, &arrival),
     }

@@ -35,7 +35,7 @@ pub(super) async fn read_marked(
     let mark = take(app, body, |data| bytes.extend_from_slice(data)).await?;
     let limit = app.limits.get().n_body_bytes;
     let bytes = match is_packed {
-        true => in_turn(app, move || unpack(&bytes, limit)).await?,
+        true => in_turn(app, limit, move || unpack(&bytes, limit)).await?,
         false => bytes,
     };
     Ok((bytes, mark))

@@ -51,8 +51,8 @@ async fn answer<D: TokenDialect>(
     let _seat = app.admit(arrival)?;
     let unknown = lenient::of(headers)?;
     let body = body::read(app, headers, body).await?;
-    let reading = app.clone();
-    let (mut request, open) = in_turn(app, move || {
+    let (reading, n_bytes) = (app.clone(), body.len());
+    let (mut request, open) = in_turn(app, n_bytes, move || {
         let request = D::parse(&body, unknown)?;
         let open = reading.models.get_open(request.model())?;
         Ok((request, open))
@@ -64,6 +64,6 @@ async fn answer<D: TokenDialect>(
     };
     record.model(&served.name);
     let notes = Notes { ignored: request.take_ignored(), ..Notes::default() };
-    let body = in_turn(app, move || Ok(request.body(served.engine.tokenizer())?)).await?;
+    let body = in_turn(app, n_bytes, move || Ok(request.body(served.engine.tokenizer())?)).await?;
     Ok((notes, body))
 }

@@ -65,8 +65,8 @@ async fn answer<D: VectorDialect>(
     let _turn = app.admit_vectors()?;
     let unknown = lenient::of(headers)?;
     let body = body::read(&app, headers, body).await?;
-    let reading = app.clone();
-    let (model, body, open) = in_turn(&app, move || {
+    let (reading, n_bytes) = (app.clone(), body.len());
+    let (model, body, open) = in_turn(&app, n_bytes, move || {
         let request = parse::<D>(&body, &reading.limits.get(), unknown)?;
         let model = D::ask(&request).model.clone();
         let open = reading.models.get_open(model.as_deref())?;
@@ -81,7 +81,7 @@ async fn answer<D: VectorDialect>(
     let spent = Spent { load: begun.elapsed(), ..Spent::default() };
     record.model(&served.name);
     let (limits, embedder) = (app.limits.get(), served.embedder.clone());
-    let (mut request, texts) = in_turn(&app, move || {
+    let (mut request, texts) = in_turn(&app, n_bytes, move || {
         let request = parse::<D>(&body, &limits, unknown)?;
         let texts = tokenize::<D>(&request, &embedder, &limits)?;
         Ok((request, texts))
