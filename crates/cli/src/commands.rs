@@ -11,16 +11,16 @@ mod diff;
 mod doctor;
 mod egress;
 mod embed;
-mod ledger;
 mod gc;
+mod ledger;
 mod list;
 mod lock;
 mod openapi;
 mod outdated;
 mod policy;
 mod pull;
-mod record;
 mod receipt;
+mod record;
 mod rm;
 mod rollback;
 mod run;
@@ -196,12 +196,16 @@ mod tests {
 
     #[test]
     fn every_leaf_says_what_it_does_and_shows_an_example() {
-        for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(ledger::ALL) {
-        for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(record::ALL) {
-        for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(bundle::ALL) {
-        for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(egress::ALL) {
-        for entry in ALL.iter().chain(debug::ALL).chain(config::ALL).chain(policy::ALL) {
-        let groups = [debug::ALL, config::ALL, ledger::ALL, receipt::ALL];
+        let groups = [
+            bundle::ALL,
+            config::ALL,
+            debug::ALL,
+            egress::ALL,
+            ledger::ALL,
+            policy::ALL,
+            receipt::ALL,
+            record::ALL,
+        ];
         for entry in ALL.iter().chain(groups.into_iter().flatten()) {
             let command = entry.command();
             assert!(command.get_about().is_some(), "{}: no about", entry.name);

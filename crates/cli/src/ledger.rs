@@ -65,6 +65,11 @@ impl LedgerArgs {
         }
     }
 
+    /// Whether it is a database that is reached by a connection.
+    pub(crate) fn needs_network(&self) -> bool {
+        self.ledger.as_deref().is_some_and(|place| place.starts_with("postgres"))
+    }
+
     fn place(&self, context: &Context) -> Option<String> {
         match self.ledger.as_deref() {
             Some(NONE) => None,

@@ -212,7 +212,8 @@ impl Lock {
     /// [`StoreError::NotAsLocked`].
     pub(crate) fn check_name(&self, name: &str, model: &str) -> Result<(), StoreError> {
         let own = self.file.models.get_key_value(name).map(|(own, _)| own);
-        let expected = own.or_else(|| self.file.aliases.get(name)).or_else(|| self.file.wider(name));
+        let expected =
+            own.or_else(|| self.file.aliases.get(name)).or_else(|| self.file.wider(name));
         let Some(expected) = expected.filter(|expected| *expected != model) else { return Ok(()) };
         let (expected, found) = (expected.clone(), model.to_owned());
         let item = "the model it stands for".to_owned();

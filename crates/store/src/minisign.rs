@@ -311,7 +311,7 @@ mod tests {
     fn blake2b_hashes_as_its_standard_says() {
         // RFC 7693, appendix A.
         let of_abc = "ba80a53f981c4d0d6a2797b69f12f6e94c212f14685ac4b74b12bb6fdbffa2d1\
-                      7d87c5392aab792dc252d5de4533cc9518d38aa8dbc4925ab92386edd4009923";
+                      7d87c5392aab792dc252d5de4533cc9518d38aa8dbf1925ab92386edd4009923";
         assert_eq!(blake2b(b"abc", 1), of_abc);
         let of_nothing = "786a02f742015903c6c6fd852552d272912f4740e15847618a86e217f71f5419\
                           d25e1031afee585313896444934eb04b903a685b1448b755d56f701afe9be2ce";

@@ -110,6 +110,7 @@ fn as_locked(entry: &LockedModel) -> Installed {
         revision: entry.revision.clone(),
         licence: Licence::unknown(),
         adopted: false,
+        origin: None,
         date: String::new(),
     }
 }

@@ -6,7 +6,7 @@
 //! log and numbers, never any contents.
 
 use super::behind::Asked;
-use super::flight::{Begun, Flight};
+use super::flight::{self, Begun, Flight};
 use super::prepare::{self, Asking};
 use super::record::Record;
 use super::{blocking, gather, like, sampling};
@@ -181,7 +181,7 @@ async fn ask<D: Dialect>(plan: Plan) -> Result<(Choice, Usage), Lost> {
             return Ok(None);
         };
         let request = prepare::parse::<D>(&reading, asking, &body)?;
-        prepare::prepare::<D>(request, served).map(Some)
+        prepare::prepare::<D>(request, served, asking.now).map(Some)
     });
     let mut prepared = prepared.await?.ok_or(Lost::Dropped)?;
     let engine = prepared.served.engine.clone();
@@ -196,7 +196,8 @@ async fn ask<D: Dialect>(plan: Plan) -> Result<(Choice, Usage), Lost> {
     let like = like::<D>(&arrival, deadline, sampling, &mut prepared);
     let begun = Begun { at: arrival.started, load: Duration::ZERO };
     let call = D::call(&prepared.request);
-    let mut flight = Flight::submit(&engine, call, &like, &prepared.prompts, begun)?;
+    let requests = flight::requests(&like, &prepared.prompts, &[seed]);
+    let mut flight = Flight::submit(&engine, call, requests, begun)?;
     let mut record = Record::uncounted(&app, &arrival);
     let mut choices = gather(&app, &mut flight, &mut record).await?;
     let choice = choices.pop().ok_or(Lost::Dropped)?;

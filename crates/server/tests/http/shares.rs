@@ -22,9 +22,15 @@ fn add(fleet: &Fleet, name: &str, engine: Engine) -> Model {
     Model { name: name.to_owned(), task: Task::Generate, digest: None, lock: None }
 }
 
-/// A server of [`MODEL`] and [`NEW`], which is `new`; only the first is open.
-fn start(new: Engine, canaries: &[&str], shadows: &[&str]) -> (Running, Fleet) {
-    let (fleet, model) = only_model(engine(), "00");
+/// An engine of this test's own: a copy is dropped where others wait for one.
+fn own_engine(n_ctx: u32) -> Engine {
+    let options = EngineOptions { n_ctx: Some(n_ctx), ..EngineOptions::default() };
+    Engine::open(&testkit::smollm2(), &options).unwrap()
+}
+
+/// A server of [`MODEL`], which is `old`, and [`NEW`], which is `new`; only the first is open.
+fn start(old: Engine, new: Engine, canaries: &[&str], shadows: &[&str]) -> (Running, Fleet) {
+    let (fleet, model) = only_model(old, "00");
     let second = add(&fleet, NEW, new);
     let mut config = Config::new(fleet.clone(), vec![model, second]);
     config.aliases = vec![Alias { name: ALIAS.to_owned(), model: MODEL.to_owned() }];
@@ -41,7 +47,7 @@ fn chat(more: &Value, messages: &Value) -> Value {
 
 #[test]
 fn a_canary_answers_its_part_and_keeps_its_conversations() {
-    let (server, _) = start(engine(), &["support-*=new:50"], &[]);
+    let (server, _) = start(engine(), engine(), &["support-*=new:50"], &[]);
     let ask = |messages: &Value| {
         let response = post(server.address, "/v1/chat/completions", &chat(&json!({}), messages));
         assert_eq!(response.status, 200, "{}", response.body);
@@ -77,7 +83,7 @@ fn a_canary_answers_its_part_and_keeps_its_conversations() {
 
 #[test]
 fn a_canary_of_all_or_none_is_just_that() {
-    let (server, _) = start(engine(), &["support-*=new:100"], &[]);
+    let (server, _) = start(engine(), engine(), &["support-*=new:100"], &[]);
     for n in 0..4 {
         let body = json!({"model": "support-2", "prompt": format!("{n},"), "max_tokens": 1});
         let response = post(server.address, "/v1/completions", &body);
@@ -106,7 +112,8 @@ fn wait_for(address: SocketAddr, outcome: &str, n: u32) -> String {
 #[test]
 fn a_shadow_is_compared_and_seen_by_nobody() {
     let log = Log::start();
-    let (server, fleet) = start(engine(), &[], &["support-*=new:100"]);
+    let own = own_engine(512);
+    let (server, fleet) = start(own.clone(), own, &[], &["support-*=new:100"]);
     let secret = "Tell me about the Loch-Ness-Monster.";
     let ask = |more: Value| {
         let messages = json!([{"role": "user", "content": secret}]);
@@ -149,9 +156,8 @@ fn a_shadow_is_compared_and_seen_by_nobody() {
 
 #[test]
 fn a_shadow_that_differs_or_fails_is_told() {
-    let options = EngineOptions { n_ctx: Some(64), ..EngineOptions::default() };
-    let short = Engine::open(&testkit::smollm2(), &options).unwrap();
-    let (server, fleet) = start(short, &[], &["support-*=new:100"]);
+    let shadows = ["support-*=new:100"];
+    let (server, fleet) = start(own_engine(512), own_engine(64), &[], &shadows);
     fleet.get(NEW).unwrap();
     let ask = |prompt: &str| {
         let body = json!({"model": "support-1", "prompt": prompt, "max_tokens": 90,

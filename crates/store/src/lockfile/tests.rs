@@ -55,7 +55,7 @@ fn lock() -> LockFile {
     let bare = locked(&write(folder.path(), |_| {}));
     LockFile {
         minisign: BTreeMap::from([("m.1".to_owned(), vec!["RWQ".to_owned()])]),
-        licences: BTreeMap::from([("*".to_owned(), vec!["mit".to_owned(), "unknown".to_owned()])]),
+        licences: BTreeMap::from([("*".to_owned(), vec!["mit".to_owned(), "gemma".to_owned()])]),
         aliases: BTreeMap::from([("claude-*".to_owned(), "m.1".to_owned())]),
         models: BTreeMap::from([("m.1".to_owned(), chat), ("bare".to_owned(), bare)]),
     }

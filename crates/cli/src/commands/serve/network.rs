@@ -37,6 +37,9 @@ impl Serve {
         if self.otlp_endpoint.is_some() {
             needs.push("--otlp-endpoint has traces sent");
         }
+        if self.ledger.needs_network() {
+            needs.push("--ledger is a database elsewhere");
+        }
         needs
     }
 

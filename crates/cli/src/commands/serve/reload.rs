@@ -231,7 +231,7 @@ fn check_aliases(
 ) -> Result<(), String> {
     let others = served.iter().map(|model| &model.name).filter(|name| !gone.contains(name));
     let names: Vec<&str> = names.iter().chain(others).map(String::as_str).collect();
-    serve.check_names(&names)
+    serve.check_shares(&names)
 }
 
 /// Models that are ready to be served. What was not served before goes again where this is dropped

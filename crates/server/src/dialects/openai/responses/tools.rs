@@ -423,7 +423,7 @@ mod tests {
             let mut fields = Fields::parse(body.to_string().as_bytes()).unwrap();
             let tools = take(&mut fields, &mut Paths::default()).unwrap();
             assert!(tools.custom.contains("t"));
-            assert_eq!(tools.choice.get(), r#"{"name":"t","type":"custom"}"#);
+            assert_eq!(tools.choice.get(), r#"{"type":"custom","name":"t"}"#);
             let schema = tools.ask.unwrap().callable.remove(0).tool.parameters.unwrap();
             let told: Value = serde_json::from_str(tools.told.get()).unwrap();
             (told[0]["format"].clone(), schema["properties"]["input"]["pattern"].clone())
