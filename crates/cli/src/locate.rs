@@ -11,7 +11,7 @@ use store::{Catalogue, Entry, Installed, Progress as _, PullOptions, Source, Sto
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::interrupt;
-use crate::locked::Lock;
+use crate::locked::{self, Lock};
 use crate::numbers;
 use crate::progress::Shown;
 use crate::terminal;
@@ -207,11 +207,21 @@ pub(crate) fn model(context: &Context, text: &str, missing: Missing) -> anyhow::
 /// Finds the model that `text` means; [`Chosen::open`] proves that it is as pinned.
 ///
 /// What looks like a path (`./x`, `/x`, `x.gguf`) is a file. Anything else is a name first, and a
-/// file if no model has that name.
+/// file if no model has that name. What is fetched must be as `./freehold.lock` allows.
 ///
 /// # Errors
 /// Nothing of that name or path, or a download that failed.
 pub(crate) fn find(context: &Context, text: &str, missing: Missing) -> anyhow::Result<Chosen> {
+    find_or_fetch(context, text, missing, None)
+}
+
+/// As [`find`]; what is fetched must be as `lock` allows, without one as `./freehold.lock`.
+fn find_or_fetch(
+    context: &Context,
+    text: &str,
+    missing: Missing,
+    lock: Option<&Arc<Lock>>,
+) -> anyhow::Result<Chosen> {
     let path = Path::new(text);
     if looks_like_path(text) {
         return file(path);
@@ -224,12 +234,12 @@ pub(crate) fn find(context: &Context, text: &str, missing: Missing) -> anyhow::R
             if missing == Missing::Fail || Catalogue::builtin().get(text).is_err() {
                 return Err(unknown.into());
             }
-            pull(
-                &store,
-                &Source::Catalogue(text.to_owned()),
-                PullOptions::default(),
-                &Shown::new(context),
-            )?
+            let lock = match lock {
+                Some(lock) => Some(lock.for_pull()),
+                None => locked::read(None)?,
+            };
+            let options = PullOptions { lock, ..PullOptions::default() };
+            pull(&store, &Source::Catalogue(text.to_owned()), options, &Shown::new(context))?
         }
         Err(error) => return Err(error.into()),
     };
@@ -248,16 +258,14 @@ pub(crate) fn find_locked(
 ) -> anyhow::Result<Chosen> {
     let version = lock.map_or(text, |lock| lock.file().installed_name(text));
     if version == text {
-        return Ok(find(context, text, missing)?.held_to(lock));
+        return Ok(find_or_fetch(context, text, missing, lock)?.held_to(lock));
     }
     let installed = context.store()?.resolve(version).map_err(|error| match (error, lock) {
         (StoreError::UnknownName { .. }, Some(lock)) => {
             let entry = &lock.file().models[text];
-            let message = format!(
-                "{text}: the lock says that it is {version}, which is not here: `freehold pull \
-                 '{}' --name {version}` fetches it",
-                entry.source
-            );
+            let remedy = locked::remedy(&entry.source, version);
+            let message =
+                format!("{text}: the lock says that it is {version}, which is not here: {remedy}");
             Failure::new(Exit::NotFound, message).into()
         }
         (error, _) => anyhow::Error::from(error),

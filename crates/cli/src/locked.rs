@@ -21,6 +21,9 @@ use crate::exit::{Exit, Failure};
 use crate::locate::{Chosen, Missing};
 use crate::progress::Shown;
 
+/// How a lock says where a file came from that somebody had.
+pub(crate) const OF_FILE: &str = "file ";
+
 /// The flags that hold models to a lock.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct LockArgs {
@@ -188,6 +191,23 @@ impl Lock {
         &self.file
     }
 
+    /// Where it is and what it says, for a pull that is to keep to it.
+    pub(crate) fn for_pull(&self) -> (PathBuf, LockFile) {
+        (self.path.clone(), self.file.clone())
+    }
+
+    /// As [`Lock::for_pull`], of a version of `name` that is to be kept as `version`: what the lock
+    /// says of `name` and of its aliases counts for that too.
+    pub(crate) fn for_version(&self, name: &str, version: &str) -> (PathBuf, LockFile) {
+        let (path, mut file) = self.for_pull();
+        let word = version.rsplit('/').next().unwrap_or(version);
+        for model in file.aliases.values_mut().filter(|model| model.as_str() == name) {
+            word.clone_into(model);
+        }
+        file.aliases.insert(name.to_owned(), word.to_owned());
+        (path, file)
+    }
+
     /// Whether the lock in its file is another by now, or cannot be read any more.
     pub(crate) fn has_changed(&self) -> bool {
         !LockFile::read(&self.path).is_ok_and(|file| file.as_ref() == Some(&self.file))
@@ -250,6 +270,16 @@ impl Lock {
         }
         let (name, lock) = (name.to_owned(), self.path.clone());
         Err(StoreError::NotAsLocked { name, lock, differences })
+    }
+}
+
+/// How a person gets what came from `source` and is to be called `full_name`.
+pub(crate) fn remedy(source: &str, full_name: &str) -> String {
+    match source.strip_prefix(OF_FILE) {
+        Some(file) => format!(
+            "put {file} here, and `freehold pull './{file}' --name {full_name}` takes it in"
+        ),
+        None => format!("`freehold pull '{source}' --name {full_name}` fetches it"),
     }
 }
 

@@ -202,8 +202,32 @@ fn a_former_version_that_is_not_as_it_was_keeps_the_lock_where_it_is() {
     home.run(&["rm", "m"]).fails(2, &["freehold.lock.history: line 1"]);
     home.write("freehold.lock.history", text.as_bytes());
     home.run(&["rm", "m", "--force"]).ok();
-    home.run(&["rollback", "m"]).fails(3, &["local/m is not here any more", "--name local/m"]);
+    home.run(&["rollback", "m"]).fails(
+        3,
+        &["local/m is not here any more", "put m.gguf here", "'./m.gguf' --name local/m`"],
+    );
     assert_eq!(lock_text(&home), second);
+}
+
+#[test]
+fn a_licence_that_the_lock_does_not_allow_for_the_name_moves_nothing() {
+    let home = locked();
+    force(&home, "{{ two }}");
+    home.run(&["rollback", "m"]).ok();
+    let lines = "\n[licences]\nm = [\"apache-2.0\"]\nm-v3 = [\"mit\"]\n\n[model";
+    let strict = lock_text(&home).replacen("\n[model", lines, 1);
+    home.write("freehold.lock", strict.as_bytes());
+    let path = home.write("new.gguf", &small("{{ three }}"));
+    let words = ["comes under the licence", "allows for \"m\" only apache-2.0"];
+    for args in [
+        &["upgrade", "m", "--from-file", arg(&path), "--force", "--yes"][..],
+        &["upgrade", "m", "--to", "m-v2", "--force", "--yes"],
+        &["rollback", "m", "--to", "2"],
+    ] {
+        home.run(args).fails(2, &words);
+        assert_eq!(lock_text(&home), strict);
+    }
+    assert!(!home.path("home/models/local/m-v3").exists());
 }
 
 #[test]

@@ -9,17 +9,15 @@ use crate::commands::Subcommand;
 use crate::commands::list::table;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::locked;
+use crate::locked::{self, OF_FILE};
 use crate::progress::Shown;
 use crate::terminal;
-
-/// How the lock says where a file came from that somebody had.
-const OF_FILE: &str = "file ";
 
 /// Ask the sources of locked models whether they have something newer
 ///
 /// Nothing is fetched and nothing changes. The Hugging Face Hub is asked for the hashes on the
-/// branch, pip for the versions, an address for its hash or length; a file is hashed where it lies.
+/// branch, pip for the versions, an address for its hash or length, an OCI registry for the digests
+/// that the tag names; a file is hashed where it lies.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -15,7 +15,8 @@ use crate::terminal;
 ///
 /// A pull that broke off goes on where it stopped. Proxies, mirrors and credentials of pip and of
 /// the Hugging Face Hub (HF_ENDPOINT, HF_TOKEN) are used as configured; FREEHOLD_OFFLINE=1 refuses
-/// every network source. A ./freehold.lock with [licences] says which licences are allowed.
+/// every network source. A ./freehold.lock with [licences] says which licences are allowed,
+/// one with [minisign] who must have signed the files.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Sources:

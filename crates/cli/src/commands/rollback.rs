@@ -70,6 +70,7 @@ impl Subcommand for Rollback {
             let digest = version.digest;
             not_found(format!("{name}: the lock left {digest} without a move: nobody has it"))
         })?;
+        lock.check_licence(name, &to.licence, &path)?;
         check(context, &path, name, to)?;
         let why = self.why.unwrap_or_else(|| format!("rollback to version {}", wanted + 1));
         let step = Step::Rollback;
@@ -92,11 +93,8 @@ fn check(context: &Context, lock: &Path, name: &str, to: &LockedModel) -> anyhow
     let full_name = to.full_name(name);
     let installed = store.resolve(&full_name).map_err(|error| match error {
         StoreError::UnknownName { .. } => {
-            let message = format!(
-                "{full_name} is not here any more, nothing was moved: `freehold pull '{}' --name \
-                 {full_name}` fetches it",
-                to.source
-            );
+            let remedy = locked::remedy(&to.source, &full_name);
+            let message = format!("{full_name} is not here any more, nothing was moved: {remedy}");
             Failure::new(Exit::NotFound, message).into()
         }
         error => anyhow::Error::from(error),

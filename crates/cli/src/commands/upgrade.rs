@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::locate::{self, Chosen, Missing};
 use crate::locked::{self, Lock};
+use crate::network::give_up_network;
 use crate::progress::Shown;
 
 /// Versions that lie beside each other under one name; more are rather forgotten than wanted.
@@ -84,10 +85,15 @@ impl Subcommand for Upgrade {
         let Some(new) = self.bring(context, &store, name, &old)? else { return Ok(()) };
         let hashes = new.files.iter().map(|file| file.sha256);
         if hashes.eq(from.files.iter().map(|file| file.sha256)) {
-            let name = new.full_name();
-            context.note(&format!("{name} has the bytes that the lock says: nothing to move"));
+            let full_name = new.full_name();
+            context.note(&format!("{full_name} has the bytes that the lock says: nothing to move"));
+            if full_name != from.full_name(name) {
+                self.say_kept(context, &path, &new);
+            }
             return Ok(());
         }
+        lock.check_licence(name, &new.licence.id, &path)?;
+        give_up_network(context);
         let verdict = trial.map(|trial| judge(&trial, old, &new)).transpose()?;
         let is_passed = verdict.as_ref().is_some_and(|of| of.decision.is_passed());
         if !is_passed && !self.force {
@@ -131,6 +137,7 @@ impl Upgrade {
         } else {
             let trial = self.trial.prepare(context, &self.tests)?;
             trial.check_needs(true)?;
+            trial.fetch_helpers(context)?;
             return Ok(Some(trial));
         };
         if self.force {
@@ -149,6 +156,7 @@ impl Upgrade {
         name: &str,
         old: &Chosen,
     ) -> anyhow::Result<Option<Installed>> {
+        let lock = old.lock.as_ref();
         let Some(old) = &old.installed else { return Ok(None) };
         let (source, publisher) = match (&self.to, &self.from_file) {
             (Some(text), _) => match store.resolve(text) {
@@ -167,9 +175,11 @@ impl Upgrade {
                 None => return Ok(None),
             },
         };
+        let version = version_name(store, name, &source, publisher)?;
         let options = PullOptions {
             accept_licence: self.accept_licence,
-            name: Some(version_name(store, name, &source, publisher)?),
+            lock: lock.map(|lock| lock.for_version(name, &version)),
+            name: Some(version),
             ..PullOptions::default()
         };
         locate::pull(store, &source, options, &Shown::new(context)).map(Some)

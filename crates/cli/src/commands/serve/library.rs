@@ -228,7 +228,8 @@ impl Library for OwnModels {
         if self.serve.lock_args.missing() == Missing::Fail {
             return Err(LibraryError::Refused(format!("{name}: nothing is fetched: --locked")));
         }
-        let options = PullOptions { no_wait: true, ..PullOptions::default() };
+        let lock = self.serve.lock.as_ref().map(|lock| lock.for_pull());
+        let options = PullOptions { no_wait: true, lock, ..PullOptions::default() };
         let entry = Catalogue::builtin().find(name);
         let digest = entry.map(|entry| entry.sha256.to_string());
         self.pull_from(&source, &options, &Passed { context: &self.context, watcher, digest })

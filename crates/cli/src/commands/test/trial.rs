@@ -157,7 +157,7 @@ impl Trial<'_> {
     ///
     /// # Errors
     /// One that cannot be had.
-    pub(super) fn fetch_helpers(&self, context: &Context) -> anyhow::Result<()> {
+    pub(in crate::commands) fn fetch_helpers(&self, context: &Context) -> anyhow::Result<()> {
         let needs = |is_it: fn(&gate::Need<'_>) -> bool| {
             let expectations = self.set.cases.iter().flat_map(|case| &case.expect);
             expectations.filter_map(gate::Expectation::need).any(|need| is_it(&need))
