@@ -100,6 +100,20 @@ fn over_a_budget_the_models_go_that_were_used_longest_ago_and_no_lock_names() {
 }
 
 #[test]
+fn over_a_budget_what_the_lock_moved_to_stays_and_what_a_rollback_goes_back_to() {
+    let home = home_with(&["a", "b"]);
+    home.run(&["lock", "a"]).ok();
+    for number in 2..4 {
+        let path = home.write("new.gguf", &model(64, 10 + number));
+        home.run(&["upgrade", "a", "--from-file", arg(&path), "--force", "--yes"]).ok();
+    }
+    age(&home.path("home/models/local"), DAY * 9);
+    home.run(&["gc", "--yes", "--budget", "0"]).ok();
+    assert_eq!(names(&home), ["a-v2", "a-v3"]);
+    home.run(&["rollback", "a"]).ok();
+}
+
+#[test]
 fn a_download_at_work_is_left_alone() {
     let home = Home::new();
     let hub = support::hub::Hub::start(&[("m.gguf", &model(2048, 1))]);
@@ -288,6 +302,29 @@ fn a_file_that_the_other_program_changes_or_removes_is_told_with_its_owner() {
     loaded.fails(4, &[&words, "freehold adopt"]);
 }
 
+#[test]
+fn what_is_adopted_again_is_never_lost() {
+    let home = Home::new();
+    let user = home.path("user");
+    others(&user);
+    run(&home, &user, &["adopt", "lmstudio"]).ok();
+    let theirs = user.join(".lmstudio/models/maker/repo/Other-Q4.gguf");
+    let ours = home.path("home/models/maker/other-q4/Other-Q4.gguf");
+    let good = fs::read(&ours).unwrap();
+    // Dates alone say nothing of the bytes, and the one copy left is ours.
+    fs::remove_file(&theirs).unwrap();
+    put(&theirs, model(32, 9));
+    age(&home.path("home/models"), DAY);
+    run(&home, &user, &["adopt", "lmstudio"]).ok();
+    assert_eq!(fs::read(&ours).unwrap(), good);
+    // A copy that is damaged becomes what the other program has now, and nothing else is left.
+    fs::write(&ours, b"damaged").unwrap();
+    run(&home, &user, &["adopt", "lmstudio"]).ok();
+    assert_eq!(fs::read(&ours).unwrap(), model(32, 9));
+    let files = files_below(ours.parent().unwrap());
+    assert!(!files.iter().any(|path| path.to_string_lossy().ends_with(".new")), "{files:?}");
+}
+
 /// Needs to mount a file system, so it runs for root on Linux and skips elsewhere.
 #[test]
 fn on_another_file_system_files_are_used_where_they_lie() {
@@ -346,4 +383,9 @@ fn a_licence_that_the_lock_does_not_allow_is_refused_by_its_name() {
     assert!(!home.path("home/staging/local--b").exists());
     allow("\"b\" = [\"apache-2.0\", \"mit\"]");
     home.run(&["pull", arg(&path), "--name", "b"]).ok();
+    // So does a command that fetches what it needs, before it asks anybody.
+    allow("\"*\" = [\"gemma\"]");
+    let words = ["smollm2-135m comes under the licence", "allows for \"*\" only gemma"];
+    home.run(&["run", "--model", "smollm2-135m", "x"]).fails(2, &words);
+    home.run(&["embed", "--model", "minilm-l6-v2", "x"]).says(2, "only gemma");
 }

@@ -166,7 +166,7 @@ impl Store {
                 let (name, source_installed) = (name.to_string(), model.source);
                 return Err(StoreError::NameTaken { name, source_installed });
             }
-            if self.quick_check(&model).is_ok_and(|is_known| is_known) {
+            if self.ensure_intact(&model, progress).is_ok() {
                 return Ok(model);
             }
         }
@@ -216,7 +216,11 @@ fn take(
         .all(|(file, stamp, ..)| link(&file.path, &folder.join(&file.file_name), stamp).is_ok());
     if !is_linked {
         for file in found {
-            let _ = fs::remove_file(folder.join(&file.file_name));
+            let linked = folder.join(&file.file_name);
+            // Where the store's own folder is adopted, this is the file itself.
+            if fs::canonicalize(&linked).ok() != fs::canonicalize(&file.path).ok() {
+                let _ = fs::remove_file(linked);
+            }
         }
     }
     let mut verified = Verified::default();
@@ -234,19 +238,27 @@ fn take(
     Ok((files, verified, is_linked))
 }
 
-/// Makes `to` a hard link to the file at `path`, which must still be the one that was hashed.
+/// Makes `to` a hard link to the file at `path`, which must still be the one that was hashed. Else
+/// what was there before stays.
 fn link(path: &Path, to: &Path, hashed: &Stamp) -> std::io::Result<()> {
     let changed = || std::io::Error::other("the file changed while it was adopted");
     // What a symbolic link leads to: a hard link to the link itself would end with its target.
     let path = fs::canonicalize(path)?;
-    match fs::remove_file(to) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => fs::hard_link(&path, to)?,
-    }
-    let linked = Stamp::of(&fs::metadata(to)?);
-    let is_same = (linked.n_bytes, linked.mtime_ns, linked.inode, linked.device)
-        == (hashed.n_bytes, hashed.mtime_ns, hashed.inode, hashed.device);
-    if is_same { Ok(()) } else { fs::remove_file(to).and(Err(changed())) }
+    // Named as unfinished records are, so that a collection finds what a kill leaves.
+    let mut name = to.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let temporary = to.with_file_name(name);
+    let _ = fs::remove_file(&temporary);
+    let linked = (|| {
+        fs::hard_link(&path, &temporary)?;
+        let linked = Stamp::of(&fs::metadata(&temporary)?);
+        let is_same = (linked.n_bytes, linked.mtime_ns, linked.inode, linked.device)
+            == (hashed.n_bytes, hashed.mtime_ns, hashed.inode, hashed.device);
+        if is_same { fs::rename(&temporary, to) } else { Err(changed()) }
+    })();
+    // A rename onto a link to the same file does nothing and leaves this one.
+    let _ = fs::remove_file(&temporary);
+    linked
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, StoreError> {

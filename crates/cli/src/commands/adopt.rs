@@ -15,9 +15,10 @@ use crate::terminal;
 
 /// Adopt the models of other programs in place, without copying them
 ///
-/// On the store's own file system a model's files become hard links, elsewhere they are used where
-/// they lie. Nothing of the other program's is changed; its files are hashed once, and from then on
-/// a change of them is noticed. `freehold rm` forgets an adopted model.
+/// A model's files become hard links where the system permits it on the store's own file system,
+/// else they are used where they lie. Nothing of the other program's is changed; its files are
+/// hashed once, and from then on a change of them is noticed. `freehold rm` forgets an adopted
+/// model.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -119,7 +120,7 @@ impl Adopt {
         if !self.json {
             terminal::print_line(&installed.full_name())?;
             let how = match installed.adopted {
-                true => "is used where it lies, on another file system",
+                true => "is used where it lies, since it could not be linked",
                 false => "is one file with ours now: no byte was copied",
             };
             let path = model.files.first().map(|file| file.path.display().to_string());

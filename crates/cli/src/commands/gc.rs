@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use store::{CollectOptions, Collection, Garbage, GarbageKind, LOCK_FILE, LockFile, StoreError};
+use store::{
+    CollectOptions, Collection, Garbage, GarbageKind, History, LOCK_FILE, LockFile, StoreError,
+};
 
 use crate::commands::Subcommand;
 use crate::context::Context;
@@ -18,8 +20,9 @@ use crate::terminal;
 /// Remove downloads that were given up, files that no model has, and models over a budget
 ///
 /// Says first what would go and how much that is. Models go only with --budget: those that were
-/// used longest ago, and none that a lock names. Adopted models and files of other programs never
-/// go. A model that is open in a server answers on; it is gone when it is closed there.
+/// used longest ago, and none that a lock names or that `rollback` would go back to. Adopted models
+/// and files of other programs never go. A model that is open in a server answers on; it is gone
+/// when it is closed there.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -79,7 +82,7 @@ impl Subcommand for Collect {
 }
 
 impl Collect {
-    /// The full names of the models that locks name.
+    /// The full names of the models that locks name, and of those that a rollback goes back to.
     fn kept(&self, context: &Context) -> anyhow::Result<BTreeSet<String>> {
         let mut locks: Vec<(PathBuf, LockFile)> = Vec::new();
         for path in &self.lock {
@@ -91,8 +94,17 @@ impl Collect {
         if self.budget.is_some() && locks.is_empty() {
             context.note(&format!("no {LOCK_FILE} is here: no model is kept for its sake"));
         }
-        let models = locks.iter().flat_map(|(_, file)| &file.models);
-        Ok(models.map(|(name, model)| format!("{}/{name}", model.publisher)).collect())
+        let mut kept = BTreeSet::new();
+        for (path, file) in &locks {
+            let history = History::read(path)?;
+            for (name, entry) in &file.models {
+                kept.insert(entry.full_name(name));
+                let line = history.timeline(name, entry);
+                let back = line.back.and_then(|back| line.versions[back].entry.as_ref());
+                kept.extend(back.map(|back| back.full_name(name)));
+            }
+        }
+        Ok(kept)
     }
 
     fn print(&self, context: &Context, found: &Collection) -> anyhow::Result<()> {
