@@ -10,8 +10,8 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use binary::{Home, arg, finish};
 use support::{files_below, model};
@@ -83,6 +83,20 @@ fn what_is_exported_is_imported_with_all_that_belongs_to_it_but_secrets() {
 }
 
 #[test]
+fn after_an_upgrade_the_version_goes_along_that_the_lock_says() {
+    let (home, _) = exported(4);
+    let path = home.write("new.gguf", &model(4, 2));
+    home.run(&["upgrade", "tiny", "--from-file", arg(&path), "--force", "--yes"]).ok();
+    for names in [&["tiny"][..], &[]] {
+        let bundle = home.path(&format!("upgraded-{}.tar", names.len()));
+        home.run(&[&["bundle", "export", arg(&bundle)][..], names].concat()).ok();
+        let other = Home::new();
+        assert_eq!(other.run(&import(&bundle, &[])).ok(), "local/tiny-v2\n");
+        assert!(other.run(&["verify"]).ok().contains("as locked"));
+    }
+}
+
+#[test]
 fn others_can_look_in() {
     let (home, bundle) = exported(16);
     let tar = |args: &[&str]| {
@@ -113,6 +127,12 @@ fn a_signer_is_believed_once_and_another_key_under_its_name_is_not() {
     outcome.fails(4, &["office", &pinned]);
     other.run(&import(&first, &["--signer", "12"])).says(2, "64 hexadecimal digits");
     assert!(has_nothing(&other));
+    // A bundle that is refused for something else makes its signer no acquaintance.
+    let taken = Home::new();
+    let path = taken.write("own.gguf", &model(4, 9));
+    taken.run(&["add", arg(&path), "--name", "tiny"]).ok();
+    assert_ne!(taken.run(&import(&first, &[])).code, Some(0));
+    assert!(!taken.path("home/signers.toml").exists());
     other.run(&import(&first, &[])).ok();
     other.run(&["rm", "tiny"]).ok();
     other.run(&import(&second, &[])).fails(4, &["office", "--accept-new-signer"]);
@@ -166,34 +186,47 @@ fn a_killed_import_goes_on_and_a_killed_export_leaves_no_bundle() {
         let mut command = home.command(args);
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     };
+    // Kills it when it has written to `part` more than was there.
+    let kill_at_work = |mut child: Child, part: &Path, later: Duration| {
+        let n_bytes = || fs::metadata(part).map_or(0, |metadata| metadata.len());
+        let (before, deadline) = (n_bytes(), Instant::now() + Duration::from_secs(60));
+        while child.try_wait().unwrap().is_none() && n_bytes() <= before {
+            assert!(Instant::now() < deadline, "nothing came to {}", part.display());
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        std::thread::sleep(later);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        u32::from(n_bytes() > 0)
+    };
     let mut n_parts = 0;
     let part = other.path("home/staging/local--tiny/parts/Tiny.gguf.part");
     for kill in 0..10 {
-        let mut child = spawn(&other, &import(&bundle, &[]));
-        std::thread::sleep(Duration::from_millis(15 + 9 * kill));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        n_parts += u32::from(fs::metadata(&part).is_ok_and(|metadata| metadata.len() > 0));
+        let child = spawn(&other, &import(&bundle, &[]));
+        n_parts += kill_at_work(child, &part, Duration::from_micros(500 * kill));
         for installed in other.run(&["list", "--json"]).json().as_array().unwrap() {
             assert_eq!(installed["name"], "tiny");
             assert!(other.run(&["verify", "tiny"]).ok().contains("intact"));
+            // From the start once more.
+            other.run(&["rm", "tiny"]).ok();
         }
     }
-    println!("{n_parts} of 10 kills left a part");
+    assert!(n_parts > 0, "no kill hit an import at work");
     other.run(&import(&bundle, &[])).ok();
     assert!(other.run(&["verify"]).ok().contains("as locked"));
     assert!(!other.path("home/staging/local--tiny").exists());
     let again = home.path("again.tar");
+    let mut n_parts = 0;
     for kill in 0..4 {
-        let mut child = spawn(&home, &["bundle", "export", arg(&again)]);
-        std::thread::sleep(Duration::from_millis(10 + 15 * kill));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let child = spawn(&home, &["bundle", "export", arg(&again)]);
+        let part = home.path(&format!("again.tar.{}.part", child.id()));
+        n_parts += kill_at_work(child, &part, Duration::from_micros(500 * kill));
         if again.exists() {
             home.run(&["bundle", "verify", arg(&again)]).ok();
             fs::remove_file(&again).unwrap();
         }
     }
+    assert!(n_parts > 0, "no kill hit an export at work");
 }
 
 /// The binary without any network, or nothing where the system does not permit that.

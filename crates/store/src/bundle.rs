@@ -34,6 +34,9 @@ const CASES: &str = "cases/";
 /// Longest text in a bundle. A lock of a thousand models is as long.
 const TEXT_BYTES_MAX: u64 = 4 << 20;
 
+/// All texts of a bundle together, which an import holds in memory before it writes any.
+const TEXTS_BYTES_MAX: u64 = 64 << 20;
+
 /// A text that goes along with models.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BundleFile {

@@ -240,7 +240,7 @@ pub(crate) fn acquaintance(
     })
 }
 
-/// Believes the signer `name` or refuses it, and remembers it.
+/// Believes the signer `name` or refuses it; [`remember`] keeps it for the next time.
 pub(crate) fn believe(
     home: &Path,
     name: &str,
@@ -257,13 +257,15 @@ pub(crate) fn believe(
         let (name, found) = (name.to_owned(), public);
         return Err(StoreError::OtherSigner { name, expected, found });
     }
-    if known != Acquaintance::Known {
-        let path = home.join(SIGNERS);
-        let mut signers = record::read::<Signers>(&path)?.unwrap_or_default();
-        signers.signer.insert(name.to_owned(), public);
-        record::write(&path, &signers)?;
-    }
     Ok(known)
+}
+
+/// Remembers the signer `name`, who was believed.
+pub(crate) fn remember(home: &Path, name: &str, public: PublicKey) -> Result<(), StoreError> {
+    let path = home.join(SIGNERS);
+    let mut signers = record::read::<Signers>(&path)?.unwrap_or_default();
+    signers.signer.insert(name.to_owned(), public);
+    record::write(&path, &signers)
 }
 
 #[cfg(test)]
@@ -296,10 +298,16 @@ mod tests {
     fn a_signer_is_believed_from_its_first_time_on_and_no_other_under_its_name() {
         let home = tempfile::tempdir().unwrap();
         let [one, two] = [PublicKey([1; 32]), PublicKey([2; 32])];
-        let check = |public, trust: &Trust| believe(home.path(), "office", public, trust);
+        let believe = |public, trust: &Trust| believe(home.path(), "office", public, trust);
+        let check = |public, trust: &Trust| {
+            let known = believe(public, trust)?;
+            remember(home.path(), "office", public).map(|()| known)
+        };
         let open = Trust::default();
         let pinned = Trust { signer: Some(one), ..Trust::default() };
         assert!(check(two, &pinned).is_err());
+        // Being judged alone leaves nothing.
+        assert_eq!(believe(two, &open).unwrap(), Acquaintance::New);
         assert_eq!(check(one, &open).unwrap(), Acquaintance::New);
         assert_eq!(check(one, &open).unwrap(), Acquaintance::Known);
         assert!(matches!(check(two, &open), Err(StoreError::OtherSigner { .. })));

@@ -108,15 +108,15 @@ fn plan<'a>(options: &'a ExportOptions, key: &SigningKey) -> (BundleIndex, Vec<C
     (BundleIndex { format: FORMAT, signer, models, entries, left_out }, contents)
 }
 
-/// What a bundle is called until it is whole.
+/// What a bundle is called until it is whole; the process's number keeps two writers apart.
 fn part_of(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
+    name.push(format!(".{}.part", std::process::id()));
     path.with_file_name(name)
 }
 
 fn create(path: &Path) -> Result<File, StoreError> {
-    File::create(path).map_err(StoreError::io(path, "creating"))
+    File::create_new(path).map_err(StoreError::io(path, "creating"))
 }
 
 fn ask_space(path: &Path, n_bytes: u64) -> Result<(), StoreError> {

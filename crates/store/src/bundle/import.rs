@@ -18,7 +18,7 @@ use crate::platform;
 use crate::progress::{Progress, Silent};
 use crate::pull::install;
 use crate::record;
-use crate::signature::{Acquaintance, acquaintance, believe};
+use crate::signature::{Acquaintance, acquaintance, believe, remember};
 use crate::staging::{Identity, Staging};
 
 /// Room left for records when free space is judged.
@@ -66,11 +66,8 @@ impl Store {
         let mut archive = Archive::open(file, path)?;
         archive.check_length()?;
         let index = archive.index().clone();
-        let public = index.signer.public_key;
-        if believe(self.home(), &index.signer.name, public, &options.trust)? == Acquaintance::New {
-            let name = &index.signer.name;
-            progress.note(&format!("{name} signs with {public}, which is believed from now on"));
-        }
+        let (signer, public) = (&index.signer.name, index.signer.public_key);
+        let known = believe(self.home(), signer, public, &options.trust)?;
         let texts = texts(&mut archive, &options.folder)?;
         let mut n_bytes = SPARE_BYTES;
         for model in &index.models {
@@ -80,6 +77,13 @@ impl Store {
             let (path, needed_bytes) = (self.home().to_owned(), n_bytes);
             let what = "what the bundle has and is not here".to_owned();
             return Err(StoreError::NoSpace { path, what, needed_bytes, free_bytes });
+        }
+        // Not before: a bundle that is refused changes nothing.
+        if known != Acquaintance::Known {
+            remember(self.home(), signer, public)?;
+        }
+        if known == Acquaintance::New {
+            progress.note(&format!("{signer} signs with {public}, which is believed from now on"));
         }
         let mut models = Vec::new();
         for model in &index.models {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CASES, CONFIG, LOCK, TEXT_BYTES_MAX};
+use super::{CASES, CONFIG, LOCK, TEXT_BYTES_MAX, TEXTS_BYTES_MAX};
 use crate::hash::Sha256;
 use crate::installed::Licence;
 use crate::name::{ModelName, check_file_name};
@@ -124,6 +124,11 @@ impl BundleIndex {
             if !paths.insert(entry.path.to_ascii_lowercase()) {
                 return Err(format!("{:?}: it stands there twice, expected once", entry.path));
             }
+        }
+        let texts = self.entries.iter().filter(|entry| !entry.path.starts_with(MODELS));
+        let n_bytes: u64 = texts.map(|entry| entry.size).sum();
+        if n_bytes > TEXTS_BYTES_MAX {
+            return Err(format!("{n_bytes} bytes of texts, expected at most {TEXTS_BYTES_MAX}"));
         }
         let mut names = BTreeSet::new();
         for model in &self.models {
@@ -254,6 +259,14 @@ mod tests {
         let mut huge = index(&[good]);
         huge["entries"][0]["size"] = json!(1_u64 << 50);
         assert!(check(&huge).unwrap_err().contains("at most"));
+        let cases: Vec<String> = (0..17).map(|idx| format!("cases/{idx}.toml")).collect();
+        let mut texts = index(&[good]);
+        for case in &cases {
+            let mut entry = entry(case);
+            entry["size"] = json!(TEXT_BYTES_MAX);
+            texts["entries"].as_array_mut().unwrap().push(entry);
+        }
+        assert!(check(&texts).unwrap_err().contains("bytes of texts"));
         let mut name = index(&[good]);
         name["models"][0]["name"] = json!("../m");
         assert!(check(&name).is_err());

@@ -72,12 +72,12 @@ fn is_secret(key: &str) -> bool {
     lower.split(|c: char| !c.is_alphanumeric()).any(|word| SECRET_WORDS.contains(&word))
 }
 
-/// Whether a value has an address with a password in it.
+/// Whether a value has an address with a password in it, or with a query, which may be one.
 fn holds_secret(value: &Value) -> bool {
     match value {
         Value::String(text) => text.split_once("://").is_some_and(|(_, rest)| {
             let host = rest.split('/').next().unwrap_or_default();
-            host.contains('@')
+            host.contains('@') || rest.contains('?')
         }),
         Value::Array(items) => items.iter().any(holds_secret),
         _ => false,
@@ -98,6 +98,8 @@ mod tests {
             tls-key = "k.pem"
             keep-alive = "5m"
             ledger = "postgres://me:pw@host/db"
+            other-ledger = "postgresql://host/db?password=q-1"
+            otlp-endpoint = "https://collector/v1?api-key=x-1"
             [alias]
             "gpt-4*" = "b"
             "gpt-*" = "a"
@@ -106,10 +108,12 @@ mod tests {
             token = "sk-2"
         "#;
         let (public, left_out) = public(text).unwrap();
-        for secret in ["sk-", "pem", "pw"] {
+        for secret in ["sk-", "pem", "pw", "q-1", "x-1"] {
             assert!(!public.contains(secret), "{public}");
         }
-        assert_eq!(left_out, ["api_keys", "ledger", "tls-cert", "tls-key", "upstream.token"]);
+        let addresses = ["ledger", "other-ledger", "otlp-endpoint"];
+        let others = ["tls-cert", "tls-key", "upstream.token"];
+        assert_eq!(left_out, [&["api_keys"][..], &addresses, &others].concat());
         let table: Table = public.parse().unwrap();
         let place = |key: &str| public.find(key).unwrap();
         assert!(place("gpt-4*") < place("gpt-*"), "{public}");

@@ -84,11 +84,15 @@ impl Subcommand for Export {
 impl Export {
     fn models(&self, store: &Store, lock: Option<&LockFile>) -> anyhow::Result<Vec<Installed>> {
         if !self.names.is_empty() {
-            return self.names.iter().map(|name| Ok(store.resolve(name)?)).collect();
+            let resolve = |name: &String| {
+                let name = lock.map_or(name.as_str(), |lock| lock.installed_name(name));
+                Ok(store.resolve(name)?)
+            };
+            return self.names.iter().map(resolve).collect();
         }
         match lock {
             Some(lock) => {
-                let full = lock.models.iter().map(|(name, of)| format!("{}/{name}", of.publisher));
+                let full = lock.models.iter().map(|(name, of)| of.full_name(name));
                 full.map(|name| Ok(store.resolve(&name)?)).collect()
             }
             None => {
