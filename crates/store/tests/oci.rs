@@ -10,7 +10,7 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use freehold_store::{ErrorKind, Installed, PullOptions, Silent, Source, StoreError};
+use freehold_store::{ErrorKind, Installed, Latest, PullOptions, Silent, Source, StoreError};
 use serde_json::{Value, json};
 use support::hub::{Request, read_request};
 use support::{Home, files_below, model, settings, sha256};
@@ -278,13 +278,45 @@ fn of_an_index_the_manifest_for_this_machine_is_taken() {
     };
     let ours = entry(&right, os, architecture);
     let others = entry(&wrong, "plan9", architecture);
-    registry.manifest("latest", &json!({ "manifests": [others, ours] }));
+    let index = registry.manifest("latest", &json!({ "manifests": [others, ours] }));
     let pulled = registry.pull(&home, "library/tiny").unwrap();
     assert_eq!(std::fs::read(pulled.path()).unwrap(), bytes);
-    assert_eq!(pulled.revision, Some(right));
+    // A lock that another platform wrote says the same.
+    assert_eq!(pulled.revision, Some(index));
     registry.manifest("none", &json!({ "manifests": [others, others] }));
     let error = registry.pull(&home, "library/tiny:none").unwrap_err().to_string();
     assert!(error.contains(&format!("nothing for {os}/{architecture}")), "{error}");
+}
+
+#[test]
+fn a_tag_that_moved_is_newer_and_a_digest_stays() {
+    let (registry, home) = (Registry::start(), Home::new(settings()));
+    let first = registry.model("1b", &model(64, 1));
+    let pulled = registry.pull(&home, "library/tiny:1b").unwrap();
+    let latest = |model: &Installed| home.store.latest(model, &Silent).unwrap();
+    let source = format!("oci://{}/library/tiny:1b", registry.host);
+    let newer = |digest: &str| Latest::Newer {
+        what: format!("manifest {digest}"),
+        source: Some(Source::parse(&source).unwrap()),
+    };
+    assert_eq!(latest(&pulled), Latest::Same);
+    let second = registry.model("1b", &model(64, 2));
+    assert_eq!(latest(&pulled), newer(&second));
+    // A pin is of the old bytes.
+    let pin = pulled.files[0].sha256;
+    let pinned = Installed { source: format!("{source}#sha256={pin}"), ..pulled.clone() };
+    assert_eq!(latest(&pinned), newer(&second));
+    let index_of = |digest: &str| {
+        registry.manifest("1b", &json!({ "manifests": [{ "digest": digest, "size": 1 }] }))
+    };
+    let index = index_of(&second);
+    assert_eq!(latest(&pulled), newer(&index));
+    index_of(&first);
+    assert_eq!(latest(&pulled), Latest::Same);
+    let by_digest = registry.pull(&home, &format!("library/tiny@{first}")).unwrap();
+    let n_asked = registry.log("hub").len();
+    assert_eq!(latest(&by_digest), Latest::Fixed);
+    assert_eq!(registry.log("hub").len(), n_asked, "a digest needs no question");
 }
 
 #[test]

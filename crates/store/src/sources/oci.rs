@@ -135,17 +135,18 @@ impl OciSource<'_> {
             .map_err(|expected| StoreError::InvalidSource { value: self.host.to_owned(), expected })
     }
 
-    /// The files of the model, and the digest of the manifest that names them.
+    /// The files of the model, and the digest of what the reference names: of an index its own,
+    /// which is the same on every platform.
     fn described(
         &self,
         client: &Client,
         asks: Asks<'_>,
         base: &Url,
     ) -> Result<(Vec<Download>, String), StoreError> {
-        let (mut manifest, mut digest) = self.manifest(client, asks, base, self.reference)?;
+        let (mut manifest, digest) = self.manifest(client, asks, base, self.reference)?;
         if !manifest.manifests.is_empty() {
             let chosen = choose(&manifest.manifests).map_err(|reason| self.bad(reason))?;
-            (manifest, digest) = self.manifest(client, asks, base, &chosen)?;
+            (manifest, _) = self.manifest(client, asks, base, &chosen)?;
         }
         Ok((self.wanted(base, &manifest.layers)?, digest))
     }
