@@ -57,17 +57,19 @@ impl LedgerArgs {
         if is_path(&place) && !Path::new(&place).is_file() {
             return Err(not_found(&format!("{place}: there is no ledger here")).into());
         }
-        let found = find(&place, id).with_context(|| place.clone())?;
+        let found = find(&place, id)?;
         match found.map(|found| found.entry.body) {
             Some(body) if !body.is_empty() => Ok(body),
             Some(_) => Err(not_found("it was erased").into()),
-            None => Err(not_found(&format!("not in the ledger {place}")).into()),
+            None => Err(not_found("not in the ledger").into()),
         }
     }
 
     /// Whether it is a database that is reached by a connection.
     pub(crate) fn needs_network(&self) -> bool {
-        self.ledger.as_deref().is_some_and(|place| place.starts_with("postgres"))
+        let is_remote =
+            |place: &str| place.starts_with("postgres://") || place.starts_with("postgresql://");
+        self.ledger.as_deref().is_some_and(is_remote)
     }
 
     fn place(&self, context: &Context) -> Option<String> {

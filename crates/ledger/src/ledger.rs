@@ -124,7 +124,9 @@ impl Ledger {
     pub fn is_healthy(&self) -> bool {
         let (n_entries, n_bytes) = self.state.waiting();
         let has_room = n_entries < QUEUE_ENTRIES_MAX && n_bytes < QUEUE_BYTES_MAX;
-        has_room && self.check_open().is_ok()
+        // Flushes take places of the queue too.
+        let has_places = self.queue.capacity() > QUEUE_ENTRIES_MAX / 8;
+        has_room && has_places && self.check_open().is_ok()
     }
 
     fn check_open(&self) -> Result<(), LedgerError> {

@@ -178,7 +178,11 @@ const SETTLE_WAIT: Duration = Duration::from_millis(100);
 /// A place without user, password and options.
 fn shown(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (rest, options) = rest.split_once(['?', '#']).unwrap_or((rest, ""));
+    // A password may have such a character, and then stands before it.
+    if options.contains('@') {
+        return format!("{scheme}://");
+    }
     let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
     format!("{scheme}://{rest}")
 }

@@ -248,7 +248,9 @@ impl Writer {
         for work in &self.waiting[..n] {
             outcomes.push(write(&mut rows, &mut head, work).await?);
         }
-        let n_new = head.0 - before.0;
+        // What an attempt before wrote, whose answer was lost, is new too.
+        let known = self.last.map_or(before.0, |last| last.0.min(before.0));
+        let n_new = head.0 - known;
         let has_signed = head.0 > 0 && self.is_head_due(n_new);
         if has_signed {
             let head = SignedHead::sign(&self.key, head.0, head.1, now_us());

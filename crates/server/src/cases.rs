@@ -24,7 +24,7 @@ pub const PENDING_CASES: &str = "pending";
 /// Most of them at once: nobody looks through more.
 const N_CASES_MAX: usize = 1000;
 /// Most bytes of one, a conversation of some 60,000 words, and of all of them.
-const CASE_BYTES_MAX: usize = 256 << 10;
+pub(crate) const CASE_BYTES_MAX: usize = 256 << 10;
 const N_BYTES_MAX: u64 = 64 << 20;
 /// How near a sampled answer must come to the one that was recorded, by the cosine of vectors.
 const MIN_SIMILARITY: f64 = 0.8;
@@ -50,7 +50,7 @@ const NOT_KEPT: [&str; 15] = [
 ];
 
 /// Whose requests may become cases.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Consent {
     /// Those that bring one of these keys.
     pub keys: Vec<Vec<u8>>,

@@ -19,6 +19,9 @@ use crate::errors::ServerError;
 use ledger::{Entry, Kind, Ledger, LedgerError, NodeKey};
 use sha2::{Digest, Sha256};
 
+/// Most choices of one answer that its receipt has room for.
+pub(crate) const N_CHOICES_MAX: usize = 2048;
+
 /// What receipts are kept in, and what they are signed with.
 #[derive(Debug, Clone)]
 pub struct Receipts {
@@ -66,7 +69,11 @@ impl Receipts {
 
     /// The receipt of this id, for the client whose answer it is of.
     pub(crate) async fn find(&self, client: u64, id: &str) -> Result<String, ServerError> {
-        let failed = |error: LedgerError| unwritable(&error.to_string());
+        // Paths and hosts of the owner's are not the client's to know.
+        let failed = |error: LedgerError| {
+            tracing::error!(%error, "the ledger cannot be read");
+            unwritable("it cannot be read")
+        };
         let mut found = self.ledger.find(Kind::Receipt, id).await.map_err(failed)?;
         if found.is_none() {
             // It may be on its way.

@@ -44,7 +44,7 @@ use crate::dialects::{
 use crate::errors::{BadRequest, ServerError};
 use crate::listen::told;
 use crate::models::{OfTask, Served};
-use crate::receipts::AskedRequest;
+use crate::receipts::{AskedRequest, N_CHOICES_MAX};
 use crate::seats::Seat;
 use crate::streams::{self, Asked};
 use axum::body::Body;
@@ -225,6 +225,11 @@ async fn answer<D: Dialect>(
         let whole = Whole { reply, choices: Vec::new(), usage, _seat: seat };
         return Ok((notes, Answered::Whole(Box::new(whole))));
     }
+    let n_choices = prompts.len() * call.n_per_prompt;
+    if draft.is_some() && n_choices > N_CHOICES_MAX {
+        let most = format!("{n_choices} choices: expected at most {N_CHOICES_MAX}");
+        return Err(BadRequest::field("n", &format!("{most}, which a receipt has room for")).into());
+    }
     app.check_ledger()?;
     let asked = AskedBehind { arrival, asking, served: &served, call };
     let behind = Behind::of::<D>(&app, &asked, &mut like, copy);
@@ -397,7 +402,9 @@ async fn prepare<D: Dialect>(
     body: Vec<u8>,
     route: Option<String>,
 ) -> Result<(Ready<D::Request>, Option<AskedRequest>), ServerError> {
-    let (reading, n_bytes) = (app.clone(), body.len());
+    // A short body may refer to a long conversation.
+    let n_bytes = if app.kept.keeps() { usize::MAX } else { body.len() };
+    let reading = app.clone();
     let read = in_turn(app, n_bytes, move || {
         let asked = route.map(|route| AskedRequest::new(&route, &body));
         Ok((prepare::read::<D>(&reading, asking, body)?, asked))

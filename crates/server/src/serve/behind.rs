@@ -4,7 +4,7 @@
 use super::prepare::Asking;
 use super::shadow::Shadow;
 use crate::app::{App, Arrival};
-use crate::cases::Cases;
+use crate::cases::{CASE_BYTES_MAX, Cases};
 use crate::dialects::declared::Unknown;
 use crate::dialects::{Call, Choice, Delivery, Dialect, Prompts, Usage};
 use crate::models::Served;
@@ -96,6 +96,12 @@ fn case<D: Dialect>(
 ) -> Option<(Cases, Map<String, Value>)> {
     let is_read_alike = matches!(asked.asking.unknown, Unknown::Refused);
     let cases = app.cases.clone().filter(|_| asked.arrival.is_recorded && is_read_alike)?;
+    // A canary's answer is not what the alias's model is to be held to, and what is longer than
+    // any case is not worth reading.
+    let is_canary = app.canary(asked.arrival.principal, asked.call).is_some_and(|(_, is)| is);
+    if is_canary || body.len() > CASE_BYTES_MAX {
+        return None;
+    }
     let mut case = D::case(body)?;
     if let Some(Value::Object(parameters)) = case.get_mut("parameters") {
         // By way of its text, so that 0.8 does not become 0.800000011920929.

@@ -186,6 +186,8 @@ impl Verify {
             kv_format,
             model_digest: digest(&chosen),
             is_hashed: true,
+            // What is asked at once is bounded here.
+            max_waiting_tokens: Some(usize::MAX),
             ..EngineOptions::default()
         };
         let engine = chosen.open_engine(context, &options)?;
