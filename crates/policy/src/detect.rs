@@ -47,8 +47,9 @@ pub use settings::Settings;
 
 /// Longest text that is looked through, in bytes: a prompt of about a million tokens.
 pub const TEXT_BYTES_MAX: usize = 4 << 20;
-/// Longest match of a pattern inside which the search goes on after a judge refused it.
-const RETRY_BYTES: usize = 64;
+/// Longest match of a pattern inside which the search goes on after a judge refused it: a query of
+/// a URL has parameters behind the one that matched.
+const RETRY_BYTES: usize = 256;
 
 /// All kinds. Where two find the same place, the surer one has it, else the first here.
 const KINDS: &[&Kind] = &[

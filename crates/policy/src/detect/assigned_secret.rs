@@ -71,6 +71,12 @@ mod tests {
         );
         check("amqp://app:k3Jd82hsKq@db/x", &["assigned_secret:k3Jd82hsKq"]);
         check("\"client_secret\": \"q8Zt1Wv5Yx2Ls7Nk\"", &["assigned_secret:q8Zt1Wv5Yx2Ls7Nk"]);
+        // Behind a long one that is none.
+        let query = concat!(
+            "cb?token_url=https://login.example.org/oauth2/token/endpoint",
+            "&client_secret=q8Zt1Wv5Yx2Ls7Nk",
+        );
+        check(query, &["assigned_secret:q8Zt1Wv5Yx2Ls7Nk"]);
     }
 
     #[test]

@@ -18,6 +18,10 @@ const HEADERS_MAX: usize = 8;
 const HEADER_BYTES_MAX: usize = 200;
 /// Least characters of a key that stand behind its beginning: a text may talk of keys.
 const BODY_CHARS_MIN: usize = 32;
+/// Longest word that has to be the last to be one of the key: full lines are longer.
+const SHORT_CHARS_MAX: usize = 15;
+/// How far behind such a word the end is looked for: line ends and an indent.
+const LAST_BYTES_MAX: usize = 64;
 
 fn judge(candidate: &Candidate<'_>) -> Option<Found> {
     let after = candidate.after();
@@ -50,10 +54,8 @@ fn judge(candidate: &Candidate<'_>) -> Option<Found> {
             rest = &rest[line.len()..];
             continue;
         }
-        let is_between = |c: char| c.is_whitespace() || matches!(c, '\\' | 'n' | 'r');
-        let behind = rest[word.len()..].trim_start_matches(is_between);
-        let is_last = word.ends_with('=') || behind.starts_with("-----END");
-        let is_body = word.bytes().all(is_base64) && (word.len() >= 16 || is_last);
+        let is_fit = word.len() > SHORT_CHARS_MAX || is_last(word, &rest[word.len()..]);
+        let is_body = word.bytes().all(is_base64) && is_fit;
         if word.is_empty() || !is_body {
             break;
         }
@@ -67,9 +69,20 @@ fn judge(candidate: &Candidate<'_>) -> Option<Found> {
     candidate.first(candidate.as_str().len() + end, SURE)
 }
 
+/// Whether a word ends a key: by its padding, or by the block's end behind it. Both are bounded, so
+/// that a block of short words takes no more time than its length.
+fn is_last(word: &str, behind: &str) -> bool {
+    let near = &behind[..behind.floor_char_boundary(LAST_BYTES_MAX)];
+    let is_between = |c: char| c.is_whitespace() || matches!(c, '\\' | 'n' | 'r');
+    word.ends_with('=') || near.trim_start_matches(is_between).starts_with("-----END")
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use crate::detect::testing::check;
+    use crate::detect::{Detector, Settings};
 
     const LINE: &str = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7";
 
@@ -90,5 +103,19 @@ mod tests {
         check(&format!("{key}\n\n(the rest is missing)"), &[&format!("private_key:{key}")]);
         check("Look for -----BEGIN PRIVATE KEY----- in the file.", &[]);
         check("-----BEGIN PUBLIC KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSj", &[]);
+    }
+
+    /// Letters that may as well be written line ends: what lies behind each must not be looked
+    /// through to its end, which takes minutes.
+    #[test]
+    fn a_long_block_takes_no_more_time_than_its_length() {
+        for word in ["nnnnnnnnnnnnnnnn ", "n ", "n", "n= ", "\\n"] {
+            let body = word.repeat((1 << 20) / word.len());
+            let text = format!("-----BEGIN PRIVATE KEY----- {body}-----END PRIVATE KEY-----");
+            let began = Instant::now();
+            Detector::new(&Settings::default()).find(&text).unwrap();
+            let took = began.elapsed();
+            assert!(took < Duration::from_secs(20), "{word:?}: {took:?}");
+        }
     }
 }
