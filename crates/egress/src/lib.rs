@@ -92,11 +92,22 @@ pub fn lock() -> Result<Locked, EgressError> {
     system::lock()
 }
 
-/// The descriptors beside standard input, output and error that are sockets: right after the start
-/// those that whoever started the process left open. [`lock`] leaves them as they are, so what is
-/// connected stays connected.
+/// The descriptors that are sockets, but for Unix sockets as standard input, output and error:
+/// right after the start those that whoever started the process left open. [`lock`] leaves them as
+/// they are, so what is connected stays connected. Where they cannot be listed, one line says so.
 pub fn open_sockets() -> Vec<String> {
     system::open_sockets()
+}
+
+/// The ways of [`prove`] that only Landlock closes, where [`guards_files`].
+pub const LANDLOCKS: [&str; 2] =
+    ["another process: write its memory as a file", "what the kernel runs at a crash"];
+
+/// Whether this kernel has the Landlock (ABI 2) that keeps a locked process from writing other
+/// processes' memory as files, and what is the kernel's. Without it both stay open to whoever has
+/// the rights.
+pub fn guards_files() -> bool {
+    system::guards_files()
 }
 
 /// Tries to get out in every way that is known here, each once without the lock, which tells

@@ -76,10 +76,11 @@ pub(crate) struct Bench {
 
 impl Subcommand for Bench {
     fn run(self, context: &Context) -> anyhow::Result<()> {
+        let inherited = egress::open_sockets();
         warn_of_threads(context, self.threads);
         let name = self.model.as_deref().unwrap_or_else(|| locate::default_model());
         let chosen = locate::model(context, name, Missing::Fetch)?;
-        give_up_network(context);
+        give_up_network(context, &inherited);
         let machine = Machine::look();
         self.check(&plan(&chosen)?, &machine)?;
         let began = Instant::now();

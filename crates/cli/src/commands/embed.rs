@@ -43,6 +43,7 @@ pub(crate) struct Embed {
 
 impl Subcommand for Embed {
     fn run(self, context: &Context) -> anyhow::Result<()> {
+        let inherited = egress::open_sockets();
         let texts = match self.text {
             texts if texts.is_empty() => stdin::read_all()?.lines().map(str::to_owned).collect(),
             texts => texts,
@@ -55,7 +56,7 @@ impl Subcommand for Embed {
         let lock = self.lock.read(context)?;
         let missing = self.lock.missing();
         let chosen = locate::find_locked(context, &self.model, missing, lock.as_ref())?;
-        give_up_network(context);
+        give_up_network(context, &inherited);
         let n_threads = self.threads.map(usize::from);
         let options = EngineOptions { n_threads, ..EngineOptions::default() };
         let embedder = chosen.open_embedder(context, &options)?;

@@ -69,12 +69,13 @@ pub(crate) struct Run {
 
 impl Subcommand for Run {
     fn run(self, context: &Context) -> anyhow::Result<()> {
+        let inherited = egress::open_sockets();
         let prompt = self.read_prompt(context)?;
         warn_of_threads(context, self.threads);
         let name = self.model.as_deref().unwrap_or_else(|| locate::default_model());
         let lock = self.lock.read(context)?;
         let chosen = locate::find_locked(context, name, self.lock.missing(), lock.as_ref())?;
-        give_up_network(context);
+        give_up_network(context, &inherited);
         let options = EngineOptions {
             n_threads: self.threads.map(usize::from),
             n_ctx: self.ctx,

@@ -54,6 +54,7 @@ pub(crate) struct Test {
 
 impl Subcommand for Test {
     fn run(self, context: &Context) -> anyhow::Result<()> {
+        let inherited = egress::open_sockets();
         let trial = self.trial.prepare(context, &self.cases)?;
         self.record.iter().try_for_each(|path| files::check_output(path))?;
         let baseline = self.baseline.as_deref().map(|path| files::read_record(path, &trial.set));
@@ -64,7 +65,7 @@ impl Subcommand for Test {
             locate::find(context, model, Missing::Fetch)?;
         }
         trial.fetch_helpers(context)?;
-        give_up_network(context);
+        give_up_network(context, &inherited);
         // One after the other: each has the whole machine, and the memory of one is enough.
         let old = match (&self.against, baseline) {
             (Some(name), _) => Some(candidate(context, &trial, name)?),

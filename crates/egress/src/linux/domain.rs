@@ -40,7 +40,7 @@ fn restrict() -> Result<RestrictionStatus, RulesetError> {
     let mut ruleset = Ruleset::default()
         .handle_access(AccessNet::from_all(ABI::V4))?
         .scope(Scope::from_all(ABI::V6))?;
-    let writable = if can_move_files() { writable().ok() } else { None };
+    let writable = if guards_files() { writable().ok() } else { None };
     if writable.is_some() {
         ruleset = ruleset.handle_access(written() | AccessFs::MakeChar | AccessFs::MakeBlock)?;
     }
@@ -54,8 +54,9 @@ fn written() -> BitFlags<AccessFs> {
     AccessFs::WriteFile | AccessFs::Refer
 }
 
-/// Whether the kernel can be told so: the first ABI cannot, and the store moves files.
-fn can_move_files() -> bool {
+/// Whether the kernel can be told so: the first ABI cannot, and the store moves files. Only then
+/// writing is held.
+pub(crate) fn guards_files() -> bool {
     let strict = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
     strict.handle_access(AccessFs::Refer).is_ok()
 }

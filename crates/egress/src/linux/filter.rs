@@ -126,6 +126,9 @@ const NAMESPACES: [i32; 7] = [
 /// Requests of `ioctl`: keys pressed in the terminal of others (`TIOCSTI`, `TIOCLINUX`), and a
 /// network device of one's own (`TUNSETIFF`).
 const DEVICE_REQUESTS: [u64; 3] = [0x5412, 0x541c, 0x4004_54ca];
+/// Requests of `ioctl` of this kind (linux/sockios.h) set up devices, routes and bridges on any
+/// socket. Where it stands in a request, and the kind.
+const SOCKET_REQUESTS: (u64, u64) = (0xff00, 0x8900);
 
 /// Has the kernel ask the filter for every call of every thread, from now on.
 ///
@@ -201,12 +204,14 @@ fn conditional() -> Result<Vec<(i64, Vec<SeccompRule>)>, BackendError> {
     ])?];
     let clone = NAMESPACES.iter().map(|flag| rule(&[has(0, number(*flag))]));
     let ioctl = DEVICE_REQUESTS.iter().map(|request| rule(&[(1, Width::Dword, Is::Eq, *request)]));
+    let (mask, kind) = SOCKET_REQUESTS;
+    let of_sockets = rule(&[(1, Width::Dword, Is::MaskedEq(mask), kind)]);
     Ok(vec![
         (libc::SYS_sendto, sendto),
         (libc::SYS_socketpair, socketpair),
         (libc::SYS_setsockopt, setsockopt),
         (libc::SYS_clone, clone.collect::<Result<_, _>>()?),
-        (libc::SYS_ioctl, ioctl.collect::<Result<_, _>>()?),
+        (libc::SYS_ioctl, ioctl.chain([of_sockets]).collect::<Result<_, _>>()?),
     ])
 }
 
@@ -334,6 +339,10 @@ mod tests {
         check(libc::SYS_clone, arg(0, libc::CLONE_NEWUSER as u64), EPERM);
         check(libc::SYS_clone, arg(0, (thread | libc::CLONE_NEWNET) as u64), EPERM);
         check(libc::SYS_ioctl, arg(1, libc::FIONBIO), ALLOWED);
+        // What waits to be read, and a route and an address (`SIOCADDRT`, `SIOCSIFADDR`).
+        check(libc::SYS_ioctl, arg(1, libc::FIONREAD), ALLOWED);
+        check(libc::SYS_ioctl, arg(1, 0x890b), EPERM);
+        check(libc::SYS_ioctl, arg(1, 0x8916 | 1 << 32), EPERM);
         for request in DEVICE_REQUESTS {
             check(libc::SYS_ioctl, arg(1, request), EPERM);
             // The kernel looks at the lower half only.

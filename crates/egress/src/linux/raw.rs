@@ -1,10 +1,11 @@
-//! The system calls of the attempts that the standard library does not make. Each function is safe
-//! for its caller; what it hands the kernel it made itself.
+//! The system calls that the standard library does not make: those of the attempts, and the look at
+//! a socket's family. Each function is safe for its caller; what it hands the kernel it made
+//! itself.
 
 use std::io;
 use std::mem;
 use std::net::SocketAddrV4;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
 
 use libc::{c_int, c_long, c_void};
@@ -30,6 +31,20 @@ pub(crate) fn socket(domain: c_int, kind: c_int, protocol: c_int) -> io::Result<
     // SAFETY: three numbers go in.
     let fd = unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol) };
     descriptor(fd.into())
+}
+
+/// The family of a socket; an error where the descriptor is none.
+pub(crate) fn family(fd: RawFd) -> io::Result<c_int> {
+    let mut family: c_int = 0;
+    let mut n_bytes = size_of::<c_int>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `n_bytes` to the number, and their count beside it; both
+    // live until the call returns. A descriptor that is not open is an error.
+    let value = unsafe {
+        let to = (&raw mut family).cast::<c_void>();
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_DOMAIN, to, &raw mut n_bytes)
+    };
+    checked(value.into())?;
+    Ok(family)
 }
 
 fn address(to: SocketAddrV4) -> libc::sockaddr_in {

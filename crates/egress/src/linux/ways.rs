@@ -205,7 +205,8 @@ pub(crate) const WAYS: &[Way] = &[
     call("faults handled here", libc::SYS_userfaultfd, [0xffff, 0, 0, 0, 0]),
     call("keys pressed for others", libc::SYS_ioctl, [-1, 0x5412, 0, 0, 0]),
     way("what the kernel runs at a crash", core_pattern),
-    way("a network device of its own", tun),
+    call("a network device of its own", libc::SYS_ioctl, [-1, 0x4004_54ca, 0, 0, 0]),
+    call("another route for the network", libc::SYS_ioctl, [-1, 0x890b, 0, 0, 0]),
 ];
 
 /// `setsockopt(0, IPPROTO_IP, IP_OPTIONS, NULL, 0)`: takes options away, of which there are none.
@@ -413,17 +414,10 @@ fn leave_network(_marks: &Marks<'_>) -> Result<String, Stopped> {
 }
 
 /// Opened for writing, and not written.
-fn opened(path: &str) -> Result<String, Stopped> {
+fn core_pattern(_marks: &Marks<'_>) -> Result<String, Stopped> {
+    let path = "/proc/sys/kernel/core_pattern";
     OpenOptions::new().read(true).write(true).open(path).map_err(at("open"))?;
     Ok(format!("{path} can be written"))
-}
-
-fn core_pattern(_marks: &Marks<'_>) -> Result<String, Stopped> {
-    opened("/proc/sys/kernel/core_pattern")
-}
-
-fn tun(_marks: &Marks<'_>) -> Result<String, Stopped> {
-    opened("/dev/net/tun")
 }
 
 #[cfg(test)]

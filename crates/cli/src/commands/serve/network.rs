@@ -73,8 +73,8 @@ impl Serve {
         let locked = match inherited {
             [] => egress::lock().map_err(|error| error.to_string()),
             some => Err(format!(
-                "whoever started this left sockets open (descriptors {}), expected none beside \
-                 standard input, output and error",
+                "whoever started this left sockets open (descriptors {}), expected none but Unix \
+                 sockets as standard input, output and error",
                 some.join(", ")
             )),
         };
