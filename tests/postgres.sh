@@ -38,7 +38,7 @@ start() {
     chmod 700 "$folder"
     cd "$folder"
     as_user "$bin/initdb" --pgdata "$folder/data" --username postgres --auth trust \
-        --encoding UTF8 --no-sync >"$folder/log" 2>&1
+        --encoding UTF8 --no-sync >"$folder/log" 2>&1 || { cat "$folder/log" >&2; return 1; }
     port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
     # Its data is thrown away, so no write needs to reach the disk.
     as_user "$bin/pg_ctl" --pgdata "$folder/data" --log "$folder/server.log" --wait --timeout 60 \

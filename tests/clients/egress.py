@@ -6,8 +6,9 @@
 The server runs in a network of its own that has a way out, at whose end everything is recorded, and
 is asked on every route that it publishes: whole and streamed, with tools, embeddings, files and
 batches, a reload, a stream resumed. Once it is locked, which is the default, and once open: what
-does not call home does not do so either where it could. Needs Python alone, and a system that lets
-its user make networks; else it says so, and nothing is tested.
+does not call home does not do so either where it could. Needs no package of Python's, but the programs
+`ip` (iproute2) and `unshare` (util-linux), and a system that lets its user make networks; else it says
+so, and nothing is tested. Where IPv6 is switched off, IPv4 is tested alone.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -34,12 +36,14 @@ NETWORK = """
 ip link set lo up
 ip link add out type veth peer name wire
 ip addr add 10.77.0.2/24 dev out
-ip addr add fd77::2/64 dev out nodad
 ip link set out up
 ip link set wire up
 ip neigh add 10.77.0.1 lladdr 02:00:00:00:00:01 dev out nud permanent
-ip neigh add fd77::1 lladdr 02:00:00:00:00:01 dev out nud permanent
 ip route add default via 10.77.0.1 dev out
+"""
+NETWORK_V6 = """
+ip addr add fd77::2/64 dev out nodad
+ip neigh add fd77::1 lladdr 02:00:00:00:00:01 dev out nud permanent
 ip -6 route add default via fd77::1 dev out
 """
 # Kernels ask for routers and neighbours and join groups by themselves (RFC 4861, RFC 3810).
@@ -96,9 +100,16 @@ class Recorder:
         return found
 
 
+def has_v6():
+    """Whether a network of this process can have addresses of IPv6."""
+    switch = pathlib.Path("/proc/sys/net/ipv6/conf/all/disable_ipv6")
+    return switch.exists() and switch.read_text().strip() == "0"
+
+
 def check_recorder(recorder):
     """The way out is one, and what takes it is seen."""
-    for family, to in [(socket.AF_INET, OUTSIDE_V4), (socket.AF_INET6, OUTSIDE_V6)]:
+    v6 = [(socket.AF_INET6, OUTSIDE_V6)] if has_v6() else []
+    for family, to in [(socket.AF_INET, OUTSIDE_V4), *v6]:
         socket.socket(family, socket.SOCK_DGRAM).sendto(b"out", (to, 53))
         found = recorder.settle()
         assert any(to in said and "53" in said for said in found), f"{to} was not seen: {found}"
@@ -174,6 +185,8 @@ def a_day(server, chat, vectors):
     ask("GET", "/v1/responses/{id}", id=kept["id"])
     ask("GET", "/v1/responses/{id}/input_items", id=kept["id"])
     ask("DELETE", "/v1/responses/{id}", id=kept["id"])
+    ask("POST", "/v1/responses/{id}/cancel", expected=404, id=kept["id"])
+    ask("GET", "/v1/receipts/{id}", expected=404, id="none")
     resume(server, ask, chat, say)
     ask("POST", "/v1/messages/count_tokens", {"model": chat, "messages": say})
     ask("POST", "/v1/embeddings", {"model": vectors, "input": ["a", "b"]})
@@ -287,7 +300,7 @@ def check_commands(recorder, options):
 
 
 def inside(options):
-    for line in NETWORK.split("\n"):
+    for line in (NETWORK + (NETWORK_V6 if has_v6() else "")).split("\n"):
         subprocess.run(line.split(), check=True) if line else None
     recorder = Recorder()
     recorder.settle()
@@ -307,6 +320,10 @@ def main():
     options = parser.parse_args()
     if options.inside:
         return inside(options)
+    for program in ["ip", "unshare"]:
+        if not shutil.which(program):
+            print(f"egress: skipped, no {program} here")
+            return 0
     # While there is a network.
     for model in [options.model, options.embedder]:
         if not model.endswith(".gguf"):
