@@ -61,15 +61,13 @@ soak MINUTES="30":
     cargo build --release
     tests/clients/soak.py target/release/freehold --minutes {{MINUTES}}
 
-# Fuzzes one target (gguf, tokenizer, template, constraint, gbnf, answer_parts, openai_request, responses_request, anthropic_request, ollama_request, batch_file, bundle) for some seconds
 # Tries to get out of a locked process, and records the packets of a day of use
 egress:
     cargo build --release
     target/release/freehold egress prove
     python3 tests/clients/egress.py target/release/freehold
 
-# Fuzzes one target (gguf, tokenizer, template, constraint, gbnf, answer_parts, openai_request, responses_request, anthropic_request, ollama_request, batch_file) for some seconds
-# Fuzzes one target (gguf, tokenizer, template, constraint, gbnf, answer_parts, openai_request, responses_request, anthropic_request, ollama_request, batch_file, policy) for some seconds
+# Fuzzes one target (gguf, tokenizer, template, constraint, gbnf, answer_parts, openai_request, responses_request, anthropic_request, ollama_request, batch_file, bundle, policy) for some seconds
 fuzz TARGET SECONDS="60":
     mkdir -p fuzz/corpus/{{TARGET}}
     RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} fuzz/corpus/{{TARGET}} \

@@ -26,8 +26,7 @@ import urllib.request
 import common
 from common import FOLDER, ROOT, Record
 
-# The newest that installs on Python 3.11 without a compiler.
-LITELLM = "litellm[proxy]"
+LITELLM = "litellm[proxy]==1.110.2"
 GATEWAY = ROOT / "target/release/examples/gateway"
 CONFIG = """\
 model_list:
