@@ -72,6 +72,7 @@ pub(crate) struct Upgrade {
 
 impl Subcommand for Upgrade {
     fn run(self, context: &Context) -> anyhow::Result<()> {
+        let inherited = egress::open_sockets();
         let (path, lock) = locked::read_some(self.lock.as_deref())?;
         let (name, from) = locked::entry_of(&path, &lock, &self.name)?;
         if !self.yes && !locate::can_ask() {
@@ -93,7 +94,7 @@ impl Subcommand for Upgrade {
             return Ok(());
         }
         lock.check_licence(name, &new.licence.id, &path)?;
-        give_up_network(context);
+        give_up_network(context, &inherited);
         let verdict = trial.map(|trial| judge(&trial, old, &new)).transpose()?;
         let is_passed = verdict.as_ref().is_some_and(|of| of.decision.is_passed());
         if !is_passed && !self.force {
