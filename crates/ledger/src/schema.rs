@@ -147,6 +147,11 @@ async fn back_up(
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
     owner_only(&mut options);
+    // What was cut off before may be readable by others.
+    match fs::remove_file(&part) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(told(error)),
+        _ => {}
+    }
     options.open(&part).map_err(told)?;
     let copying = sqlx::query("VACUUM INTO $1").bind(part.to_string_lossy().into_owned());
     copying.execute(connection).await.map_err(|error| place.error(&error))?;

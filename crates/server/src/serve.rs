@@ -174,6 +174,38 @@ struct Start<R> {
     _seat: Seat,
 }
 
+/// A request that was taken in, and what it takes with it.
+struct Admitted<R> {
+    seat: Seat,
+    deadline: Option<Instant>,
+    mark: body::Mark,
+    asking: Asking,
+    /// Its body, where it is needed behind the answer.
+    copy: Option<Vec<u8>>,
+    /// What its receipt says of it, where it is to have one.
+    asked: Option<AskedRequest>,
+    ready: Ready<R>,
+}
+
+async fn admit<D: Dialect>(
+    app: &Arc<App>,
+    arrival: &Arrival,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Admitted<D::Request>, ServerError> {
+    // Before the body is read, so that at most `n_requests` bodies are in memory.
+    let seat = app.admit(arrival)?;
+    let deadline = deadline::of(headers, arrival.started)?;
+    let unknown = lenient::of(headers)?;
+    let (body, mark) = within(deadline, body::read_marked(app, headers, body)).await?;
+    let asking = Asking { client: arrival.principal, now: arrival.now, unknown };
+    let copy = Behind::needs_body(app, arrival).then(|| body.clone());
+    let route = app.has_receipt(arrival).then(|| arrival.route.clone());
+    let ready = within(deadline, prepare::<D>(app, asking, body, route)).await;
+    let (ready, asked) = ready.map_err(named::<D>)?;
+    Ok(Admitted { seat, deadline, mark, asking, copy, asked, ready })
+}
+
 async fn answer<D: Dialect>(
     app: Arc<App>,
     arrival: &Arrival,
@@ -181,16 +213,8 @@ async fn answer<D: Dialect>(
     body: Body,
     record: &mut Record,
 ) -> Result<(Notes, Answered<D::Reply>), ServerError> {
-    // Before the body is read, so that at most `n_requests` bodies are in memory.
-    let seat = app.admit(arrival)?;
-    let deadline = deadline::of(headers, arrival.started)?;
-    let unknown = lenient::of(headers)?;
-    let (body, mark) = within(deadline, body::read_marked(&app, headers, body)).await?;
-    let asking = Asking { client: arrival.principal, now: arrival.now, unknown };
-    let copy = Behind::needs_body(&app, arrival).then(|| body.clone());
-    let route = app.has_receipt(arrival).then(|| arrival.route.clone());
-    let ready = within(deadline, prepare::<D>(&app, asking, body, route)).await;
-    let (ready, asked) = ready.map_err(named::<D>)?;
+    let admitted = admit::<D>(&app, arrival, headers, body).await?;
+    let Admitted { seat, deadline, mark, asking, copy, asked, ready } = admitted;
     let mut prepared = match ready {
         Ready::Prepared(prepared) => *prepared,
         Ready::Unloaded { request, name } => {
@@ -198,8 +222,7 @@ async fn answer<D: Dialect>(
             let sampling = app.default_sampling.clone();
             let answer = said_by(arrival, name, String::new(), sampling, Box::new(NoVocabulary));
             let (reply, usage) = (D::reply(request, answer, &[]), spent_on_nothing(arrival));
-            let whole = Whole { reply, choices: Vec::new(), usage, _seat: seat };
-            return Ok((Notes::default(), Answered::Whole(Box::new(whole))));
+            return Ok((Notes::default(), ungenerated(reply, usage, seat)));
         }
     };
     let served = prepared.served.clone();
@@ -221,16 +244,9 @@ async fn answer<D: Dialect>(
         let n_prompt = prompts.iter().map(|prompt| prompt.len() as u64).sum();
         let mut usage = Usage { n_prompt, ..spent_on_nothing(arrival) };
         usage.spent.load = load;
-        let reply = D::reply(request, answer, &prompts);
-        let whole = Whole { reply, choices: Vec::new(), usage, _seat: seat };
-        return Ok((notes, Answered::Whole(Box::new(whole))));
+        return Ok((notes, ungenerated(D::reply(request, answer, &prompts), usage, seat)));
     }
-    let n_choices = prompts.len() * call.n_per_prompt;
-    if draft.is_some() && n_choices > N_CHOICES_MAX {
-        let most = format!("{n_choices} choices: expected at most {N_CHOICES_MAX}");
-        return Err(BadRequest::field("n", &format!("{most}, which a receipt has room for")).into());
-    }
-    app.check_ledger()?;
+    check_receipt(&app, draft.is_some(), prompts.len() * call.n_per_prompt)?;
     let asked = AskedBehind { arrival, asking, served: &served, call };
     let behind = Behind::of::<D>(&app, &asked, &mut like, copy);
     let begun = Begun { at: arrival.started, load };
@@ -257,6 +273,21 @@ async fn answer<D: Dialect>(
     }
     let whole = Whole { reply, choices, usage: flight.usage(), _seat: seat };
     Ok((notes, Answered::Whole(Box::new(whole))))
+}
+
+/// An answer for which nothing was generated.
+fn ungenerated<R>(reply: R, usage: Usage, seat: Seat) -> Answered<R> {
+    let whole = Whole { reply, choices: Vec::new(), usage, _seat: seat };
+    Answered::Whole(Box::new(whole))
+}
+
+/// Checks that an answer of so many choices can have its receipt, if it is to have one.
+fn check_receipt(app: &App, is_wanted: bool, n_choices: usize) -> Result<(), ServerError> {
+    if is_wanted && n_choices > N_CHOICES_MAX {
+        let most = format!("{n_choices} choices: expected at most {N_CHOICES_MAX}");
+        return Err(BadRequest::field("n", &format!("{most}, which a receipt has room for")).into());
+    }
+    app.check_ledger()
 }
 
 /// The seed of each choice; of a request that is asked once more and brings none, those that were

@@ -242,6 +242,7 @@ impl Subcommand for Serve {
         let tls = self.tls().map_err(|problem| Failure::new(Exit::Usage, problem))?;
         let cases = self.cases().map_err(|problem| Failure::new(Exit::Usage, problem))?;
         let inherited = egress::open_sockets();
+        let traces = self.traces(context)?;
         // The address first: finding it taken after minutes of loading would be a waste.
         let listener = self.bind()?;
         let address = listener.local_addr().context("address of the listener")?;
@@ -263,21 +264,11 @@ impl Subcommand for Serve {
         };
         warn_of_address(address);
         warn_of_threads(context, self.threads);
-        let traces = self.traces(context)?;
         let fleet = Fleet::new(self.memory);
         self.receipts = runtime.block_on(self.ledger.open(context, &self.settings))?;
         let failure = LastFailure::default();
         let models = self.models(context, wanted, &fleet, &failure)?;
-        // The first that answers.
-        let first = models.iter().find(|model| self.refusals.get(&model.name).is_none());
-        let first = first.unwrap_or(&models[0]);
-        let name = first.name.clone();
-        // One that is opened on demand says what it is when it is there.
-        let use_for = match (first.task, fleet.get_open(&name)) {
-            (Task::Embed, _) => Use::Embed,
-            (_, Some(Opened::Generator(engine))) if engine.template().is_none() => Use::Complete,
-            _ => Use::Chat,
-        };
+        let (name, use_for) = self.first(&models, &fleet);
         let base = base_url(address, tls.is_some());
         let advice = advice(&base, &name, use_for);
         let mut config = self.config(context, &fleet, models, failure);
@@ -312,6 +303,19 @@ impl Subcommand for Serve {
 }
 
 impl Serve {
+    /// The first model that answers, and what it is for.
+    fn first(&self, models: &[server::Model], fleet: &Fleet) -> (String, Use) {
+        let first = models.iter().find(|model| self.refusals.get(&model.name).is_none());
+        let first = first.unwrap_or(&models[0]);
+        // One that is opened on demand says what it is when it is there.
+        let use_for = match (first.task, fleet.get_open(&first.name)) {
+            (Task::Embed, _) => Use::Embed,
+            (_, Some(Opened::Generator(engine))) if engine.template().is_none() => Use::Complete,
+            _ => Use::Chat,
+        };
+        (first.name.clone(), use_for)
+    }
+
     /// What the server is told.
     fn config(
         &self,

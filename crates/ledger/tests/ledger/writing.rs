@@ -24,7 +24,7 @@ async fn rows_are_recorded_in_their_order(site: &Site) {
         }
     }
     ledger.flush().await.unwrap();
-    let mut previous = [0; 32];
+    let mut previous = [1; 32];
     for n in (1..=600).step_by(7) {
         let found = ledger.find(entry(n).kind, &entry(n).id).await.unwrap().unwrap();
         assert_eq!((found.seq, &found.entry), (n, &entry(n)));

@@ -157,8 +157,7 @@ impl Reload for Reloader {
             differing.into_iter().partition(|name| is_reloadable(name));
         let merged = old.settings.with(&new.settings, is_reloadable);
         let mut serve = Serve::of(merged, &old.flags).map_err(one)?;
-        (serve.store, serve.known) = (old.store, old.known);
-        serve.receipts = old.receipts;
+        (serve.store, serve.known, serve.receipts) = (old.store, old.known, old.receipts);
         // What is served stays held to the lock that was read at the start.
         (serve.lock, serve.refusals) = (old.lock, old.refusals);
         if serve.lock.as_ref().is_some_and(|lock| lock.has_changed()) {
