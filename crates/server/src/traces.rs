@@ -80,17 +80,25 @@ impl Traces {
         let counts = Arc::<Counts>::default();
         let courier = Courier { deliver, counts: counts.clone(), is_failing: false };
         let thread = std::thread::Builder::new().name("traces".to_owned());
-        thread.spawn(move || courier.run(&receiver))?;
+        thread.spawn(move || courier.run(receiver))?;
         Ok(Self { sender, counts })
     }
 
     /// Hands over what waits, for at most this long; what comes later is dropped.
     pub fn finish(&self, within: Duration) {
+        let until = Instant::now() + within;
         let (told, end) = sync_channel(0);
-        if self.sender.try_send(Message::End(told)).is_ok() {
-            // Nothing is ever sent.
-            let _ = end.recv_timeout(within);
+        let mut message = Message::End(told);
+        // Where the queue is full, there is room when the next batch is taken out of it.
+        while let Err(TrySendError::Full(back)) = self.sender.try_send(message) {
+            if Instant::now() >= until {
+                return;
+            }
+            message = back;
+            std::thread::sleep(BATCH_PAUSE.min(Duration::from_millis(10)));
         }
+        // Nothing is ever sent.
+        let _ = end.recv_timeout(until.saturating_duration_since(Instant::now()));
     }
 
     /// Leaves the spans of a request.
@@ -120,13 +128,15 @@ struct Courier {
 }
 
 impl Courier {
-    fn run(mut self, receiver: &Receiver<Message>) {
+    fn run(mut self, receiver: Receiver<Message>) {
         while let Ok(first) = receiver.recv() {
-            let (batch, end) = gather(first, receiver);
+            let (batch, end) = gather(first, &receiver);
             if !batch.is_empty() {
                 self.hand_over(&batch, if end.is_some() { 1 } else { N_TRIES });
             }
             if end.is_some() {
+                // Before whoever waits is told: what is left then is nobody's, and counted so.
+                drop(receiver);
                 return;
             }
         }

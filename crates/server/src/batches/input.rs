@@ -188,6 +188,9 @@ fn read(number: u64, bytes: &[u8], endpoint: Endpoint) -> Result<(Line, Option<S
     };
     let peek: Peek<'_> = match serde_json::from_str(body) {
         Ok(peek) if body.starts_with('{') => peek,
+        _ if body.starts_with('[') => {
+            return wrong("invalid_body", "body", "expected a JSON object");
+        }
         Ok(_) => return wrong("invalid_body", "body", "expected a JSON object"),
         Err(error) => {
             let problem = format!("expected a JSON object: {error}");
