@@ -10,8 +10,8 @@
 //! sending. `work` asks with one client on one connection, in turns over HTTP and in this process;
 //! medians count. Of the time over HTTP the client's own part, writing a request and finding the
 //! end of its answer, and the waking of threads are counted to the server; the time that its
-//! threads compute is without both. `load` asks a server of this kind, or a proxy before one, with many
-//! clients (`bench/gateway.py`).
+//! threads compute is without both. `load` asks a server of this kind, or a proxy before one, with
+//! many clients (`bench/gateway.py`).
 
 #![allow(clippy::print_stdout)]
 
