@@ -26,7 +26,7 @@ import urllib.request
 import common
 from common import FOLDER, ROOT, Record
 
-LITELLM = "litellm[proxy]==1.110.2"
+LITELLM = "litellm[proxy]==1.108.7"
 GATEWAY = ROOT / "target/release/examples/gateway"
 CONFIG = """\
 model_list:
