@@ -1,5 +1,6 @@
 //! The ledger of this machine: where it is, and how it is opened.
 
+use std::future::Future;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -39,7 +40,7 @@ impl LedgerArgs {
         context: &Context,
         settings: &Resolved,
     ) -> anyhow::Result<Option<Receipts>> {
-        let Some(place) = self.place(context) else { return Ok(None) };
+        let Some(place) = self.place(context)? else { return Ok(None) };
         let hint = || format!("{} (\"none\": no receipts)", settings.place("ledger"));
         let key = key(context).with_context(hint)?;
         let ledger = Ledger::open(&place, key.clone()).await.with_context(hint)?;
@@ -52,7 +53,7 @@ impl LedgerArgs {
     /// No ledger, no such receipt, or one that was erased.
     pub(crate) fn receipt(&self, context: &Context, id: &str) -> anyhow::Result<String> {
         let not_found = |why: &str| Failure::new(Exit::NotFound, format!("receipt {id:?}: {why}"));
-        let place = self.place(context);
+        let place = self.place(context)?;
         let place = place.ok_or_else(|| not_found("expected a ledger, not none"))?;
         if is_path(&place) && !Path::new(&place).is_file() {
             return Err(not_found(&format!("{place}: there is no ledger here")).into());
@@ -72,13 +73,29 @@ impl LedgerArgs {
         self.ledger.as_deref().is_some_and(is_remote)
     }
 
-    fn place(&self, context: &Context) -> Option<String> {
-        match self.ledger.as_deref() {
+    fn place(&self, context: &Context) -> anyhow::Result<Option<String>> {
+        Ok(match self.ledger.as_deref() {
             Some(NONE) => None,
             Some(place) => Some(place.to_owned()),
-            None => Some(context.home().join(LEDGER_FILE).display().to_string()),
-        }
+            None => Some(default_place(context)?),
+        })
     }
+}
+
+/// Where the ledger is that nobody says another place of.
+///
+/// # Errors
+/// A data directory whose path is not UTF-8.
+pub(crate) fn default_place(context: &Context) -> anyhow::Result<String> {
+    let path = context.home().join(LEDGER_FILE);
+    let text = path.to_str().with_context(|| format!("{}: not UTF-8", path.display()))?;
+    Ok(text.to_owned())
+}
+
+/// Waits for what speaks to a database.
+pub(crate) fn wait<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("wait for the database")?.block_on(work)
 }
 
 /// Whether a place is a file, not an address or none.
@@ -107,10 +124,7 @@ pub(crate) async fn close(receipts: Option<&Receipts>) -> anyhow::Result<()> {
 }
 
 fn find(place: &str, id: &str) -> anyhow::Result<Option<Recorded>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime
-        .context("wait for the database")?
-        .block_on(async { Ok(Reader::open(place).await?.find(Kind::Receipt, id).await?) })
+    wait(async { Ok(Reader::open(place).await?.find(Kind::Receipt, id).await?) })
 }
 
 /// The public key of this node, in hexadecimal digits, where it has one.

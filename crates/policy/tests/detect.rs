@@ -161,7 +161,7 @@ fn what_is_marked_is_found_and_nothing_else() {
 
 /// Texts that make many candidates, or long ones, take time that grows with their length.
 #[test]
-#[ignore = "slow"]
+#[ignore = "slow: run with --release --ignored"]
 fn slow_hostile_texts_end() {
     const N_BYTES: usize = 1 << 20;
     let detector = Detector::new(&Settings { names: vec!["Ada".into()], ..Settings::default() });

@@ -4,12 +4,9 @@ mod export;
 mod heads;
 mod verify;
 
-use std::future::Future;
-
-use anyhow::Context as _;
-
 use super::Entry;
 use crate::context::Context;
+use crate::ledger::{default_place, wait};
 
 /// What the group is for.
 pub(crate) const ABOUT: &str = "Check and export what was recorded";
@@ -32,17 +29,6 @@ struct LedgerArgs {
 
 impl LedgerArgs {
     fn place(&self, context: &Context) -> anyhow::Result<String> {
-        if let Some(place) = &self.ledger {
-            return Ok(place.clone());
-        }
-        let path = context.home().join("ledger.sqlite");
-        let text = path.to_str().with_context(|| format!("{}: not UTF-8", path.display()))?;
-        Ok(text.to_owned())
+        self.ledger.as_ref().map_or_else(|| default_place(context), |place| Ok(place.clone()))
     }
-}
-
-/// Waits for what speaks to a database.
-fn wait<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("wait for the database")?.block_on(work)
 }

@@ -12,6 +12,7 @@ use super::{LedgerArgs, wait};
 use crate::commands::Subcommand;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::ledger::key_path;
 use crate::terminal::{self, Colour, paint};
 
 /// Check that nothing that was recorded was changed, removed, reordered or cut off
@@ -48,7 +49,7 @@ fn parse_key(text: &str) -> Result<[u8; 32], String> {
 
 impl Subcommand for Verify {
     fn run(self, context: &Context) -> anyhow::Result<()> {
-        let own = NodeKey::load(&context.home().join("node.key"))?;
+        let own = NodeKey::load(&key_path(context))?;
         let mut trusted = self.keys;
         trusted.extend(own.map(|key| key.public()));
         let noted = match &self.heads {
