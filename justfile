@@ -47,6 +47,7 @@ clients:
     target/venv/bin/pip install --quiet --requirement tests/clients/requirements.txt
     PATH="$PWD/target/venv/bin:$PATH" npm ci --loglevel=error --prefix tests/clients/node
     target/venv/bin/python tests/clients/test_openai.py target/release/freehold
+    target/venv/bin/python tests/clients/test_openai_responses.py target/release/freehold
     target/venv/bin/python tests/clients/test_anthropic.py target/release/freehold
     target/venv/bin/python tests/clients/test_ollama.py target/release/freehold
     target/venv/bin/python tests/clients/test_langchain.py target/release/freehold
