@@ -74,8 +74,11 @@ const CANARY: &str = "x-freehold-canary";
 /// The header with the id of the answer's receipt.
 pub(crate) const RECEIPT: &str = "x-freehold-receipt";
 
-/// Longest body that is read on the thread it came to: waking another one takes longer than reading
-/// it. What is longer must not keep a deadline from being noticed.
+/// Longest body that is read at once by the thread it came to: telling the runtime of it takes about
+/// as long. What may take longer at that length tells it itself ([`aside`]).
+const AT_ONCE_BYTES_MAX: usize = 8 << 10;
+/// Longest body that is read on that thread while another one takes over its connections: waking one
+/// takes longer than reading it. What is longer must not keep a deadline from being noticed.
 const HERE_BYTES_MAX: usize = 64 << 10;
 /// Why a request failed whose reading panicked; the panic itself is in the log.
 const UNREAD: &str = "the request was not read: reading it panicked";
@@ -486,14 +489,24 @@ pub(crate) async fn in_turn<T: Send + 'static>(
         let _turn = turn;
         work()
     };
-    let is_threaded = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
-    match n_bytes <= HERE_BYTES_MAX && is_threaded {
-        true => {
-            let done = block_in_place(|| catch_unwind(AssertUnwindSafe(work)));
-            done.unwrap_or_else(|_| Err(ServerError::Failed(UNREAD.to_owned())))
-        }
-        false => blocking(work).await,
+    if n_bytes > HERE_BYTES_MAX || !is_threaded() {
+        return blocking(work).await;
     }
+    let work = || catch_unwind(AssertUnwindSafe(work));
+    let done = if n_bytes <= AT_ONCE_BYTES_MAX { work() } else { block_in_place(work) };
+    done.unwrap_or_else(|_| Err(ServerError::Failed(UNREAD.to_owned())))
+}
+
+/// Computes what may take long for few bytes, and lets another thread take over what this one would
+/// see to meanwhile, where there may be some.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    if is_threaded() { block_in_place(work) } else { work() }
+}
+
+/// Whether this is a runtime with several threads.
+fn is_threaded() -> bool {
+    let handle = Handle::try_current();
+    handle.is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
 pub(crate) async fn blocking<T: Send + 'static>(

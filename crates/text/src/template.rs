@@ -50,6 +50,14 @@ const STEPS_MAX: u64 = 4_000_000;
 /// at least 1.5 steps paid for it. This is address space; only pages that are touched are used.
 const STACK_BYTES_PER_STEP: u64 = 512;
 
+/// Steps of a rendering that is tried on the caller's thread first: a thread of its own takes longer
+/// than most renderings. At [`STACK_BYTES_PER_STEP`] it needs 512 KiB, which any thread has left.
+const STEPS_HERE_MAX: u64 = 1024;
+
+/// Longest messages, tools and variables together for which that is tried, in bytes: what is long
+/// would mostly be rendered twice.
+const INPUT_BYTES_HERE_MAX: usize = 8 << 10;
+
 /// Stack of the thread that compiles: the parser and compiler bound their depth at a few hundred.
 const COMPILE_STACK_BYTES: u64 = 64 << 20;
 
@@ -62,6 +70,9 @@ const RESERVED: [&str; 4] = ["messages", "tools", "add_generation_prompt", "strf
 /// Stands behind a message that an answer is to continue, while that is rendered: what comes after
 /// it is the template's end of the turn. No `tojson` changes it.
 const OPEN_END: &str = "[the answer goes on here]";
+
+/// What a limit on them is called.
+const STEPS: &str = "steps";
 
 /// The name under which the one template stands; it shows in no message.
 const NAME: &str = "chat";
@@ -202,7 +213,14 @@ impl ChatTemplate {
         if let Some(name) = RESERVED.iter().find(|name| input.kwargs.contains_key(**name)) {
             return Err(TemplateError::Reserved { name: (*name).to_owned() });
         }
-        let granted = STEPS_PER_INPUT_BYTE.saturating_mul(input_bytes(input) as u64);
+        let n_bytes = input_bytes(input);
+        if n_bytes <= INPUT_BYTES_HERE_MAX {
+            match self.render_here(input, STEPS_HERE_MAX) {
+                Err(TemplateError::Limit { what: STEPS, .. }) => {}
+                rendered => return rendered,
+            }
+        }
+        let granted = STEPS_PER_INPUT_BYTE.saturating_mul(n_bytes as u64);
         let n_steps_max = STEPS_BASE_MAX.saturating_add(granted).min(STEPS_MAX);
         on_own_stack(n_steps_max * STACK_BYTES_PER_STEP, || self.render_here(input, n_steps_max))?
     }
@@ -345,7 +363,7 @@ fn failure(error: &Error, n_steps_max: u64) -> TemplateError {
             return TemplateError::Refused { message: message.clone() };
         }
         if inner.downcast_ref().is_some_and(|inner: &Error| inner.kind() == ErrorKind::OutOfFuel) {
-            return TemplateError::Limit { what: "steps", max: n_steps_max };
+            return TemplateError::Limit { what: STEPS, max: n_steps_max };
         }
         cause = inner.source();
     }

@@ -1,6 +1,7 @@
 //! From a body to token ids: parse, find the model, render, tokenize. Computes and never waits.
 
 use super::adapt::{self, Adapted, Stage, chat_prompt};
+use super::aside;
 use super::shorten::{self, Cut};
 use super::unused;
 use super::wishes;
@@ -153,11 +154,12 @@ pub(super) fn prepare<D: Dialect>(
         (None, None, Some(channels)) if is_bound => {
             (Some(served.engine.constraint(&frame(&served.engine, channels, None))?), None)
         }
-        _ => constraint(&served.engine, call, channels)?,
+        (None, None, _) => (None, None),
+        _ => aside(|| constraint(&served.engine, call, channels))?,
     };
     let banned = match &call.banned[..] {
         [] => None,
-        texts => Some(served.engine.banned(texts)?),
+        texts => Some(aside(|| served.engine.banned(texts))?),
     };
     let preamble = chat.and_then(|prompt| preamble(&served.engine, channels, prompt));
     let preamble = preamble.map(|preamble| Preamble { n_max: reasoning_budget, ..preamble });

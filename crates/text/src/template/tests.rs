@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use jiff::civil::date;
 use serde_json::{Map, Value as Json, json};
 
-use super::{ChatInput, ChatTemplate, OUTPUT_BYTES_MAX, SOURCE_BYTES_MAX, TemplateError};
+use super::{
+    ChatInput, ChatTemplate, OUTPUT_BYTES_MAX, SOURCE_BYTES_MAX, STACK_BYTES_PER_STEP,
+    STEPS_HERE_MAX, TemplateError,
+};
 
 /// Renders `source` with the variables of `variables` and two messages.
 fn render(source: &str, variables: &Json) -> Result<String, TemplateError> {
@@ -344,6 +347,41 @@ fn deep_values_do_not_overflow_the_stack() {
         let _ = render(&(nest(24_000) + read), &json!({}));
     }
     check_fails(&nest(99_999), "steps");
+}
+
+/// A template that goes as deep as the steps on the caller's thread allow, in every way.
+#[test]
+fn a_small_stack_is_enough_on_the_callers_thread() {
+    let lists = "{% set n = namespace(x=[]) %}{% for i in range(60) %}\
+                 {% set n.x = [[[[[[[[[[[[[[[[n.x]]]]]]]]]]]]]]]] %}{% endfor %}";
+    for (source, is_done) in [
+        (format!("{lists}{{{{ n.x | tojson | length }}}}"), false),
+        (format!("{lists}{{{{ n.x == [n.x] }}}}"), false),
+        ("{% macro m(a) %}{{ m([a]) }}{% endmacro %}{{ m(1) }}".to_owned(), false),
+        ("{% macro m(c) %}{{ c() }}{% call m(c) %}{{ m(c) }}{% endcall %}{% endmacro %}{{ m(m) }}".to_owned(), false),
+        ("{% for x in [1] recursive %}{{ loop([x]) }}{% endfor %}".to_owned(), false),
+        ("{% for m in messages %}{{ m.role }}{% endfor %}".to_owned(), true),
+    ] {
+        let here = move || {
+            let template = ChatTemplate::new(&source).unwrap();
+            let (messages, kwargs) = (json!([{"role": "user"}]), Map::new());
+            let input = ChatInput {
+                messages: &messages,
+                tools: None,
+                add_generation_prompt: true,
+                kwargs: &kwargs,
+                bos_token: "",
+                eos_token: "",
+                now: date(2026, 3, 4).at(5, 6, 7, 0),
+            };
+            let rendered = template.render_here(&input, STEPS_HERE_MAX);
+            println!("{rendered:.200?} {source:.60}");
+            rendered.is_ok()
+        };
+        let bytes = (STEPS_HERE_MAX * STACK_BYTES_PER_STEP) as usize;
+        let thread = std::thread::Builder::new().stack_size(bytes).spawn(here).unwrap();
+        assert_eq!(thread.join().unwrap(), is_done);
+    }
 }
 
 #[test]
