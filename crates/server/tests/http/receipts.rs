@@ -265,14 +265,14 @@ fn ask_many(address: SocketAddr, n_requests: u64) -> Vec<(Value, Receipt)> {
 
 #[test]
 fn random_requests_are_bit_equal_again_with_other_threads() {
-    let asked = ask_many(address(), 64);
+    let asked = ask_many(address(), 24);
     let choices = asked.iter().flat_map(|(_, receipt)| &receipt.choices);
-    assert!(choices.map(|choice| choice.n_tokens).sum::<u64>() > 300);
+    assert!(choices.map(|choice| choice.n_tokens).sum::<u64>() > 100);
     let options = EngineOptions { n_threads: Some(3), max_sequences: 5, ..Default::default() };
     check_again(&again_with(engine_with(options)), &asked);
     let isa = Some(kernels::Isa::Portable);
     let options = EngineOptions { n_threads: Some(1), isa, ..Default::default() };
-    check_again(&again_with(engine_with(options)), &asked[..8]);
+    check_again(&again_with(engine_with(options)), &asked[..4]);
 }
 
 /// Two hundred, all of them on the portable path, by another process's ledger after a restart.
