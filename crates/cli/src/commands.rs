@@ -12,12 +12,14 @@ mod doctor;
 mod egress;
 mod embed;
 mod gc;
+mod key;
 mod ledger;
 mod list;
 mod lock;
 mod openapi;
 mod outdated;
 mod policy;
+mod project;
 mod pull;
 mod receipt;
 mod record;
@@ -57,6 +59,8 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<outdated::Outdated>("outdated"),
     Entry::of::<upgrade::Upgrade>("upgrade"),
     Entry::of::<rollback::Rollback>("rollback"),
+    Entry::group("key", key::ABOUT, key::ALL),
+    Entry::group("project", project::ABOUT, project::ALL),
     Entry::group("ledger", ledger::ABOUT, ledger::ALL),
     Entry::group("receipt", receipt::ABOUT, receipt::ALL),
     Entry::of::<doctor::Doctor>("doctor"),

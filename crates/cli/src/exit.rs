@@ -151,7 +151,10 @@ fn of_store(error: &StoreError) -> Exit {
 
 fn of_ledger(error: &LedgerError) -> Exit {
     match error {
-        LedgerError::InvalidPlace { .. } | LedgerError::NotALedger { .. } => Exit::Usage,
+        LedgerError::InvalidPlace { .. }
+        | LedgerError::NotALedger { .. }
+        | LedgerError::InvalidEntry { .. }
+        | LedgerError::Refused { .. } => Exit::Usage,
         LedgerError::Missing { .. } | LedgerError::NotFound { .. } => Exit::NotFound,
         LedgerError::Altered { .. } | LedgerError::Corrupt { .. } | LedgerError::Export { .. } => {
             Exit::Verification

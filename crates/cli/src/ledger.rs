@@ -14,7 +14,7 @@ use crate::settings::Resolved;
 /// What the help says that a ledger is given by.
 pub(crate) const PLACE: &str = "PATH|URL|none";
 /// The word for no ledger.
-const NONE: &str = "none";
+pub(crate) const NONE: &str = "none";
 /// The files in the data directory: the ledger where nobody says another, and the node's key.
 const LEDGER_FILE: &str = "ledger.sqlite";
 const KEY_FILE: &str = "node.key";
@@ -73,6 +73,11 @@ impl LedgerArgs {
         self.ledger.as_deref().is_some_and(is_remote)
     }
 
+    /// Whether there is to be none.
+    pub(crate) fn is_none(&self) -> bool {
+        self.ledger.as_deref() == Some(NONE)
+    }
+
     fn place(&self, context: &Context) -> anyhow::Result<Option<String>> {
         Ok(match self.ledger.as_deref() {
             Some(NONE) => None,
@@ -108,7 +113,11 @@ pub(crate) fn key_path(context: &Context) -> PathBuf {
     context.home().join(KEY_FILE)
 }
 
-fn key(context: &Context) -> anyhow::Result<NodeKey> {
+/// The key of this node, made where there is none.
+///
+/// # Errors
+/// One that cannot be used.
+pub(crate) fn key(context: &Context) -> anyhow::Result<NodeKey> {
     Ok(NodeKey::load_or_create(&key_path(context))?)
 }
 

@@ -44,6 +44,19 @@ pub enum LedgerError {
         /// The id.
         id: String,
     },
+    /// What was asked for cannot be, beside what there is.
+    #[error("{what} {name:?}: {reason}")]
+    Refused {
+        /// A key or a project.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// Why not, and what was expected.
+        reason: &'static str,
+    },
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes")]
+    NoRandom,
     /// More waits for the writer than may.
     #[error("the ledger's queue is full: {n_entries} entries of {n_bytes} bytes wait for the disk")]
     QueueFull {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::access::{Act, Order};
 use crate::entry::check_name;
 use crate::place::Place;
 use crate::writer::{Erase, Reply, State, Work, Writer};
@@ -109,6 +110,24 @@ impl Ledger {
         check_name("principal", &principal)?;
         self.check_open()?;
         self.ask(|reply| Work::Erase(Erase { kind, id, principal }, reply)).await
+    }
+
+    /// Changes keys or projects for `principal` and records that, both or neither. Returns the
+    /// place of the record, when it is on disk.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotFound`] and [`LedgerError::Refused`] for what cannot be done; as
+    /// [`append_durable`](Self::append_durable).
+    pub async fn act(&self, act: Act, principal: &str) -> Result<i64, LedgerError> {
+        check_name("principal", principal)?;
+        let order = Box::new(Order::new(act, principal.to_owned())?);
+        self.check_open()?;
+        self.ask(|reply| Work::Act(order, reply)).await
+    }
+
+    /// What reads it.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
     }
 
     /// Reads the whole chain and all signed heads, of which those of this node are trusted.

@@ -1,7 +1,8 @@
 //! The ledger: an append-only, hash-chained database with heads that a node signs.
 //!
-//! It keeps what must not change behind its owner's back: receipts, acts of administration. SQLite
-//! in a file by default, PostgreSQL by URL. It knows neither HTTP nor what an entry says.
+//! It keeps what must not change behind its owner's back: receipts, acts of administration; and
+//! beside the chain, who may ask: keys and projects. SQLite in a file by default, PostgreSQL by URL.
+//! It knows neither HTTP nor what an entry says, nor what a key may do.
 //!
 //! ```
 //! use freehold_ledger::{Entry, Kind, Ledger, NodeKey};
@@ -22,6 +23,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod access;
 mod chain;
 mod entry;
 mod error;
@@ -37,6 +39,9 @@ mod writer;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use access::{
+    Act, KEY_FORM, Key, NAME_CHARS_MAX, Project, Roster, Secret, Which, check_plain, id_of,
+};
 pub use chain::{Bad, SignedHead, Verified};
 pub use entry::{Entry, Kind, Recorded};
 pub use error::LedgerError;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use sqlx::{AnyConnection, AnyPool, Connection as _};
 
+use crate::access::{Roster, Which};
 use crate::chain::{Bad, Row, SignedHead, Verified, Walk};
 use crate::export::{Exporter, Selection};
 use crate::place::Place;
@@ -80,6 +81,30 @@ impl Reader {
         let mut connection = connection.map_err(|error| self.place.error(&error))?;
         let mut rows = Rows { place: &self.place, connection: &mut connection };
         rows.find(kind.name(), id).await
+    }
+
+    /// Who may ask: the keys and the projects. A ledger of before there were keys has none.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn roster(&self, which: Which) -> Result<Roster, LedgerError> {
+        let connection = self.pool.acquire().await;
+        let mut connection = connection.map_err(|error| self.place.error(&error))?;
+        let newest = schema::ALL.last().map_or(0, |last| last.version);
+        if schema::version(&self.place, &mut connection, newest).await? < schema::WITH_KEYS {
+            return Ok(Roster::default());
+        }
+        Rows { place: &self.place, connection: &mut connection }.roster(which).await
+    }
+
+    /// Whether keys and projects were changed since: the number of [`Roster::version`].
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn roster_version(&self) -> Result<i64, LedgerError> {
+        let connection = self.pool.acquire().await;
+        let mut connection = connection.map_err(|error| self.place.error(&error))?;
+        Rows { place: &self.place, connection: &mut connection }.version().await
     }
 
     /// Reads the whole chain and all signed heads, and holds them to each other. Heads count whose

@@ -243,7 +243,7 @@ impl Rows<'_> {
         Ok(Found::Row(read))
     }
 
-    fn told<T>(&self, result: sqlx::Result<T>) -> Result<T, LedgerError> {
+    pub(crate) fn told<T>(&self, result: sqlx::Result<T>) -> Result<T, LedgerError> {
         result.map_err(|error| self.place.error(&error))
     }
 }
@@ -318,7 +318,8 @@ fn head(row: &AnyRow) -> sqlx::Result<SignedHead> {
     Ok(SignedHead { seq: row.try_get(1)?, hash, at: row.try_get(3)?, key, signature })
 }
 
-fn bytes<const N: usize>(row: &AnyRow, column: usize) -> sqlx::Result<[u8; N]> {
+/// Bytes of a column, of which there must be just so many.
+pub(crate) fn bytes<const N: usize>(row: &AnyRow, column: usize) -> sqlx::Result<[u8; N]> {
     let found: &[u8] = row.try_get(column)?;
     found.try_into().map_err(|_| {
         let source = format!("{} bytes or more, expected {N}", found.len()).into();

@@ -18,12 +18,25 @@ pub(crate) struct Migration {
     pub(crate) postgres: &'static str,
 }
 
+macro_rules! migration {
+    ($version:expr, $name:literal) => {
+        Migration {
+            version: $version,
+            sqlite: include_str!(concat!("schema/", $name, ".sqlite.sql")),
+            postgres: include_str!(concat!("schema/", $name, ".postgres.sql")),
+        }
+    };
+}
+
 /// All of them, in order.
-pub(crate) const ALL: &[Migration] = &[Migration {
-    version: 1,
-    sqlite: include_str!("schema/0001.sqlite.sql"),
-    postgres: include_str!("schema/0001.postgres.sql"),
-}];
+pub(crate) const ALL: &[Migration] = &[
+    migration!(1, "0001"),
+    // Keys and projects.
+    migration!(WITH_KEYS, "0002"),
+];
+
+/// From this version on there are keys.
+pub(crate) const WITH_KEYS: i64 = 2;
 
 /// Brings the ledger to the newest of `all`, and the connection to the ways of a writer. A SQLite
 /// file that has something in it is copied first, to `FILE.vN.backup`; N is the version it has.
@@ -164,8 +177,9 @@ async fn back_up(
 mod tests {
     use super::*;
 
-    const SECOND: Migration = Migration {
-        version: 2,
+    const NEWEST: i64 = ALL[ALL.len() - 1].version;
+    const NEXT: Migration = Migration {
+        version: NEWEST + 1,
         sqlite: "ALTER TABLE ledger_heads ADD COLUMN note TEXT; CREATE TABLE ledger_more (n INTEGER)",
         postgres: "",
     };
@@ -178,7 +192,7 @@ mod tests {
     }
 
     fn newer() -> Vec<Migration> {
-        ALL.iter().chain([&SECOND]).copied().collect()
+        ALL.iter().chain([&NEXT]).copied().collect()
     }
 
     #[tokio::test]
@@ -188,10 +202,11 @@ mod tests {
         let mut connection = open(&path, ALL).await.unwrap();
         let insert = "INSERT INTO ledger_bodies (seq, body) VALUES (7, x'00')";
         sqlx::raw_sql(insert).execute(&mut connection).await.unwrap();
-        let copy = home.path().join("it's 100%.sqlite.v1.backup");
+        let copy = home.path().join(format!("it's 100%.sqlite.v{NEWEST}.backup"));
         assert!(!copy.exists(), "nothing was there to be copied");
         // What a copy that was cut off left behind.
-        fs::write(home.path().join("it's 100%.sqlite.v1.part"), "half").unwrap();
+        let part = format!("it's 100%.sqlite.v{NEWEST}.part");
+        fs::write(home.path().join(part), "half").unwrap();
 
         let (first, second) = (open(&path, &newer()).await, open(&path, &newer()).await);
         let mut second = second.unwrap();
@@ -207,7 +222,8 @@ mod tests {
         }
 
         let told = open(&path, ALL).await.unwrap_err().to_string();
-        assert!(told.contains("a ledger of format 2, this program knows up to 1"), "{told}");
+        let expected = format!("a ledger of format {}, this program knows up to", NEXT.version);
+        assert!(told.contains(&expected), "{told}");
     }
 
     #[tokio::test]
@@ -226,5 +242,19 @@ mod tests {
         assert!(told.contains("not a SQLite file, expected a ledger"), "{told}");
         let told = open(home.path(), ALL).await.unwrap_err().to_string();
         assert!(told.contains("a folder, expected a ledger"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn a_ledger_of_before_there_were_keys_has_none() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("ledger.sqlite");
+        drop(open(&path, &ALL[..1]).await.unwrap());
+        let roster = async || {
+            let reader = crate::Reader::open(path.to_str().unwrap()).await.unwrap();
+            reader.roster(crate::Which::All).await.unwrap()
+        };
+        assert_eq!(roster().await, crate::Roster::default());
+        drop(open(&path, ALL).await.unwrap());
+        assert_eq!(roster().await, crate::Roster::default());
     }
 }

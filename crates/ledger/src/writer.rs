@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use sqlx::{AnyConnection, Connection as _};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::access::{self, Order};
 use crate::chain::{Hash, SignedHead};
 use crate::entry::{Entry, Kind};
 use crate::place::{Database, Place};
@@ -35,6 +36,7 @@ const COMMIT_WAIT: Duration = Duration::from_secs(30);
 pub(crate) enum Work {
     Append(Entry, Option<Reply<i64>>),
     Erase(Erase, Reply<i64>),
+    Act(Box<Order>, Reply<i64>),
     Flush(Reply<()>),
     Close(Reply<()>),
 }
@@ -300,7 +302,7 @@ impl Writer {
                         (None, Ok(_)) => {}
                     }
                 }
-                Work::Erase(_, reply) => drop(reply.send(outcome)),
+                Work::Erase(_, reply) | Work::Act(_, reply) => drop(reply.send(outcome)),
                 Work::Flush(reply) => {
                     drop(reply.send(self.refused.take().map_or(Ok(()), Err)));
                 }
@@ -327,7 +329,9 @@ impl Writer {
                     self.state.remove(entry.n_bytes());
                     drop(reply.send(Err(error.clone())));
                 }
-                Work::Erase(_, reply) => drop(reply.send(Err(error.clone()))),
+                Work::Erase(_, reply) | Work::Act(_, reply) => {
+                    drop(reply.send(Err(error.clone())));
+                }
                 Work::Flush(reply) => drop(reply.send(Err(error.clone()))),
                 Work::Close(reply) => self.closing.push((reply, Err(error.clone()))),
             }
@@ -372,11 +376,13 @@ async fn write(
             rows.delete_body(seq).await?;
             Ok(appended)
         }
+        Work::Act(order, _) => access::make(rows, head, order).await,
         Work::Flush(_) | Work::Close(_) => Ok(Ok(head.0)),
     }
 }
 
-async fn append(
+/// Writes an entry behind `head`, which it becomes.
+pub(crate) async fn append(
     rows: &mut Rows<'_>,
     head: &mut (i64, Hash),
     entry: &Entry,

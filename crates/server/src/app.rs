@@ -2,14 +2,16 @@
 
 pub(crate) mod batches;
 mod clients;
+pub(crate) mod keys;
 pub(crate) mod ollama;
 mod own;
 pub(crate) mod receipts;
 pub(crate) mod reload;
 pub(crate) mod responses;
 
-pub(crate) use clients::Peer;
+pub(crate) use clients::{Peer, is_loopback};
 
+use crate::access::{Access, Who};
 use crate::background::Background;
 use crate::batches::Batches;
 use crate::cases::Cases;
@@ -24,7 +26,7 @@ use crate::metrics::{self, Metrics, Now};
 use crate::models::Models;
 use crate::receipts::{Receipt, Receipts};
 use crate::reload::{Current, Reload};
-use crate::routes::{ROUTES, openapi};
+use crate::routes::{self, openapi};
 use crate::seats::{Seat, Seats};
 use crate::serve::{
     N_SHADOWS, blocking, error_response, json_response, resume, serve, serve_tokens, serve_vectors,
@@ -38,7 +40,7 @@ use axum::body::Body;
 use axum::extract::{Extension, MatchedPath, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
-use clients::{Numbers, cache_scope, is_loopback, is_recorded};
+use clients::Numbers;
 use engine::{CacheScope, DateTime, NUMERICS_VERSION, PrefixStore, Priority, Sampling, local_time};
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
@@ -115,6 +117,8 @@ pub(crate) struct App {
     /// Becomes true when no more requests are taken.
     draining: watch::Receiver<bool>,
     pub(crate) gate: Current<Gate>,
+    /// Who may ask.
+    pub(crate) access: Access,
     /// What connections that come now are served with.
     pub(crate) tls: Current<Option<Tls>>,
     /// Turns at handshakes.
@@ -170,6 +174,11 @@ impl App {
             over,
             draining,
             gate: Current::new(Gate::new(&config.allowed_hosts, &config.allowed_origins)),
+            access: Access::new(
+                config.receipts.as_ref().map(|receipts| receipts.ledger().clone()),
+                config.local_access,
+                config.allow_anyone,
+            ),
             tls: Current::new(config.tls),
             handshakes,
             traces: config.traces,
@@ -242,7 +251,9 @@ pub(crate) struct Arrival {
     pub(crate) now: DateTime,
     /// The seeds of its choices, of a request that is asked once more.
     pub(crate) seeds: Option<Arc<[u64]>>,
-    /// Whose request it is: who gets fair shares of the engine.
+    /// Who asks.
+    pub(crate) who: Arc<Who>,
+    /// The number of whoever asks: who gets fair shares of the engine.
     pub(crate) principal: u64,
     /// With whom it shares the prefix cache.
     pub(crate) cache: CacheScope,
@@ -257,7 +268,7 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
-    fn new(request: &Request, principal: u64, cache: CacheScope) -> Self {
+    fn new(request: &Request, who: Arc<Who>, principal: u64, cache: CacheScope) -> Self {
         let headers = request.headers();
         let sane = |id: &&str| {
             let is_sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte);
@@ -278,6 +289,7 @@ impl Arrival {
             at_us: unix_us(),
             now: local_time(),
             seeds: None,
+            who,
             principal,
             cache,
             is_local: is_loopback(request.extensions().get::<Peer>().copied()),
@@ -293,9 +305,14 @@ impl Arrival {
         Self { started, at_us: unix_us(), now: local_time(), ..self.clone() }
     }
 
-    /// One line of a batch, which is a request like any other, only that it can wait. It shares
-    /// the prefix cache with what its client sends.
-    pub(crate) fn of_line(id: String, route: &'static str, client: u64) -> Self {
+    /// See [`App::line`].
+    fn of_line(
+        id: String,
+        route: &'static str,
+        who: Arc<Who>,
+        cache: CacheScope,
+        client: u64,
+    ) -> Self {
         Self {
             id,
             route: route.to_owned(),
@@ -306,8 +323,9 @@ impl Arrival {
             at_us: unix_us(),
             now: local_time(),
             seeds: None,
+            who,
             principal: client,
-            cache: CacheScope::Key(client),
+            cache,
             is_local: false,
             is_recorded: false,
             priority: Priority::Batch,
@@ -317,7 +335,8 @@ impl Arrival {
 
     /// A request of this process's own.
     pub(crate) fn in_process() -> Self {
-        Self::new(&Request::new(Body::empty()), 0, CacheScope::Shared)
+        let who = Arc::new(Who::owner());
+        Self::new(&Request::new(Body::empty()), who, 0, CacheScope::Shared)
     }
 
     /// The request of a receipt once more, by this process: at the same time by the same clock.
@@ -374,7 +393,7 @@ pub(crate) struct Local(pub(crate) SocketAddr);
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
-    for route in ROUTES {
+    for route in routes::all() {
         for path in route.paths {
             router = router.route(path, (route.handler)());
         }
@@ -398,21 +417,21 @@ pub(crate) fn plain_path(uri: &Uri) -> Option<Uri> {
     format!("/{}{query}", parts.join("/")).parse().ok()
 }
 
-/// Around every request: its name, the gate, and the headers that every response carries.
+/// Around every request: its name, the gate, who asks and whether they may, and the headers that
+/// every response carries.
 async fn wrap(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response<Body> {
     let peer = request.extensions().get::<Peer>().copied();
-    let principal = app.numbers.of(request.headers(), peer);
-    let cache = cache_scope(app.prefix_store.as_ref(), request.headers(), peer, principal);
-    let mut arrival = Arrival::new(&request, principal, cache);
-    arrival.is_recorded = is_recorded(app.cases.as_ref(), request.headers(), peer);
     let local = request.extensions().get::<Local>().copied();
     let passed = app.gate.get().check(local.map(|Local(address)| address), &request);
+    let (arrival, admitted) = app.arrival(&request, peer);
     let method = request.method().clone();
     let path = fields::short(request.uri().path());
-    let mut response = match &passed {
-        Err(error) => refuse(error, &arrival),
-        Ok(passed) if passed.is_preflight(&request) => passed.preflight_response(&request),
-        Ok(_) => {
+    let mut response = match (&passed, admitted) {
+        (Err(error), _) => refuse(error, &arrival),
+        // A browser asks this without a key.
+        (Ok(passed), _) if passed.is_preflight(&request) => passed.preflight_response(&request),
+        (Ok(_), Err(error)) => refuse(&error, &arrival),
+        (Ok(_), Ok(())) => {
             request.extensions_mut().insert(arrival.clone());
             next.run(request).await
         }
@@ -481,7 +500,7 @@ pub(crate) async fn models(
     Extension(arrival): Extension<Arrival>,
     uri: Uri,
 ) -> Response<Body> {
-    let cards = app.models.cards();
+    let cards = app.models.cards(&arrival.who);
     match arrival.family {
         Family::OpenAi | Family::Ollama => json_response(StatusCode::OK, openai::list_body(&cards)),
         Family::Anthropic => match anthropic::list_body(&cards, uri.query().unwrap_or_default()) {
@@ -500,7 +519,7 @@ pub(crate) async fn model(
         Family::OpenAi | Family::Ollama => openai::model_body,
         Family::Anthropic => anthropic::model_body,
     };
-    match app.models.card(&id) {
+    match app.models.card(&arrival.who, &id) {
         Ok(card) => json_response(StatusCode::OK, body(&card)),
         Err(error) => refuse(&error, &arrival),
     }
@@ -640,7 +659,8 @@ mod tests {
         let check = |id: &str, taken: bool| {
             for name in ["x-request-id", "request-id"] {
                 let request = Request::builder().header(name, id).body(Body::empty()).unwrap();
-                let arrival = Arrival::new(&request, 0, CacheScope::Off);
+                let who = Arc::new(Who::owner());
+                let arrival = Arrival::new(&request, who, 0, CacheScope::Off);
                 assert_eq!(arrival.id == id, taken, "{name}: {id}");
             }
         };

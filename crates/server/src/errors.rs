@@ -25,9 +25,13 @@ pub enum ServerError {
     /// A field of the request, or the body as a whole, is not what it must be.
     #[error(transparent)]
     BadRequest(#[from] BadRequest),
-    /// The request comes from where none is taken: a foreign host name or web page.
+    /// The request comes from where none is taken, a foreign host name or web page, or asks for what
+    /// its sender may not have.
     #[error("{0}")]
     Forbidden(String),
+    /// Nobody is known by what the request brings.
+    #[error("{0}")]
+    Unauthorized(String),
     /// There is no such path.
     #[error("{path}: no such path")]
     NoSuchPath {
@@ -221,6 +225,7 @@ impl ServerError {
             | Self::TextTooLong { .. }
             | Self::NotReloaded { .. }
             | Self::BodyBroken(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NoSuchPath { .. }
             | Self::ModelNotFound { .. }
@@ -250,6 +255,7 @@ impl ServerError {
     pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::BadRequest(bad) => bad.code.unwrap_or("invalid_value"),
+            Self::Unauthorized(_) => "unauthorized",
             Self::Forbidden(_) => "forbidden",
             Self::NoSuchPath { .. } => "unknown_url",
             Self::MethodNotAllowed { .. } => "method_not_allowed",

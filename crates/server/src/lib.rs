@@ -5,6 +5,7 @@
 //! threads and token ids. How a request goes is written in `serve`, and nowhere else.
 #![forbid(unsafe_code)]
 
+pub mod access;
 mod app;
 mod background;
 mod batches;
@@ -33,6 +34,7 @@ pub use cases::{Cases, Consent, PENDING_CASES};
 pub use errors::{BadRequest, ServerError};
 pub use library::{Facts, Library, LibraryError, Watcher, Work};
 pub use limits::Limits;
+pub use policy::Label;
 pub use reload::{Live, Prepared, Reload, Report};
 pub use serve::{InProcess, Told, ToldCall};
 pub use shares::{Share, Shares};
@@ -107,10 +109,7 @@ impl Alias {
     /// Whether `name` is one of its names. Of a name with `*` at its end: whether all that begin so
     /// are.
     pub fn fits(&self, name: &str) -> bool {
-        match self.name.strip_suffix('*') {
-            Some(begin) => name.starts_with(begin),
-            None => self.name == name,
-        }
+        access::fits(&self.name, name)
     }
 
     /// Whether it is one name, not all that begin alike.
@@ -146,8 +145,13 @@ pub struct Config {
     pub batches: Option<Batches>,
     /// Where requests are kept as cases for the gate, if those of some clients are.
     pub cases: Option<Cases>,
-    /// Where the receipts of answers go, if they are to have some; then none is given without.
+    /// Where the receipts of answers go, if they are to have some; then none is given without. The
+    /// keys that are taken are in their ledger.
     pub receipts: Option<receipts::Receipts>,
+    /// What programs on this machine may do without a key.
+    pub local_access: access::LocalAccess,
+    /// Whether other machines may ask while there is no key.
+    pub allow_anyone: bool,
     /// What keeps the models on this machine, where there is such a thing.
     pub library: Option<Arc<dyn Library>>,
     /// Whether clients on this machine may have it pull, copy and delete models.
@@ -170,7 +174,7 @@ pub enum ModelChanges {
     /// Nobody may.
     #[default]
     Refused,
-    /// Those on this machine may: keys are not checked, so nobody else is known.
+    /// The owner may: programs on this machine while there is no key, keys with that right.
     FromLoopback,
 }
 
@@ -210,6 +214,8 @@ impl Config {
             batches: None,
             cases: None,
             receipts: None,
+            local_access: access::LocalAccess::default(),
+            allow_anyone: false,
             library: None,
             model_changes: ModelChanges::default(),
             egress: Egress::default(),

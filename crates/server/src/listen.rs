@@ -40,6 +40,10 @@ pub(crate) async fn run(
     let (draining, draining_seen) = watch::channel(false);
     let n_connections = config.limits.n_connections;
     let app = Arc::new(App::new(config, over_seen, draining_seen.clone())?);
+    // Before the first request: whether a key is needed is known by then.
+    app.access.refresh().await.map_err(|error| {
+        ServerError::LedgerUnavailable(format!("the keys cannot be read from the ledger: {error}"))
+    })?;
     let router = app::router(app.clone());
     let mut connections = JoinSet::new();
     // Ends as a connection does: when it is told that the server drains, behind what is at work.
@@ -47,6 +51,7 @@ pub(crate) async fn run(
     {
         let closing = close_idle(&app);
         let reloading = reload_when_told(&app);
+        let following = app.access.follow();
         let server = Server { app: app.clone(), router, draining: draining_seen };
         let accepting = accept(&listener, &server, n_connections, &mut connections);
         let shutdown = pin!(shutdown);
@@ -55,6 +60,7 @@ pub(crate) async fn run(
             () = accepting => {}
             () = closing => {}
             () = reloading => {}
+            () = following => {}
         }
     }
     // From here on new connections are refused by the system.

@@ -1,5 +1,8 @@
 //! The models that are served: found by name, opened when they are first asked for.
 
+mod permitted;
+
+use crate::access::Who;
 use crate::dialects::fields::short;
 use crate::dialects::openai::{ModelCard, ModelMeta, ModelStatus};
 use crate::errors::{BadRequest, ServerError};
@@ -302,7 +305,9 @@ impl Models {
             None => self.listed().into_iter().find(|model| model.task == task),
             Some(name) => Some(self.asked(name)?),
         };
-        found.filter(|model| model.task == task).ok_or_else(|| self.wrong_task(name, task))
+        found
+            .filter(|model| model.task == task)
+            .ok_or_else(|| Self::wrong_task(&self.listed(), name, task))
     }
 
     /// Refuses the name of a model that is not served or does something else.
@@ -323,8 +328,8 @@ impl Models {
         }
     }
 
-    fn wrong_task(&self, name: Option<&str>, task: Task) -> ServerError {
-        let listed = self.listed();
+    /// That none of `listed` does the task, or that the one of this name does not.
+    fn wrong_task(listed: &[Model], name: Option<&str>, task: Task) -> ServerError {
         let fitting = listed.iter().filter(|model| model.task == task);
         let fitting: Vec<&str> = fitting.map(|model| model.name.as_str()).collect();
         let (does, wanted, route) = match task {
@@ -391,7 +396,7 @@ impl Models {
         model: &Model,
         opened: Opened,
     ) -> Result<S, ServerError> {
-        S::new(model, opened).ok_or_else(|| self.wrong_task(name, S::TASK))
+        S::new(model, opened).ok_or_else(|| Self::wrong_task(&self.listed(), name, S::TASK))
     }
 
     /// Closes the models whose time is over.
@@ -403,7 +408,7 @@ impl Models {
 
     /// What there is to say of each model, in order, and behind them under each further name: who
     /// chooses from the list sees what may be asked for.
-    pub(crate) fn cards(&self) -> Vec<ModelCard> {
+    pub(crate) fn cards(&self, who: &Who) -> Vec<ModelCard> {
         let statuses = self.fleet.status();
         let card = |model: &Model| {
             let status = statuses.iter().find(|status| status.name == model.name);
@@ -414,12 +419,13 @@ impl Models {
             let of_model = cards.iter().find(|card| card.id == alias.model).cloned();
             cards.extend(of_model.map(|card| self.card_of_alias(&alias, card)));
         }
+        cards.retain(|card| self.is_listed_for(&who.scopes, &card.id));
         cards
     }
 
     /// What there is to say of one model.
-    pub(crate) fn card(&self, name: &str) -> Result<ModelCard, ServerError> {
-        let model = self.named(name)?;
+    pub(crate) fn card(&self, who: &Who, name: &str) -> Result<ModelCard, ServerError> {
+        let model = self.permitted(who, name)?;
         let status = self.fleet.status().into_iter().find(|status| status.name == model.name);
         let card = self.card_of(&model, status.as_ref());
         let alias = self.aliases().into_iter().find(|alias| alias.is_one() && alias.name == name);
@@ -465,7 +471,7 @@ impl Models {
     }
 
     /// As [`Models::cards`], with all that is known.
-    pub(crate) fn descriptions(&self) -> Vec<Description> {
+    pub(crate) fn descriptions(&self, who: &Who) -> Vec<Description> {
         let open = OpenModel::all(&self.fleet);
         let listed = self.listed();
         let describe = |model: &Model, name: &str| self.describe(model, name, &open);
@@ -475,12 +481,13 @@ impl Models {
             let model = listed.iter().find(|model| model.name == alias.model)?;
             Some(describe(model, &alias.name))
         });
-        own.chain(further).collect()
+        let is_listed = |of: &Description| self.is_listed_for(&who.scopes, &of.name);
+        own.chain(further).filter(is_listed).collect()
     }
 
     /// All that is known of one model.
-    pub(crate) fn description(&self, name: &str) -> Result<Description, ServerError> {
-        let model = self.named(name)?;
+    pub(crate) fn description(&self, who: &Who, name: &str) -> Result<Description, ServerError> {
+        let model = self.permitted(who, name)?;
         Ok(self.describe(&model, &model.name, &OpenModel::all(&self.fleet)))
     }
 
@@ -687,10 +694,10 @@ mod tests {
         fleet.set("m", later(Keep::Idle(Duration::ZERO)));
         let models = models(&fleet, &["m"], &[]);
         fleet.get("m").unwrap();
-        let descriptions = models.descriptions();
+        let descriptions = models.descriptions(&Who::owner());
         assert!(descriptions[0].open.as_ref().unwrap().planned_bytes > 0);
         assert_eq!(fleet.close_idle(), ["m"]);
-        assert!(models.description("m").unwrap().open.is_none());
+        assert!(models.description(&Who::owner(), "m").unwrap().open.is_none());
     }
 
     #[test]

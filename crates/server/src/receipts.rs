@@ -39,6 +39,11 @@ impl Receipts {
         Self { ledger, key, secret }
     }
 
+    /// What they are kept in.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// Has all that was written on the disk, and takes no more.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! All routes, each with what it declares: the router is made of this list, so there is no route
 //! without a declaration, and what is published of them is too.
 
+mod admin;
 pub(crate) mod openapi;
 #[cfg(test)]
 mod page;
@@ -19,7 +20,8 @@ use crate::dialects::openai::{batches, files, settings};
 use crate::dialects::rerank::{self, Rerank};
 use crate::serve::{CONTENT_TYPE, resume};
 use axum::routing::{MethodFilter, MethodRouter, delete, get, head, post};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 /// One route.
 pub(crate) struct Route {
@@ -33,6 +35,8 @@ pub(crate) struct Route {
     pub(crate) summary: &'static str,
     /// In whose shape it refuses.
     pub(crate) family: Family,
+    /// Who may use it.
+    pub(crate) needs: Needs,
     /// Parameters of the query.
     pub(crate) query: &'static [Field],
     /// What it reads, if it reads a body, and as which media type.
@@ -46,6 +50,19 @@ pub(crate) struct Route {
     pub(crate) statuses: &'static [u16],
     /// What answers it.
     pub(crate) handler: fn() -> MethodRouter<Arc<App>>,
+}
+
+/// Who may use a route, besides what the scopes of a key say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Anybody, without a key.
+    Nothing,
+    /// Who has a key.
+    Key,
+    /// Who has a key whose scopes name the route, and the owner: it tells of all that there is.
+    Named,
+    /// The owner.
+    Admin,
 }
 
 /// A body, which is one JSON object or a form.
@@ -96,23 +113,27 @@ const READ: Route = Route {
     group: OWN,
     summary: "",
     family: Family::OpenAi,
+    needs: Needs::Key,
     query: &[],
     body: None,
     media_type: "application/json",
     answer: None,
     stream: None,
-    statuses: &[403],
+    statuses: &[401, 403],
     handler: || get(app::root),
 };
 
 /// A route that answers by computing.
-const COMPUTE: Route =
-    Route { method: "post", statuses: &[400, 403, 404, 408, 413, 415, 429, 500, 503, 504], ..READ };
+const COMPUTE: Route = Route {
+    method: "post",
+    statuses: &[400, 401, 403, 404, 408, 413, 415, 429, 500, 503, 504],
+    ..READ
+};
 
 /// The same, with streams of events, which can be resumed.
 const GENERATE: Route = Route {
     stream: EVENTS,
-    statuses: &[400, 403, 404, 408, 410, 413, 415, 429, 500, 503, 504],
+    statuses: &[400, 401, 403, 404, 408, 410, 413, 415, 429, 500, 503, 504],
     ..COMPUTE
 };
 
@@ -121,15 +142,30 @@ const GENERATE: Route = Route {
 const CHANGE: Route = Route {
     group: OLLAMA_MODELS,
     family: Family::Ollama,
-    statuses: &[400, 403, 404, 408, 409, 413, 415, 429, 500, 501, 503],
+    statuses: &[400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 501, 503],
     ..COMPUTE
 };
 
 /// A route about files and batches, which answers 403 where the owner lets nobody have some.
-const KEEP: Route = Route { group: BATCHES, statuses: &[403, 404, 500], ..READ };
+const KEEP: Route = Route { group: BATCHES, statuses: &[401, 403, 404, 500], ..READ };
 
-/// All of them. The list of models and the plain ones ask for no rights.
-pub(crate) const ROUTES: &[Route] = &[
+/// All routes.
+pub(crate) fn all() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().chain(admin::ROUTES)
+}
+
+/// The route that the router has at a path; of several methods there the first.
+pub(crate) fn at(path: &str) -> Option<&'static Route> {
+    static BY_PATH: LazyLock<HashMap<&str, &Route>> = LazyLock::new(|| {
+        let paths = all().flat_map(|route| route.paths.iter().map(move |path| (*path, route)));
+        // Backwards, so that the first one stays.
+        paths.collect::<Vec<_>>().into_iter().rev().collect()
+    });
+    BY_PATH.get(path).copied()
+}
+
+/// Those of the families and the plain ones.
+const ROUTES: &[Route] = &[
     Route {
         paths: &["/v1/chat/completions"],
         group: OPENAI,
@@ -179,7 +215,7 @@ pub(crate) const ROUTES: &[Route] = &[
         query: resume::RESPONSE_QUERY,
         answer: Some(RESPONSE_ANSWER),
         stream: EVENTS,
-        statuses: &[400, 403, 404, 410],
+        statuses: &[400, 401, 403, 404, 410],
         handler: || get(app::responses::kept),
         ..READ
     },
@@ -189,7 +225,7 @@ pub(crate) const ROUTES: &[Route] = &[
         group: OPENAI,
         summary: "Forgets it.",
         answer: Some(DELETED),
-        statuses: &[403, 404],
+        statuses: &[401, 403, 404],
         handler: || delete(app::responses::forget),
         ..READ
     },
@@ -199,7 +235,7 @@ pub(crate) const ROUTES: &[Route] = &[
         group: OPENAI,
         summary: "Has one that is made in the background go no further.",
         answer: Some(RESPONSE_ANSWER),
-        statuses: &[400, 403, 404],
+        statuses: &[400, 401, 403, 404],
         handler: || post(app::responses::cancel),
         ..READ
     },
@@ -209,7 +245,7 @@ pub(crate) const ROUTES: &[Route] = &[
         summary: "The items that it was made from.",
         query: responses::ITEMS_QUERY,
         answer: Some(ITEMS),
-        statuses: &[400, 403, 404],
+        statuses: &[400, 401, 403, 404],
         handler: || get(app::responses::kept_items),
         ..READ
     },
@@ -267,7 +303,7 @@ pub(crate) const ROUTES: &[Route] = &[
         }),
         media_type: "multipart/form-data",
         answer: Some(FILE),
-        statuses: &[400, 403, 408, 413, 415, 429, 500, 504],
+        statuses: &[400, 401, 403, 408, 413, 415, 429, 500, 504],
         handler: || post(app::batches::send),
         ..KEEP
     },
@@ -276,7 +312,7 @@ pub(crate) const ROUTES: &[Route] = &[
         summary: "Lists the client's files.",
         query: files::LIST_QUERY,
         answer: Some(FILES),
-        statuses: &[400, 403, 500],
+        statuses: &[400, 401, 403, 500],
         handler: || get(app::batches::list),
         ..KEEP
     },
@@ -292,7 +328,7 @@ pub(crate) const ROUTES: &[Route] = &[
         paths: &["/v1/files/{id}"],
         summary: "Deletes it, unless a batch still reads it.",
         answer: Some(DELETED),
-        statuses: &[403, 404, 409, 500],
+        statuses: &[401, 403, 404, 409, 500],
         handler: || delete(app::batches::delete),
         ..KEEP
     },
@@ -300,7 +336,7 @@ pub(crate) const ROUTES: &[Route] = &[
         paths: &["/v1/files/{id}/content"],
         summary: "The bytes of a file.",
         stream: Some(CONTENT_TYPE),
-        statuses: &[403, 404, 429, 500],
+        statuses: &[401, 403, 404, 429, 500],
         handler: || get(app::batches::content),
         ..KEEP
     },
@@ -315,7 +351,7 @@ pub(crate) const ROUTES: &[Route] = &[
             example: r#"{"input_file_id":"file-1","endpoint":"/v1/chat/completions","completion_window":"24h"}"#,
         }),
         answer: Some(BATCH),
-        statuses: &[400, 403, 408, 413, 415, 429, 500, 504],
+        statuses: &[400, 401, 403, 408, 413, 415, 429, 500, 504],
         handler: || post(app::batches::create),
         ..KEEP
     },
@@ -324,7 +360,7 @@ pub(crate) const ROUTES: &[Route] = &[
         summary: "Lists the client's batches.",
         query: batches::LIST_QUERY,
         answer: Some(BATCH_LIST),
-        statuses: &[400, 403, 500],
+        statuses: &[400, 401, 403, 500],
         handler: || get(app::batches::list_batches),
         ..KEEP
     },
@@ -340,7 +376,7 @@ pub(crate) const ROUTES: &[Route] = &[
         paths: &["/v1/batches/{id}/cancel"],
         summary: "Has it go no further; what was answered is kept.",
         answer: Some(BATCH),
-        statuses: &[403, 404, 409, 500],
+        statuses: &[401, 403, 404, 409, 500],
         handler: || post(app::batches::cancel),
         ..KEEP
     },
@@ -536,14 +572,14 @@ pub(crate) const ROUTES: &[Route] = &[
     Route {
         paths: &["/api/push"],
         summary: "Refused: this server has no registry.",
-        statuses: &[403],
+        statuses: &[401, 403],
         handler: || post(app::ollama::no_registry),
         ..CHANGE
     },
     Route {
         paths: &["/api/blobs/{digest}"],
         summary: "Refused: files are not taken over HTTP.",
-        statuses: &[403],
+        statuses: &[401, 403],
         handler: || post(app::ollama::no_blobs),
         ..CHANGE
     },
@@ -551,7 +587,7 @@ pub(crate) const ROUTES: &[Route] = &[
         method: "head",
         paths: &["/api/blobs/{digest}"],
         summary: "Whether a file is there: none is.",
-        statuses: &[403, 404],
+        statuses: &[401, 403, 404],
         handler: || head(app::ollama::no_blob),
         ..CHANGE
     },
@@ -603,7 +639,7 @@ pub(crate) const ROUTES: &[Route] = &[
         summary: "Lists the models; with a header `anthropic-version`, in Anthropic's form.",
         query: anthropic::PAGE_FIELDS,
         answer: Some(LIST),
-        statuses: &[400, 403],
+        statuses: &[400, 401, 403],
         handler: || get(app::models),
         ..READ
     },
@@ -612,7 +648,7 @@ pub(crate) const ROUTES: &[Route] = &[
         group: MODELS,
         summary: "Describes a model; with a header `anthropic-version`, in Anthropic's form.",
         answer: Some(CARD),
-        statuses: &[403, 404],
+        statuses: &[401, 403, 404],
         handler: || get(app::model),
         ..READ
     },
@@ -622,7 +658,7 @@ pub(crate) const ROUTES: &[Route] = &[
                   header `anthropic-version`, errors in Anthropic's form.",
         query: resume::STREAM_QUERY,
         stream: EVENTS,
-        statuses: &[400, 403, 404, 410],
+        statuses: &[400, 401, 403, 404, 410],
         handler: || get(app::stream),
         ..READ
     },
@@ -630,18 +666,21 @@ pub(crate) const ROUTES: &[Route] = &[
         paths: &["/v1/receipts/{id}"],
         summary: "The receipt of an answer, by its id, for the client that asked for the answer.",
         answer: Some(RECEIPT),
-        statuses: &[403, 404, 503],
+        statuses: &[401, 403, 404, 503],
         handler: || get(app::receipts::receipt),
         ..READ
     },
     Route {
         paths: &["/"],
+        needs: Needs::Nothing,
         summary: "Says which program this is.",
+        statuses: &[403],
         handler: || get(app::root),
         ..READ
     },
     Route {
         paths: &["/health"],
+        needs: Needs::Nothing,
         summary: "Whether the server is well: 503 where a model's engine has stopped.",
         answer: Some(STATUS),
         statuses: &[403, 503],
@@ -650,6 +689,7 @@ pub(crate) const ROUTES: &[Route] = &[
     },
     Route {
         paths: &["/ready"],
+        needs: Needs::Nothing,
         summary: "Whether requests are answered: 503 on the way down.",
         answer: Some(STATUS),
         statuses: &[403, 503],
@@ -658,17 +698,9 @@ pub(crate) const ROUTES: &[Route] = &[
     },
     Route {
         paths: &["/metrics"],
+        needs: Needs::Named,
         summary: "What the server counts, as Prometheus reads it.",
         handler: || get(app::metrics_page),
-        ..READ
-    },
-    Route {
-        method: "post",
-        paths: &["/admin/reload"],
-        summary: "Has the configuration read anew; for programs on the server's machine only.",
-        answer: Some(RELOADED),
-        statuses: &[400, 403, 500, 501],
-        handler: || post(app::reload::reload),
         ..READ
     },
     Route {
@@ -718,7 +750,6 @@ const PROMPT: &str =
 const LIST: &str = r#"{"type":"object","properties":{"data":{"type":"array","items":{"type":"object","required":["id"]}}},"required":["data"]}"#;
 const CARD: &str = r#"{"type":"object","properties":{"id":{"type":"string"}},"required":["id"]}"#;
 const RECEIPT: &str = r#"{"type":"object","properties":{"receipt":{"type":"object","required":["version","id","time","engine","model","request","parameters","prompts","choices"]},"node":{"type":"string"},"checks":{"type":"string"},"signature":{"type":"string"}},"required":["receipt","node","checks","signature"]}"#;
-const RELOADED: &str = r#"{"type":"object","properties":{"changed":{"type":"array","items":{"type":"string"}},"needs_restart":{"type":"array","items":{"type":"string"}},"models_added":{"type":"array","items":{"type":"string"}},"models_replaced":{"type":"array","items":{"type":"string"}},"models_removed":{"type":"array","items":{"type":"string"}}},"required":["changed","needs_restart","models_added","models_replaced","models_removed"]}"#;
 const STATUS: &str =
     r#"{"type":"object","properties":{"status":{"type":"string"}},"required":["status"]}"#;
 
@@ -729,7 +760,7 @@ mod tests {
 
     #[test]
     fn no_field_is_declared_twice_and_none_is_required_that_is_not_read() {
-        for body in ROUTES.iter().filter_map(|route| route.body.as_ref()) {
+        for body in all().filter_map(|route| route.body.as_ref()) {
             let mut names = HashSet::new();
             for field in body.all_fields() {
                 assert!(names.insert(field.name), "{}", field.name);
@@ -739,5 +770,24 @@ mod tests {
                 assert!(field.is_some_and(Field::is_read), "{name}");
             }
         }
+    }
+
+    /// The check before the router knows the path only.
+    #[test]
+    fn what_a_route_needs_does_not_depend_on_its_method() {
+        for route in all() {
+            for path in route.paths {
+                let found = at(path).map(|of| (of.needs, of.paths));
+                assert_eq!(found, Some((route.needs, route.paths)), "{path}");
+            }
+        }
+        let public: Vec<&str> = all()
+            .filter(|route| route.needs == Needs::Nothing)
+            .flat_map(|route| route.paths.iter().copied())
+            .collect();
+        assert_eq!(public, ["/", "/health", "/ready"]);
+        let is_admin = |path: &&str| path.starts_with("/admin/");
+        let admin = all().filter(|route| route.paths.iter().any(is_admin));
+        assert!(admin.into_iter().all(|route| route.needs == Needs::Admin));
     }
 }

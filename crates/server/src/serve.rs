@@ -7,6 +7,7 @@
 //! Where streams may be resumed, that waits for as long as they may.
 
 mod adapt;
+pub(crate) mod admin;
 mod behind;
 mod body;
 mod changes;
@@ -199,12 +200,13 @@ async fn admit<D: Dialect>(
     // Before the body is read, so that at most `n_requests` bodies are in memory.
     let seat = app.admit(arrival)?;
     let deadline = deadline::of(headers, arrival.started)?;
-    let unknown = lenient::of(headers)?;
+    let unknown = lenient::of(headers, &arrival.who)?;
     let (body, mark) = within(deadline, body::read_marked(app, headers, body)).await?;
-    let asking = Asking { client: arrival.principal, now: arrival.now, unknown };
+    let who = Arc::clone(&arrival.who);
+    let asking = Asking { who, client: arrival.principal, now: arrival.now, unknown };
     let copy = Behind::needs_body(app, arrival).then(|| body.clone());
     let route = app.has_receipt(arrival).then(|| arrival.route.clone());
-    let ready = within(deadline, prepare::<D>(app, asking, body, route)).await;
+    let ready = within(deadline, prepare::<D>(app, asking.clone(), body, route)).await;
     let (ready, asked) = ready.map_err(named::<D>)?;
     Ok(Admitted { seat, deadline, mark, asking, copy, asked, ready })
 }
@@ -250,7 +252,7 @@ async fn answer<D: Dialect>(
         return Ok((notes, ungenerated(D::reply(request, answer, &prompts), usage, seat)));
     }
     check_receipt(&app, draft.is_some(), prompts.len() * call.n_per_prompt)?;
-    let asked = AskedBehind { arrival, asking, served: &served, call };
+    let asked = AskedBehind { arrival, asking: &asking, served: &served, call };
     let behind = Behind::of::<D>(&app, &asked, &mut like, copy);
     let begun = Begun { at: arrival.started, load };
     let seeds = seeds(arrival, &like, prompts.len(), call.n_per_prompt);
@@ -438,10 +440,10 @@ async fn prepare<D: Dialect>(
 ) -> Result<(Ready<D::Request>, Option<AskedRequest>), ServerError> {
     // A short body may refer to a long conversation.
     let n_bytes = if app.kept.keeps() { usize::MAX } else { body.len() };
-    let reading = app.clone();
+    let (reading, asker) = (app.clone(), asking.clone());
     let read = in_turn(app, n_bytes, move || {
         let asked = route.map(|route| AskedRequest::new(&route, &body));
-        Ok((prepare::read::<D>(&reading, asking, body)?, asked))
+        Ok((prepare::read::<D>(&reading, &asker, body)?, asked))
     });
     let (read, asked) = read.await?;
     let (model, body) = match read {
@@ -454,7 +456,7 @@ async fn prepare<D: Dialect>(
     let load = begun.elapsed();
     let reading = app.clone();
     let prepared = in_turn(app, n_bytes, move || {
-        let request = prepare::parse::<D>(&reading, asking, &body)?;
+        let request = prepare::parse::<D>(&reading, &asking, &body)?;
         prepare::prepare::<D>(request, served, asking.now)
     });
     let prepared = Prepared { load, ..prepared.await? };
@@ -672,6 +674,10 @@ pub(crate) fn error_response(
 ) -> Response<Body> {
     let body = family.error_body(error, request_id);
     let mut response = json_response(family.status(error), body);
+    if response.status() == StatusCode::UNAUTHORIZED {
+        let scheme = HeaderValue::from_static("Bearer realm=\"freehold\"");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+    }
     if error.is_final() {
         response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }

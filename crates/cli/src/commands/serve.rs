@@ -1,5 +1,6 @@
 //! `freehold serve`: the server for clients of OpenAI, Anthropic and Ollama.
 
+mod access;
 mod announce;
 mod cases;
 mod library;
@@ -28,6 +29,7 @@ use server::receipts::Receipts;
 use server::{Batches, ModelChanges, NotAsLocked};
 use store::Catalogue;
 
+use access::AccessArgs;
 use announce::{Use, advice, announce, base_url};
 use cases::CaseArgs;
 use library::{Known, KnownModel, OwnModels};
@@ -169,6 +171,8 @@ pub(crate) struct Serve {
     #[arg(long)]
     allow_model_changes: bool,
     #[command(flatten)]
+    access: AccessArgs,
+    #[command(flatten)]
     network: NetworkArgs,
     /// Serve HTTPS with this certificate, in PEM; those that lead from it to a root stand behind it
     #[arg(long, value_name = "FILE")]
@@ -262,10 +266,10 @@ impl Subcommand for Serve {
             let _inside = runtime.enter();
             signals::hung_up(Arc::clone(&reload_told))?
         };
-        warn_of_address(address);
         warn_of_threads(context, self.threads);
         let fleet = Fleet::new(self.memory);
         self.receipts = runtime.block_on(self.ledger.open(context, &self.settings))?;
+        runtime.block_on(self.warn_of_access(address))?;
         let failure = LastFailure::default();
         let models = self.models(context, wanted, &fleet, &failure)?;
         let (name, use_for) = self.first(&models, &fleet);
@@ -344,6 +348,8 @@ impl Serve {
         config.shares = self.shares();
         config.limits = self.limits();
         config.egress = self.network.mode;
+        config.local_access = self.access.local_access;
+        config.allow_anyone = self.access.allow_anyone;
         config.allowed_origins.extend(self.allow_origin.iter().cloned());
         config.allowed_hosts.extend(self.allow_host.iter().cloned());
         config
@@ -439,6 +445,7 @@ impl Serve {
             problems.push(format!("{}: {expected}", place("cache-size")));
         }
         problems.extend(self.egress_problem());
+        problems.extend(self.access_problem());
         for (one, other) in [("tls-cert", "tls-key"), ("tls-key", "tls-cert")] {
             let is_given = |name| if name == "tls-cert" { &self.tls_cert } else { &self.tls_key };
             if is_given(one).is_some() && is_given(other).is_none() {
@@ -695,16 +702,6 @@ fn keep_alive(text: &str) -> Result<Keep, String> {
 fn some_time(text: &str) -> Result<Duration, String> {
     let time = time(text).filter(|time| !time.is_zero());
     time.ok_or_else(|| "expected a time such as 30m or 2h".to_owned())
-}
-
-/// Tells who can use a server at this address.
-fn warn_of_address(address: SocketAddr) {
-    if !address.ip().is_loopback() {
-        warn(&format!(
-            "{address} can be reached from other machines and no keys exist yet: everyone who \
-             reaches it can use it"
-        ));
-    }
 }
 
 /// Tells the operator of what needs a look.

@@ -6,6 +6,7 @@
 #[macro_use]
 mod site;
 
+mod access;
 mod exporting;
 mod failing;
 mod killing;

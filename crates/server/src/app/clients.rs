@@ -1,37 +1,74 @@
 //! Who sends a request: how clients are told apart, and with whom one shares the prefix cache.
 
-use super::own::check_own;
+use super::{App, Arrival};
+use crate::access::{Caching, Who, any_credential as key};
 use crate::batches::Batches;
 use crate::cases::Cases;
+use crate::errors::ServerError;
 use crate::receipts::Receipts;
-use axum::http::{HeaderMap, header};
+use crate::routes::{self, Needs};
+use axum::extract::{MatchedPath, Request};
+use axum::http::HeaderMap;
 use engine::{CacheScope, PrefixStore};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Where a connection came from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
-/// The key in `Authorization` or `x-api-key`. Clients that must have one are told to say "none":
-/// that and nothing at all are no keys.
-fn key(headers: &HeaderMap) -> Option<&[u8]> {
-    let bearer = headers.get(header::AUTHORIZATION).map(|value| {
-        let value = value.as_bytes().trim_ascii();
-        // The scheme's name has no case. The same key is the same client in either header.
-        match value.split_at_checked(b"Bearer".len()) {
-            Some((scheme, key))
-                if scheme.eq_ignore_ascii_case(b"Bearer")
-                    && key.first().is_none_or(u8::is_ascii_whitespace) =>
-            {
-                key.trim_ascii()
+impl App {
+    /// A request as it came, and whether whoever sent it may use its route.
+    pub(super) fn arrival(
+        &self,
+        request: &Request,
+        peer: Option<Peer>,
+    ) -> (Arrival, Result<(), ServerError>) {
+        let headers = request.headers();
+        let route = request.extensions().get::<MatchedPath>();
+        let route = route.and_then(|path| routes::at(path.as_str()));
+        let (who, admitted) = match self.access.who(peer, headers) {
+            Ok(who) => {
+                let admitted = who.check_route(route);
+                (who, admitted)
             }
-            _ => value,
-        }
-    });
-    let api_key = headers.get("x-api-key").map(|value| value.as_bytes().trim_ascii());
-    let is_key = |key: &&[u8]| !key.is_empty() && !key.eq_ignore_ascii_case(b"none");
-    [bearer, api_key].into_iter().flatten().find(is_key)
+            Err(error) => {
+                let who = Arc::new(Who::anyone("it comes without a key".to_owned()));
+                // Of routes for everybody nobody is asked who they are.
+                let is_open = route.is_some_and(|route| route.needs == Needs::Nothing);
+                (who, if is_open { Ok(()) } else { Err(error) })
+            }
+        };
+        let principal = who.number.unwrap_or_else(|| self.numbers.of(headers, peer));
+        let cache = cache_scope(self.prefix_store.as_ref(), &who, headers, peer, principal);
+        let mut arrival = Arrival::new(request, who, principal, cache);
+        arrival.is_recorded = is_recorded(self.cases.as_ref(), headers, &arrival.who);
+        (arrival, admitted)
+    }
+
+    /// One line of a batch of this client's, which is a request like any other, only that it can
+    /// wait, and whether its key may still use the route. It shares the prefix cache with what its
+    /// client sends.
+    pub(crate) fn line(
+        &self,
+        id: String,
+        route: &'static str,
+        client: u64,
+    ) -> (Arrival, Result<(), ServerError>) {
+        let (who, admitted) = match self.access.who_of_number(client) {
+            Ok(who) => {
+                let admitted = who.check_route(routes::at(route));
+                (who, admitted)
+            }
+            Err(error) => (Arc::new(Who::anyone("its key is gone".to_owned())), Err(error)),
+        };
+        let cache = match who.key {
+            Some(_) => of_key(self.prefix_store.as_ref(), &who, client),
+            None => CacheScope::Key(client),
+        };
+        (Arrival::of_line(id, route, who, cache, client), admitted)
+    }
 }
 
 /// Makes the numbers by which clients are told apart, so that nobody can search for another's.
@@ -54,8 +91,8 @@ impl Numbers {
         }
     }
 
-    /// The number of whoever sent this: of the key where there is one, else of the address. Keys
-    /// are not checked, they only tell clients apart.
+    /// The number of whoever sent this without one of this server's keys: of whatever stands in a
+    /// key's place, which is not checked and only tells clients apart, else of the address.
     pub(super) fn of(&self, headers: &HeaderMap, peer: Option<Peer>) -> u64 {
         let name = match key(headers) {
             Some(key) => [b"key:", key].concat(),
@@ -73,36 +110,51 @@ impl Numbers {
 }
 
 /// Whether it came from this machine.
-pub(super) fn is_loopback(peer: Option<Peer>) -> bool {
+pub(crate) fn is_loopback(peer: Option<Peer>) -> bool {
     peer.is_some_and(|Peer(address)| address.to_canonical().is_loopback())
 }
 
-/// Whether who sent this has consented to it being kept as a case: by its key, or without one as a
-/// program on this machine.
-pub(super) fn is_recorded(cases: Option<&Cases>, headers: &HeaderMap, peer: Option<Peer>) -> bool {
-    let is_own = || check_own(peer, headers, "requests are kept").is_ok();
-    cases.is_some_and(|cases| cases.may_keep(key(headers), is_own()))
+/// Whether who sent this has consented to it being kept as a case: by what the owner said of the
+/// key, by a key that the settings list, or without one as a program on this machine.
+fn is_recorded(cases: Option<&Cases>, headers: &HeaderMap, who: &Who) -> bool {
+    let is_owner = who.is_admin && who.key.is_none();
+    let may_keep = |cases: &Cases| cases.may_keep(key(headers), is_owner);
+    cases.is_some_and(|cases| who.defaults.record || may_keep(cases))
 }
 
-/// With whom the request of `principal` shares the prefix cache. This machine stays this machine
-/// after a restart, and there a key tells one user from another. From elsewhere nothing does: keys
-/// are not checked, and an address may be somebody else's by then.
-pub(super) fn cache_scope(
+/// With whom a request shares the prefix cache. A key is the same after a restart, as is this
+/// machine, where whatever stands in a key's place tells one user from another. From elsewhere
+/// nothing does: an address may be somebody else's by then.
+fn cache_scope(
     store: Option<&PrefixStore>,
+    who: &Who,
     headers: &HeaderMap,
     peer: Option<Peer>,
     principal: u64,
 ) -> CacheScope {
+    if who.key.is_some() {
+        return of_key(store, who, principal);
+    }
     match store.filter(|_| is_loopback(peer)) {
         Some(store) => store.scope(&[b"loopback:", key(headers).unwrap_or_default()].concat()),
         None => CacheScope::Key(principal),
     }
 }
 
+/// With whom the requests of a key share it, as the owner said.
+fn of_key(store: Option<&PrefixStore>, who: &Who, number: u64) -> CacheScope {
+    match (who.defaults.cache, store) {
+        (Caching::Shared, _) => CacheScope::Shared,
+        (Caching::Off, _) => CacheScope::Off,
+        (Caching::Key, Some(store)) => store.scope(format!("key:{number:016x}").as_bytes()),
+        (Caching::Key, None) => CacheScope::Key(number),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::HeaderValue;
+    use axum::http::{HeaderValue, header};
 
     #[test]
     fn clients_are_told_apart_by_key_then_by_address() {
@@ -148,7 +200,8 @@ mod tests {
             |name: &header::HeaderName, key: &'static str, address: &str, principal: u64| {
                 let store = PrefixStore::open(&folder.path().join("cache"), 0, |_| {}).unwrap();
                 let headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static(key))]);
-                cache_scope(Some(&store), &headers, Some(Peer(address.parse().unwrap())), principal)
+                let peer = Some(Peer(address.parse().unwrap()));
+                cache_scope(Some(&store), &Who::owner(), &headers, peer, principal)
             };
         let bearer = header::AUTHORIZATION;
         let own = scope(&bearer, "Bearer a", "127.0.0.1", 1);
@@ -164,7 +217,8 @@ mod tests {
         // Anybody elsewhere can say the same key.
         assert_eq!(scope(&bearer, "Bearer a", "10.0.0.1", 7), CacheScope::Key(7));
         assert_eq!(scope(&header::ACCEPT, "*/*", "10.0.0.1", 7), CacheScope::Key(7));
-        assert_eq!(cache_scope(None, &HeaderMap::new(), None, 7), CacheScope::Key(7));
+        let none = HeaderMap::new();
+        assert_eq!(cache_scope(None, &Who::owner(), &none, None, 7), CacheScope::Key(7));
     }
 
     #[test]

@@ -21,7 +21,9 @@ pub(crate) async fn tags(
     State(app): State<Arc<App>>,
     Extension(arrival): Extension<Arrival>,
 ) -> Response<Body> {
-    let body = blocking(move || Ok(ollama::tags_body(&app.models.descriptions()))).await;
+    let who = Arc::clone(&arrival.who);
+    let body = move || Ok(ollama::tags_body(&app.models.descriptions(&who)));
+    let body = blocking(body).await;
     told(body, &arrival)
 }
 
@@ -29,7 +31,8 @@ pub(crate) async fn ps(
     State(app): State<Arc<App>>,
     Extension(arrival): Extension<Arrival>,
 ) -> Response<Body> {
-    let body = move || Ok(ollama::ps_body(&app.models.descriptions(), unix_time()));
+    let who = Arc::clone(&arrival.who);
+    let body = move || Ok(ollama::ps_body(&app.models.descriptions(&who), unix_time()));
     told(blocking(body).await, &arrival)
 }
 

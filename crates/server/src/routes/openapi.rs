@@ -3,7 +3,7 @@
 //! Each field has, beside its schema, what becomes of it in `x-freehold`; the test that sends a
 //! real request for each goes by nothing else than this document.
 
-use super::{Body, EVENTS, ROUTES, Route};
+use super::{Body, EVENTS, Route, all};
 use crate::VERSION;
 use crate::dialects::Family;
 use crate::dialects::declared::{Field, Kind, NO_END, POSITIVE, Treatment, Unknown, literal};
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 /// The document.
 pub(crate) fn document() -> Value {
     let mut paths = Map::new();
-    for route in ROUTES {
+    for route in all() {
         for (name_idx, path) in route.paths.iter().enumerate() {
             let item = paths.entry(plain(path)).or_insert_with(|| json!({}));
             item[route.method] = operation(route, path, name_idx);

@@ -1,6 +1,6 @@
 //! The page docs/compatibility.md, which is made of the declarations; a test holds it to them.
 
-use super::{ROUTES, Route};
+use super::{Route, all};
 use crate::dialects::declared::{Field, Kind, NO_END, POSITIVE, Treatment, Unknown, literal};
 use serde_json::Value;
 use std::fmt::Write;
@@ -50,13 +50,13 @@ ignored where they would be refused; `x-freehold-deadline-ms` is how long the re
 fn page() -> String {
     let mut page = HEAD.to_owned();
     let mut groups: Vec<&str> = Vec::new();
-    for route in ROUTES {
+    for route in all() {
         if !groups.contains(&route.group) {
             groups.push(route.group);
         }
     }
     for group in groups {
-        let routes: Vec<&Route> = ROUTES.iter().filter(|route| route.group == group).collect();
+        let routes: Vec<&Route> = all().filter(|route| route.group == group).collect();
         write!(page, "\n## {group}\n\n| route | |\n| --- | --- |\n").unwrap();
         for route in &routes {
             let paths: Vec<String> =
@@ -79,7 +79,7 @@ fn page() -> String {
 
 /// An earlier route that has the same fields, where there are some.
 fn twin(route: &Route) -> Option<&'static Route> {
-    let earlier = ROUTES.iter().take_while(|other| other.paths != route.paths);
+    let earlier = all().take_while(|other| other.paths != route.paths);
     let is_twin = |other: &&Route| fields(other) == fields(route);
     earlier.filter(|_| !fields(route).is_empty()).find(is_twin)
 }

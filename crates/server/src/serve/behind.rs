@@ -22,7 +22,7 @@ pub(super) struct Behind {
 /// A request whose answer somebody waits for.
 pub(super) struct Asked<'a> {
     pub(super) arrival: &'a Arrival,
-    pub(super) asking: Asking,
+    pub(super) asking: &'a Asking,
     pub(super) served: &'a Served,
     pub(super) call: &'a Call,
 }

@@ -43,12 +43,12 @@ pub(crate) async fn show(
     let shown = async {
         let _seat = app.admit(&arrival)?;
         let deadline = deadline::of(&headers, arrival.started)?;
-        lenient::of(&headers)?;
+        lenient::of(&headers, &arrival.who)?;
         let body = within(deadline, body::read(&app, &headers, body)).await?;
         let (name, ignored) = ollama::read_show(&body)?;
-        let app = app.clone();
+        let (app, who) = (app.clone(), Arc::clone(&arrival.who));
         blocking(move || {
-            let model = app.models.description(&name)?;
+            let model = app.models.description(&who, &name)?;
             Ok((ignored, ollama::show_body(&model, &app.default_sampling)))
         })
         .await
@@ -70,7 +70,7 @@ pub(crate) async fn change(
 ) -> Response<Body> {
     let begun = async {
         let seat = app.admit(&arrival)?;
-        let library = app.library_for(peer, &headers)?;
+        let library = app.library_for(&arrival.who)?;
         let body = body::read(&app, &headers, body).await?;
         let request = read(&body)?;
         let work = begin(&app, library, &request, Asker { id: arrival.id.clone(), peer })?;

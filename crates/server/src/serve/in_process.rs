@@ -186,7 +186,7 @@ impl InProcess {
 mod tests {
     use super::*;
     use crate::receipts::tests::receipt;
-    use crate::routes::ROUTES;
+    use crate::routes;
 
     #[tokio::test]
     async fn whatever_generates_can_be_asked_again() {
@@ -199,7 +199,7 @@ mod tests {
         let config = Config::new(engine::Fleet::new(None), vec![model]);
         let server = InProcess::new(config).unwrap();
         let mut n_generating = 0;
-        for route in ROUTES {
+        for route in routes::all() {
             for path in route.paths {
                 let mut receipt = receipt();
                 (*path).clone_into(&mut receipt.request.route);

@@ -1,6 +1,7 @@
 //! Whether a client has asked for fields that nobody knows to be told, not refused: products send
 //! what their vendor's newest model takes, and some cannot be told to leave it out.
 
+use crate::access::Who;
 use crate::dialects::declared::Unknown;
 use crate::errors::BadRequest;
 use axum::http::HeaderMap;
@@ -8,10 +9,14 @@ use axum::http::HeaderMap;
 /// The header that asks for it.
 pub(crate) const HEADER: &str = "x-freehold-lenient";
 
-/// What becomes of fields that a route does not know, on routes that refuse them unless asked.
-pub(super) fn of(headers: &HeaderMap) -> Result<Unknown, BadRequest> {
+/// What becomes of fields that a route does not know, on routes that refuse them unless asked, by
+/// the header or, where there is none, by what the owner said of the key.
+pub(super) fn of(headers: &HeaderMap, who: &Who) -> Result<Unknown, BadRequest> {
     let mut values = headers.get_all(HEADER).iter();
-    let Some(value) = values.next() else { return Ok(Unknown::Refused) };
+    let Some(value) = values.next() else {
+        let is_lenient = who.defaults.lenient;
+        return Ok(if is_lenient { Unknown::Ignored } else { Unknown::Refused });
+    };
     match value.as_bytes().trim_ascii() {
         b"true" if values.next().is_none() => Ok(Unknown::Ignored),
         b"false" if values.next().is_none() => Ok(Unknown::Refused),
@@ -34,7 +39,7 @@ mod tests {
             for value in values {
                 headers.append(HEADER, HeaderValue::from_static(value));
             }
-            let found = of(&headers).map_err(|error| error.to_string());
+            let found = of(&headers, &Who::owner()).map_err(|error| error.to_string());
             assert_eq!(found, expected.map_err(str::to_owned), "{values:?}");
         };
         check(&[], Ok(Unknown::Refused));

@@ -5,12 +5,13 @@
 //! first there. One that the server has no room for is asked again, and one that broke off because
 //! the server went down never was: it comes again at the next start.
 
-use super::{ADAPTED, IGNORED, RECEIPT, UNUSED, blocking, serve, serve_vectors};
-use crate::app::{App, Arrival};
+use super::{ADAPTED, IGNORED, RECEIPT, UNUSED, blocking, error_response, serve, serve_vectors};
+use crate::app::App;
 use crate::batches::input::Line;
 use crate::batches::record::{Endpoint, Status};
 use crate::batches::run::{Answered, Run};
 use crate::batches::{Batches, now};
+use crate::dialects::Family;
 use crate::dialects::openai;
 use crate::dialects::openai::chat::Chat;
 use crate::dialects::openai::completions::Completions;
@@ -227,8 +228,8 @@ impl Worker {
                     match line {
                         Some(line) => {
                             let id = run.request_id(&line);
-                            let arrival = Arrival::of_line(id, endpoint.path(), client);
-                            let asking = Asking { app: self.app.clone(), endpoint, arrival, line };
+                            let app = self.app.clone();
+                            let asking = Asking { app, endpoint, id, client, line };
                             lines.spawn(asking.answer(self.draining.clone(), slot));
                         }
                         None => has_more = false,
@@ -268,7 +269,9 @@ async fn on_disk<T: Send + 'static>(
 struct Asking {
     app: Arc<App>,
     endpoint: Endpoint,
-    arrival: Arrival,
+    /// The request's.
+    id: String,
+    client: u64,
     line: Line,
 }
 
@@ -296,7 +299,10 @@ impl Asking {
     /// Goes the path of a request.
     async fn ask(&self) -> Response<Body> {
         let (app, headers) = (self.app.clone(), HeaderMap::new());
-        let arrival = self.arrival.again();
+        let (arrival, admitted) = app.line(self.id.clone(), self.endpoint.path(), self.client);
+        if let Err(error) = admitted {
+            return error_response(&error, Family::OpenAi, &arrival.id);
+        }
         let body = Body::from(self.line.body.clone());
         match self.endpoint {
             Endpoint::Chat => serve::<Chat>(app, arrival, headers, body).await,

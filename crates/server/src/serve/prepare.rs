@@ -5,6 +5,7 @@ use super::aside;
 use super::shorten::{self, Cut};
 use super::unused;
 use super::wishes;
+use crate::access::Who;
 use crate::app::App;
 use crate::dialects::declared::Unknown;
 use crate::dialects::fields::short;
@@ -16,9 +17,10 @@ use crate::errors::{BadRequest, ServerError};
 use crate::models::Served;
 use engine::{
     Banned, CallGrammar, Calls, Channels, ChatEnd, Constraint, ConstraintError, DateTime, Engine,
-    EngineError, Grammar, Preamble, Tool, ToolChoice, ToolFormat,
+    EngineError, Grammar, Preamble, Task, Tool, ToolChoice, ToolFormat,
 };
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use text::{ChatTemplate, Special, Tokenizer};
 
@@ -77,8 +79,9 @@ pub(super) enum Read<R> {
 }
 
 /// Who asks and when, and what becomes of fields that nobody knows.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Asking {
+    pub(super) who: Arc<Who>,
     pub(super) client: u64,
     pub(super) now: DateTime,
     pub(super) unknown: Unknown,
@@ -87,7 +90,7 @@ pub(super) struct Asking {
 /// Reads a request, with what it refers to of its client's earlier answers.
 pub(super) fn parse<D: Dialect>(
     app: &App,
-    asking: Asking,
+    asking: &Asking,
     body: &[u8],
 ) -> Result<D::Request, BadRequest> {
     let limits = app.limits.get();
@@ -102,18 +105,19 @@ pub(super) fn parse<D: Dialect>(
 /// Reads one request, and prepares it where its model is open.
 pub(super) fn read<D: Dialect>(
     app: &App,
-    asking: Asking,
+    asking: &Asking,
     body: Vec<u8>,
 ) -> Result<Read<D::Request>, ServerError> {
     let request = parse::<D>(app, asking, &body)?;
     let Call { model, delivery, .. } = D::call(&request);
+    let permitted = app.models.permit(&asking.who, model.as_deref(), Task::Generate)?;
     if *delivery == Delivery::Unload {
-        let name = app.models.unload(model.as_deref())?;
+        let name = app.models.unload(permitted.as_deref())?;
         return Ok(Read::Unloaded { request, name });
     }
     let model = match app.canary(asking.client, D::call(&request)) {
         Some((share, true)) => Some(share.model),
-        _ => model.clone(),
+        _ => permitted,
     };
     match app.models.get_open(model.as_deref())? {
         Some(served) => Ok(Read::Prepared(Box::new(prepare::<D>(request, served, asking.now)?))),

@@ -2,6 +2,7 @@
 //! its receipt. Never any contents.
 
 use super::draft::Draft;
+use crate::access::Who;
 use crate::app::{App, Arrival};
 use crate::dialects::Usage;
 use crate::errors::ServerError;
@@ -78,6 +79,7 @@ pub(super) struct Record {
     /// The receipt, of an answer that has begun and is to have one.
     draft: Option<Draft>,
     /// Whose it is.
+    who: Arc<Who>,
     client: u64,
     /// What cut it off, should nothing else come.
     cut: &'static str,
@@ -120,6 +122,7 @@ impl Record {
             is_counted: true,
             canary: None,
             draft: None,
+            who: Arc::clone(&arrival.who),
             client: arrival.principal,
             cut: Outcome::Disconnected.word(),
         }
@@ -295,6 +298,8 @@ impl Drop for Record {
         tracing::info!(
             id = %self.id,
             trace = self.trace.as_ref().map(|context| &*context.trace),
+            key = self.who.key.as_ref().map(|_| &*self.who.name),
+            project = self.who.project.as_deref(),
             route = %self.route,
             model = %self.model,
             canary = self.canary,

@@ -81,7 +81,7 @@ impl Shadow {
         let plan = Plan {
             app: app.clone(),
             arrival,
-            asking,
+            asking: asking.clone(),
             model: share.model.clone(),
             usual: served.engine.clone(),
             seed,
@@ -180,7 +180,7 @@ async fn ask<D: Dialect>(plan: Plan) -> Result<(Choice, Usage), Lost> {
         let Some(served) = reading.models.get_open::<Served>(Some(&model))? else {
             return Ok(None);
         };
-        let request = prepare::parse::<D>(&reading, asking, &body)?;
+        let request = prepare::parse::<D>(&reading, &asking, &body)?;
         prepare::prepare::<D>(request, served, asking.now).map(Some)
     });
     let mut prepared = prepared.await?.ok_or(Lost::Dropped)?;

@@ -12,6 +12,7 @@ use crate::errors::ServerError;
 use crate::models::Served;
 use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode};
+use engine::Task;
 use std::sync::Arc;
 
 /// Answers one request in the dialect `D`. Errors have OpenAI's shape, which llama-server's have.
@@ -49,18 +50,20 @@ async fn answer<D: TokenDialect>(
 ) -> Result<(Notes, String), ServerError> {
     // Before the body is read, so that at most `n_requests` bodies are in memory.
     let _seat = app.admit(arrival)?;
-    let unknown = lenient::of(headers)?;
+    let unknown = lenient::of(headers, &arrival.who)?;
     let body = body::read(app, headers, body).await?;
     let (reading, n_bytes) = (app.clone(), body.len());
-    let (mut request, open) = in_turn(app, n_bytes, move || {
+    let who = Arc::clone(&arrival.who);
+    let (mut request, model, open) = in_turn(app, n_bytes, move || {
         let request = D::parse(&body, unknown)?;
-        let open = reading.models.get_open(request.model())?;
-        Ok((request, open))
+        let model = reading.models.permit(&who, request.model(), Task::Generate)?;
+        let open = reading.models.get_open(model.as_deref())?;
+        Ok((request, model, open))
     })
     .await?;
     let served: Served = match open {
         Some(served) => served,
-        None => opened(app, request.model().map(str::to_owned)).await?,
+        None => opened(app, model).await?,
     };
     record.model(&served.name);
     let notes = Notes { ignored: request.take_ignored(), ..Notes::default() };

@@ -59,7 +59,7 @@ pub(crate) async fn create_batch(
         let _seat = app.admit(&arrival)?;
         let batches = app.batches()?;
         let deadline = deadline::of(&headers, arrival.started)?;
-        let unknown = lenient::of(&headers)?;
+        let unknown = lenient::of(&headers, &arrival.who)?;
         let body = within(deadline, body::read(&app, &headers, body)).await?;
         let (ask, ignored) = batch::parse(&body, unknown)?;
         let made = blocking(move || batches.create(arrival.principal, ask)).await?;
@@ -87,7 +87,7 @@ async fn store(
     let _seat = app.admit(arrival)?;
     let batches = app.batches()?;
     let deadline = deadline::of(headers, arrival.started)?;
-    let unknown = lenient::of(headers)?;
+    let unknown = lenient::of(headers, &arrival.who)?;
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let boundary = boundary(content_type.unwrap_or_default())?;
     let is_packed = body::is_packed(headers)?;

@@ -17,7 +17,7 @@ use crate::listen::told;
 use crate::models::ServedEmbedder;
 use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode};
-use engine::{Embedder, EngineError};
+use engine::{Embedder, EngineError, Task};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -63,12 +63,14 @@ async fn answer<D: VectorDialect>(
     let _seat = app.admit(arrival)?;
     // They have no queue of their own; the other seats are for answers.
     let _turn = app.admit_vectors()?;
-    let unknown = lenient::of(headers)?;
+    let unknown = lenient::of(headers, &arrival.who)?;
     let body = body::read(&app, headers, body).await?;
     let (reading, n_bytes) = (app.clone(), body.len());
+    let who = Arc::clone(&arrival.who);
     let (model, body, open) = in_turn(&app, n_bytes, move || {
         let request = parse::<D>(&body, &reading.limits.get(), unknown)?;
-        let model = D::ask(&request).model.clone();
+        let model = D::ask(&request).model.as_deref();
+        let model = reading.models.permit(&who, model, Task::Embed)?;
         let open = reading.models.get_open(model.as_deref())?;
         Ok((model, body, open))
     })

@@ -8,6 +8,7 @@ mod changes;
 mod channels;
 mod client;
 mod in_process;
+mod keys;
 mod llama;
 mod matrix;
 mod ollama;

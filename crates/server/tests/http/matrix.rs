@@ -286,11 +286,11 @@ fn every_field_becomes_what_is_published() {
     }
 }
 
-/// This server has no library of models.
+/// This server has no library of models, and no ledger to keep keys in.
 #[test]
-fn changes_of_models_are_refused_as_published() {
+fn what_this_server_cannot_change_is_refused_as_published() {
     let operations = operations(&document(), true);
-    assert_eq!(operations.len(), 3);
+    assert_eq!(operations.len(), 6);
     for operation in operations {
         let response = operation.post(vectors::address(), &operation.body(&[]), "");
         assert_eq!(response.status, 501, "{}: {}", operation.path, response.body);

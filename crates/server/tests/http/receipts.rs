@@ -18,13 +18,13 @@ const HEADER: &str = "x-freehold-receipt";
 const N_CLIENTS: u64 = 8;
 
 /// A ledger, and the thread on which it writes.
-struct Books {
-    runtime: tokio::runtime::Runtime,
-    receipts: Receipts,
+pub(super) struct Books {
+    pub(super) runtime: tokio::runtime::Runtime,
+    pub(super) receipts: Receipts,
 }
 
 impl Books {
-    fn open(folder: &Path) -> Self {
+    pub(super) fn open(folder: &Path) -> Self {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
         let key = NodeKey::load_or_create(&folder.join("node.key")).unwrap();

@@ -66,6 +66,7 @@ fn inner(error: &ServerError) -> Typed<'static, Message> {
 
 fn kind(status: StatusCode) -> &'static str {
     match status {
+        StatusCode::UNAUTHORIZED => "authentication_error",
         StatusCode::FORBIDDEN => "permission_error",
         StatusCode::NOT_FOUND => "not_found_error",
         StatusCode::PAYLOAD_TOO_LARGE => "request_too_large",
@@ -136,6 +137,11 @@ mod tests {
             ServerError::Expired,
             504,
             r#"{"type":"timeout_error","message":"the request's time was over before its answer was complete"}"#,
+        );
+        check(
+            ServerError::Unauthorized("expected a key".to_owned()),
+            401,
+            r#"{"type":"authentication_error","message":"expected a key"}"#,
         );
         check(
             ServerError::Forbidden("no".to_owned()),

@@ -41,6 +41,7 @@ pub(crate) fn error_body(error: &ServerError) -> String {
         ServerError::TextTooLong { place, .. } => (Some(&**place), Some("context_length_exceeded")),
         ServerError::BodyTooLarge { .. } => (None, Some("request_too_large")),
         ServerError::Overloaded { .. } => (None, Some("rate_limit_exceeded")),
+        ServerError::Unauthorized(_) => (None, Some("invalid_api_key")),
         ServerError::NoSuchPath { .. } => (None, Some("unknown_url")),
         ServerError::MethodNotAllowed { .. } => (None, Some("method_not_allowed")),
         ServerError::LedgerUnavailable(_) => (None, Some("ledger_unavailable")),
@@ -64,6 +65,7 @@ pub(crate) fn error_body(error: &ServerError) -> String {
 
 fn kind(status: StatusCode) -> &'static str {
     match status {
+        StatusCode::UNAUTHORIZED => "authentication_error",
         StatusCode::FORBIDDEN => "permission_error",
         StatusCode::NOT_FOUND => "not_found_error",
         StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
@@ -113,6 +115,11 @@ mod tests {
             )),
             503,
             r#"{"error":{"message":"m is not as freehold.lock says","type":"server_error","param":"model","code":"not_as_locked"}}"#,
+        );
+        check(
+            ServerError::Unauthorized("expected a key".to_owned()),
+            401,
+            r#"{"error":{"message":"expected a key","type":"authentication_error","param":null,"code":"invalid_api_key"}}"#,
         );
         check(
             ServerError::Failed("the engine has stopped".to_owned()),

@@ -1,0 +1,160 @@
+//! Who asks, and what they may: a key, the owner on this machine, or, while there is no key,
+//! anybody. One check before the router; what a key may do is in `rights`, which keys there are in
+//! `table`, what a new one is to be in `plan`.
+
+mod credential;
+mod plan;
+mod rights;
+mod table;
+pub(crate) mod wire;
+
+pub(crate) use credential::any as any_credential;
+pub use plan::{KEEP_DAYS_MAX, Plan, Problem};
+pub(crate) use rights::fits;
+pub use rights::{Caching, Defaults, Scopes};
+pub(crate) use table::Access;
+pub use wire::{key_to_json, project_to_json};
+
+use crate::app::{Peer, is_loopback};
+use crate::errors::ServerError;
+use crate::routes::{Needs, Route};
+use axum::http::HeaderMap;
+
+/// Headers of requests that come from a web page, or through a proxy from another machine.
+const OF_OTHERS: [&str; 5] = ["origin", "forwarded", "via", "x-forwarded-for", "x-real-ip"];
+/// What more of such headers begins with.
+const OF_PROXIES: &str = "x-forwarded-";
+
+/// What programs on this machine may do without a key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LocalAccess {
+    /// All, until the first key is made.
+    #[default]
+    Auto,
+    /// All, always.
+    Open,
+    /// Nothing.
+    Key,
+}
+
+impl LocalAccess {
+    /// All, with their names.
+    pub const NAMES: &[(&str, Self)] =
+        &[("auto", Self::Auto), ("open", Self::Open), ("key", Self::Key)];
+}
+
+/// Who asks.
+#[derive(Debug)]
+pub(crate) struct Who {
+    /// The id of the key, where there is one.
+    pub(crate) key: Option<String>,
+    /// The number that stands for it.
+    pub(crate) number: Option<u64>,
+    /// The key's name; `owner` for a program on this machine, `anyone` for others without a key.
+    pub(crate) name: String,
+    /// The project that the key belongs to.
+    pub(crate) project: Option<String>,
+    /// Whose words its requests are.
+    #[allow(dead_code, reason = "of what is kept of persons, nothing is yet")]
+    pub(crate) person: Option<String>,
+    /// Whether it may do what only the owner may.
+    pub(crate) is_admin: bool,
+    /// Why not.
+    why_not: String,
+    pub(crate) scopes: Scopes,
+    pub(crate) defaults: Defaults,
+}
+
+impl Who {
+    /// The owner, on this machine or in this process.
+    pub(crate) fn owner() -> Self {
+        Self {
+            key: None,
+            number: None,
+            name: "owner".to_owned(),
+            project: None,
+            person: None,
+            is_admin: true,
+            why_not: String::new(),
+            scopes: Scopes::all(),
+            defaults: Defaults::default(),
+        }
+    }
+
+    /// Whoever else sends a request where no key is asked for, and why that is not the owner.
+    pub(crate) fn anyone(why_not: String) -> Self {
+        let routes = Some(vec!["*".to_owned()]);
+        let scopes = Scopes { admin: false, routes, ..Scopes::all() };
+        Self { name: "anyone".to_owned(), is_admin: false, why_not, scopes, ..Self::owner() }
+    }
+
+    /// As entries of the ledger name them.
+    pub(crate) fn principal(&self) -> String {
+        match &self.key {
+            Some(id) => format!("key:{}:{id}", self.name),
+            None => self.name.clone(),
+        }
+    }
+
+    /// Refuses a route that is not for them; `None`: there is no such route.
+    pub(crate) fn check_route(&self, route: Option<&Route>) -> Result<(), ServerError> {
+        let Some(route) = route else { return Ok(()) };
+        let (path, needs) = (route.paths[0], route.needs);
+        let is_named = self.scopes.names_route(route.paths);
+        let forbidden = |why: String| Err(ServerError::Forbidden(format!("{path}: {why}")));
+        match (&self.scopes.routes, needs) {
+            (_, Needs::Nothing) => Ok(()),
+            (Some(routes), _) if !is_named => {
+                let routes = routes.join(", ");
+                forbidden(format!("the key {:?} may use these routes: {routes}", self.name))
+            }
+            (_, Needs::Admin) => self.check_admin(path),
+            (_, Needs::Named) if !is_named && !self.is_admin => forbidden(format!(
+                "expected a key whose routes name it, or an administrator's; {:?} is neither",
+                self.name
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses what only the owner may do; `what` is that.
+    pub(crate) fn check_admin(&self, what: &str) -> Result<(), ServerError> {
+        let forbidden = || format!("{what}: for the owner only: {}", self.why_not);
+        if self.is_admin { Ok(()) } else { Err(ServerError::Forbidden(forbidden())) }
+    }
+}
+
+/// Why a request without a key is not one of a program on this machine, if it is not.
+fn why_not_own(peer: Option<Peer>, headers: &HeaderMap) -> Option<String> {
+    if !is_loopback(peer) {
+        return Some("it comes from another machine, without a key".to_owned());
+    }
+    let is_of_others = |name: &&str| OF_OTHERS.contains(name) || name.starts_with(OF_PROXIES);
+    let header = headers.keys().map(|name| name.as_str()).find(is_of_others)?;
+    Some(format!("{header} says that a web page or another machine is behind this request"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::{HeaderName, HeaderValue};
+
+    #[test]
+    fn programs_on_this_machine_are_told_from_what_is_behind_them() {
+        let check = |peer: &str, header: Option<&'static str>, is_owner: bool| {
+            let marked =
+                header.map(|name| (HeaderName::from_static(name), HeaderValue::from_static("x")));
+            let headers = HeaderMap::from_iter(marked);
+            let why_not = why_not_own(peer.parse().ok().map(Peer), &headers);
+            assert_eq!(why_not.is_none(), is_owner, "{peer} {header:?}");
+        };
+        check("127.0.0.1", None, true);
+        check("::ffff:127.0.0.1", None, true);
+        check("127.0.0.1", Some("user-agent"), true);
+        check("10.0.0.1", None, false);
+        check("nowhere", None, false);
+        for header in OF_OTHERS.into_iter().chain(["x-forwarded-host", "x-forwarded-proto"]) {
+            check("127.0.0.1", Some(header), false);
+        }
+    }
+}

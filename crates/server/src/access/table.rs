@@ -1,0 +1,416 @@
+//! The keys in memory, as the ledger has them: no request asks the database.
+//!
+//! A number in the ledger moves with each change; it is looked at once a second, so that a key that
+//! is revoked anywhere is taken nowhere a second later. Where that cannot be seen for a while,
+//! keys are taken no more.
+
+use super::credential::{self, Credential};
+use super::{Defaults, LocalAccess, Scopes, Who, why_not_own};
+use crate::app::Peer;
+use crate::errors::ServerError;
+use crate::reload::Current;
+use axum::http::HeaderMap;
+use ledger::{KEY_FORM, Key, Ledger, LedgerError, Roster, Secret, Which, id_of};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Pause between two looks at the ledger.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+/// How long a look may take: a database that is gone without a word ends it no sooner.
+const LOOK_WAIT: Duration = Duration::from_secs(5);
+/// For how long keys are taken that the ledger could not be asked about: a database that starts
+/// anew is back by then.
+const UNSEEN_MAX: Duration = Duration::from_secs(15);
+
+/// Who may ask.
+pub(crate) struct Access {
+    ledger: Option<Ledger>,
+    local: LocalAccess,
+    /// Whether other machines may ask while there is no key.
+    is_open_to_others: bool,
+    owner: Arc<Who>,
+    table: Current<Table>,
+    /// When the table was last known to be as the ledger has it.
+    seen: Mutex<Instant>,
+}
+
+/// All keys that are not revoked.
+#[derive(Default)]
+struct Table {
+    /// `None`: the ledger was not looked at yet.
+    version: Option<i64>,
+    /// Whether there ever was one: from then on nobody is let in without.
+    has_had_keys: bool,
+    keys: HashMap<String, Held>,
+    /// Their ids by the numbers that stand for them.
+    by_number: HashMap<u64, String>,
+}
+
+struct Held {
+    hash: [u8; 32],
+    before: Option<([u8; 32], i64)>,
+    expires: Option<i64>,
+    who: Arc<Who>,
+}
+
+impl Access {
+    pub(crate) fn new(ledger: Option<Ledger>, local: LocalAccess, is_open_to_others: bool) -> Self {
+        let (table, seen) = (Current::new(Table::default()), Mutex::new(Instant::now()));
+        Self { ledger, local, is_open_to_others, owner: Arc::new(Who::owner()), table, seen }
+    }
+
+    /// The ledger, where there is one to keep keys in.
+    pub(crate) fn ledger(&self) -> Option<&Ledger> {
+        self.ledger.as_ref()
+    }
+
+    /// Looks whether keys were changed, and reads them if they were.
+    ///
+    /// # Errors
+    /// What keeps the ledger from being read.
+    pub(crate) async fn refresh(&self) -> Result<(), LedgerError> {
+        let Some(ledger) = &self.ledger else { return Ok(()) };
+        let begun = Instant::now();
+        let version = ledger.reader().roster_version().await?;
+        if self.table.get().version != Some(version) {
+            self.table.set(Table::of(ledger.reader().roster(Which::Live).await?));
+        }
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = begun;
+        Ok(())
+    }
+
+    /// Does so each second, for ever.
+    pub(crate) async fn follow(&self) {
+        let mut is_told = false;
+        loop {
+            tokio::time::sleep(LOOK_PAUSE).await;
+            let why = match tokio::time::timeout(LOOK_WAIT, self.refresh()).await {
+                Ok(looked) => looked.err().map(|error| error.to_string()),
+                Err(_) => Some(format!("no answer within {} s", LOOK_WAIT.as_secs())),
+            };
+            if let Some(why) = why.as_ref().filter(|_| !is_told) {
+                tracing::error!(why, "keys cannot be read from the ledger");
+            }
+            is_told = why.is_some();
+        }
+    }
+
+    /// Who sends this.
+    ///
+    /// # Errors
+    /// [`ServerError::Unauthorized`] for nobody; that the ledger cannot be asked.
+    pub(crate) fn who(
+        &self,
+        peer: Option<Peer>,
+        headers: &HeaderMap,
+    ) -> Result<Arc<Who>, ServerError> {
+        let table = self.table.get();
+        let why_not_own = why_not_own(peer, headers);
+        if !table.has_had_keys && self.local != LocalAccess::Key {
+            let is_taken = self.is_open_to_others || super::is_loopback(peer);
+            return match why_not_own {
+                None => Ok(Arc::clone(&self.owner)),
+                Some(why_not) if is_taken => Ok(Arc::new(Who::anyone(why_not))),
+                Some(_) => Err(unauthorized(
+                    "expected one of this server's keys, of which there is none yet \
+                     (`freehold key create NAME` on its machine makes one)",
+                )),
+            };
+        }
+        let credential = credential::of(headers);
+        if self.local == LocalAccess::Open
+            && why_not_own.is_none()
+            && !matches!(credential, Credential::One(text) if has_form(text))
+        {
+            return Ok(Arc::clone(&self.owner));
+        }
+        let text = match credential {
+            Credential::One(text) => text,
+            Credential::None => {
+                return Err(unauthorized(&format!(
+                    "expected a key, `Authorization: Bearer {KEY_FORM}` or `x-api-key: {KEY_FORM}`"
+                )));
+            }
+            Credential::Several => {
+                return Err(unauthorized(
+                    "expected one key, found different ones in `authorization` and `x-api-key`",
+                ));
+            }
+        };
+        self.check_seen()?;
+        table.who(text, now_us())
+    }
+
+    /// Who a client is that has sent something before, by its number: its lines are asked later.
+    ///
+    /// # Errors
+    /// As [`who`](Self::who).
+    pub(crate) fn who_of_number(&self, number: u64) -> Result<Arc<Who>, ServerError> {
+        let table = self.table.get();
+        let held = table.by_number.get(&number).and_then(|id| table.keys.get(id));
+        match held {
+            Some(held) => {
+                self.check_seen()?;
+                held.check_time(now_us())?;
+                Ok(Arc::clone(&held.who))
+            }
+            None if !table.has_had_keys || self.local == LocalAccess::Open => {
+                Ok(Arc::clone(&self.owner))
+            }
+            None => Err(unauthorized("the key with which this was sent was revoked")),
+        }
+    }
+
+    fn check_seen(&self) -> Result<(), ServerError> {
+        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.ledger.is_some() && seen.elapsed() > UNSEEN_MAX {
+            false => Ok(()),
+            true => Err(ServerError::LedgerUnavailable(
+                "the ledger of this server cannot be read, and no key is taken that may have been \
+                 revoked"
+                    .to_owned(),
+            )),
+        }
+    }
+}
+
+impl Table {
+    fn of(roster: Roster) -> Self {
+        let (version, has_had_keys) = (Some(roster.version), roster.has_had_keys);
+        let mut table = Self { version, has_had_keys, ..Self::default() };
+        for key in roster.keys {
+            match Held::of(&key) {
+                Ok(held) => {
+                    table.by_number.extend(held.who.number.map(|number| (number, key.id.clone())));
+                    table.keys.insert(key.id, held);
+                }
+                // Rights that are not understood are no rights.
+                Err(error) => tracing::error!(key = %key.name, %error, "a key is not taken"),
+            }
+        }
+        table
+    }
+
+    fn who(&self, text: &[u8], now: i64) -> Result<Arc<Who>, ServerError> {
+        let text = std::str::from_utf8(text).ok();
+        let Some((text, id)) = text.and_then(|text| Some((text, id_of(text)?))) else {
+            let what = format!("the credential is no key of this server: expected {KEY_FORM}");
+            return Err(unauthorized(&what));
+        };
+        let hash = Secret::hash_of(text);
+        // Whether there is such an id is told by no time: the hash is compared with something.
+        let held = self.keys.get(id);
+        let expected = held.map_or([0; 32], |held| held.hash);
+        let before = held.and_then(|held| held.before).unwrap_or(([0; 32], 0));
+        let is_it = is_equal(&hash, &expected);
+        let is_before = is_equal(&hash, &before.0) && now < before.1;
+        match held {
+            Some(held) if is_it || is_before => {
+                held.check_time(now)?;
+                Ok(Arc::clone(&held.who))
+            }
+            _ => Err(unauthorized("this key is not known here: never made, rotated or revoked")),
+        }
+    }
+}
+
+impl Held {
+    fn of(key: &Key) -> Result<Self, serde_json::Error> {
+        let scopes: Scopes = serde_json::from_str(&key.scopes)?;
+        let defaults: Defaults = serde_json::from_str(&key.defaults)?;
+        let who = Who {
+            key: Some(key.id.clone()),
+            number: Some(number(&key.id)),
+            project: key.project.clone(),
+            person: key.person.clone(),
+            is_admin: scopes.admin,
+            why_not: format!("the key {:?} has not the right", key.name),
+            name: key.name.clone(),
+            scopes,
+            defaults,
+        };
+        let (hash, before, expires) = (key.hash, key.before, key.expires);
+        Ok(Self { hash, before, expires, who: Arc::new(who) })
+    }
+
+    fn check_time(&self, now: i64) -> Result<(), ServerError> {
+        match self.expires {
+            Some(expires) if expires <= now => Err(unauthorized("this key has expired")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The number by which a key's requests are known, the same on every server and after every
+/// restart.
+fn number(id: &str) -> u64 {
+    let hash = Sha256::new_with_prefix(b"freehold.key:").chain_update(id).finalize();
+    hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+fn has_form(text: &[u8]) -> bool {
+    std::str::from_utf8(text).is_ok_and(|text| id_of(text).is_some())
+}
+
+/// Compares in the same time wherever they differ.
+fn is_equal(one: &[u8; 32], other: &[u8; 32]) -> bool {
+    one.iter().zip(other).fold(0, |differs, (one, other)| black_box(differs | (one ^ other))) == 0
+}
+
+fn unauthorized(what: &str) -> ServerError {
+    ServerError::Unauthorized(what.to_owned())
+}
+
+fn now_us() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> (Key, Secret) {
+        let id = Secret::draw_id().unwrap();
+        let secret = Secret::draw(&id).unwrap();
+        let key = Key {
+            id,
+            name: name.to_owned(),
+            hash: secret.hash(),
+            before: None,
+            project: Some("shop".to_owned()),
+            person: None,
+            scopes: "{}".to_owned(),
+            defaults: r#"{"lenient":true}"#.to_owned(),
+            created: 1,
+            expires: None,
+            revoked: None,
+        };
+        (key, secret)
+    }
+
+    fn table(keys: &[&Key]) -> Table {
+        let keys = keys.iter().map(|key| (*key).clone()).collect();
+        Table::of(Roster { version: 1, has_had_keys: true, keys, projects: Vec::new() })
+    }
+
+    #[track_caller]
+    fn check(table: &Table, text: &str, now: i64, expected: Result<&str, &str>) {
+        match (table.who(text.as_bytes(), now), expected) {
+            (Ok(who), Ok(name)) => assert_eq!(who.name, name),
+            (Err(error), Err(why)) => {
+                assert!(error.to_string().contains(why), "{error}");
+                assert!(!error.to_string().contains(text), "{error}");
+                assert_eq!(error.status().as_u16(), 401);
+            }
+            (found, expected) => panic!("{text}: {found:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn a_key_is_known_by_all_of_its_text_and_for_its_time() {
+        let (mut one, secret) = key("one");
+        let (_, other) = key("other");
+        let held = table(&[&one]);
+        check(&held, secret.shown(), 1, Ok("one"));
+        check(&held, other.shown(), 1, Err("not known here"));
+        let forged = Secret::draw(&one.id).unwrap();
+        check(&held, forged.shown(), 1, Err("not known here"));
+        for malformed in ["any-key", "Basic azpr", "fh_", &secret.shown()[..40]] {
+            check(&held, malformed, 1, Err("expected fh_ID_SECRET"));
+        }
+        let who = held.who(secret.shown().as_bytes(), 1).unwrap();
+        assert!(who.defaults.lenient && !who.is_admin && who.project.as_deref() == Some("shop"));
+
+        one.expires = Some(10);
+        let held = table(&[&one]);
+        check(&held, secret.shown(), 9, Ok("one"));
+        check(&held, secret.shown(), 10, Err("expired"));
+        // Only who has the secret is told that.
+        check(&held, forged.shown(), 10, Err("not known here"));
+    }
+
+    #[test]
+    fn the_secret_before_is_taken_for_its_time() {
+        let (mut one, before) = key("one");
+        let after = Secret::draw(&one.id).unwrap();
+        (one.hash, one.before) = (after.hash(), Some((before.hash(), 10)));
+        let held = table(&[&one]);
+        check(&held, after.shown(), 99, Ok("one"));
+        check(&held, before.shown(), 9, Ok("one"));
+        check(&held, before.shown(), 10, Err("not known here"));
+    }
+
+    #[test]
+    fn rights_that_are_not_understood_are_none() {
+        let (mut one, secret) = key("one");
+        one.scopes = r#"{"of_later":true}"#.to_owned();
+        check(&table(&[&one]), secret.shown(), 1, Err("not known here"));
+    }
+
+    #[test]
+    fn numbers_are_of_the_id_alone() {
+        let (one, _) = key("one");
+        let who = |table: &Table| Arc::clone(&table.keys[&one.id].who);
+        let renamed = Key { name: "new".to_owned(), ..one.clone() };
+        assert_eq!(who(&table(&[&one])).number, who(&table(&[&renamed])).number);
+        assert_ne!(number("abcdefghi0"), number("abcdefghi1"));
+    }
+
+    /// Who is let in, without a key or with one of this server's.
+    fn let_in(access: &Access, peer: &str, key: Option<&str>) -> Result<String, u16> {
+        let mut headers = HeaderMap::new();
+        if let Some(key) = key {
+            headers.insert("x-api-key", key.parse().unwrap());
+        }
+        let who = access.who(peer.parse().ok().map(Peer), &headers);
+        who.map(|who| who.name.clone()).map_err(|error| error.status().as_u16())
+    }
+
+    #[test]
+    fn who_is_let_in_without_a_key_is_the_owners_to_say() {
+        use LocalAccess::{Auto, Key, Open};
+        let (here, elsewhere) = ("127.0.0.1", "10.0.0.1");
+        let (key, secret) = key("one");
+        let check = |local, is_open_to_others, has_keys: bool, expected: [Result<&str, u16>; 4]| {
+            let access = Access::new(None, local, is_open_to_others);
+            if has_keys {
+                access.table.set(table(&[&key]));
+            }
+            let found = [
+                let_in(&access, here, None),
+                let_in(&access, here, Some("any-key")),
+                let_in(&access, elsewhere, None),
+                let_in(&access, elsewhere, Some(secret.shown())),
+            ];
+            let expected = expected.map(|one| one.map(str::to_owned));
+            assert_eq!(found, expected, "{local:?} {is_open_to_others} {has_keys}");
+        };
+        let (owner, anyone, one, no) = (Ok("owner"), Ok("anyone"), Ok("one"), Err(401));
+        check(Auto, false, false, [owner, owner, no, no]);
+        check(Auto, true, false, [owner, owner, anyone, anyone]);
+        check(Auto, true, true, [no, no, no, one]);
+        check(Open, false, true, [owner, owner, no, one]);
+        check(Key, true, false, [no, no, no, no]);
+        check(Key, true, true, [no, no, no, one]);
+    }
+
+    #[test]
+    fn a_line_is_asked_by_the_key_that_sent_it_as_long_as_there_is_one() {
+        let (mut one, _) = key("one");
+        let number = number(&one.id);
+        let access = Access::new(None, LocalAccess::Auto, false);
+        assert_eq!(access.who_of_number(number).unwrap().name, "owner");
+        access.table.set(table(&[&one]));
+        assert_eq!(access.who_of_number(number).unwrap().name, "one");
+        assert_eq!(access.who_of_number(1).unwrap_err().status().as_u16(), 401);
+        one.expires = Some(1);
+        access.table.set(table(&[&one]));
+        assert!(access.who_of_number(number).unwrap_err().to_string().contains("expired"));
+        access.table.set(table(&[]));
+        assert_eq!(access.who_of_number(number).unwrap_err().status().as_u16(), 401);
+    }
+}

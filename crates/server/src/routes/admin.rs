@@ -1,0 +1,110 @@
+//! The routes by which the owner administers the server, from this machine or with a key that has
+//! the right.
+
+use super::{Body, Needs, READ, Route};
+use crate::access::wire;
+use crate::app;
+use crate::dialects::declared::Unknown;
+use axum::routing::{delete, get, post};
+
+/// A route of theirs.
+const ADMIN: Route = Route { group: "Administration", needs: Needs::Admin, ..READ };
+
+/// One that changes keys or projects, where there is a ledger to keep them in; else it answers 501.
+const CHANGE: Route = Route {
+    method: "post",
+    statuses: &[400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 501, 503],
+    ..ADMIN
+};
+
+/// All of them.
+pub(super) const ROUTES: &[Route] = &[
+    Route {
+        method: "post",
+        paths: &["/admin/reload"],
+        summary: "Has the configuration read anew.",
+        answer: Some(RELOADED),
+        statuses: &[400, 401, 403, 500, 501],
+        handler: || post(app::reload::reload),
+        ..ADMIN
+    },
+    Route {
+        paths: &["/admin/keys"],
+        summary: "Lists the keys, without their secrets.",
+        query: wire::KEYS_QUERY,
+        answer: Some(KEYS),
+        statuses: &[400, 401, 403, 503],
+        handler: || get(app::keys::list),
+        ..ADMIN
+    },
+    Route {
+        paths: &["/admin/keys"],
+        summary: "Makes a key, and tells its secret this once.",
+        body: Some(Body {
+            fields: &[wire::KEY_FIELDS],
+            required: &["name"],
+            unknown: Unknown::Refused,
+            example: r#"{"name":"ci","models":["smollm2-135m"],"expires_in":86400}"#,
+        }),
+        answer: Some(NEW_KEY),
+        handler: || post(app::keys::create),
+        ..CHANGE
+    },
+    Route {
+        method: "delete",
+        paths: &["/admin/keys/{key}"],
+        summary: "Revokes a key, by its name or id.",
+        answer: Some(DONE),
+        handler: || delete(app::keys::revoke),
+        ..CHANGE
+    },
+    Route {
+        paths: &["/admin/keys/{key}/rotate"],
+        summary: "Gives a key another secret, and tells it this once.",
+        body: Some(Body {
+            fields: &[wire::ROTATE_FIELDS],
+            required: &[],
+            unknown: Unknown::Refused,
+            example: r#"{"overlap":3600}"#,
+        }),
+        answer: Some(NEW_KEY),
+        handler: || post(app::keys::rotate),
+        ..CHANGE
+    },
+    Route {
+        paths: &["/admin/projects"],
+        summary: "Lists the projects, which are groups of keys.",
+        answer: Some(PROJECTS),
+        statuses: &[401, 403, 503],
+        handler: || get(app::keys::list_projects),
+        ..ADMIN
+    },
+    Route {
+        paths: &["/admin/projects"],
+        summary: "Makes a project.",
+        body: Some(Body {
+            fields: &[wire::PROJECT_FIELDS],
+            required: &["name"],
+            unknown: Unknown::Refused,
+            example: r#"{"name":"shop"}"#,
+        }),
+        answer: Some(DONE),
+        handler: || post(app::keys::create_project),
+        ..CHANGE
+    },
+    Route {
+        method: "delete",
+        paths: &["/admin/projects/{project}"],
+        summary: "Removes a project that has no keys.",
+        answer: Some(DONE),
+        handler: || delete(app::keys::remove_project),
+        ..CHANGE
+    },
+];
+
+const RELOADED: &str = r#"{"type":"object","properties":{"changed":{"type":"array","items":{"type":"string"}},"needs_restart":{"type":"array","items":{"type":"string"}},"models_added":{"type":"array","items":{"type":"string"}},"models_replaced":{"type":"array","items":{"type":"string"}},"models_removed":{"type":"array","items":{"type":"string"}}},"required":["changed","needs_restart","models_added","models_replaced","models_removed"]}"#;
+const KEYS: &str = r#"{"type":"object","properties":{"keys":{"type":"array","items":{"type":"object","required":["id","name","scopes","defaults","created_at"]}}},"required":["keys"]}"#;
+const NEW_KEY: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"name":{"type":"string"},"secret":{"type":"string"}},"required":["id","name","secret"]}"#;
+const PROJECTS: &str = r#"{"type":"object","properties":{"projects":{"type":"array","items":{"type":"object","required":["name","created_at"]}}},"required":["projects"]}"#;
+const DONE: &str =
+    r#"{"type":"object","properties":{"name":{"type":"string"}},"required":["name"]}"#;
