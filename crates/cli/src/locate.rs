@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use engine::{Embedder, Engine, EngineError, EngineOptions, Opened, Task};
 use gguf::Gguf;
-use store::{Catalogue, Entry, Installed, Progress as _, PullOptions, Source, Store, StoreError};
+use store::{
+    Catalogue, Entry, Installed, Progress as _, PullOptions, Source, Store, StoreError, Terms,
+};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -238,7 +240,8 @@ fn find_or_fetch(
                 Some(lock) => Some(lock.for_pull()),
                 None => locked::read(None)?,
             };
-            let options = PullOptions { lock, ..PullOptions::default() };
+            let terms = Terms { lock, ..Terms::default() };
+            let options = PullOptions { terms, ..PullOptions::default() };
             pull(&store, &Source::Catalogue(text.to_owned()), options, &Shown::new(context))?
         }
         Err(error) => return Err(error.into()),

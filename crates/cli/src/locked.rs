@@ -13,7 +13,7 @@ use model::is_encoder;
 use server::{Alias, NotAsLocked};
 use store::{
     Difference, FileState, Installed, InstalledFile, LOCK_FILE, Licence, LockFile, LockedModel,
-    Number, Progress, Running, StoreError, VerifyReport,
+    Number, Progress, PublisherKey, Running, StoreError, Terms, VerifyReport,
 };
 
 use crate::context::Context;
@@ -33,6 +33,27 @@ pub(crate) struct LockArgs {
     /// Answer with nothing that the lock does not have, and fetch nothing
     #[arg(long)]
     locked: bool,
+}
+
+/// What the owner wants of a model that comes in.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct SignedArgs {
+    /// Take it only with a signature by this public key: minisign's, or one of Ed25519, P-256 or
+    /// P-384 for a model.sig of OpenSSF model signing; its text, or a file. `freehold lock` then
+    /// keeps to it
+    #[arg(long, value_name = "KEY|FILE")]
+    signed_by: Option<String>,
+}
+
+impl SignedArgs {
+    /// By this key, and as `./freehold.lock` says, where there is one.
+    ///
+    /// # Errors
+    /// No public key; a lock that is damaged.
+    pub(crate) fn terms(&self) -> anyhow::Result<Terms> {
+        let key = self.signed_by.as_deref().map(PublisherKey::find).transpose()?;
+        Ok(Terms { lock: read(None)?, signed_by: key })
+    }
 }
 
 impl LockArgs {
@@ -359,6 +380,7 @@ fn observed_file(path: &Path, file: &Gguf, entry: &LockedModel) -> Result<Locked
         revision: entry.revision.clone(),
         licence: Licence { id: entry.licence.clone(), ..Licence::unknown() },
         adopted: true,
+        signed_by: None,
         origin: None,
         date: String::new(),
     };

@@ -20,7 +20,7 @@ use gguf::Gguf;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
-use store::{LockFile, LockedModel, Running, Silent, Store, StoreError};
+use store::{LockFile, LockedModel, Running, Silent, Store, StoreError, Terms};
 
 fn output(run: impl Fn(&Path, &mut Vec<u8>) -> Result<(), Box<dyn Error>>) -> String {
     let mut out = Vec::new();
@@ -84,7 +84,7 @@ fn locked_opens_what_the_lock_says_and_nothing_else() {
     let (home, path) = (folder.path(), folder.path().join("m.gguf"));
     std::fs::copy(testkit::smollm2(), &path).unwrap();
     let store = Store::open(home).unwrap();
-    let installed = store.add(&path, Some("m"), &Silent).unwrap();
+    let installed = store.add(&path, Some("m"), &Terms::default(), &Silent).unwrap();
     let running = Running { numerics: NUMERICS_VERSION, defaults: BTreeMap::new() };
     let entry = LockedModel::of(&installed, &Gguf::open(&path).unwrap(), &running).unwrap();
     let good = LockFile {

@@ -17,13 +17,14 @@ use crate::checked::Verified;
 use crate::claim::{Claim, WhenHeld};
 use crate::error::{CREATING, StoreError};
 use crate::hash::Sha256;
-use crate::home::{Store, hash_stamped, licence_of, now, open_model};
+use crate::home::{Store, check_signed, hash_stamped, licence_of, now, open_model};
 use crate::installed::{Installed, InstalledFile, Licence, Origin};
 use crate::manifest;
 use crate::name::{ModelName, check_file_name, part_names, split_numbers};
 use crate::platform::{self, Stamp};
 use crate::progress::Progress;
 use crate::record;
+use crate::signers::Terms;
 
 /// The folder of a model in which the texts lie that came with it.
 pub(crate) const CARRIED: &str = "carried";
@@ -149,8 +150,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::InvalidSource`] where it cannot be adopted, [`StoreError::HashMismatch`] where
-    /// the program's own hash is not that of its bytes, else as [`Store::add`].
-    pub fn adopt(&self, found: &Found, progress: &dyn Progress) -> Result<Installed, StoreError> {
+    /// the program's own hash is not that of its bytes, else as [`Store::add`]. Signatures lie
+    /// beside the other program's files and bear their names.
+    pub fn adopt(
+        &self,
+        found: &Found,
+        terms: &Terms,
+        progress: &dyn Progress,
+    ) -> Result<Installed, StoreError> {
         let first = found.files.first().map(|file| file.path.clone()).unwrap_or_default();
         if let Some(why) = &found.refused {
             let (value, expected) = (found.name.clone(), why.clone());
@@ -166,16 +173,22 @@ impl Store {
                 let (name, source_installed) = (name.to_string(), model.source);
                 return Err(StoreError::NameTaken { name, source_installed });
             }
-            if self.ensure_intact(&model, progress).is_ok() {
+            let wanted = terms.wanted(word)?;
+            let is_signed = wanted.is_none_or(|of| of.is_met_by(model.signed_by.as_deref()));
+            if is_signed && self.ensure_intact(&model, progress).is_ok() {
                 return Ok(model);
             }
         }
-        let folder = self.folder_of(&name);
-        let (files, verified, is_linked) = take(&folder, &found.files, progress)?;
         let mut licence = licence_of(&opened);
         if licence.id == Licence::UNKNOWN {
             licence = stated(&found.texts).unwrap_or(licence);
         }
+        terms.check_licence(word, &licence.id)?;
+        let hashed = hash(&found.files, progress)?;
+        let looked = hashed.iter().map(|(of, stamp, _, sha256)| (&*of.path, *stamp, *sha256));
+        let signed_by = check_signed(terms, &name, &looked.collect::<Vec<_>>(), progress)?;
+        let folder = self.folder_of(&name);
+        let (files, verified, is_linked) = take(&folder, hashed)?;
         let model = Installed {
             name: name.name().to_owned(),
             publisher: name.publisher().to_owned(),
@@ -184,6 +197,7 @@ impl Store {
             revision: found.revision.clone(),
             licence,
             adopted: !is_linked,
+            signed_by,
             origin: Some(Origin { owner: found.owner.clone(), path: first }),
             date: now(),
         };
@@ -194,13 +208,14 @@ impl Store {
     }
 }
 
-/// Hashes the files where they lie, then links all of them into `folder`, or uses them as they are
-/// where a link cannot be: on another file system, or where the system refuses one.
-fn take(
-    folder: &Path,
-    found: &[FoundFile],
+/// A file, what it looked like before it was hashed, its length and its hash.
+type Hashed<'a> = (&'a FoundFile, Stamp, u64, Sha256);
+
+/// Hashes the files where they lie.
+fn hash<'a>(
+    found: &'a [FoundFile],
     progress: &dyn Progress,
-) -> Result<(Vec<InstalledFile>, Verified, bool), StoreError> {
+) -> Result<Vec<Hashed<'a>>, StoreError> {
     let mut hashed = Vec::new();
     for file in found {
         let (stamp, n_bytes, sha256) = hash_stamped(&file.path, progress)?;
@@ -210,12 +225,21 @@ fn take(
         }
         hashed.push((file, stamp, n_bytes, sha256));
     }
+    Ok(hashed)
+}
+
+/// Links all files into `folder`, or uses them as they are where a link cannot be: on another file
+/// system, or where the system refuses one.
+fn take(
+    folder: &Path,
+    hashed: Vec<Hashed<'_>>,
+) -> Result<(Vec<InstalledFile>, Verified, bool), StoreError> {
     fs::create_dir_all(folder).map_err(StoreError::io(folder, CREATING))?;
     let is_linked = hashed
         .iter()
         .all(|(file, stamp, ..)| link(&file.path, &folder.join(&file.file_name), stamp).is_ok());
     if !is_linked {
-        for file in found {
+        for (file, ..) in &hashed {
             let linked = folder.join(&file.file_name);
             // Where the store's own folder is adopted, this is the file itself.
             if fs::canonicalize(&linked).ok() != fs::canonicalize(&file.path).ok() {

@@ -109,15 +109,15 @@ pub enum StoreError {
         /// The licences that this line allows.
         allowed: Vec<String>,
     },
-    /// The owner's lock wants a signature, and there is none, or none that counts.
-    #[error("{place}: {problem}; {} wants a signature of a key that it names", lock.display())]
+    /// The owner wants a signature, and there is none, or none that counts.
+    #[error("{place}: {problem}; expected a signature of {whose}")]
     NotSigned {
-        /// The file at its source.
+        /// The signature's file at the source, or the model.
         place: String,
         /// What is wrong, and what was expected.
         problem: String,
-        /// The lock file.
-        lock: PathBuf,
+        /// Whose signature is wanted.
+        whose: String,
     },
     /// A file's bytes are not those that were promised.
     #[error("{}: sha256 is {found}, expected {expected}", path.display())]
@@ -254,8 +254,8 @@ pub enum StoreError {
         /// The lock file.
         lock: PathBuf,
     },
-    /// The files of a model were changed while it was opened.
-    #[error("{name}: its files were changed while it was opened")]
+    /// The files of a model were changed while they were looked at.
+    #[error("{name}: its files were changed while they were looked at")]
     Changed {
         /// The name that is asked for.
         name: String,

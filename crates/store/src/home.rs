@@ -10,13 +10,13 @@ use crate::claim::{Claim, WhenHeld};
 use crate::error::{ErrorKind, StoreError};
 use crate::hash::{Sha256, hash_file};
 use crate::installed::{Installed, InstalledFile, Licence, Origin};
-use crate::lockfile::LockFile;
 use crate::manifest::{self, MANIFEST};
 use crate::name::{ModelName, check_word, name_of_file};
 use crate::platform::{self, Stamp};
 use crate::progress::{Progress, Silent};
 use crate::pull;
 use crate::settings::Settings;
+use crate::signers::{Signed, Terms, text_in};
 use crate::source::Source;
 use crate::staging::Staging;
 
@@ -45,8 +45,8 @@ pub struct PullOptions {
     pub no_wait: bool,
     /// Ask the source again even though the model is here (a Hub branch may have moved).
     pub refresh: bool,
-    /// Refuse a model whose licence this lock does not allow; with the path of the lock.
-    pub lock: Option<(PathBuf, LockFile)>,
+    /// What the owner wants of its licence and of who signed it.
+    pub terms: Terms,
     /// The licence to record, for a model whose file may not state its own; a catalogue entry's
     /// goes before it.
     pub licence: Option<Licence>,
@@ -206,14 +206,17 @@ impl Store {
 
     /// Adopts an existing GGUF file (all its parts when split) where it is, without copying it.
     ///
-    /// Adopting the same file again takes its present content as the pinned one.
+    /// Adopting the same file again takes its present content as the pinned one. Signatures that
+    /// `terms` want must lie beside it.
     ///
     /// # Errors
-    /// [`StoreError::BadModel`], [`StoreError::NameTaken`], [`StoreError::InvalidName`].
+    /// [`StoreError::BadModel`], [`StoreError::NameTaken`], [`StoreError::InvalidName`],
+    /// [`StoreError::LicenceNotAllowed`], [`StoreError::NotSigned`].
     pub fn add(
         &self,
         path: &Path,
         name: Option<&str>,
+        terms: &Terms,
         progress: &dyn Progress,
     ) -> Result<Installed, StoreError> {
         let path = fs::canonicalize(path).map_err(StoreError::io(path, "opening"))?;
@@ -226,7 +229,9 @@ impl Store {
             let (name, source_installed) = (full_name.to_string(), other.source);
             return Err(StoreError::NameTaken { name, source_installed });
         }
-        let mut files = Vec::new();
+        let licence = licence_of(&opened);
+        terms.check_licence(full_name.name(), &licence.id)?;
+        let (mut files, mut stamps) = (Vec::new(), Vec::new());
         let mut verified = Verified::default();
         for part in opened.files() {
             let part = fs::canonicalize(part).map_err(StoreError::io(part, "opening"))?;
@@ -234,8 +239,10 @@ impl Store {
             let file = InstalledFile { path: part, n_bytes, sha256 };
             verified.remember(&file, stamp);
             files.push(file);
+            stamps.push(stamp);
         }
-        let licence = licence_of(&opened);
+        let hashed = files.iter().zip(stamps).map(|(of, stamp)| (&*of.path, stamp, of.sha256));
+        let signed_by = check_signed(terms, &full_name, &hashed.collect::<Vec<_>>(), progress)?;
         let installed = Installed {
             name: full_name.name().to_owned(),
             publisher: full_name.publisher().to_owned(),
@@ -244,6 +251,7 @@ impl Store {
             revision: None,
             licence,
             adopted: true,
+            signed_by,
             origin: None,
             date: now(),
         };
@@ -498,6 +506,32 @@ pub(crate) fn licence_of(model: &gguf::Gguf) -> Licence {
     match stated("general.license") {
         Some(id) => Licence { id, url: stated("general.license.link"), ..Licence::unknown() },
         None => Licence::unknown(),
+    }
+}
+
+/// The key that signed the files that were `hashed`, each with what it looked like then, where
+/// `terms` want one. Signatures lie beside the files.
+pub(crate) fn check_signed(
+    terms: &Terms,
+    name: &ModelName,
+    hashed: &[(&Path, Stamp, Sha256)],
+    progress: &dyn Progress,
+) -> Result<Option<String>, StoreError> {
+    let Some(wanted) = terms.wanted(name.name())? else { return Ok(None) };
+    let names = hashed.iter().map(|(path, ..)| path.file_name().unwrap_or_default());
+    let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+    let signed = hashed.iter().zip(&names);
+    let signed = signed.map(|((path, _, sha256), name)| Signed { name, path, sha256: *sha256 });
+    let signed: Vec<Signed<'_>> = signed.collect();
+    let folder = hashed.first().and_then(|(path, ..)| path.parent()).unwrap_or(Path::new(""));
+    let key = wanted.check(&signed, &mut |name| text_in(folder, name), progress)?;
+    // What was hashed may else be another file than the one whose signature counts.
+    let is_same = |(path, stamp, _): &(&Path, Stamp, Sha256)| {
+        fs::metadata(path).is_ok_and(|metadata| Stamp::of(&metadata) == *stamp)
+    };
+    match hashed.iter().all(is_same) {
+        true => Ok(Some(key.to_string())),
+        false => Err(StoreError::Changed { name: name.to_string() }),
     }
 }
 

@@ -21,6 +21,9 @@ pub struct Installed {
     pub licence: Licence,
     /// True when the files lie elsewhere and are not ours: they are never removed.
     pub adopted: bool,
+    /// The public key of the publisher whose signature was verified when it came, in one line;
+    /// `None` where none was wanted.
+    pub signed_by: Option<String>,
     /// The other program whose files they are or were; `None` where they are ours or a person's.
     pub origin: Option<Origin>,
     /// When it was pulled or adopted, as RFC 3339 in UTC.

@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod adopt;
+mod base64;
 mod bundle;
 mod catalogue;
 mod checked;
@@ -36,6 +37,7 @@ mod latest;
 mod lockfile;
 mod manifest;
 mod minisign;
+mod model_signing;
 mod name;
 mod platform;
 mod progress;
@@ -43,6 +45,7 @@ mod pull;
 mod record;
 mod settings;
 mod signature;
+mod signers;
 mod source;
 mod sources;
 mod staging;
@@ -71,4 +74,5 @@ pub use platform::{Stamp, free_bytes};
 pub use progress::{Progress, Silent};
 pub use settings::{Settings, install_tls};
 pub use signature::{Acquaintance, ParsePublicKeyError, PublicKey, Trust};
+pub use signers::{ParsePublisherKeyError, PublisherKey, Terms};
 pub use source::{PipPart, Source};

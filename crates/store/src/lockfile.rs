@@ -64,8 +64,8 @@ pub struct LockFile {
     pub aliases: BTreeMap<String, String>,
     /// The licences that models may come under, by the name of a model or alias, or `*`.
     pub licences: BTreeMap<String, Vec<String>>,
-    /// The minisign keys of which one must have signed what is pulled, by the same names.
-    pub minisign: BTreeMap<String, Vec<String>>,
+    /// The publishers' keys of which one must have signed what comes in, by the same names.
+    pub signers: BTreeMap<String, Vec<String>>,
     /// By the name that applications ask for.
     pub models: BTreeMap<String, LockedModel>,
 }
@@ -192,7 +192,7 @@ struct Layout {
     #[serde(default, deserialize_with = "keyed_lists", skip_serializing_if = "BTreeMap::is_empty")]
     licences: BTreeMap<String, Vec<String>>,
     #[serde(default, deserialize_with = "keyed_lists", skip_serializing_if = "BTreeMap::is_empty")]
-    minisign: BTreeMap<String, Vec<String>>,
+    signers: BTreeMap<String, Vec<String>>,
     #[serde(default, deserialize_with = "keyed", skip_serializing_if = "BTreeMap::is_empty")]
     model: BTreeMap<String, LockedModel>,
 }
@@ -240,8 +240,8 @@ impl LockFile {
             let problem = format!("the file ends before its last line, expected {END:?}");
             return Err((text.len(), problem));
         }
-        let Layout { format: _, alias: aliases, licences, minisign, model: models } = layout;
-        Ok(Self { aliases, licences, minisign, models })
+        let Layout { format: _, alias: aliases, licences, signers, model: models } = layout;
+        Ok(Self { aliases, licences, signers, models })
     }
 
     /// What the store calls the model that `name` stands for: `publisher/name` where the lock says
@@ -288,8 +288,8 @@ impl LockFile {
     }
 
     fn to_text(&self) -> String {
-        let Self { aliases: alias, licences, minisign, models: model } = self.clone();
-        let body = toml::to_string(&Layout { format: FORMAT, alias, licences, minisign, model })
+        let Self { aliases: alias, licences, signers, models: model } = self.clone();
+        let body = toml::to_string(&Layout { format: FORMAT, alias, licences, signers, model })
             .expect("names, numbers and texts can be written as TOML");
         format!("{HEAD}{body}\n{END}\n")
     }

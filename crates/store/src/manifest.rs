@@ -30,6 +30,8 @@ struct Manifest {
     adopted: bool,
     date: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    signed_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     origin: Option<Origin>,
     licence: Licence,
     file: Vec<FileRecord>,
@@ -68,6 +70,7 @@ pub(crate) fn write(folder: &Path, model: &Installed) -> Result<(), StoreError> 
         revision: model.revision.clone().unwrap_or_else(|| UNKNOWN.to_owned()),
         adopted: model.adopted,
         date: model.date.clone(),
+        signed_by: model.signed_by.clone(),
         origin: model.origin.clone(),
         licence: model.licence.clone(),
         file: model.files.iter().map(file_record).collect::<Result<_, StoreError>>()?,
@@ -114,6 +117,7 @@ fn check(manifest: Manifest, folder: &Path, name: &ModelName) -> Result<Installe
         revision: Some(manifest.revision).filter(|revision| revision != UNKNOWN),
         licence: manifest.licence,
         adopted: manifest.adopted,
+        signed_by: manifest.signed_by,
         origin: manifest.origin,
         date: manifest.date,
     })
@@ -141,6 +145,7 @@ mod tests {
             revision: None,
             licence: Licence::unknown(),
             adopted: false,
+            signed_by: None,
             origin: None,
             date: "2026-01-02T03:04:05Z".to_owned(),
         }

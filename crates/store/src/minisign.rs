@@ -12,12 +12,10 @@ use std::str::FromStr;
 
 use ring::signature::{ED25519, UnparsedPublicKey};
 
+use crate::base64;
 use crate::error::StoreError;
 use crate::hash::CHUNK_BYTES;
 use crate::progress::Progress;
-
-/// Longest signature file. One has four lines, the longest of which is the publisher's comment.
-pub(crate) const SIGNATURE_BYTES_MAX: u64 = 64 << 10;
 
 /// Longest file of which a signature of the old form is checked.
 const WHOLE_BYTES_MAX: u64 = 1 << 30;
@@ -49,7 +47,7 @@ impl FromStr for MinisignKey {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bytes = base64(text).and_then(|bytes| <[u8; 42]>::try_from(bytes).ok());
+        let bytes = base64::decode(text).and_then(|bytes| <[u8; 42]>::try_from(bytes).ok());
         let bytes = bytes.filter(|bytes| bytes.starts_with(b"Ed"));
         let bytes = bytes.ok_or("expected a minisign public key of 56 characters".to_owned())?;
         Ok(Self { id: part(&bytes, 2), public: part(&bytes, 10) })
@@ -63,7 +61,8 @@ impl fmt::Display for MinisignKey {
     }
 }
 
-/// Whether `text` is the signature of the file at `path` by one of `keys`; else why not.
+/// Which of `keys` the signature `text` of the file at `path` is by, as its index; else why it is
+/// by none.
 ///
 /// # Errors
 /// [`StoreError::Io`] where the file cannot be read.
@@ -72,16 +71,17 @@ pub(crate) fn verify(
     path: &Path,
     keys: &[MinisignKey],
     progress: &dyn Progress,
-) -> Result<Result<(), String>, StoreError> {
+) -> Result<Result<usize, String>, StoreError> {
     let signature = match parse(text) {
         Ok(signature) => signature,
         Err(problem) => return Ok(Err(problem)),
     };
-    let Some(key) = keys.iter().find(|key| key.id == signature.id) else {
+    let Some(key_idx) = keys.iter().position(|key| key.id == signature.id) else {
         let known: Vec<String> = keys.iter().map(MinisignKey::to_string).collect();
         let found = MinisignKey { id: signature.id, public: [0; 32] };
         return Ok(Err(format!("signed with the key {found}, expected {}", known.join(" or "))));
     };
+    let key = &keys[key_idx];
     let io = StoreError::io(path, "reading to check the signature");
     let message = match signature.is_of_hash {
         true => hash(path, progress).map_err(io)?.to_vec(),
@@ -102,7 +102,7 @@ pub(crate) fn verify(
     if public.verify(&with_comment, &signature.global).is_err() {
         return Ok(Err(format!("its trusted comment is not what the key {key} signed")));
     }
-    Ok(Ok(()))
+    Ok(Ok(key_idx))
 }
 
 fn parse(text: &str) -> Result<Signature, String> {
@@ -110,8 +110,8 @@ fn parse(text: &str) -> Result<Signature, String> {
     let lines: Vec<&str> = text.lines().collect();
     let [untrusted, signature, comment, global] = lines[..] else { return Err(expected()) };
     let comment = comment.strip_prefix(TRUSTED).ok_or_else(expected)?;
-    let signature: Option<[u8; 74]> = base64(signature).and_then(|of| of.try_into().ok());
-    let global: Option<[u8; 64]> = base64(global).and_then(|of| of.try_into().ok());
+    let signature: Option<[u8; 74]> = base64::decode(signature).and_then(|of| of.try_into().ok());
+    let global: Option<[u8; 64]> = base64::decode(global).and_then(|of| of.try_into().ok());
     let (Some(signature), Some(global), true) =
         (signature, global, untrusted.starts_with("untrusted comment:"))
     else {
@@ -129,34 +129,6 @@ fn parse(text: &str) -> Result<Signature, String> {
 /// `N` bytes from `start` on, which are there.
 fn part<const N: usize>(bytes: &[u8], start: usize) -> [u8; N] {
     bytes[start..start + N].try_into().expect("the slice is of that length")
-}
-
-/// Reads base64 with padding (RFC 4648, section 4).
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let bytes = text.trim_end().as_bytes();
-    let n_padding = bytes.iter().rev().take_while(|byte| **byte == b'=').count();
-    if !bytes.len().is_multiple_of(4) || n_padding > 2 {
-        return None;
-    }
-    let (mut out, mut bits, mut n_bits) = (Vec::new(), 0_u32, 0);
-    for byte in &bytes[..bytes.len() - n_padding] {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6) | u32::from(value);
-        n_bits += 6;
-        if n_bits >= 8 {
-            n_bits -= 8;
-            // Eight bits.
-            out.push((bits >> n_bits & 0xff) as u8);
-        }
-    }
-    Some(out)
 }
 
 /// BLAKE2b-512 of a file.
@@ -362,7 +334,7 @@ mod tests {
         for kind in [b"ED", b"Ed"] {
             let (key, text) = signed(kind, b"model");
             let check = |text: &str| verify(text, file.path(), &[key], &Silent).unwrap();
-            assert_eq!(check(&text), Ok(()));
+            assert_eq!(check(&text), Ok(0));
             let other = signed(kind, b"other").1;
             assert!(
                 check(&other).unwrap_err().contains("not what the key 0807060504030201 signed")

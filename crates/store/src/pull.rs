@@ -12,11 +12,11 @@ use crate::error::{CREATING, ErrorKind, StoreError};
 use crate::home::{PullOptions, Store, licence_of, named, now, open_model};
 use crate::installed::{Installed, InstalledFile, Licence};
 use crate::manifest;
-use crate::minisign;
 use crate::name::{ModelName, name_of_file};
 use crate::platform;
 use crate::progress::{Progress, Silent};
 use crate::record;
+use crate::signers::Signed;
 use crate::source::{
     Source, file_name_of_url, imported_file_name, joined_file_name, oci_name, parse_url,
 };
@@ -54,11 +54,12 @@ pub(crate) fn pull(
         _ => None,
     };
     let plan = plan(absolute.as_ref().unwrap_or(source), options)?;
+    let word = plan.name.name();
     if let Some(entry) = plan.entry {
-        check_licence(&plan, &entry.licence, options)?;
+        options.terms.check_licence(word, &entry.licence.id)?;
     }
     if let Some(model) = already_here(store, &plan, options, progress)? {
-        check_licence(&plan, &model.licence, options)?;
+        options.terms.check_licence(word, &model.licence.id)?;
         tidy(store, &plan.name);
         return Ok(model);
     }
@@ -88,9 +89,9 @@ pub(crate) fn pull(
         expected: plan.entry.map(Expected::from),
     };
     let fetched = opened.fetch(&job)?;
-    check_signature(&plan, options, &*opened, &job, &fetched)?;
-    let terms = Terms { accepted, options };
-    let model = place(&plan, fetched, &folder, terms, staging)?;
+    let signed_by = check_signature(&plan, options, &*opened, &job, &fetched)?;
+    let known = Known { accepted, signed_by, options };
+    let model = place(&plan, fetched, &folder, known, staging)?;
     progress.note(&format!("{} is verified and in {}", model.full_name(), folder.display()));
     Ok(model)
 }
@@ -164,6 +165,12 @@ fn already_here(
     if options.refresh {
         return Ok(None);
     }
+    let wanted = options.terms.wanted(plan.name.name())?;
+    if wanted.is_some_and(|wanted| !wanted.is_met_by(model.signed_by.as_deref())) {
+        let name = &plan.name;
+        progress.note(&format!("{name} is here, but not signed as it must be; fetching it again"));
+        return Ok(None);
+    }
     match store.ensure_intact(&model, progress) {
         Ok(()) => Ok(Some(model)),
         Err(error) if matches!(error.kind(), ErrorKind::Verification | ErrorKind::NotFound) => {
@@ -221,48 +228,34 @@ fn settle_licence(
     Ok(Some(date))
 }
 
-/// What is known of the licence beside what the file says.
-struct Terms<'a> {
-    /// When it was accepted.
+/// What is known of a model beside what its file says.
+struct Known<'a> {
+    /// When its licence was accepted.
     accepted: Option<String>,
-    /// What the caller says it is, and which are allowed.
+    /// Whose signature was verified.
+    signed_by: Option<String>,
+    /// What the caller says its licence is, and which are allowed.
     options: &'a PullOptions,
 }
 
-/// Refuses what none of the keys has signed that the caller's lock names, where it names some.
+/// Refuses what is not signed as the owner wants; returns the key that signed it.
 fn check_signature(
     plan: &Plan<'_>,
     options: &PullOptions,
     opened: &dyn ModelSource,
     job: &Job<'_>,
     fetched: &Fetched,
-) -> Result<(), StoreError> {
-    let Some((path, lock)) = &options.lock else { return Ok(()) };
-    let Some(keys) = lock.signers_of(plan.name.name(), path)? else { return Ok(()) };
-    for file in &fetched.files {
-        let checked = match opened.signature(job, fetched, &file.file_name)? {
-            Some(text) => minisign::verify(&text, &file.path, &keys, job.progress)?,
-            None => Err("the source has no signature beside it".to_owned()),
-        };
-        checked.map_err(|problem| StoreError::NotSigned {
-            place: format!("{}{}", file.file_name, minisign::ENDING),
-            problem,
-            lock: path.clone(),
-        })?;
-    }
-    Ok(())
-}
-
-/// Refuses a licence that the caller's lock does not allow.
-fn check_licence(
-    plan: &Plan<'_>,
-    licence: &Licence,
-    options: &PullOptions,
-) -> Result<(), StoreError> {
-    match &options.lock {
-        Some((path, lock)) => lock.check_licence(plan.name.name(), &licence.id, path),
-        None => Ok(()),
-    }
+) -> Result<Option<String>, StoreError> {
+    let Some(wanted) = options.terms.wanted(plan.name.name())? else { return Ok(None) };
+    let signed = fetched.files.iter().map(|file| Signed {
+        name: &file.file_name,
+        path: &file.path,
+        sha256: file.sha256,
+    });
+    let files: Vec<Signed<'_>> = signed.collect();
+    let mut beside = |name: &str| opened.beside(job, fetched, name);
+    let key = wanted.check(&files, &mut beside, job.progress)?;
+    Ok(Some(key.to_string()))
 }
 
 /// Looks into the files, moves them to their final names and writes the manifest last.
@@ -270,14 +263,14 @@ fn place(
     plan: &Plan<'_>,
     fetched: Fetched,
     folder: &Path,
-    terms: Terms<'_>,
+    known: Known<'_>,
     staging: Staging,
 ) -> Result<Installed, StoreError> {
     let first = fetched.files.first().map(|file| file.path.clone()).unwrap_or_default();
     let licence = match open_model(&first) {
         Ok(opened) => match plan.entry {
-            Some(entry) => Licence { accepted: terms.accepted, ..entry.licence.clone() },
-            None => terms.options.licence.clone().unwrap_or_else(|| licence_of(&opened)),
+            Some(entry) => Licence { accepted: known.accepted, ..entry.licence.clone() },
+            None => known.options.licence.clone().unwrap_or_else(|| licence_of(&opened)),
         },
         // Its bytes are as promised and still no model: keeping them would help nobody.
         Err(StoreError::BadModel { source, .. }) => {
@@ -286,7 +279,7 @@ fn place(
         }
         Err(error) => return Err(error),
     };
-    if let Err(error) = check_licence(plan, &licence, terms.options) {
+    if let Err(error) = known.options.terms.check_licence(plan.name.name(), &licence.id) {
         staging.discard()?;
         return Err(error);
     }
@@ -298,6 +291,7 @@ fn place(
         revision: fetched.revision,
         licence,
         adopted: false,
+        signed_by: known.signed_by,
         origin: None,
         date: now(),
     };

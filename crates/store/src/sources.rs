@@ -40,16 +40,16 @@ pub(crate) trait ModelSource {
     /// It cannot be asked.
     fn latest(&self, held: &Held<'_>) -> Result<Latest, StoreError>;
 
-    /// The text of `FILE.minisig` beside a file that was fetched; `None` where the source has none,
-    /// or no place for one.
+    /// The text of the small file `name` beside those that were fetched, a signature; `None` where
+    /// the source has none, or no place for one.
     ///
     /// # Errors
     /// Any.
-    fn signature(
+    fn beside(
         &self,
         _job: &Job<'_>,
         _fetched: &Fetched,
-        _file_name: &str,
+        _name: &str,
     ) -> Result<Option<String>, StoreError> {
         Ok(None)
     }

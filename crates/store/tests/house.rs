@@ -7,7 +7,9 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use freehold_store::{ErrorKind, FileState, Licence, PullOptions, Silent, Source, StoreError};
+use freehold_store::{
+    ErrorKind, FileState, Licence, PullOptions, Silent, Source, StoreError, Terms,
+};
 use support::{Home, files_below, model, settings, sha256};
 
 fn home() -> Home {
@@ -26,7 +28,7 @@ fn an_adopted_model_stays_where_it_is() {
     let (home, folder) = (home(), tempfile::tempdir().unwrap());
     let bytes = model(64, 1);
     let path = outside(folder.path(), "My Model.Q4.gguf", &bytes);
-    let added = home.store.add(&path, None, &Silent).unwrap();
+    let added = home.store.add(&path, None, &Terms::default(), &Silent).unwrap();
     assert_eq!(added.full_name(), "local/my-model.q4");
     assert!(added.adopted && added.files[0].sha256 == sha256(&bytes));
     assert_eq!(added.path(), fs::canonicalize(&path).unwrap());
@@ -50,7 +52,7 @@ fn all_parts_of_a_split_model_are_adopted() {
         writer.tensor(name, &[4, 32], gguf::TensorType::F32, vec![7; 4 * 32 * 4]);
     }
     let parts = writer.write_split(folder.path(), "big", 1).unwrap();
-    let added = home.store.add(&parts[1], Some("mine"), &Silent).unwrap();
+    let added = home.store.add(&parts[1], Some("mine"), &Terms::default(), &Silent).unwrap();
     assert_eq!(added.files.len(), 2);
     // A byte of any part counts.
     let mut bytes = fs::read(&parts[1]).unwrap();
@@ -65,13 +67,13 @@ fn all_parts_of_a_split_model_are_adopted() {
 fn what_is_no_model_is_not_adopted() {
     let (home, folder) = (home(), tempfile::tempdir().unwrap());
     let path = outside(folder.path(), "m.gguf", b"hello");
-    let error = home.store.add(&path, None, &Silent).unwrap_err();
+    let error = home.store.add(&path, None, &Terms::default(), &Silent).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::BadModel);
-    let error = home.store.add(&folder.path().join("none.gguf"), None, &Silent).unwrap_err();
+    let error = home.store.add(&folder.path().join("none.gguf"), None, &Terms::default(), &Silent).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     let path = outside(folder.path(), "n.gguf", &model(4, 1));
     for name in ["../n", "a/b/c", "/n", "..", "-n", ""] {
-        let error = home.store.add(&path, Some(name), &Silent).unwrap_err();
+        let error = home.store.add(&path, Some(name), &Terms::default(), &Silent).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage, "{name}");
     }
     assert!(files_below(&home.path().join("models")).is_empty());
@@ -113,7 +115,7 @@ fn a_copy_has_the_licence_that_is_stated() {
 fn a_flipped_byte_is_found_even_when_the_date_is_set_back() {
     let (home, folder) = (home(), tempfile::tempdir().unwrap());
     let path = outside(folder.path(), "m.gguf", &model(64, 1));
-    let added = home.store.add(&path, None, &Silent).unwrap();
+    let added = home.store.add(&path, None, &Terms::default(), &Silent).unwrap();
     home.store.ensure_intact(&added, &Silent).unwrap();
     let date = fs::metadata(&path).unwrap().modified().unwrap();
     let mut bytes = fs::read(&path).unwrap();
@@ -131,7 +133,7 @@ fn a_flipped_byte_is_found_even_when_the_date_is_set_back() {
     let report = home.store.verify("m", &Silent).unwrap();
     assert_eq!(report.files[0].state, FileState::Different(sha256(&bytes)));
     // Adopting again takes the new content.
-    home.store.add(&path, None, &Silent).unwrap();
+    home.store.add(&path, None, &Terms::default(), &Silent).unwrap();
     assert!(home.store.verify("m", &Silent).unwrap().is_intact());
 }
 
@@ -139,7 +141,7 @@ fn a_flipped_byte_is_found_even_when_the_date_is_set_back() {
 fn a_missing_or_shortened_file_is_said() {
     let (home, folder) = (home(), tempfile::tempdir().unwrap());
     let path = outside(folder.path(), "m.gguf", &model(64, 1));
-    let added = home.store.add(&path, None, &Silent).unwrap();
+    let added = home.store.add(&path, None, &Terms::default(), &Silent).unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_len(100).unwrap();
     let error = home.store.ensure_intact(&added, &Silent).unwrap_err();
     assert!(matches!(error, StoreError::SizeMismatch { found: 100, .. }), "{error}");
@@ -155,10 +157,10 @@ fn names_are_taken_ambiguous_or_unknown() {
     let (home, folder) = (home(), tempfile::tempdir().unwrap());
     let one = outside(folder.path(), "one.gguf", &model(4, 1));
     let two = outside(folder.path(), "two.gguf", &model(4, 2));
-    home.store.add(&one, Some("a/same"), &Silent).unwrap();
-    let error = home.store.add(&two, Some("a/same"), &Silent).unwrap_err();
+    home.store.add(&one, Some("a/same"), &Terms::default(), &Silent).unwrap();
+    let error = home.store.add(&two, Some("a/same"), &Terms::default(), &Silent).unwrap_err();
     assert!(error.to_string().contains("one.gguf"), "{error}");
-    home.store.add(&two, Some("b/same"), &Silent).unwrap();
+    home.store.add(&two, Some("b/same"), &Terms::default(), &Silent).unwrap();
     let error = home.store.resolve("same").unwrap_err().to_string();
     assert_eq!(error, "model name \"same\" is ambiguous: it could be a/same or b/same");
     let error = home.store.resolve("smollm2-135m").unwrap_err().to_string();
@@ -173,8 +175,8 @@ fn a_broken_manifest_does_not_hide_the_others() {
     let (home, folder) = (home(), tempfile::tempdir().unwrap());
     let path = outside(folder.path(), "m.gguf", &model(4, 1));
     assert!(home.store.list().unwrap().is_empty());
-    home.store.add(&path, Some("good"), &Silent).unwrap();
-    home.store.add(&path, Some("bad"), &Silent).unwrap();
+    home.store.add(&path, Some("good"), &Terms::default(), &Silent).unwrap();
+    home.store.add(&path, Some("bad"), &Terms::default(), &Silent).unwrap();
     let manifest = home.path().join("models/local/bad/manifest.toml");
     fs::write(&manifest, "format = 1\n\0").unwrap();
     let list = home.store.list().unwrap();

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use freehold_store::{
     Catalogue, Installed, InstalledFile, Latest, Licence, PullOptions, Settings, Silent, Source,
-    StoreError,
+    StoreError, Terms,
 };
 use support::hub::{COMMIT, Hub};
 use support::wheels::{build_wheel, has_pip, only};
@@ -94,7 +94,7 @@ fn a_file_that_differs_now_is_newer() {
     let path = folder.path().join("m.gguf");
     std::fs::write(&path, model(8, 1)).unwrap();
     let pulled = pull(&home, path.to_str().unwrap());
-    let added = home.store.add(&path, Some("own"), &Silent).unwrap();
+    let added = home.store.add(&path, Some("own"), &Terms::default(), &Silent).unwrap();
     assert_eq!((latest(&home, &pulled), latest(&home, &added)), (Latest::Same, Latest::Same));
     let other = model(8, 2);
     std::fs::write(&path, &other).unwrap();
@@ -128,6 +128,7 @@ fn of(source: &str) -> Installed {
         revision: None,
         licence: Licence::unknown(),
         adopted: false,
+        signed_by: None,
         origin: None,
         date: "2026-01-02T03:04:05Z".to_owned(),
     }

@@ -6,13 +6,15 @@ use crate::commands::Subcommand;
 use crate::commands::list::{callable, to_json};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::locked::SignedArgs;
 use crate::progress::Shown;
 use crate::terminal;
 
 /// Adopt an existing GGUF file in place, without copying it
 ///
 /// The file is checked and hashed once; from then on a change of it is noticed. Of a split model
-/// give any part. `freehold rm` forgets an adopted file and does not delete it.
+/// give any part. `freehold rm` forgets an adopted file and does not delete it. A ./freehold.lock
+/// with [licences] says which licences are allowed, one with [signers] who must have signed it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -24,6 +26,8 @@ pub(crate) struct Add {
     /// Call it this (default: follows from the file's name)
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    #[command(flatten)]
+    signed: SignedArgs,
     /// Print what was added as JSON
     #[arg(long)]
     json: bool,
@@ -37,7 +41,8 @@ impl Subcommand for Add {
         }
         let progress = Shown::new(context);
         let store = context.store()?;
-        let installed = store.add(&self.file, self.name.as_deref(), &progress)?;
+        let installed =
+            store.add(&self.file, self.name.as_deref(), &self.signed.terms()?, &progress)?;
         if self.json {
             return terminal::print_json(&to_json(&installed));
         }

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use store::{Found, Program, Store};
+use store::{Found, Program, Store, Terms};
 
 use crate::commands::Subcommand;
 use crate::commands::list::to_json;
 use crate::context::Context;
 use crate::exit::{self, Exit, Failure};
+use crate::locked::SignedArgs;
 use crate::numbers;
 use crate::progress::Shown;
 use crate::terminal;
@@ -18,7 +19,8 @@ use crate::terminal;
 /// A model's files become hard links where the system permits it on the store's own file system,
 /// else they are used where they lie. Nothing of the other program's is changed; its files are
 /// hashed once, and from then on a change of them is noticed. `freehold rm` forgets an adopted
-/// model.
+/// model. A ./freehold.lock with [licences] says which licences are allowed, one with [signers] who
+/// must have signed them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -29,6 +31,8 @@ pub(crate) struct Adopt {
     /// ollama, lmstudio, huggingface, or a folder of GGUF files (default: the three programs)
     #[arg(value_name = "PROGRAM|FOLDER")]
     places: Vec<String>,
+    #[command(flatten)]
+    signed: SignedArgs,
     /// Only list what is there
     #[arg(long)]
     list: bool,
@@ -92,12 +96,12 @@ impl Adopt {
 
     /// Adopts all that can be; what fails does not keep the others from it.
     fn adopt(&self, context: &Context, found: &[Found]) -> anyhow::Result<()> {
-        let store = context.store()?;
+        let (store, terms) = (context.store()?, self.signed.terms()?);
         let (mut adopted, mut failed) = (Vec::new(), Vec::new());
         for model in found {
             match &model.refused {
                 Some(why) => context.note(&format!("{}: left out: {why}", model.name)),
-                None => match self.adopt_one(context, &store, model) {
+                None => match self.adopt_one(context, &store, (model, &terms)) {
                     Ok(model) => adopted.push(model),
                     Err(error) => failed.push(error.context(model.name.clone())),
                 },
@@ -112,8 +116,13 @@ impl Adopt {
         first.map_or(Ok(()), Err)
     }
 
-    fn adopt_one(&self, context: &Context, store: &Store, model: &Found) -> anyhow::Result<Value> {
-        let installed = store.adopt(model, &Shown::new(context))?;
+    fn adopt_one(
+        &self,
+        context: &Context,
+        store: &Store,
+        (model, terms): (&Found, &Terms),
+    ) -> anyhow::Result<Value> {
+        let installed = store.adopt(model, terms, &Shown::new(context))?;
         for note in &model.notes {
             context.note(&format!("{}: {note}", model.name));
         }

@@ -117,7 +117,7 @@ fn changes(old: &LockFile, new: &LockFile) -> Vec<Change> {
     };
     for (title, was, is) in [
         (("licences of", "the licences allowed"), &old.licences, &new.licences),
-        (("minisign of", "the keys believed"), &old.minisign, &new.minisign),
+        (("signers of", "the keys believed"), &old.signers, &new.signers),
     ] {
         named_lines(title, &joined(was), &joined(is), &mut changes);
     }

@@ -141,6 +141,7 @@ pub(crate) fn to_json(model: &Installed) -> Value {
             "accepted": model.licence.accepted,
         },
         "adopted": model.adopted,
+        "signed_by": model.signed_by,
         "origin": model.origin.as_ref().map(|origin| {
             json!({ "owner": origin.owner, "path": origin.path.display().to_string() })
         }),

@@ -47,7 +47,10 @@ impl Subcommand for LockModels {
         let mut after = before.clone();
         let (mut n_new, mut n_changed) = (0, 0);
         for full_name in self.full_names(&store, &before)? {
-            let (name, entry) = examine(context, &store, &full_name, &before)?;
+            let (name, entry, signed_by) = examine(context, &store, &full_name, &before)?;
+            if signed_by.is_some_and(|key| after.note_signer(&name, &key)) {
+                n_new += 1;
+            }
             match before.models.get(&name) {
                 None => n_new += 1,
                 Some(old) if *old == entry => {}
@@ -132,13 +135,14 @@ impl LockModels {
     }
 }
 
-/// The name that applications ask for, and what the model is, every byte hashed.
+/// The name that applications ask for, what the model is, every byte hashed, and the key that
+/// signed it.
 fn examine(
     context: &Context,
     store: &Store,
     full_name: &str,
     lock: &LockFile,
-) -> anyhow::Result<(String, LockedModel)> {
+) -> anyhow::Result<(String, LockedModel, Option<String>)> {
     store.verify(full_name, &Shown::new(context))?.into_result()?;
     let installed = store.resolve(full_name)?;
     let file = Gguf::open(installed.path())?;
@@ -146,5 +150,5 @@ fn examine(
     let name = lock.name_of(&installed).unwrap_or(&installed.name).to_owned();
     let mut entry = locked::observed(&installed, &file)?;
     entry.installed = (name != installed.name).then_some(installed.full_name());
-    Ok((name, entry))
+    Ok((name, entry, installed.signed_by))
 }

@@ -108,6 +108,7 @@ fn as_locked(entry: &LockedModel) -> Installed {
         revision: entry.revision.clone(),
         licence: Licence::unknown(),
         adopted: false,
+        signed_by: None,
         origin: None,
         date: String::new(),
     }

@@ -6,7 +6,7 @@ use crate::commands::Subcommand;
 use crate::commands::list::to_json;
 use crate::context::Context;
 use crate::locate;
-use crate::locked;
+use crate::locked::SignedArgs;
 use crate::numbers;
 use crate::progress::Shown;
 use crate::terminal;
@@ -16,7 +16,7 @@ use crate::terminal;
 /// A pull that broke off goes on where it stopped. Proxies, mirrors and credentials of pip and of
 /// the Hugging Face Hub (HF_ENDPOINT, HF_TOKEN) are used as configured; FREEHOLD_OFFLINE=1 refuses
 /// every network source. A ./freehold.lock with [licences] says which licences are allowed,
-/// one with [minisign] who must have signed the files.
+/// one with [signers] who must have signed the model.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Sources:
@@ -42,6 +42,8 @@ pub(crate) struct Pull {
     /// Accept the model's licence where one must be accepted
     #[arg(long, alias = "accept-license")]
     accept_licence: bool,
+    #[command(flatten)]
+    signed: SignedArgs,
     /// Ask the source again although the model is here
     #[arg(long)]
     refresh: bool,
@@ -60,7 +62,7 @@ impl Subcommand for Pull {
             accept_licence: self.accept_licence,
             name: self.name,
             refresh: self.refresh,
-            lock: locked::read(None)?,
+            terms: self.signed.terms()?,
             ..PullOptions::default()
         };
         let store = context.store()?;

@@ -161,6 +161,9 @@ fn to_text(chosen: &Chosen, file: &Gguf, memory: &Memory) -> String {
     if let Some(installed) = &chosen.installed {
         out.line("sha256", &installed.files[0].sha256.to_string());
         out.line("source", &installed.source);
+        if let Some(key) = &installed.signed_by {
+            out.line("signed by", key);
+        }
     }
     out.line("licence", &licence(chosen, file));
     out.line("parameters", &numbers::grouped(n_parameters(file)));

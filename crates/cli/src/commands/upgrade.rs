@@ -8,6 +8,7 @@ use engine::Task;
 use gguf::Gguf;
 use store::{
     Catalogue, History, Installed, Latest, Planned, PullOptions, Source, Step, Store, StoreError,
+    Terms,
 };
 
 use crate::commands::Subcommand;
@@ -94,6 +95,7 @@ impl Subcommand for Upgrade {
             return Ok(());
         }
         lock.check_licence(name, &new.licence.id, &path)?;
+        lock.check_signer(name, new.signed_by.as_deref(), &path)?;
         give_up_network(context, &inherited);
         let verdict = trial.map(|trial| judge(&trial, old, &new)).transpose()?;
         let is_passed = verdict.as_ref().is_some_and(|of| of.decision.is_passed());
@@ -179,7 +181,10 @@ impl Upgrade {
         let version = version_name(store, name, &source, publisher)?;
         let options = PullOptions {
             accept_licence: self.accept_licence,
-            lock: lock.map(|lock| lock.for_version(name, &version)),
+            terms: Terms {
+                lock: lock.map(|lock| lock.for_version(name, &version)),
+                ..Terms::default()
+            },
             name: Some(version),
             ..PullOptions::default()
         };

@@ -92,6 +92,7 @@ fn plan<'a>(options: &'a ExportOptions, key: &SigningKey) -> (BundleIndex, Vec<C
             source: source_of(model),
             revision: model.revision.clone(),
             licence: model.licence.clone(),
+            signed_by: model.signed_by.clone(),
         };
         for file in &model.files {
             let name = file.path.file_name().unwrap_or_default().to_string_lossy();

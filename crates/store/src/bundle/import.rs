@@ -169,6 +169,7 @@ impl Store {
             revision: model.revision.clone(),
             licence: model.licence.clone(),
             adopted: false,
+            signed_by: model.signed_by.clone(),
             origin: None,
             date: now(),
         };

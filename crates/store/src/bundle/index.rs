@@ -63,6 +63,9 @@ pub struct BundledModel {
     pub revision: Option<String>,
     /// Its licence.
     pub licence: Licence,
+    /// The key of its publisher whose signature was verified where the bundle was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
 }
 
 /// One file in a bundle.
@@ -141,6 +144,7 @@ impl BundleIndex {
             }
             check_line("source", &model.source)?;
             check_line("revision", model.revision.as_deref().unwrap_or_default())?;
+            check_line("signed_by", model.signed_by.as_deref().unwrap_or_default())?;
             let Licence { id, url, notice, accepted } = &model.licence;
             for line in [Some(id), url.as_ref(), notice.as_ref(), accepted.as_ref()] {
                 check_line("licence", line.map_or("", String::as_str))?;

@@ -6,8 +6,8 @@
 //! "gemma3-270m" = ["gemma"]        # this model
 //! "gpt-*" = ["apache-2.0"]         # whatever this alias stands for
 //!
-//! [minisign]
-//! "*" = ["RWQ…"]                   # public keys of minisign's
+//! [signers]
+//! "*" = ["RWQ…"]                   # public keys of publishers
 //! ```
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use std::path::Path;
 
 use super::LockFile;
 use crate::error::StoreError;
-use crate::minisign::MinisignKey;
+use crate::signers::{ParsePublisherKeyError, PublisherKey};
 
 /// The name whose licences count for all that have no line of their own.
 const ALL: &str = "*";
@@ -46,22 +46,54 @@ impl LockFile {
     /// `None` where there is no line.
     ///
     /// # Errors
-    /// [`StoreError::BadRecord`] where one is no public key of minisign's.
+    /// [`StoreError::BadRecord`] where one is no public key.
     pub(crate) fn signers_of(
         &self,
         name: &str,
         lock: &Path,
-    ) -> Result<Option<Vec<MinisignKey>>, StoreError> {
-        let lines = self.lines_of(name, &self.minisign);
+    ) -> Result<Option<Vec<PublisherKey>>, StoreError> {
+        let lines = self.lines_of(name, &self.signers);
         let Some((_, first)) = lines.first() else { return Ok(None) };
         let is_in_all = |key: &&String| lines.iter().all(|(_, keys)| keys.contains(key));
         let parse = |key: &String| {
-            key.parse().map_err(|problem| StoreError::BadRecord {
+            key.parse().map_err(|problem: ParsePublisherKeyError| StoreError::BadRecord {
                 path: lock.to_owned(),
-                reason: format!("[minisign] {key:?}: {problem}"),
+                reason: format!("[signers] {key:?}: {problem}"),
             })
         };
         first.iter().filter(is_in_all).map(parse).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// Whether the model `name`, which is here, was signed by one of those keys when it came in.
+    ///
+    /// # Errors
+    /// [`StoreError::NotSigned`]; [`StoreError::BadRecord`] where a line has no public key.
+    pub fn check_signer(
+        &self,
+        name: &str,
+        signed_by: Option<&str>,
+        lock: &Path,
+    ) -> Result<(), StoreError> {
+        let Some(keys) = self.signers_of(name, lock)? else { return Ok(()) };
+        if keys.iter().any(|key| Some(key.to_string().as_str()) == signed_by) {
+            return Ok(());
+        }
+        let problem = match signed_by {
+            Some(key) => format!("it is signed by {key}"),
+            None => "no signature was verified when it came in".to_owned(),
+        };
+        let (place, whose) = (name.to_owned(), format!("a key that {} names", lock.display()));
+        Err(StoreError::NotSigned { place, problem, whose })
+    }
+
+    /// Takes over the key of whom the model `name` was signed by when it first came in, so that
+    /// from then on it must be that one; `false` where a line says already who it must be.
+    pub fn note_signer(&mut self, name: &str, key: &str) -> bool {
+        let is_new = self.lines_of(name, &self.signers).is_empty();
+        if is_new {
+            self.signers.insert(name.to_owned(), vec![key.to_owned()]);
+        }
+        is_new
     }
 
     /// The lines of a table that count for the model `name`.
@@ -83,6 +115,31 @@ impl LockFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_signed_first_must_sign_from_then_on() {
+        let [one, two] = [
+            "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3",
+            "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=",
+        ];
+        let mut lock = LockFile::default();
+        let check = |lock: &LockFile, key: Option<&str>| {
+            let checked = lock.check_signer("m", key, Path::new("freehold.lock"));
+            checked.map_err(|error| error.to_string())
+        };
+        assert_eq!(check(&lock, None), Ok(()));
+        assert!(lock.note_signer("m", one));
+        assert!(!lock.note_signer("m", two));
+        assert_eq!(check(&lock, Some(one)), Ok(()));
+        assert!(check(&lock, Some(two)).unwrap_err().contains("it is signed by MCow"));
+        let told = check(&lock, None).unwrap_err();
+        assert!(told.contains("m: no signature was verified"), "{told}");
+        lock.signers = BTreeMap::from([("*".to_owned(), vec![two.to_owned()])]);
+        assert!(!lock.note_signer("m", two));
+        assert_eq!(check(&lock, Some(two)), Ok(()));
+        lock.signers = BTreeMap::from([("*".to_owned(), vec!["RWQ".to_owned()])]);
+        assert!(check(&lock, Some(one)).unwrap_err().contains("[signers] \"RWQ\""));
+    }
 
     #[test]
     fn the_lines_of_a_name_and_its_aliases_count_and_else_that_of_all() {

@@ -43,6 +43,7 @@ fn locked(path: &Path) -> LockedModel {
         revision: Some("abc".to_owned()),
         licence: Licence::unknown(),
         adopted: false,
+        signed_by: None,
         origin: None,
         date: "2026-01-02T03:04:05Z".to_owned(),
     };
@@ -54,7 +55,7 @@ fn lock() -> LockFile {
     let chat = locked(&write(folder.path(), with_vocabulary));
     let bare = locked(&write(folder.path(), |_| {}));
     LockFile {
-        minisign: BTreeMap::from([("m.1".to_owned(), vec!["RWQ".to_owned()])]),
+        signers: BTreeMap::from([("m.1".to_owned(), vec!["RWQ".to_owned()])]),
         licences: BTreeMap::from([("*".to_owned(), vec!["mit".to_owned(), "gemma".to_owned()])]),
         aliases: BTreeMap::from([("claude-*".to_owned(), "m.1".to_owned())]),
         models: BTreeMap::from([("m.1".to_owned(), chat), ("bare".to_owned(), bare)]),
@@ -270,6 +271,7 @@ fn a_name_stands_for_the_version_that_its_entry_says() {
         revision: None,
         licence: Licence::unknown(),
         adopted: false,
+        signed_by: None,
         origin: None,
         date: String::new(),
     };

@@ -3,16 +3,16 @@
 //! Who wants no copy adopts the file instead ([`crate::Store::add`]).
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::{Fetched, Held, Job, ModelSource};
 use crate::error::StoreError;
 use crate::hash::{CHUNK_BYTES, hash_file};
 use crate::latest::Latest;
-use crate::minisign::{ENDING, SIGNATURE_BYTES_MAX};
 use crate::name::{check_file_name, part_names};
 use crate::platform::Stamp;
+use crate::signers::text_in;
 use crate::source::Source;
 use crate::staging::{Identity, StagedFile};
 
@@ -53,21 +53,13 @@ impl ModelSource for FileSource<'_> {
         Ok(Latest::Same)
     }
 
-    fn signature(
+    fn beside(
         &self,
         _job: &Job<'_>,
         _fetched: &Fetched,
-        file_name: &str,
+        name: &str,
     ) -> Result<Option<String>, StoreError> {
-        let path = self.path.with_file_name(format!("{file_name}{ENDING}"));
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(StoreError::io(&path, "opening"))?,
-        };
-        let mut text = String::new();
-        let read = file.take(SIGNATURE_BYTES_MAX).read_to_string(&mut text);
-        read.map_err(StoreError::io(&path, "reading"))?;
-        Ok(Some(text))
+        text_in(self.path.parent().unwrap_or(Path::new("")), name)
     }
 }
 

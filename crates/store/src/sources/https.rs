@@ -60,13 +60,16 @@ impl ModelSource for HttpsSource<'_> {
         })
     }
 
-    fn signature(
+    fn beside(
         &self,
         job: &Job<'_>,
         _fetched: &Fetched,
-        _file_name: &str,
+        name: &str,
     ) -> Result<Option<String>, StoreError> {
-        let url = self.url()?;
+        let mut url = self.url()?;
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop().push(name);
+        }
         signature(&Client::new(job.settings, &url, None)?, job, &url)
     }
 }

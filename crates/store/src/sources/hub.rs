@@ -117,11 +117,11 @@ impl ModelSource for HubSource<'_> {
         Ok(Latest::Same)
     }
 
-    fn signature(
+    fn beside(
         &self,
         job: &Job<'_>,
         fetched: &Fetched,
-        file_name: &str,
+        name: &str,
     ) -> Result<Option<String>, StoreError> {
         let Source::Hub { owner, repo, path, revision, .. } = self.source else {
             unreachable!("only hub sources are opened as such");
@@ -129,7 +129,7 @@ impl ModelSource for HubSource<'_> {
         let (client, endpoint) = client(job.settings)?;
         let revision = fetched.revision.as_deref().or(revision.as_deref());
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let inner = inner_path(folder, file_name);
+        let inner = inner_path(folder, name);
         let revision = revision.unwrap_or(DEFAULT_REVISION);
         signature(&client, job, &resolve_url(&endpoint, &[owner, repo], revision, &inner)?)
     }

@@ -12,7 +12,7 @@ use super::Job;
 use super::http::{Client, Failure, Follow, Patience, Setback, patiently, read_body, show};
 use crate::error::StoreError;
 use crate::hash::Sha256;
-use crate::minisign::{ENDING, SIGNATURE_BYTES_MAX};
+use crate::signers::SIGNATURE_BYTES_MAX;
 use crate::staging::{FILE_BYTES_MAX, Identity, Partial, StagedFile};
 
 /// Bytes taken from the connection at a time.
@@ -44,16 +44,14 @@ pub(super) fn download(
     staged
 }
 
-/// The signature of minisign's beside the file at `url`; `None` where there is none.
+/// The text of the signature at `url`; `None` where there is none.
 pub(super) fn signature(
     client: &Client,
     job: &Job<'_>,
     url: &Url,
 ) -> Result<Option<String>, StoreError> {
-    let mut url = url.clone();
-    url.set_path(&format!("{}{ENDING}", url.path()));
-    let body = patiently(&client.settings, &url, job.progress, || {
-        read_body(client.send(&Method::GET, &url, &[], Follow::All)?, SIGNATURE_BYTES_MAX)
+    let body = patiently(&client.settings, url, job.progress, || {
+        read_body(client.send(&Method::GET, url, &[], Follow::All)?, SIGNATURE_BYTES_MAX)
     });
     match body {
         Ok(body) => Ok(Some(String::from_utf8_lossy(&body).into_owned())),
