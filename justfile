@@ -36,6 +36,10 @@ loom:
 tidy:
     cargo test --package freehold-cli --test tidy
 
+# Renews the list of crates and their licences, after a change of Cargo.lock
+licences:
+    UPDATE=1 cargo test --package freehold-cli --test licences the_list
+
 # The documentation of the libraries, warnings as errors
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --lib --no-deps --locked

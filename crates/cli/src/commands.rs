@@ -14,6 +14,7 @@ mod embed;
 mod gc;
 mod key;
 mod ledger;
+mod licences;
 mod list;
 mod lock;
 mod openapi;
@@ -61,6 +62,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<rollback::Rollback>("rollback"),
     Entry::group("key", key::ABOUT, key::ALL),
     Entry::group("project", project::ABOUT, project::ALL),
+    Entry::of::<licences::Licences>("licences"),
     Entry::group("ledger", ledger::ABOUT, ledger::ALL),
     Entry::group("receipt", receipt::ABOUT, receipt::ALL),
     Entry::of::<doctor::Doctor>("doctor"),

@@ -19,6 +19,13 @@ pub(crate) const CHUNK_BYTES: usize = 1 << 20;
 pub struct Sha256([u8; 32]);
 
 impl Sha256 {
+    /// Of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut hasher = Hasher::default();
+        hasher.update(bytes);
+        hasher.finish()
+    }
+
     /// The digest's bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -128,9 +135,7 @@ mod tests {
 
     #[test]
     fn abc_hashes_as_the_standard_says() {
-        let mut hasher = Hasher::default();
-        hasher.update(b"abc");
-        assert_eq!(hasher.finish().to_string(), OF_ABC);
+        assert_eq!(Sha256::of(b"abc").to_string(), OF_ABC);
     }
 
     #[test]

@@ -536,7 +536,7 @@ pub(crate) fn check_signed(
 }
 
 /// This moment as RFC 3339 in UTC, whole seconds.
-pub(crate) fn now() -> String {
+pub fn now() -> String {
     let seconds = jiff::Timestamp::now().as_second();
     jiff::Timestamp::from_second(seconds).map_or_else(|_| String::new(), |now| now.to_string())
 }

@@ -61,7 +61,7 @@ pub use collect::{CollectOptions, Collection, Garbage, GarbageKind};
 pub use collector::{Collector, Endpoint, Unposted};
 pub use error::{ErrorKind, StoreError};
 pub use hash::{ParseSha256Error, Sha256, hash_file};
-pub use home::{FileReport, FileState, PullOptions, Removed, Store, VerifyReport};
+pub use home::{FileReport, FileState, PullOptions, Removed, Store, VerifyReport, now};
 pub use import::ImportFormat;
 pub use installed::{Installed, InstalledFile, Licence, Origin};
 pub use latest::Latest;

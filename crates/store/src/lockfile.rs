@@ -23,7 +23,7 @@ use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
-use crate::hash::{Hasher, Sha256};
+use crate::hash::Sha256;
 use crate::installed::Installed;
 use crate::record;
 
@@ -304,9 +304,7 @@ impl LockedModel {
     /// SHA-256 of what the lock says of this model: one word that changes with any of it.
     pub fn digest(&self) -> Sha256 {
         let text = toml::to_string(self).expect("names, numbers and texts can be written as TOML");
-        let mut hasher = Hasher::default();
-        hasher.update(text.as_bytes());
-        hasher.finish()
+        Sha256::of(text.as_bytes())
     }
 
     /// In what `found` differs from what the lock says, in words.

@@ -113,9 +113,7 @@ pub(crate) fn source_of(installed: &Installed) -> String {
 
 /// SHA-256 of a text's bytes.
 pub(super) fn hash_of_text(text: &str) -> Sha256 {
-    let mut hasher = Hasher::default();
-    hasher.update(text.as_bytes());
-    hasher.finish()
+    Sha256::of(text.as_bytes())
 }
 
 /// SHA-256 of a model's vocabulary; `None` where there is none.

@@ -16,7 +16,7 @@ use super::http::{Client, Follow, patiently, read_body, show};
 use super::transfer::{Download, download};
 use super::{Fetched, Held, Job, ModelSource};
 use crate::error::StoreError;
-use crate::hash::{Hasher, Sha256};
+use crate::hash::Sha256;
 use crate::latest::Latest;
 use crate::name::{check_file_name, part_names};
 use crate::progress::Progress;
@@ -218,9 +218,7 @@ impl OciSource<'_> {
             let response = client.send(&Method::GET, &url, &[accept()], Follow::All)?;
             read_body(response, MANIFEST_BYTES_MAX)
         })?;
-        let mut hasher = Hasher::default();
-        hasher.update(&body);
-        let found = hasher.finish();
+        let found = Sha256::of(&body);
         if let Some(expected) = digest_of(reference).filter(|expected| *expected != found) {
             return Err(StoreError::HashMismatch { path: show(&url).into(), expected, found });
         }
