@@ -35,6 +35,7 @@ mod import;
 mod installed;
 mod latest;
 mod lockfile;
+mod logins;
 mod manifest;
 mod minisign;
 mod model_signing;
@@ -69,6 +70,7 @@ pub use lockfile::{
     Difference, History, LOCK_FILE, Left, Lock, LockFile, LockedFile, LockedModel, LockedTemplate,
     Move, Number, Planned, Running, Step, Tested, Timeline, Version, beside, stamps,
 };
+pub use logins::{ParseRegistryLoginError, RegistryLogin};
 pub use name::ModelName;
 pub use platform::{Stamp, free_bytes};
 pub use progress::{Progress, Silent};

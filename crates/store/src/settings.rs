@@ -1,12 +1,17 @@
 //! What the user's environment says about fetching: the hub, its token, offline, patience.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::StoreError;
+use crate::logins::RegistryLogin;
 
 /// The Hugging Face Hub's own address.
 const HUB_ENDPOINT: &str = "https://huggingface.co";
+
+/// The variable with a login of a registry.
+pub(crate) const LOGIN: &str = "FREEHOLD_REGISTRY_LOGIN";
 
 /// How the store reaches the world. [`Settings::from_env`] is what programs use; tests build one.
 #[derive(Clone)]
@@ -18,6 +23,10 @@ pub struct Settings {
     pub hub_endpoint: String,
     /// Sent to the Hub's own host only (`HF_TOKEN`).
     pub hub_token: Option<String>,
+    /// Sent to the registry of its host only (`FREEHOLD_REGISTRY_LOGIN`).
+    pub registry_login: Option<RegistryLogin>,
+    /// Where logins of other registries are looked for: docker's files, and podman's.
+    pub login_files: Vec<PathBuf>,
     /// Further environment for the pip that is run; pip's own variables reach it anyway.
     pub pip_env: Vec<(String, String)>,
     /// Tries in a row that may fail without a byte gained before a download is given up; at most
@@ -37,6 +46,8 @@ impl Default for Settings {
             offline: false,
             hub_endpoint: HUB_ENDPOINT.to_owned(),
             hub_token: None,
+            registry_login: None,
+            login_files: Vec::new(),
             pip_env: Vec::new(),
             // Half a minute of patience in all: long enough for a router to come back.
             n_tries: 6,
@@ -48,7 +59,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads `FREEHOLD_OFFLINE`, `HF_ENDPOINT` and `HF_TOKEN`.
+    /// Reads `FREEHOLD_OFFLINE`, `HF_ENDPOINT`, `HF_TOKEN`, `FREEHOLD_REGISTRY_LOGIN`, and where
+    /// docker and podman keep logins.
     ///
     /// # Errors
     /// [`StoreError::InvalidSetting`] naming the variable, its value and what was expected.
@@ -61,6 +73,16 @@ impl Settings {
             settings.hub_endpoint = value.trim_end_matches('/').to_owned();
         }
         settings.hub_token = variable("HF_TOKEN").map(|token| token.trim().to_owned());
+        settings.registry_login =
+            match variable(LOGIN).map(|login| login.trim().parse::<RegistryLogin>()) {
+                None => None,
+                Some(Ok(login)) => Some(login),
+                Some(Err(error)) => {
+                    let (value, expected) = ("(not shown)".to_owned(), error.to_string());
+                    return Err(StoreError::InvalidSetting { name: LOGIN, value, expected });
+                }
+            };
+        settings.login_files = login_files();
         Ok(settings)
     }
 }
@@ -72,6 +94,7 @@ impl fmt::Debug for Settings {
             .field("offline", &self.offline)
             .field("hub_endpoint", &self.hub_endpoint)
             .field("hub_token", &self.hub_token.as_ref().map(|_| "(set)"))
+            .field("registry_login", &self.registry_login)
             .field("n_tries", &self.n_tries)
             .finish_non_exhaustive()
     }
@@ -83,6 +106,15 @@ impl fmt::Debug for Settings {
 pub fn install_tls() {
     // An error means that another provider was installed before, which then serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Where docker and podman keep logins: the file that both are told of, docker's, podman's.
+fn login_files() -> Vec<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).filter(|of| !of.is_empty()).map(PathBuf::from);
+    let home = || std::env::home_dir().map(|home| home.join(".docker"));
+    let docker = folder("DOCKER_CONFIG").or_else(home).map(|of| of.join("config.json"));
+    let podman = folder("XDG_RUNTIME_DIR").map(|of| of.join("containers/auth.json"));
+    [folder("REGISTRY_AUTH_FILE"), docker, podman].into_iter().flatten().collect()
 }
 
 /// A set, non-empty environment variable.
@@ -116,7 +148,11 @@ mod tests {
 
     #[test]
     fn the_token_is_not_shown() {
-        let settings = Settings { hub_token: Some("hf_secret".to_owned()), ..Settings::default() };
+        let settings = Settings {
+            hub_token: Some("hf_secret".to_owned()),
+            registry_login: Some("me:secret@host".parse().unwrap()),
+            ..Settings::default()
+        };
         assert!(!format!("{settings:?}").contains("secret"));
     }
 }

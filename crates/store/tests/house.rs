@@ -69,7 +69,10 @@ fn what_is_no_model_is_not_adopted() {
     let path = outside(folder.path(), "m.gguf", b"hello");
     let error = home.store.add(&path, None, &Terms::default(), &Silent).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::BadModel);
-    let error = home.store.add(&folder.path().join("none.gguf"), None, &Terms::default(), &Silent).unwrap_err();
+    let error = home
+        .store
+        .add(&folder.path().join("none.gguf"), None, &Terms::default(), &Silent)
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     let path = outside(folder.path(), "n.gguf", &model(4, 1));
     for name in ["../n", "a/b/c", "/n", "..", "-n", ""] {

@@ -28,6 +28,10 @@ struct State {
     uses_of_token: Option<u32>,
     n_tokens: u32,
     n_uses: u32,
+    /// Gives tokens only to whom this header proves.
+    login: Option<String>,
+    /// Wants that header itself, and gives no tokens.
+    is_basic: bool,
     /// Where it says that tokens are given, instead of at itself.
     realm: Option<String>,
     /// Blobs are in the storage.
@@ -39,6 +43,7 @@ struct State {
 
 struct Registry {
     host: String,
+    storage: String,
     state: Arc<Mutex<State>>,
 }
 
@@ -46,10 +51,11 @@ impl Registry {
     fn start() -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let storage = listen("storage", &state, answer_storage);
+        let to_storage = storage.clone();
         let host = listen("hub", &state, move |request, host, state| {
-            answer_registry(request, host, &storage, state)
+            answer_registry(request, host, &to_storage, state)
         });
-        Self { host, state }
+        Self { host, storage, state }
     }
 
     fn set(&self, change: impl FnOnce(&mut State)) {
@@ -134,14 +140,13 @@ fn send(out: &mut TcpStream, answer: Answer, cut: Option<usize>) -> std::io::Res
 fn answer_registry(request: &Request, host: &str, storage: &str, state: &mut State) -> Answer {
     let path = request.path.split('?').next().unwrap();
     if path == "/token" {
-        assert!(request.path.contains("scope=repository%3Alibrary%2Ftiny%3Apull"));
-        assert!(request.path.contains("service=registry"));
-        state.n_tokens += 1;
-        state.n_uses = 0;
-        let token = json!({ "access_token": format!("secret-{}", state.n_tokens) });
-        return (200, Vec::new(), token.to_string().into_bytes());
+        return token(request, state);
     }
-    if let Some(n_uses_max) = state.uses_of_token {
+    if state.is_basic {
+        if request.header("authorization") != state.login.as_deref() {
+            return (401, vec![("WWW-Authenticate", "Basic realm=\"x\"".to_owned())], Vec::new());
+        }
+    } else if let Some(n_uses_max) = state.uses_of_token {
         let expected = format!("Bearer secret-{}", state.n_tokens);
         let is_right = request.header("authorization") == Some(expected.as_str());
         if state.n_tokens == 0 || !is_right || state.n_uses >= n_uses_max {
@@ -169,7 +174,22 @@ fn answer_registry(request: &Request, host: &str, storage: &str, state: &mut Sta
     blob(request, rest, state)
 }
 
+fn token(request: &Request, state: &mut State) -> Answer {
+    assert!(request.path.contains("scope=repository%3Alibrary%2Ftiny%3Apull"));
+    assert!(request.path.contains("service=registry"));
+    if state.login.is_some() && request.header("authorization") != state.login.as_deref() {
+        return (401, Vec::new(), Vec::new());
+    }
+    state.n_tokens += 1;
+    state.n_uses = 0;
+    let token = json!({ "access_token": format!("secret-{}", state.n_tokens) });
+    (200, Vec::new(), token.to_string().into_bytes())
+}
+
 fn answer_storage(request: &Request, _host: &str, state: &mut State) -> Answer {
+    if request.path.starts_with("/token") {
+        return token(request, state);
+    }
     let path = request.path.split('?').next().unwrap().to_owned();
     blob(request, path.trim_start_matches('/'), state)
 }
@@ -232,6 +252,99 @@ fn a_token_is_fetched_goes_to_the_registry_alone_and_is_renewed() {
         let has_token = bytes.windows(7).any(|window| window == b"secret-");
         assert!(!has_token, "a token is in {}", path.display());
     }
+}
+
+/// `me:secret`
+const LOGIN: &str = "Basic bWU6c2VjcmV0";
+
+/// A store whose user is `me` somewhere.
+struct LoggedIn {
+    home: Home,
+    _folder: tempfile::TempDir,
+}
+
+/// At `host`, as docker's file or the environment has it.
+fn logged_in(host: &str, is_docker: bool) -> LoggedIn {
+    let (mut settings, folder) = (settings(), tempfile::tempdir().unwrap());
+    if is_docker {
+        settings.login_files = vec![folder.path().join("config.json")];
+        let auths = json!({ "auths": { host: { "auth": "bWU6c2VjcmV0" } } });
+        std::fs::write(&settings.login_files[0], auths.to_string()).unwrap();
+    } else {
+        settings.registry_login = Some(format!("me:secret@{host}").parse().unwrap());
+    }
+    LoggedIn { home: Home::new(settings), _folder: folder }
+}
+
+/// Who was shown the login.
+fn shown(registry: &Registry) -> Vec<String> {
+    let log = [registry.log("hub"), registry.log("storage")].concat();
+    let has_login = |of: &&Request| of.header("authorization") == Some(LOGIN);
+    log.iter().filter(has_login).map(|of| format!("{} {}", of.at, of.path)).collect()
+}
+
+#[test]
+fn a_login_gets_a_token_and_is_shown_to_nobody_else() {
+    for is_docker in [true, false] {
+        let registry = Registry::start();
+        let bytes = model(64, 1);
+        registry.model("latest", &bytes);
+        registry.set(|state| {
+            (state.uses_of_token, state.redirects) = (Some(9), true);
+            state.login = Some(LOGIN.to_owned());
+        });
+        let error = registry.pull(&Home::new(settings()), "library/tiny").unwrap_err().to_string();
+        assert!(error.contains("/token") && error.contains("FREEHOLD_REGISTRY_LOGIN"), "{error}");
+        let LoggedIn { home, _folder } = logged_in(&registry.host, is_docker);
+        let pulled = registry.pull(&home, "library/tiny").unwrap();
+        assert_eq!(std::fs::read(pulled.path()).unwrap(), bytes);
+        let shown = shown(&registry);
+        assert!(shown.len() == 1 && shown[0].starts_with("hub /token?"), "{shown:?}");
+        for path in files_below(home.path()) {
+            let bytes = std::fs::read(&path).unwrap();
+            let has_secret = bytes.windows(6).any(|window| window == b"secret");
+            assert!(!has_secret, "a secret is in {}", path.display());
+        }
+        registry.set(|state| state.login = Some("Basic other".to_owned()));
+        let error = registry.pull(&logged_in(&registry.host, is_docker).home, "library/tiny");
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("login there is not accepted"), "{error}");
+    }
+}
+
+#[test]
+fn a_login_is_not_sent_to_another_host_that_gives_the_tokens() {
+    let registry = Registry::start();
+    registry.model("latest", &model(64, 1));
+    registry.set(|state| {
+        state.uses_of_token = Some(9);
+        state.login = Some(LOGIN.to_owned());
+        state.realm = Some(format!("http://{}/token", registry.storage));
+    });
+    let error = registry.pull(&logged_in(&registry.host, true).home, "library/tiny").unwrap_err();
+    assert!(matches!(error, StoreError::AccessDenied { status: 401, .. }), "{error}");
+    assert_eq!(registry.log("storage").len(), 1, "it was asked, without the login");
+    assert_eq!(shown(&registry), Vec::<String>::new());
+    // Its own login it is shown.
+    registry.pull(&logged_in(&registry.storage, true).home, "library/tiny").unwrap();
+    let shown = shown(&registry);
+    assert!(shown.len() == 1 && shown[0].starts_with("storage /token?"), "{shown:?}");
+}
+
+#[test]
+fn a_registry_that_wants_the_login_itself_gets_it_and_its_storage_does_not() {
+    let registry = Registry::start();
+    registry.model("latest", &model(64, 1));
+    registry.set(|state| {
+        (state.is_basic, state.redirects) = (true, true);
+        state.login = Some(LOGIN.to_owned());
+    });
+    let error = registry.pull(&Home::new(settings()), "library/tiny").unwrap_err();
+    assert!(matches!(error, StoreError::AccessDenied { status: 401, .. }), "{error}");
+    registry.pull(&logged_in(&registry.host, false).home, "library/tiny").unwrap();
+    let shown = shown(&registry);
+    assert!(!shown.is_empty() && shown.iter().all(|of| of.starts_with("hub /v2/")), "{shown:?}");
+    assert!(registry.log("storage").iter().all(|of| of.header("authorization").is_none()));
 }
 
 #[test]

@@ -10,12 +10,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use freehold_store::{
-    ErrorKind, Found, Installed, LockFile, PublisherKey, PullOptions, Silent, Source, StoreError,
-    Terms,
+    ErrorKind, Found, Installed, LockFile, PublisherKey, PullOptions, Sha256, Silent, Source,
+    StoreError, Terms,
 };
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use support::hub::Hub;
 use support::{Home, files_below, model, settings, sha256};
 
@@ -57,7 +57,9 @@ fn minisign(seed: u8) -> Publisher {
 fn bundle(bytes: &[u8], sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
     let hashes = [sha256(b"card"), sha256(bytes)];
     let root = sha256(&hashes.iter().flat_map(|of| *of.as_bytes()).collect::<Vec<u8>>());
-    let resource = |(name, digest): (&str, _)| json!({ "name": name, "algorithm": "sha256", "digest": digest });
+    let resource = |(name, digest): (&str, Sha256)| -> Value {
+        json!({ "name": name, "algorithm": "sha256", "digest": digest })
+    };
     let resources: Vec<_> = ["README.md", "m.gguf"].into_iter().zip(hashes).map(resource).collect();
     let payload = json!({
         "_type": "https://in-toto.io/Statement/v1",

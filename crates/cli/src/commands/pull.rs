@@ -14,7 +14,8 @@ use crate::terminal;
 /// Fetch a model, verify its hash, keep it
 ///
 /// A pull that broke off goes on where it stopped. Proxies, mirrors and credentials of pip and of
-/// the Hugging Face Hub (HF_ENDPOINT, HF_TOKEN) are used as configured; FREEHOLD_OFFLINE=1 refuses
+/// the Hugging Face Hub (HF_ENDPOINT, HF_TOKEN) are used as configured, as are logins of docker's
+/// and podman's; FREEHOLD_REGISTRY_LOGIN=USER:PASSWORD@HOST gives one. FREEHOLD_OFFLINE=1 refuses
 /// every network source. A ./freehold.lock with [licences] says which licences are allowed,
 /// one with [signers] who must have signed the model.
 #[derive(Debug, clap::Args)]

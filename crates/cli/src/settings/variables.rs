@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use super::{CONFIG, PREFIX, Settings, variable_of};
 
 /// Variables that are no settings and mean something all the same, without what all begin with.
-const OTHERS: [&str; 6] = ["BENCH", "HOME", "ISA", "KIT", "OFFLINE", "WRITE_ATTACKS"];
+const OTHERS: [&str; 7] =
+    ["BENCH", "HOME", "ISA", "KIT", "OFFLINE", "REGISTRY_LOGIN", "WRITE_ATTACKS"];
 /// What those of tests begin with.
 const TEST: &str = "TEST_";
 /// Longest name that is compared with others, in bytes; those of settings have 40 at most.

@@ -11,8 +11,10 @@ use reqwest::header::{
 };
 use reqwest::{Method, StatusCode, Url};
 
+use crate::base64;
 use crate::error::StoreError;
 use crate::hash::Sha256;
+use crate::logins::RegistryLogin;
 use crate::progress::Progress;
 use crate::settings::{Settings, install_tls};
 use crate::source::{is_loopback, parse_url};
@@ -78,6 +80,15 @@ pub(super) enum Follow {
     SameOrigin,
 }
 
+/// What a client shows to its own host.
+#[derive(Clone, Copy)]
+pub(super) enum Secret<'a> {
+    /// A token (RFC 6750).
+    Token(&'a str),
+    /// A user and a password (RFC 7617). As base64 they have plain characters, whatever they are.
+    Login(&'a RegistryLogin),
+}
+
 /// An HTTP client that knows one secret and one host to tell it to.
 pub(super) struct Client {
     client: reqwest::blocking::Client,
@@ -89,11 +100,11 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client for requests that begin at `home`; `token` goes to the origin of `home` only.
+    /// A client for requests that begin at `home`; `secret` goes to the origin of `home` only.
     pub(super) fn new(
         settings: &Settings,
         home: &Url,
-        token: Option<&str>,
+        secret: Option<Secret<'_>>,
     ) -> Result<Self, StoreError> {
         install_tls();
         let mut builder = reqwest::blocking::Client::builder()
@@ -111,10 +122,16 @@ impl Client {
             place: home.to_string(),
             reason: describe(error),
         })?;
-        let authorization = match token {
+        let authorization = match secret {
             None => None,
-            Some(token) => {
-                let header = HeaderValue::try_from(format!("Bearer {token}"));
+            Some(secret) => {
+                let text = match secret {
+                    Secret::Token(token) => format!("Bearer {token}"),
+                    Secret::Login(RegistryLogin { user, password, .. }) => {
+                        format!("Basic {}", base64::encode(format!("{user}:{password}").as_bytes()))
+                    }
+                };
+                let header = HeaderValue::try_from(text);
                 let mut header = header.map_err(|_| StoreError::InvalidSetting {
                     name: "HF_TOKEN",
                     value: "(not shown)".to_owned(),
@@ -132,26 +149,27 @@ impl Client {
         Self { hint: Some(hint), ..self }
     }
 
-    /// What the server at `url` wants to be shown first: the challenge of its 401 (RFC 9110,
-    /// section 11.6.1). `None` where it wants nothing; what else it answers the next request tells.
-    pub(super) fn challenge(
+    /// What the server at `url` wants to be shown first: the challenges of its 401 (RFC 9110,
+    /// section 11.6.1). None where it wants nothing; what else it answers the next request tells.
+    pub(super) fn challenges(
         &self,
         url: &Url,
         headers: &[(HeaderName, HeaderValue)],
-    ) -> Result<Option<String>, Failure> {
+    ) -> Result<Vec<String>, Failure> {
         let mut request = self.client.get(url.clone());
         for (name, value) in headers {
             request = request.header(name, value);
         }
         let response = request.send().map_err(Failure::unsent)?;
-        let challenge = response.headers().get(WWW_AUTHENTICATE);
-        let challenge = challenge.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter();
+        let challenges = challenges.filter_map(|value| value.to_str().ok().map(str::to_owned));
+        let challenges: Vec<String> = challenges.collect();
         match response.status() {
-            StatusCode::UNAUTHORIZED if challenge.is_some() => Ok(challenge),
+            StatusCode::UNAUTHORIZED => Ok(challenges),
             status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-                self.judge(response, url).map(|_| None)
+                self.judge(response, url).map(|_| Vec::new())
             }
-            _ => Ok(None),
+            _ => Ok(Vec::new()),
         }
     }
 

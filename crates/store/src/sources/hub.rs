@@ -9,7 +9,7 @@ use reqwest::Url;
 use reqwest::blocking::Response;
 use reqwest::header::CONTENT_LENGTH;
 
-use super::http::{Client, Follow, head, named_sha256, show};
+use super::http::{Client, Follow, Secret, head, named_sha256, show};
 use super::transfer::{Download, download, signature};
 use super::{Fetched, Held, Job, ModelSource};
 use crate::error::StoreError;
@@ -141,7 +141,8 @@ fn client(settings: &Settings) -> Result<(Client, Url), StoreError> {
         let value = settings.hub_endpoint.clone();
         StoreError::InvalidSetting { name: "HF_ENDPOINT", value, expected }
     })?;
-    Ok((Client::new(settings, &endpoint, settings.hub_token.as_deref())?, endpoint))
+    let token = settings.hub_token.as_deref().map(Secret::Token);
+    Ok((Client::new(settings, &endpoint, token)?, endpoint))
 }
 
 /// The path of a file in its repository.

@@ -1,9 +1,10 @@
 //! A model in an OCI registry, Ollama's among them (OCI distribution specification 1.1).
 //!
 //! A manifest names its layers by digest; the one that is GGUF is the model, its digest the hash
-//! that the download is held to. A registry that wants a token says where one is given to anybody
-//! (`401` with `WWW-Authenticate: Bearer`, Docker's token authentication); it goes to the registry
-//! alone, and not to the storage that blobs are redirected to.
+//! that the download is held to. A registry that wants a token says where one is given (`401` with
+//! `WWW-Authenticate: Bearer`, Docker's token authentication), to anybody or for a login; others
+//! want the login itself (`Basic`). A login goes to the host that it is of, a token to the registry
+//! alone, and neither to the storage that blobs are redirected to.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +13,13 @@ use reqwest::{Method, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::http::{Client, Follow, patiently, read_body, show};
+use super::http::{Client, Follow, Secret, patiently, read_body, show};
 use super::transfer::{Download, download};
 use super::{Fetched, Held, Job, ModelSource};
 use crate::error::StoreError;
 use crate::hash::Sha256;
 use crate::latest::Latest;
+use crate::logins::{self, host_of};
 use crate::name::{check_file_name, part_names};
 use crate::progress::Progress;
 use crate::settings::Settings;
@@ -38,6 +40,12 @@ const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, \
 
 /// What an artifact's tool calls the file that a layer was made of.
 const TITLE: &str = "org.opencontainers.image.title";
+
+/// What to do where a registry refuses somebody without a login.
+const NEEDS_LOGIN: &str = "nobody gets it without a login, expected a public model, or a login at \
+     the host that gives tokens: FREEHOLD_REGISTRY_LOGIN=USER:PASSWORD@HOST, or docker's";
+/// What to do where it refuses a login.
+const OTHER_LOGIN: &str = "the login there is not accepted, or may not read it";
 
 const MODEL: &str = "application/vnd.ollama.image.model";
 const ADAPTER: &str = "application/vnd.ollama.image.adapter";
@@ -161,23 +169,48 @@ impl OciSource<'_> {
         StoreError::Network { place, reason: reason.into() }
     }
 
-    /// A client that may read the repository: with a token, where the registry wants one.
+    /// A client that may read the repository: with a token or a login, where the registry wants
+    /// one.
     fn client(&self, asks: Asks<'_>, base: &Url) -> Result<Client, StoreError> {
-        let hint = "the registry gives it to nobody without a login, expected a public model";
-        let client = Client::new(asks.settings, base, None)?.with_hint(hint);
+        let Asks { settings, progress } = asks;
+        let client = Client::new(settings, base, None)?.with_hint(NEEDS_LOGIN);
         let url = self.url(base, "manifests", self.reference)?;
-        let challenge =
-            patiently(asks.settings, &url, asks.progress, || client.challenge(&url, &[accept()]))?;
-        let Some(challenge) = challenge else { return Ok(client) };
-        let token = self.token(asks, base, &challenge)?;
-        Ok(Client::new(asks.settings, base, Some(&token))?.with_hint(hint))
+        let challenges =
+            patiently(settings, &url, progress, || client.challenges(&url, &[accept()]))?;
+        if challenges.is_empty() {
+            return Ok(client);
+        }
+        if let Some(fields) = challenges.iter().find_map(|of| bearer_fields(of)) {
+            let (token, hint) = self.token(asks, base, &fields)?;
+            return Ok(Client::new(settings, base, Some(Secret::Token(&token)))?.with_hint(hint));
+        }
+        if !challenges.iter().any(|of| scheme(of).eq_ignore_ascii_case("basic")) {
+            let schemes: Vec<&str> = challenges.iter().map(|of| scheme(of)).collect();
+            return Err(self.bad(format!(
+                "it wants a login of the kind {}, expected Bearer with a realm, or Basic",
+                schemes.join(", ")
+            )));
+        }
+        match logins::find(settings, &host_of(base), progress)? {
+            Some(login) => {
+                Ok(Client::new(settings, base, Some(Secret::Login(&login)))?.with_hint(OTHER_LOGIN))
+            }
+            None => {
+                let (place, hint) = (show(&url), NEEDS_LOGIN.to_owned());
+                Err(StoreError::AccessDenied { place, status: 401, hint })
+            }
+        }
     }
 
-    /// Asks for a token where the challenge says.
-    fn token(&self, asks: Asks<'_>, base: &Url, challenge: &str) -> Result<String, StoreError> {
-        let fields = bearer_fields(challenge).ok_or_else(|| {
-            self.bad("it wants a login that is not understood, expected Bearer with a realm")
-        })?;
+    /// Asks for a token where the fields of a challenge say, with the login of that host, where
+    /// there is one: a registry must not be able to have its login sent elsewhere. Returns it with
+    /// what to do where it is refused.
+    fn token(
+        &self,
+        asks: Asks<'_>,
+        base: &Url,
+        fields: &BTreeMap<String, String>,
+    ) -> Result<(String, &'static str), StoreError> {
         let field = |name: &str| fields.get(name).map(String::as_str);
         let mut realm = parse_url(field("realm").unwrap_or_default()).map_err(|expected| {
             self.bad(format!("it sends us elsewhere for a token: {expected}"))
@@ -191,8 +224,10 @@ impl OciSource<'_> {
         if let Some(service) = field("service") {
             realm.query_pairs_mut().append_pair("service", service);
         }
-        let client = Client::new(asks.settings, &realm, None)?
-            .with_hint("the registry gives no token without a login, expected a public model");
+        let login = logins::find(asks.settings, &host_of(&realm), asks.progress)?;
+        let hint = if login.is_some() { OTHER_LOGIN } else { NEEDS_LOGIN };
+        let secret = login.as_ref().map(Secret::Login);
+        let client = Client::new(asks.settings, &realm, secret)?.with_hint(hint);
         let body = patiently(asks.settings, &realm, asks.progress, || {
             let response = client.send(&Method::GET, &realm, &[], Follow::SameOrigin)?;
             read_body(response, TOKEN_BYTES_MAX)
@@ -200,7 +235,7 @@ impl OciSource<'_> {
         let token: Token = parse(&body).map_err(|reason| self.bad(reason))?;
         let token = token.token.or(token.access_token).unwrap_or_default();
         match !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()) {
-            true => Ok(token),
+            true => Ok((token, hint)),
             false => Err(self.bad("it gives no token, expected one of plain characters")),
         }
     }
@@ -351,6 +386,11 @@ fn choose(manifests: &[Descriptor]) -> Result<String, String> {
         Some(_) => Ok(chosen.digest.clone()),
         None => Err(format!("digest {:?}, expected sha256:HEX", chosen.digest)),
     }
+}
+
+/// How a challenge wants to be answered.
+fn scheme(challenge: &str) -> &str {
+    challenge.split(' ').next().unwrap_or(challenge)
 }
 
 /// The fields of `Bearer realm="…",service="…",scope="…"`.

@@ -60,7 +60,9 @@ pub(super) fn document(models: &[Installed], crates: &[Crate], created: &str) ->
     let models_in = models.iter().enumerate().map(|(idx, model)| of_model(idx, model));
     let packages: Vec<Value> =
         [own].into_iter().chain(crates.iter().map(of_crate)).chain(models_in).collect();
-    let relate = |from: &str, how: &str, to: String| json!({ "spdxElementId": from, "relationshipType": how, "relatedSpdxElement": to });
+    let relate = |from: &str, how: &str, to: String| -> Value {
+        json!({ "spdxElementId": from, "relationshipType": how, "relatedSpdxElement": to })
+    };
     let described = std::iter::once("SPDXRef-freehold".to_owned());
     let described = described.chain((0..models.len()).map(id_of_model));
     let linked = crates.iter().map(id_of_crate);
