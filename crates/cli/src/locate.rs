@@ -229,7 +229,11 @@ fn find_or_fetch(
         return file(path);
     }
     let store = context.store()?;
-    let installed = match store.resolve(text) {
+    let found = match lock {
+        Some(lock) => lock.file().resolve(&store, text),
+        None => store.resolve(text),
+    };
+    let installed = match found {
         Ok(installed) => installed,
         Err(StoreError::UnknownName { .. }) if path.is_file() => return Ok(Chosen::file(path)),
         Err(unknown @ StoreError::UnknownName { .. }) => {

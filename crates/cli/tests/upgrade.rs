@@ -6,6 +6,8 @@ mod binary;
 #[path = "../../gguf/examples/repack.rs"]
 mod repack;
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -179,6 +181,72 @@ fn the_lock_goes_back_step_by_step_and_forward() {
     assert_eq!(moves[4]["why"], "it was not that");
     // Only appended to.
     assert_eq!(moves[0]["to"], moves[1]["from"]["digest"]);
+}
+
+#[test]
+fn locking_all_leaves_out_versions_that_the_lock_does_not_say() {
+    let home = locked();
+    let before = lock_text(&home);
+    force(&home, "{{ two }}");
+    let after = lock_text(&home);
+    home.run(&["lock"]).says(0, "freehold.lock says so already");
+    assert_eq!(lock_text(&home), after);
+    home.run(&["rollback", "m"]).ok();
+    let again = home.run(&["lock"]);
+    again.says(0, "local/m-v2: left out: it is another version of m");
+    assert_eq!(lock_text(&home), before);
+    // One that was refused was never in the history.
+    let path = home.write("third.gguf", &small("{{ three }}"));
+    home.run(&["pull", arg(&path), "--name", "m-v3"]).ok();
+    home.run(&["lock"]).says(0, "local/m-v3: left out");
+    home.run(&["lock", "m-v3"]).ok();
+    assert!(lock_text(&home).contains("[model.m-v3]"), "{}", lock_text(&home));
+}
+
+#[test]
+fn a_model_of_another_publisher_takes_the_name_and_gives_it_back() {
+    let home = locked();
+    let before = lock_text(&home);
+    let path = home.write("other.gguf", &small("{{ other }}"));
+    home.run(&["pull", arg(&path), "--name", "other/m"]).ok();
+    home.run(&["lock"]).says(0, "freehold.lock says so already");
+    let answered_by = |full_name: &str| {
+        assert_eq!(home.run(&["why", "claude-x", "--json"]).json()["model"], full_name);
+        home.run(&["lock"]).says(0, "freehold.lock says so already");
+        home.run(&["verify"]).ok();
+    };
+    answered_by("local/m");
+    home.run(&["upgrade", "m", "--to", "other/m", "--force", "--yes"]).ok();
+    assert!(lock_text(&home).contains("installed = \"other/m\""), "{}", lock_text(&home));
+    answered_by("other/m");
+    home.run(&["rollback", "m"]).ok();
+    assert_eq!(lock_text(&home), before);
+    answered_by("local/m");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_client_cannot_remove_what_a_rollback_needs() {
+    let home = locked();
+    force(&home, "{{ two }}");
+    let args = ["serve", "m", "--on-demand", "--allow-model-changes", "--listen", "127.0.0.1:0"];
+    let mut command = home.command(&args);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("listening on http://").expect("the address first");
+    let mut stream = TcpStream::connect(address).unwrap();
+    let body = "{\"model\": \"m\"}";
+    let head = format!("DELETE /api/delete HTTP/1.1\r\nHost: {address}\r\nConnection: close");
+    write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    assert!(answer.contains("local/m-v2: freehold.lock says that m is this"), "{answer}");
+    home.run(&["rollback", "m"]).ok();
 }
 
 #[test]

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
 use crate::hash::Sha256;
+use crate::home::Store;
 use crate::installed::Installed;
 use crate::record;
 
@@ -130,7 +131,7 @@ pub struct LockedTemplate {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedFile {
-    /// Its name, without the folder.
+    /// Its name, without the folder: for people, since the same bytes may lie under several.
     #[serde(deserialize_with = "line")]
     pub name: String,
     /// Its length in bytes.
@@ -262,6 +263,34 @@ impl LockFile {
         (!is_another).then_some(installed.name.as_str())
     }
 
+    /// As [`LockFile::name_of`] among `all` that are installed: a namesake of another publisher is
+    /// not what the name stands for, where the lock's own is here too.
+    pub fn name_among<'a>(
+        &'a self,
+        installed: &'a Installed,
+        all: &[Installed],
+    ) -> Option<&'a str> {
+        let name = self.name_of(installed)?;
+        let Some(entry) = self.models.get(name) else { return Some(name) };
+        let full_name = entry.full_name(name);
+        let is_own = installed.full_name() == full_name;
+        (is_own || !all.iter().any(|of| of.full_name() == full_name)).then_some(name)
+    }
+
+    /// The installed model that `name` stands for: of namesakes of several publishers the one that
+    /// the lock says.
+    ///
+    /// # Errors
+    /// As [`Store::resolve`].
+    pub fn resolve(&self, store: &Store, name: &str) -> Result<Installed, StoreError> {
+        match (store.resolve(self.installed_name(name)), self.models.get(name)) {
+            (Err(StoreError::AmbiguousName { .. }), Some(entry)) => {
+                store.resolve(&entry.full_name(name))
+            }
+            (found, _) => found,
+        }
+    }
+
     /// The model that `name` stands for: an entry's own name, else that of the narrowest alias.
     pub fn model_of<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         if self.models.contains_key(name) {
@@ -284,6 +313,7 @@ impl LockFile {
     pub fn write(&self, path: &Path) -> Result<(), StoreError> {
         // A link stays one.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        record::sweep_old(&path);
         record::write_text(&path, &self.to_text())
     }
 
@@ -307,7 +337,8 @@ impl LockedModel {
         Sha256::of(text.as_bytes())
     }
 
-    /// In what `found` differs from what the lock says, in words.
+    /// In what `found` differs from what the lock says, in words. What files are called is no
+    /// difference: a model that was copied has other names than one that is used where it lies.
     pub fn differences(&self, found: &Self) -> Vec<Difference> {
         let mut out = Differences(Vec::new());
         let unknown = || "none".to_owned();
@@ -372,7 +403,6 @@ impl Differences {
         self.line("number of files", &expected.len().to_string(), &found.len().to_string());
         for (expected, found) in expected.iter().zip(found) {
             let item = format!("file {}", expected.name);
-            self.line(&item, &expected.name, &found.name);
             let size = |of: &LockedFile| format!("{} bytes", of.n_bytes);
             self.line(&item, &size(expected), &size(found));
             self.line(&item, &said(&expected.sha256), &said(&found.sha256));

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +13,9 @@ use crate::platform;
 
 /// A record is a few lines per file; a split model of a thousand parts stays below this.
 const RECORD_BYTES_MAX: u64 = 1 << 20;
+
+/// Within this time a record is written and has its name; it takes milliseconds.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(600);
 
 /// Reads a record; `None` when there is none.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
@@ -44,14 +48,31 @@ pub(crate) fn write<T: Serialize>(path: &Path, record: &T) -> Result<(), StoreEr
 /// Removes what writers of the record at `path` left that were killed before their rename. Only for
 /// records that one process at a time writes, or that may be lost.
 pub(crate) fn sweep(path: &Path) {
-    let (Some(folder), Some(stem)) = (path.parent(), path.file_stem()) else { return };
+    sweep_those(path, |_| true);
+}
+
+/// As [`sweep`], of records that several processes may write at once: only what was begun long ago
+/// is nobody's any more.
+pub(crate) fn sweep_old(path: &Path) {
+    sweep_those(path, |entry| {
+        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        age().is_some_and(|age| age > WRITTEN_WITHIN)
+    });
+}
+
+fn sweep_those(path: &Path, is_left: impl Fn(&fs::DirEntry) -> bool) {
+    let (folder, Some(stem)) = (folder_of(path), path.file_stem()) else { return };
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        if name.to_str().and_then(stem_of_temporary) == stem.to_str() {
+        if name.to_str().and_then(stem_of_temporary) == stem.to_str() && is_left(&entry) {
             // What cannot be removed now, the next one tries again.
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
 /// `manifest` of `manifest.123.new`, which is how [`write_text`] names a record before its rename.
@@ -63,8 +84,7 @@ pub(crate) fn stem_of_temporary(file_name: &str) -> Option<&str> {
 
 /// As [`write`], of a text.
 pub(crate) fn write_text(path: &Path, text: &str) -> Result<(), StoreError> {
-    let here = Path::new(".");
-    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(here);
+    let folder = folder_of(path);
     fs::create_dir_all(folder).map_err(StoreError::io(folder, CREATING))?;
     // The process's number keeps two writers apart; the last rename wins, whole.
     let temporary = path.with_extension(format!("{}.new", std::process::id()));
@@ -86,6 +106,8 @@ pub(crate) fn write_text(path: &Path, text: &str) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     #[test]
@@ -98,5 +120,12 @@ mod tests {
         sweep(&folder.path().join("r.toml"));
         let stays = |name: &str| folder.path().join(name).exists();
         assert_eq!(names.map(stays), [false, false, true, true, true, true, true]);
+        // What somebody may still be writing stays, where several may.
+        let [old, new] = ["s.12.new", "s.13.new"].map(|name| folder.path().join(name));
+        fs::write(&new, "x").unwrap();
+        let file = File::options().append(true).open(&old).unwrap();
+        file.set_modified(SystemTime::now() - 2 * WRITTEN_WITHIN).unwrap();
+        sweep_old(&folder.path().join("s.toml"));
+        assert!(!old.exists() && new.exists());
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use gguf::Gguf;
-use store::{LOCK_FILE, LockFile, LockedModel, Store, StoreError};
+use store::{History, Installed, LOCK_FILE, LockFile, LockedModel, Store, StoreError};
 
 use crate::aliases::AliasArgs;
 use crate::commands::Subcommand;
@@ -46,7 +46,7 @@ impl Subcommand for LockModels {
         let before = LockFile::read(&self.file)?.unwrap_or_default();
         let mut after = before.clone();
         let (mut n_new, mut n_changed) = (0, 0);
-        for full_name in self.full_names(&store, &before)? {
+        for full_name in self.full_names(context, &store, &before)? {
             let (name, entry, signed_by) = examine(context, &store, &full_name, &before)?;
             if signed_by.is_some_and(|key| after.note_signer(&name, &key)) {
                 n_new += 1;
@@ -97,18 +97,34 @@ impl Subcommand for LockModels {
 }
 
 impl LockModels {
-    /// What is to be examined: a name of the lock stands for the version that it says. Older ones
-    /// beside it are not in the lock.
-    fn full_names(&self, store: &Store, lock: &LockFile) -> anyhow::Result<Vec<String>> {
+    /// What is to be examined: a name of the lock stands for the version that it says. Others that
+    /// lie beside it, because it was upgraded, rolled back or not upgraded, are not in the lock
+    /// unless they are named.
+    fn full_names(
+        &self,
+        context: &Context,
+        store: &Store,
+        lock: &LockFile,
+    ) -> anyhow::Result<Vec<String>> {
         if !self.names.is_empty() {
-            let full_name =
-                |name: &String| Ok(store.resolve(lock.installed_name(name))?.full_name());
+            let full_name = |name: &String| Ok(lock.resolve(store, name)?.full_name());
             return self.names.iter().map(full_name).collect();
         }
         let installed: Result<Vec<_>, StoreError> = store.list()?.into_iter().collect();
-        let mut installed = installed?;
-        installed.retain(|model| lock.name_of(model).is_some());
-        Ok(installed.iter().map(store::Installed::full_name).collect())
+        let installed = installed?;
+        let history = History::read(&self.file)?;
+        let mut full_names = Vec::new();
+        for model in &installed {
+            let Some(name) = lock.name_among(model, &installed) else { continue };
+            match version_of(lock, &history, model) {
+                Some(of) if !lock.models.contains_key(name) => context.note(&format!(
+                    "{}: left out: it is another version of {of}; by its name it is added",
+                    model.full_name()
+                )),
+                _ => full_names.push(model.full_name()),
+            }
+        }
+        Ok(full_names)
     }
 
     fn finish(
@@ -135,6 +151,19 @@ impl LockModels {
     }
 }
 
+/// The name of the lock that `model` is, was or was to be a version of.
+fn version_of<'a>(lock: &'a LockFile, history: &History, model: &Installed) -> Option<&'a str> {
+    let full_name = model.full_name();
+    let is_of = |(name, entry): &(&String, &LockedModel)| {
+        let number = model.name.strip_prefix(name.as_str()).and_then(|of| of.strip_prefix("-v"));
+        let is_numbered = number.is_some_and(|of| of.parse::<u32>().is_ok_and(|n| n > 1));
+        let versions = history.timeline(name, entry).versions;
+        let mut entries = versions.iter().filter_map(|version| version.entry.as_ref());
+        is_numbered || entries.any(|of| of.full_name(name) == full_name)
+    };
+    lock.models.iter().find(is_of).map(|(name, _)| name.as_str())
+}
+
 /// The name that applications ask for, what the model is, every byte hashed, and the key that
 /// signed it.
 fn examine(
@@ -150,5 +179,14 @@ fn examine(
     let name = lock.name_of(&installed).unwrap_or(&installed.name).to_owned();
     let mut entry = locked::observed(&installed, &file)?;
     entry.installed = (name != installed.name).then_some(installed.full_name());
+    if let Some(before) = lock.models.get(&name) {
+        if before.installed == Some(installed.full_name()) {
+            entry.installed.clone_from(&before.installed);
+        }
+        // Its files may be called otherwise elsewhere.
+        if before.differences(&entry).is_empty() {
+            entry.clone_from(before);
+        }
+    }
     Ok((name, entry, installed.signed_by))
 }

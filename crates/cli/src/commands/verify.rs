@@ -39,6 +39,7 @@ impl Subcommand for Verify {
     fn run(self, context: &Context) -> anyhow::Result<()> {
         let store = context.store()?;
         let lock = locked::read(self.lock.as_deref())?;
+        let models: Vec<Installed> = store.list()?.into_iter().flatten().collect();
         let (names, absent) = match self.names.is_empty() {
             true => all_names(&store, lock.as_ref().map(|(_, file)| file))?,
             false => (self.names, Vec::new()),
@@ -52,7 +53,8 @@ impl Subcommand for Verify {
             let report = store.verify(name, &progress)?;
             let installed = store.resolve(name)?;
             let file = lock.as_ref().map(|(_, file)| file);
-            let entry = file.and_then(|file| file.models.get(file.name_of(&installed)?));
+            let entry =
+                file.and_then(|file| file.models.get(file.name_among(&installed, &models)?));
             let differences =
                 entry.map(|entry| locked::differences(entry, &installed, &report)).transpose()?;
             let model = Verified { report, differences };

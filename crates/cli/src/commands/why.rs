@@ -64,7 +64,7 @@ impl Subcommand for Why {
         let store = context.store()?;
         // As on the server: a model's own name goes before an alias.
         let version = |name: &str| match &lock {
-            Some((_, file)) => store.resolve(file.installed_name(name)),
+            Some((_, file)) => file.resolve(&store, name),
             None => store.resolve(name),
         };
         let (alias, installed) = match version(&self.name) {

@@ -60,7 +60,7 @@ impl Lock {
             name: name.to_owned(),
             lock: self.path.clone(),
         })?;
-        let installed = store.resolve(self.file.installed_name(name))?;
+        let installed = self.file.resolve(store, name)?;
         self.file.check_licence(name, &installed.licence.id, &self.path)?;
         let files = mapped(&installed);
         let check_bytes = || self.outcome(name, entry.check_bytes(&files, &Silent)?);

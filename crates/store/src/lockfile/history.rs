@@ -256,6 +256,7 @@ impl History {
             let line = history.moves.len();
             return Err(StoreError::BadLock { path, line, column: 1, problem });
         }
+        record::sweep_old(&path);
         record::write_text(&path, &text)?;
         file.models.insert(planned.name.to_owned(), planned.to.clone());
         file.write(lock)

@@ -50,7 +50,7 @@ impl LockedModel {
         let lengths = file.parts().map(|part| part.len() as u64);
         let lengths = lengths.map(Some).chain(std::iter::repeat(None));
         let locked_file = |(of, n_bytes): (&InstalledFile, Option<u64>)| LockedFile {
-            name: file_name(&of.path),
+            name: readable_name(installed, &of.path),
             n_bytes: n_bytes.unwrap_or(of.n_bytes),
             sha256: of.sha256,
         };
@@ -179,6 +179,17 @@ pub(super) fn plain(text: &str) -> String {
     let line: String =
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect();
     if line.is_empty() { Licence::UNKNOWN.to_owned() } else { line }
+}
+
+/// A file's name; of one that another program keeps by its hash, what it is called as a copy.
+fn readable_name(installed: &Installed, path: &Path) -> String {
+    let name = file_name(path);
+    let digits = name.strip_prefix("sha256-").or_else(|| name.strip_prefix("sha256:"));
+    let digits = digits.unwrap_or(&name);
+    match digits.parse::<Sha256>() {
+        Ok(_) => format!("{}.gguf", plain(&installed.name)),
+        Err(_) => name,
+    }
 }
 
 fn file_name(path: &Path) -> String {

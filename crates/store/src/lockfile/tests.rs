@@ -3,6 +3,7 @@
 use super::*;
 use crate::installed::{Installed, InstalledFile, Licence};
 use crate::progress::Silent;
+use crate::signers::Terms;
 use gguf::write::Writer;
 use gguf::{Gguf, TensorType};
 use proptest::prelude::*;
@@ -175,6 +176,46 @@ fn differences_are_told_in_words() {
     let found = edited.differences(&old);
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].item, "text of the chat template in the lock");
+}
+
+#[test]
+fn what_files_are_called_is_no_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = locked(&write(folder.path(), with_vocabulary));
+    let mut renamed = old.clone();
+    renamed.files[0].name = "copy.gguf".to_owned();
+    assert_eq!(old.differences(&renamed), []);
+    // One that another program keeps by its hash is called as its copy would be.
+    let named = |name: &str| {
+        let path = folder.path().join(name);
+        fs::copy(folder.path().join("m.gguf"), &path).unwrap();
+        locked(&path).files[0].name.clone()
+    };
+    assert_eq!(named(&format!("sha256-{}", old.files[0].sha256)), "m.gguf");
+    assert_eq!(named("sha256-0.gguf"), "sha256-0.gguf");
+}
+
+#[test]
+fn of_namesakes_the_one_of_the_entry_is_meant() {
+    let home = tempfile::tempdir().unwrap();
+    let store = Store::open(home.path()).unwrap();
+    let path = write(home.path(), with_vocabulary);
+    let add = |name: &str| store.add(&path, Some(name), &Terms::default(), &Silent).unwrap();
+    let mut lock = lock();
+    let own = add("p/m.1");
+    assert_eq!(lock.resolve(&store, "m.1").unwrap(), own);
+    let other = add("q/m.1");
+    let all = [own.clone(), other.clone()];
+    assert!(matches!(store.resolve("m.1"), Err(StoreError::AmbiguousName { .. })));
+    assert_eq!(lock.resolve(&store, "m.1").unwrap(), own);
+    assert_eq!((lock.name_among(&own, &all), lock.name_among(&other, &all)), (Some("m.1"), None));
+    // Alone it is what the lock's is held against.
+    assert_eq!(lock.name_among(&other, &all[1..]), Some("m.1"));
+    lock.models.get_mut("m.1").unwrap().installed = Some("q/m.1".to_owned());
+    assert_eq!(lock.resolve(&store, "m.1").unwrap(), other);
+    assert_eq!((lock.name_among(&own, &all), lock.name_among(&other, &all)), (None, Some("m.1")));
+    lock.models.remove("m.1");
+    assert!(matches!(lock.resolve(&store, "m.1"), Err(StoreError::AmbiguousName { .. })));
 }
 
 #[test]

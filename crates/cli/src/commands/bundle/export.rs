@@ -84,9 +84,9 @@ impl Subcommand for Export {
 impl Export {
     fn models(&self, store: &Store, lock: Option<&LockFile>) -> anyhow::Result<Vec<Installed>> {
         if !self.names.is_empty() {
-            let resolve = |name: &String| {
-                let name = lock.map_or(name.as_str(), |lock| lock.installed_name(name));
-                Ok(store.resolve(name)?)
+            let resolve = |name: &String| match lock {
+                Some(lock) => Ok(lock.resolve(store, name)?),
+                None => Ok(store.resolve(name)?),
             };
             return self.names.iter().map(resolve).collect();
         }
