@@ -12,8 +12,8 @@ use gguf::Gguf;
 use model::is_encoder;
 use server::{Alias, NotAsLocked};
 use store::{
-    Difference, FileState, Installed, InstalledFile, LOCK_FILE, Licence, LockFile, LockedModel,
-    Number, Progress, PublisherKey, Running, StoreError, Terms, VerifyReport,
+    Difference, FileState, History, Installed, InstalledFile, LOCK_FILE, Licence, LockFile,
+    LockedModel, Number, Progress, PublisherKey, Running, StoreError, Terms, VerifyReport,
 };
 
 use crate::context::Context;
@@ -229,6 +229,16 @@ impl Lock {
         (path, file)
     }
 
+    /// Why the installed model `full_name` must stay, where the lock in its file, as it is now, or
+    /// its history needs it.
+    ///
+    /// # Errors
+    /// One of them that cannot be read.
+    pub(crate) fn needs(&self, full_name: &str) -> Result<Option<String>, StoreError> {
+        let Some(file) = LockFile::read(&self.path)? else { return Ok(None) };
+        Ok(needed(&self.path, &file)?.remove(full_name))
+    }
+
     /// Whether the lock in its file is another by now, or cannot be read any more.
     pub(crate) fn has_changed(&self) -> bool {
         !LockFile::read(&self.path).is_ok_and(|file| file.as_ref() == Some(&self.file))
@@ -292,6 +302,31 @@ impl Lock {
         let (name, lock) = (name.to_owned(), self.path.clone());
         Err(StoreError::NotAsLocked { name, lock, differences })
     }
+}
+
+/// The full names that the last move of each entry of a lock is about, and what needs them.
+///
+/// # Errors
+/// A history that cannot be read.
+pub(crate) fn needed(path: &Path, lock: &LockFile) -> Result<BTreeMap<String, String>, StoreError> {
+    let history = History::read(path)?;
+    let mut needed = BTreeMap::new();
+    for (name, entry) in &lock.models {
+        let timeline = history.timeline(name, entry);
+        if timeline.versions.len() < 2 {
+            continue;
+        }
+        let path = path.display();
+        needed.insert(entry.full_name(name), format!("{path} says that {name} is this"));
+        let back = timeline.back.and_then(|back| timeline.versions[back].entry.as_ref());
+        if let Some(back) = back {
+            needed.insert(
+                back.full_name(name),
+                format!("`freehold rollback {name}` goes back to it by the history of {path}"),
+            );
+        }
+    }
+    Ok(needed)
 }
 
 /// How a person gets what came from `source` and is to be called `full_name`.

@@ -42,6 +42,11 @@ pub trait Library: Send + Sync {
         None
     }
 
+    /// Notes that the served model `name` is open: it counts as used now.
+    fn mark_used(&self, name: &str) {
+        let _ = name;
+    }
+
     /// Why the served model `model` does not answer to `name`, where the owner's lock has another
     /// one for that name.
     fn misdirects(&self, name: &str, model: &str) -> Option<String> {

@@ -29,6 +29,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Pause between two looks for models that nobody uses.
 const CLOSE_PAUSE: Duration = Duration::from_secs(1);
+/// Pause between two notes of which models are open; those who collect think in hours.
+const MARK_PAUSE: Duration = Duration::from_secs(300);
 
 /// Serves until `shutdown`; see [`crate::run`].
 pub(crate) async fn run(
@@ -86,13 +88,24 @@ pub(crate) async fn run(
 /// Closes idle models and forgets what is kept no longer, for ever. Giving memory back takes a
 /// while, and may have to wait for a model that is being opened.
 async fn close_idle(app: &Arc<App>) {
+    let mut marked = Instant::now();
     loop {
         tokio::time::sleep(CLOSE_PAUSE).await;
+        let is_due = marked.elapsed() >= MARK_PAUSE;
+        if is_due {
+            marked = Instant::now();
+        }
         app.kept.sweep(Instant::now());
         app.streams.sweep(Instant::now());
         app.background.sweep(Instant::now());
         let app = app.clone();
-        if tokio::task::spawn_blocking(move || app.models.close_idle()).await.is_err() {
+        let look = move || {
+            app.models.close_idle();
+            if is_due {
+                app.models.mark_open();
+            }
+        };
+        if tokio::task::spawn_blocking(look).await.is_err() {
             tracing::error!("closing idle models panicked");
         }
     }

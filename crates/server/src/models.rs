@@ -406,6 +406,16 @@ impl Models {
         }
     }
 
+    /// Has the library note which models are open: one that stays open for long is in use.
+    pub(crate) fn mark_open(&self) {
+        let Some(library) = &self.library else { return };
+        for status in self.fleet.status() {
+            if matches!(status.state, FleetState::Open { .. }) {
+                library.mark_used(&status.name);
+            }
+        }
+    }
+
     /// What there is to say of each model, in order, and behind them under each further name: who
     /// chooses from the list sees what may be asked for.
     pub(crate) fn cards(&self, who: &Who) -> Vec<ModelCard> {

@@ -1,9 +1,9 @@
 //! `freehold rm`: remove models.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 
-use store::{History, LockFile, Store, StoreError};
+use store::{Store, StoreError};
 
 use crate::commands::Subcommand;
 use crate::context::Context;
@@ -41,7 +41,7 @@ impl Subcommand for Remove {
         if !self.force
             && let Some((path, lock)) = locked::read(self.lock.as_deref())?
         {
-            let needed = needed(&path, &lock)?;
+            let needed = locked::needed(&path, &lock)?;
             if let Some((name, of)) = found.iter().find_map(|name| Some((name, needed.get(name)?)))
             {
                 let message = format!("{name}: {of}; --force removes it all the same");
@@ -70,26 +70,4 @@ fn find(store: &Store, name: &str) -> anyhow::Result<String> {
         }
         error => error.into(),
     })
-}
-
-/// The full names that the last move of each entry of a lock is about, and what needs them.
-fn needed(path: &Path, lock: &LockFile) -> anyhow::Result<BTreeMap<String, String>> {
-    let history = History::read(path)?;
-    let mut needed = BTreeMap::new();
-    for (name, entry) in &lock.models {
-        let timeline = history.timeline(name, entry);
-        if timeline.versions.len() < 2 {
-            continue;
-        }
-        let path = path.display();
-        needed.insert(entry.full_name(name), format!("{path} says that {name} is this"));
-        let back = timeline.back.and_then(|back| timeline.versions[back].entry.as_ref());
-        if let Some(back) = back {
-            needed.insert(
-                back.full_name(name),
-                format!("`freehold rollback {name}` goes back to it by the history of {path}"),
-            );
-        }
-    }
-    Ok(needed)
 }

@@ -10,12 +10,15 @@ use engine::{DEFAULT_N_CTX, Fleet};
 use gguf::{Gguf, Value as GgufValue};
 use model::is_encoder;
 use server::{Facts, Library, LibraryError, Model, Watcher, Work};
-use store::{Catalogue, ErrorKind, Installed, Progress, PullOptions, Source, Store, StoreError};
+use store::{
+    Catalogue, ErrorKind, Installed, Progress, PullOptions, Source, Store, StoreError, Terms,
+};
 
 use super::{LastFailure, Serve};
 use crate::commands::show;
 use crate::context::Context;
 use crate::locate::{Chosen, Missing};
+use crate::locked::Lock;
 
 /// Longest text of a file's metadata that is told, in bytes.
 const N_TEXT_BYTES: usize = 4096;
@@ -203,6 +206,15 @@ impl Library for OwnModels {
         self.serve.refusals.get(name)
     }
 
+    fn mark_used(&self, name: &str) {
+        let full_name = self.known.get(name).and_then(|known| known.full_name);
+        if let (Some(full_name), Ok(store)) = (full_name, self.store())
+            && let Ok(installed) = store.resolve(&full_name)
+        {
+            store.mark_used(&installed);
+        }
+    }
+
     fn misdirects(&self, name: &str, model: &str) -> Option<String> {
         let checked = self.serve.lock.as_ref()?.check_name(name, model);
         checked.err().map(|error| error.to_string())
@@ -229,7 +241,8 @@ impl Library for OwnModels {
             return Err(LibraryError::Refused(format!("{name}: nothing is fetched: --locked")));
         }
         let lock = self.serve.lock.as_ref().map(|lock| lock.for_pull());
-        let options = PullOptions { no_wait: true, lock, ..PullOptions::default() };
+        let terms = Terms { lock, ..Terms::default() };
+        let options = PullOptions { no_wait: true, terms, ..PullOptions::default() };
         let entry = Catalogue::builtin().find(name);
         let digest = entry.map(|entry| entry.sha256.to_string());
         self.pull_from(&source, &options, &Passed { context: &self.context, watcher, digest })
@@ -263,6 +276,11 @@ impl Library for OwnModels {
 
     fn remove(&self, name: &str) -> Result<(), LibraryError> {
         let full_name = self.full_name(name)?;
+        let needs = |lock: &Arc<Lock>| lock.needs(&full_name).map_err(refusal).transpose();
+        if let Some(of) = self.serve.lock.as_ref().and_then(needs).transpose()? {
+            let problem = format!("{full_name}: {of}; `freehold rm --force` removes it");
+            return Err(LibraryError::Refused(problem));
+        }
         self.store()?.remove(&full_name).map_err(refusal)?;
         self.known.forget(name);
         // Answers that run go on; the files stay in memory until the last of them has ended.
