@@ -7,9 +7,10 @@ use anyhow::Context as _;
 use ledger::{Kind, Ledger, NodeKey, Reader, Recorded};
 use server::receipts::Receipts;
 
+use crate::commands::serve::Serve;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::settings::Resolved;
+use crate::settings::{Flags, Resolved, Settings};
 
 /// What the help says that a ledger is given by.
 pub(crate) const PLACE: &str = "PATH|URL|none";
@@ -53,7 +54,10 @@ impl LedgerArgs {
     /// No ledger, no such receipt, or one that was erased.
     pub(crate) fn receipt(&self, context: &Context, id: &str) -> anyhow::Result<String> {
         let not_found = |why: &str| Failure::new(Exit::NotFound, format!("receipt {id:?}: {why}"));
-        let place = self.place(context)?;
+        let place = match &self.ledger {
+            Some(_) => self.place(context)?,
+            None => usual_place(context)?,
+        };
         let place = place.ok_or_else(|| not_found("expected a ledger, not none"))?;
         if is_path(&place) && !Path::new(&place).is_file() {
             return Err(not_found(&format!("{place}: there is no ledger here")).into());
@@ -87,11 +91,27 @@ impl LedgerArgs {
     }
 }
 
+/// Where a server that is started here without flags has its ledger: as the environment says or
+/// `freehold.toml`, else in the data directory; `None` where it has none.
+///
+/// # Errors
+/// Settings that such a server would not start with; a data directory whose path is not UTF-8.
+pub(crate) fn usual_place(context: &Context) -> anyhow::Result<Option<String>> {
+    let settings = Settings::of::<Serve>().resolve(&Flags::default(), &context.home());
+    let settings =
+        settings.map_err(|problems| Failure::new(Exit::Usage, problems.join("\n       ")))?;
+    match settings.text("ledger") {
+        Some(place) if place == NONE => Ok(None),
+        Some(place) => Ok(Some(place)),
+        None => default_place(context).map(Some),
+    }
+}
+
 /// Where the ledger is that nobody says another place of.
 ///
 /// # Errors
 /// A data directory whose path is not UTF-8.
-pub(crate) fn default_place(context: &Context) -> anyhow::Result<String> {
+fn default_place(context: &Context) -> anyhow::Result<String> {
     let path = context.home().join(LEDGER_FILE);
     let text = path.to_str().with_context(|| format!("{}: not UTF-8", path.display()))?;
     Ok(text.to_owned())

@@ -236,6 +236,12 @@ impl Resolved {
         self.file.as_deref()
     }
 
+    /// The value of a setting that has one; `None` where it is not said, or is no text.
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        let value = self.values.iter().find(|value| value.name == name)?;
+        value.texts.first()?.to_str().map(str::to_owned)
+    }
+
     /// Where the value of a setting was said, for messages about it.
     pub(crate) fn place(&self, name: &str) -> String {
         match self.values.iter().find(|value| value.name == name).map(|value| &value.origin) {

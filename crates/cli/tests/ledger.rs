@@ -4,7 +4,7 @@
 
 mod binary;
 
-use binary::{Home, arg};
+use binary::{Home, arg, finish};
 use ledger::{Entry, Kind, Ledger, NodeKey, hex};
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -84,6 +84,34 @@ fn a_ledger_is_checked_and_exported() {
     let outcome = elsewhere.run(&["ledger", "verify", "--ledger", "mysql://a:secret@b/c"]);
     outcome.fails(2, &["mysql://b/c", "expected a path"]);
     assert!(!elsewhere.path("home").exists(), "reading made something");
+}
+
+#[test]
+fn the_ledger_is_looked_for_where_a_server_here_has_it() {
+    let home = Home::new();
+    fill(&home);
+    std::fs::rename(home.path("home/ledger.sqlite"), home.path("own.sqlite")).unwrap();
+    let with = |args: &[&str], variable: Option<&str>| {
+        let mut command = home.command(args);
+        command.envs(variable.map(|value| ("FREEHOLD_LEDGER", value)));
+        finish(command)
+    };
+    let verify = ["ledger", "verify"];
+    with(&verify, None).fails(3, &["home/ledger.sqlite: there is no ledger here"]);
+    assert!(with(&verify, Some(arg(&home.path("own.sqlite")))).ok().starts_with("intact: 5 rows"));
+    home.write("freehold.toml", b"ledger = \"own.sqlite\"\n");
+    assert!(with(&verify, None).ok().starts_with("intact: 5 rows"));
+    let show = ["receipt", "show", "row-3"];
+    with(&show, None).fails(3, &["row-3", "not in the ledger"]);
+    // The environment goes before the file, and a flag before both.
+    with(&verify, Some("elsewhere.sqlite")).fails(3, &["elsewhere.sqlite: there is no ledger"]);
+    with(&show, Some("elsewhere.sqlite")).fails(3, &["elsewhere.sqlite: there is no ledger"]);
+    let own = [&verify[..], &["--ledger", "own.sqlite"]].concat();
+    assert!(with(&own, Some("elsewhere.sqlite")).ok().starts_with("intact: 5 rows"));
+    with(&verify, Some("none")).fails(3, &["expected --ledger"]);
+    with(&show, Some("none")).fails(3, &["expected a ledger, not none"]);
+    home.write("freehold.toml", b"ledgre = \"own.sqlite\"\n");
+    with(&verify, None).fails(2, &["freehold.toml:1:1", "ledgre"]);
 }
 
 #[test]

@@ -6,7 +6,8 @@ mod verify;
 
 use super::Entry;
 use crate::context::Context;
-use crate::ledger::{default_place, wait};
+use crate::exit::{Exit, Failure};
+use crate::ledger::{usual_place, wait};
 
 /// What the group is for.
 pub(crate) const ABOUT: &str = "Check and export what was recorded";
@@ -22,13 +23,20 @@ pub(crate) const ALL: &[Entry] = &[
 #[derive(Debug, clap::Args)]
 struct LedgerArgs {
     /// The ledger: a SQLite file, or postgres://USER@HOST/NAME with the password in PGPASSWORD
-    /// (default: ledger.sqlite in the data directory)
+    /// (default: as FREEHOLD_LEDGER or freehold.toml says, else that of the data directory)
     #[arg(long, value_name = "PATH|URL")]
     ledger: Option<String>,
 }
 
 impl LedgerArgs {
     fn place(&self, context: &Context) -> anyhow::Result<String> {
-        self.ledger.as_ref().map_or_else(|| default_place(context), |place| Ok(place.clone()))
+        if let Some(place) = &self.ledger {
+            return Ok(place.clone());
+        }
+        let none = || {
+            let message = "the settings here say `ledger = none`, expected --ledger PATH|URL";
+            Failure::new(Exit::NotFound, message)
+        };
+        Ok(usual_place(context)?.ok_or_else(none)?)
     }
 }
