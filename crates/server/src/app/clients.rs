@@ -75,18 +75,18 @@ impl App {
 pub(super) enum Numbers {
     /// By a key that is random and gone with the process.
     Process(RandomState),
-    /// By the secret of the folder where clients have files, so that these are theirs after a
-    /// restart.
-    Folder(Batches),
-    /// By the node's key, so that receipts are theirs after a restart.
+    /// By the node's key, so that receipts and files are theirs after a restart, whatever else is
+    /// switched on by then.
     Node(Receipts),
+    /// Where there are no receipts, by the secret of the folder where clients have files.
+    Folder(Batches),
 }
 
 impl Numbers {
     pub(super) fn new(batches: Option<&Batches>, receipts: Option<&Receipts>) -> Self {
         match (batches, receipts) {
-            (Some(batches), _) => Self::Folder(batches.clone()),
-            (None, Some(receipts)) => Self::Node(receipts.clone()),
+            (_, Some(receipts)) => Self::Node(receipts.clone()),
+            (Some(batches), None) => Self::Folder(batches.clone()),
             (None, None) => Self::Process(RandomState::new()),
         }
     }
