@@ -22,9 +22,18 @@ struct AtWork {
     used: Instant,
     /// Whether somebody gets it as it comes.
     is_read: bool,
-    cancel: watch::Sender<bool>,
+    stop: watch::Sender<Option<Stop>>,
     /// Closed when it has ended.
     ended: watch::Receiver<()>,
+}
+
+/// Why an answer is not made to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Its client cancels it, or has not asked for it.
+    Unwanted,
+    /// The server ends.
+    Over,
 }
 
 impl Background {
@@ -41,11 +50,11 @@ impl Background {
         body: String,
         is_read: bool,
     ) -> Ticket {
-        let (cancel, cancelled) = watch::channel(false);
+        let (stop, stopped) = watch::channel(None);
         let (end, ended) = watch::channel(());
-        let at_work = AtWork { client, body, used: Instant::now(), is_read, cancel, ended };
+        let at_work = AtWork { client, body, used: Instant::now(), is_read, stop, ended };
         self.lock().insert(id.to_owned(), at_work);
-        Ticket { all: Arc::clone(self), id: id.to_owned(), cancelled, _end: end }
+        Ticket { all: Arc::clone(self), id: id.to_owned(), stopped, _end: end }
     }
 
     /// What is told of an answer of the client's that is at work; this is a use of it.
@@ -62,7 +71,7 @@ impl Background {
             let by_id = self.lock();
             let at_work = by_id.get(id).filter(|at_work| at_work.client == client);
             let Some(at_work) = at_work else { return false };
-            at_work.cancel.send_replace(true);
+            at_work.stop.send_replace(Some(Stop::Unwanted));
             at_work.ended.clone()
         };
         // Nothing is ever sent: this is an error, as soon as the ticket is gone.
@@ -70,10 +79,10 @@ impl Background {
         true
     }
 
-    /// Has all of them end, and waits for that.
+    /// Has all of them end with the server, and waits for that.
     pub(crate) async fn end_all(&self) {
         let end = |at_work: &AtWork| {
-            at_work.cancel.send_replace(true);
+            at_work.stop.send_replace(Some(Stop::Over));
             at_work.ended.clone()
         };
         let all: Vec<watch::Receiver<()>> = self.lock().values().map(end).collect();
@@ -87,7 +96,7 @@ impl Background {
         for at_work in self.lock().values() {
             let is_over = now.saturating_duration_since(at_work.used) >= self.lasts;
             if is_over && !at_work.is_read {
-                at_work.cancel.send_replace(true);
+                at_work.stop.send_replace(Some(Stop::Unwanted));
             }
         }
     }
@@ -102,15 +111,19 @@ impl Background {
 pub(crate) struct Ticket {
     all: Arc<Background>,
     id: String,
-    cancelled: watch::Receiver<bool>,
+    stopped: watch::Receiver<Option<Stop>>,
     /// Tells its end by being gone.
     _end: watch::Sender<()>,
 }
 
 impl Ticket {
-    /// Returns when nobody wants the answer any more.
-    pub(crate) async fn cancelled(&mut self) {
-        crate::listen::told(&mut self.cancelled).await;
+    /// Returns when the answer is to end.
+    pub(crate) async fn stopped(&mut self) -> Stop {
+        match self.stopped.wait_for(Option::is_some).await {
+            Ok(stop) => stop.unwrap_or(Stop::Unwanted),
+            // Nobody knows of it any more.
+            Err(_) => Stop::Unwanted,
+        }
     }
 
     /// Nobody gets the answer as it comes any more: from now on it is asked for.
@@ -135,7 +148,7 @@ mod tests {
 
     /// Whether the answer is to end.
     fn is_cancelled(ticket: &Ticket) -> bool {
-        *ticket.cancelled.borrow()
+        *ticket.stopped.borrow() == Some(Stop::Unwanted)
     }
 
     #[test]
@@ -159,10 +172,17 @@ mod tests {
             assert!(!is_cancelled(&ticket));
             let others = all.clone();
             let cancel = tokio::spawn(async move { others.cancel(1, "a").await });
-            ticket.cancelled().await;
+            assert_eq!(ticket.stopped().await, Stop::Unwanted);
             assert!(!cancel.is_finished());
             drop(ticket);
             assert!(cancel.await.unwrap());
+            // What ends with the server was not given up by its client.
+            let mut ticket = all.begin(1, "a", String::new(), false);
+            let others = all.clone();
+            let end = tokio::spawn(async move { others.end_all().await });
+            assert_eq!(ticket.stopped().await, Stop::Over);
+            drop(ticket);
+            end.await.unwrap();
         });
     }
 

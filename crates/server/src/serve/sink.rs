@@ -2,7 +2,8 @@
 //! something else. One that is wanted all the same goes on when its reader is gone.
 
 use super::Broken;
-use crate::background::Ticket;
+use crate::background::{Stop, Ticket};
+use crate::errors::ServerError;
 use crate::streams::Outlet;
 
 pub(super) struct Sink {
@@ -25,7 +26,7 @@ impl Sink {
         let sent = tokio::select! {
             biased;
             sent = outlet.send(text) => sent.map_err(Broken::from),
-            () = cancelled(ticket) => Err(Broken::Cancelled),
+            broken = stopped(ticket) => Err(broken),
         };
         sent.or_else(|broken| self.bear(broken))
     }
@@ -43,7 +44,7 @@ impl Sink {
         tokio::select! {
             biased;
             () = gone => Broken::ClientGone,
-            () = cancelled(ticket) => Broken::Cancelled,
+            broken = stopped(ticket) => broken,
         }
     }
 
@@ -103,9 +104,11 @@ impl Sink {
     }
 }
 
-async fn cancelled(ticket: &mut Option<Ticket>) {
-    match ticket {
-        Some(ticket) => ticket.cancelled().await,
-        None => std::future::pending().await,
+/// Returns when an answer that is asked for later is to end, with what ends it.
+async fn stopped(ticket: &mut Option<Ticket>) -> Broken {
+    let Some(ticket) = ticket else { return std::future::pending().await };
+    match ticket.stopped().await {
+        Stop::Unwanted => Broken::Cancelled,
+        Stop::Over => Broken::Failed(ServerError::ShuttingDown),
     }
 }

@@ -2,11 +2,12 @@
 //! company, the same request gives the same receipt again.
 
 use super::client::{Connection, Response, post, post_head, request};
+use super::shares::{self, NEW};
 use super::{MODEL, Running, batches, only_model, reasoning, run};
-use engine::{Engine, EngineOptions};
+use engine::{Engine, EngineOptions, Fleet};
 use freehold_server::receipts::{Receipt, Receipts, SignedReceipt, compare};
-use freehold_server::{Config, InProcess, Limits};
-use ledger::{Ledger, NodeKey};
+use freehold_server::{Alias, Config, InProcess, Limits, Model, Share, Shares};
+use ledger::{Kind, Ledger, NodeKey, Reader};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -427,6 +428,104 @@ fn lines_of_batches_and_streams_that_are_resumed_have_receipts_too() {
     assert_eq!((resumed.status, &resumed.headers[HEADER]), (200, &id));
     let of_stream = (body, signed(address, &id).receipt);
     check_again(&again_with(super::engine()), &[of_line, of_stream]);
+}
+
+/// Waits until something is so.
+fn wait(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed().as_secs() < 60, "{what} never came");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Two models of the same weights; one alias whose canary answers all, one with a shadow of all.
+fn shared_config(fleet: &Fleet, model: Model, engine: Engine) -> Config {
+    let second = shares::add(fleet, NEW, engine);
+    let alias = |name: &str| Alias { name: name.to_owned(), model: MODEL.to_owned() };
+    let share = |text: &str| vec![Share::parse(text).unwrap()];
+    let mut config = Config::new(fleet.clone(), vec![model, second]);
+    config.aliases = vec![alias("new-support"), alias("support")];
+    let (canaries, shadows) = (share("new-support=new:100"), share("support=new:100"));
+    config.shares = Shares { canaries, shadows };
+    config
+}
+
+#[test]
+fn a_canary_signs_for_itself_and_the_copy_of_a_shadow_has_no_receipt() {
+    let folder = tempfile::tempdir().unwrap();
+    let books = Books::open(folder.path());
+    // An engine of its own: a copy is dropped where others wait for one.
+    let engine = shares::own_engine(512);
+    let (fleet, mut model) = only_model(engine.clone(), "");
+    model.digest = None;
+    let config = shared_config(&fleet, model.clone(), engine.clone());
+    let running = run(Config { receipts: Some(books.receipts.clone()), ..config });
+    fleet.get(NEW).unwrap();
+    let ask_as = |name: &str| {
+        let messages = json!([{"role": "user", "content": "Name a fruit."}]);
+        let body =
+            json!({"model": name, "messages": messages, "max_tokens": 6, "temperature": 1.2});
+        let response = ask(running.address, "/v1/chat/completions", &body);
+        let receipt = signed(running.address, &response.headers[HEADER]).receipt;
+        assert_eq!(response.json()["model"], receipt.model.name);
+        (body, receipt)
+    };
+    let of_canary = ask_as("new-support");
+    assert_eq!(of_canary.1.model.name, NEW);
+    let shadowed = ask_as("support");
+    assert_eq!(shadowed.1.model.name, MODEL);
+    let copied = "outcome=\"equal\"} 1\n";
+    wait(copied, || request(running.address, "GET /metrics", b"").body.contains(copied));
+    let server = InProcess::new(shared_config(&fleet, model, engine)).unwrap();
+    check_again(&server, &[of_canary, shadowed]);
+    books.runtime.block_on(books.receipts.close()).unwrap();
+    let place = folder.path().join("ledger.sqlite").display().to_string();
+    let reader = books.runtime.block_on(Reader::open(&place)).unwrap();
+    let found = books.runtime.block_on(reader.verify(&[], &[])).unwrap();
+    assert_eq!(found.n_rows, 2, "{found:?}");
+}
+
+#[test]
+fn answers_in_the_background_have_receipts_that_say_how_they_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let books = Books::open(folder.path());
+    let (fleet, mut model) = only_model(super::engine(), "");
+    model.digest = None;
+    let limits = Limits { keep_responses: Some(Duration::from_secs(60)), ..Limits::default() };
+    let receipts = Some(books.receipts.clone());
+    let mut running = run(Config { limits, receipts, ..Config::new(fleet, vec![model]) });
+    let address = running.address;
+    let begin = |max_tokens: u32| {
+        let body = json!({"model": MODEL, "input": "Tell me a long story.", "background": true,
+            "max_output_tokens": max_tokens, "temperature": 1, "seed": 5});
+        let response = ask(address, "/v1/responses", &body);
+        let id = response.json()["id"].as_str().unwrap().to_owned();
+        assert_eq!(response.headers[HEADER], id);
+        (body, id)
+    };
+    let (body, id) = begin(6);
+    wait("the receipt", || get(address, &id).status == 200);
+    let receipt = signed(address, &id).receipt;
+    assert_eq!((receipt.choices[0].n_tokens, &*receipt.choices[0].finish), (6, "length"));
+    check_again(&again_with(super::engine()), &[(body, receipt)]);
+
+    let (_, cancelled) = begin(400);
+    let cancel = format!("POST /v1/responses/{cancelled}/cancel\nAuthorization: Bearer any-key");
+    assert_eq!(request(address, &cancel, b"").status, 200);
+    wait("the receipt", || get(address, &cancelled).status == 200);
+    assert_eq!(signed(address, &cancelled).receipt.choices[0].finish, "disconnected");
+
+    // What the server itself ends was not left by its client.
+    let (_, id) = begin(400);
+    drop(running.shutdown.take());
+    running.thread.join().unwrap();
+    books.runtime.block_on(books.receipts.close()).unwrap();
+    let place = folder.path().join("ledger.sqlite").display().to_string();
+    let reader = books.runtime.block_on(Reader::open(&place)).unwrap();
+    let found = books.runtime.block_on(reader.find(Kind::Receipt, &id)).unwrap();
+    let receipt = SignedReceipt::read(&found.unwrap().entry.body).unwrap().receipt;
+    assert_eq!(receipt.choices[0].finish, "shutdown");
 }
 
 #[test]

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A second name, for the same weights or another context.
-const NEW: &str = "new";
+pub(super) const NEW: &str = "new";
 const ALIAS: &str = "support-*";
 
-fn add(fleet: &Fleet, name: &str, engine: Engine) -> Model {
+pub(super) fn add(fleet: &Fleet, name: &str, engine: Engine) -> Model {
     let open = Arc::new(move |_: &EngineOptions| Ok(engine.clone().into()));
     let options = EngineOptions::default();
     fleet.set(name, FleetModel { open, options, keep: Keep::Pinned });
@@ -23,7 +23,7 @@ fn add(fleet: &Fleet, name: &str, engine: Engine) -> Model {
 }
 
 /// An engine of this test's own: a copy is dropped where others wait for one.
-fn own_engine(n_ctx: u32) -> Engine {
+pub(super) fn own_engine(n_ctx: u32) -> Engine {
     let options = EngineOptions { n_ctx: Some(n_ctx), ..EngineOptions::default() };
     Engine::open(&testkit::smollm2(), &options).unwrap()
 }
