@@ -7,9 +7,16 @@ use crate::case::Prompt;
 use crate::compare::Comparison;
 use crate::decision::{percent, probability};
 use crate::diff::{Run, diff};
+use crate::verdict::CaseResult;
 
 /// Changed answers that are shown side by side: more nobody reads, and the file stays small.
 const N_DIFFS: usize = 1000;
+
+/// Longest beginning of a failure that stands beside a case's name, in characters.
+const N_WHY_CHARS: usize = 240;
+
+/// Cases that are shown of those that fail, and of those that pass.
+const N_CASES: usize = 1000;
 
 const STYLE: &str = "
 :root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--dim:#59636e;--line:#d1d9e0;--a:#8c959f;
@@ -26,7 +33,9 @@ overflow-wrap:anywhere}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:0;font:13px/1.45 ui-monospace,monospace}
 del{background:var(--badbg)}ins{background:var(--goodbg);text-decoration:underline}
 details{border:1px solid var(--line);border-radius:6px;margin:.5rem 0;padding:.4rem .7rem}
-summary{cursor:pointer}figure{margin:1rem 0;max-width:44rem}figcaption{color:var(--dim)}
+summary{cursor:pointer;overflow-wrap:anywhere}.asked{white-space:pre-wrap}
+details pre{margin:.6rem 0;padding:.6rem;border-left:3px solid var(--line)}td pre{border:0;padding:0}
+div:target{outline:2px solid var(--b);outline-offset:.3rem}figure{margin:1rem 0;max-width:44rem}figcaption{color:var(--dim)}
 svg{width:100%;height:auto}text{fill:var(--fg);font:12px system-ui,sans-serif}
 .tick{text-anchor:middle;fill:var(--dim)}.name{text-anchor:end}.grid{stroke:var(--line)}
 .bar{fill:var(--b)}.two .b0{fill:var(--a)}.error,.mark{stroke:var(--fg);stroke-width:1.5;fill:none}
@@ -80,6 +89,10 @@ fn push_sides(report: &Report<'_>, out: &mut String) {
     let rates: Vec<(&str, Rate)> =
         names.iter().map(String::as_str).zip(report.sides().map(|side| Rate::of(&side))).collect();
     out.push_str(&svg::rates(&rates));
+    // One bar alone says nothing.
+    if report.old.is_none() {
+        return;
+    }
     let speeds = report.sides().map(|side| Speed::of(side.candidate).rate());
     let speeds: Vec<(&str, f64, String)> = names
         .iter()
@@ -109,9 +122,9 @@ fn push_cells(report: &Report<'_>, out: &mut String) {
             true => "pass",
             false => "fail",
         };
-        (class, format!("{}: {class}", case.id))
+        svg::Cell { class, words: format!("{}: {class}", case.id), target: id_of(case_idx) }
     };
-    let cells: Vec<(&str, String)> = report.set.cases.iter().enumerate().map(cell).collect();
+    let cells: Vec<svg::Cell> = report.set.cases.iter().enumerate().map(cell).collect();
     let title = match report.old {
         Some(_) => {
             "Cases: green both pass, blue with + won, red with × lost, grey with × both fail"
@@ -159,10 +172,14 @@ fn push_comparison(comparison: &Comparison, out: &mut String) {
 fn push_diffs(report: &Report<'_>, comparison: &Comparison, out: &mut String) {
     let Some((old, _)) = report.old else { return };
     let mut n_shown = 0;
-    out.push_str("<h2>Answers that changed</h2>\n");
-    for &case_idx in &comparison.changed {
+    out.push_str(&format!("<h2>Answers that changed ({})</h2>\n", comparison.n_answers_changed));
+    // What matters most comes first.
+    let mut changed = comparison.changed.clone();
+    changed.sort_by_key(|case_idx| {
+        (!comparison.lost.contains(case_idx), !comparison.won.contains(case_idx))
+    });
+    for case_idx in changed {
         let case = &report.set.cases[case_idx];
-        let is_lost = comparison.lost.contains(&case_idx);
         for (sample_idx, [old_text, new_text]) in
             changed_samples(old.candidate, report.new.candidate, case_idx)
         {
@@ -173,10 +190,16 @@ fn push_diffs(report: &Report<'_>, comparison: &Comparison, out: &mut String) {
             }
             n_shown += 1;
             let [old_runs, new_runs] = diff(&old_text, &new_text);
-            let (open, lost) = if is_lost { (" open", ", lost") } else { ("", "") };
+            let (open, fate) = if comparison.lost.contains(&case_idx) {
+                (" open", ", <b class=\"refused\">lost</b>")
+            } else if comparison.won.contains(&case_idx) {
+                ("", ", <b>won</b>")
+            } else {
+                ("", "")
+            };
             out.push_str(&format!(
-                "<details{open}><summary>{} (seed {}){lost}</summary><p class=\"dim\"><span>{}\
-                 </span></p><table><tr><th>{}</th><th>{}</th></tr><tr><td><pre>{}</pre></td><td>\
+                "<details{open}><summary>{} (seed {}){fate}</summary><p class=\"dim asked\">{}\
+                 </p><table><tr><th>{}</th><th>{}</th></tr><tr><td><pre>{}</pre></td><td>\
                  <pre>{}</pre></td></tr></table></details>\n",
                 escaped(&case.id),
                 case.seed + sample_idx as u64,
@@ -190,34 +213,76 @@ fn push_diffs(report: &Report<'_>, comparison: &Comparison, out: &mut String) {
     }
 }
 
+/// All cases with what was asked and answered: those that fail first.
 fn push_cases(report: &Report<'_>, out: &mut String) {
-    out.push_str("<h2>Cases that fail</h2>\n");
-    let failed = report.set.cases.iter().zip(report.new.results).enumerate();
-    for (case_idx, (case, result)) in failed.filter(|(_, (_, result))| !result.is_passed) {
-        out.push_str(&format!(
-            "<details><summary>{}, {} of {} answers pass <span class=\"dim\">{}</span></summary>\
-             <p class=\"dim\">{}</p>",
-            escaped(&case.id),
-            result.n_passed,
-            result.samples.len(),
-            escaped(&case.place.to_string()),
-            escaped(&asked(&case.ask.prompt)),
-        ));
-        for (sample_idx, sample) in result.samples.iter().enumerate() {
-            if sample.failures.is_empty() {
-                continue;
-            }
-            let failures = sample.failures.iter().map(|failure| {
-                format!("<li>{}: {}</li>", escaped(&failure.label), escaped(&failure.problem))
-            });
-            out.push_str(&format!(
-                "<ul>{}</ul><pre>{}</pre>",
-                failures.collect::<String>(),
-                escaped(&transcript(report.new.candidate, case_idx, sample_idx))
-            ));
+    let cases = || report.set.cases.iter().zip(report.new.results).enumerate();
+    let n_passed = cases().filter(|(_, (_, result))| result.is_passed).count();
+    let n_failed = report.set.cases.len() - n_passed;
+    for (title, n, is_passed) in
+        [("Cases that fail", n_failed, false), ("Cases that pass", n_passed, true)]
+    {
+        if n == 0 {
+            continue;
         }
-        out.push_str("</details>\n");
+        out.push_str(&format!("<h2>{title} ({n})</h2>\n"));
+        let those = cases().filter(|(_, (_, result))| result.is_passed == is_passed);
+        for (case_idx, (case, result)) in those.take(N_CASES) {
+            push_case(report, case_idx, (case, result), out);
+        }
+        if n > N_CASES {
+            let more = n - N_CASES;
+            out.push_str(&format!("<p>{more} more, which <code>--json</code> lists</p>\n"));
+        }
     }
+}
+
+/// A case with the answers that fail, or, where none does, all of them.
+fn push_case(
+    report: &Report<'_>,
+    case_idx: usize,
+    (case, result): (&crate::Case, &CaseResult),
+    out: &mut String,
+) {
+    let failures = result.samples.iter().flat_map(|sample| &sample.failures);
+    // The first is told without a click: mostly it is the only one.
+    let why = failures.map(|failure| format!(": {}: {}", failure.label, failure.problem)).next();
+    let rate = match why {
+        Some(why) => {
+            let why: String = why.chars().take(N_WHY_CHARS).collect();
+            format!("{} of {} answers pass{why}", result.n_passed, result.samples.len())
+        }
+        None => String::new(),
+    };
+    // A link to what is in a closed element opens it.
+    out.push_str(&format!(
+        "<details><summary><b>{}</b> <span class=\"dim\">{}</span></summary><div id=\"{}\">\
+         <p class=\"dim asked\">{}\n{}</p>",
+        escaped(&case.id),
+        escaped(&rate),
+        id_of(case_idx),
+        escaped(&case.place.to_string()),
+        escaped(&asked(&case.ask.prompt)),
+    ));
+    for (sample_idx, sample) in result.samples.iter().enumerate() {
+        if sample.failures.is_empty() && !result.is_passed {
+            continue;
+        }
+        let failures = sample.failures.iter().map(|failure| {
+            format!("<li>{}: {}</li>", escaped(&failure.label), escaped(&failure.problem))
+        });
+        let failures: String = failures.collect();
+        if !failures.is_empty() {
+            out.push_str(&format!("<ul>{failures}</ul>"));
+        }
+        let said = transcript(report.new.candidate, case_idx, sample_idx);
+        out.push_str(&format!("<pre>{}</pre>", escaped(&said)));
+    }
+    out.push_str("</div></details>\n");
+}
+
+/// What a case is linked to by.
+fn id_of(case_idx: usize) -> String {
+    format!("case-{}", case_idx + 1)
 }
 
 /// The prompt, for people.
@@ -290,8 +355,16 @@ mod tests {
     fn the_page_loads_and_runs_nothing() {
         let found = with_report(html);
         assert!(found.contains("content=\"default-src 'none'; style-src 'unsafe-inline'\""));
-        for part in ["<script", "<img", "src=\"", "href=", "url(", "\u{1b}", "\u{0}"] {
+        for part in ["<script", "<img", "src=\"", "url(", "\u{1b}", "\u{0}"] {
             assert!(!found.contains(part), "{part:?} is in\n{found}");
+        }
+        // Links lead to the cases of the page.
+        let targets = found.split("href=\"").skip(1);
+        let targets: Vec<&str> = targets.filter_map(|rest| rest.split('"').next()).collect();
+        assert_eq!(targets, ["#case-1", "#case-2", "#case-3"]);
+        for target in targets {
+            let id = format!("id=\"{}\"", &target[1..]);
+            assert_eq!(found.matches(&id).count(), 1, "{target}");
         }
         assert_eq!(escaped("\u{202e}a'b"), "\u{fffd}a&#39;b");
     }

@@ -72,11 +72,20 @@ pub(super) fn bars(title: &str, rows: &[(&str, f64, String)]) -> String {
     figure(height, title, &body)
 }
 
-/// One square for each case: its class, and what it says.
-pub(super) fn cells(title: &str, cells: &[(&str, String)]) -> String {
+/// The square of a case.
+pub(super) struct Cell {
+    pub(super) class: &'static str,
+    /// What it says.
+    pub(super) words: String,
+    /// The id of what it leads to.
+    pub(super) target: String,
+}
+
+/// One square for each case.
+pub(super) fn cells(title: &str, cells: &[Cell]) -> String {
     let height = (cells.len().div_ceil(N_CELLS_A_ROW) * CELL) as f64;
     let mut body = String::new();
-    for (at, (class, words)) in cells.iter().enumerate() {
+    for (at, Cell { class, words, target }) in cells.iter().enumerate() {
         let (x, y) = (at % N_CELLS_A_ROW * CELL, at / N_CELLS_A_ROW * CELL);
         // What is lost has a mark too, for whoever does not see the colours.
         let mark = match *class {
@@ -87,8 +96,8 @@ pub(super) fn cells(title: &str, cells: &[(&str, String)]) -> String {
             _ => String::new(),
         };
         body.push_str(&format!(
-            "<g><title>{}</title><rect class=\"cell {class}\" x=\"{x}\" y=\"{y}\" width=\"12\" \
-             height=\"12\"/>{mark}</g>",
+            "<a href=\"#{target}\"><title>{}</title><rect class=\"cell {class}\" x=\"{x}\" y=\"{y}\" width=\"12\" \
+             height=\"12\"/>{mark}</a>",
             escaped(words)
         ));
     }
