@@ -30,12 +30,15 @@ fn base64(bytes: &[u8]) -> String {
     bytes.chunks(3).map(encode).collect()
 }
 
+/// Signs the bytes of a model.
+type Sign = Box<dyn Fn(&[u8]) -> String>;
+
 /// A publisher with a key, and how it signs.
 struct Publisher {
     key: String,
     /// The file of a signature of `m.gguf`.
     file: &'static str,
-    sign: Box<dyn Fn(&[u8]) -> String>,
+    sign: Sign,
 }
 
 /// Signs files as they are.
