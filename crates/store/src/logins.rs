@@ -252,8 +252,8 @@ mod tests {
 
     #[test]
     fn a_login_of_the_environment_goes_before_files() {
-        let mut settings = Settings::default();
-        settings.registry_login = Some(login("me:p@a.example"));
+        let registry_login = Some(login("me:p@a.example"));
+        let settings = Settings { registry_login, ..Settings::default() };
         let find = |host: &str| find(&settings, host, &Silent).unwrap();
         assert_eq!(find("a.example"), settings.registry_login);
         assert_eq!(find("b.example"), None);
