@@ -30,12 +30,34 @@
 //! to look for [`Departures`], and one to [`Dial`].
 #![forbid(unsafe_code)]
 
+mod address;
+mod ask;
+mod breaker;
+mod budget;
+mod choose;
+mod client;
 mod config;
+mod connections;
+mod departures;
 mod error;
+pub mod frame;
 mod health;
+mod link;
 mod request;
+mod retry;
+mod serve;
+mod start;
+mod upstreams;
+mod wire;
 
+pub use client::{Body, Broker, Incoming};
 pub use config::{ConfigError, KeySource, Upstream, UpstreamKind};
+pub use connections::{Dial, Unlocked};
+pub use departures::{Departure, Departures, Later};
 pub use error::{BrokerError, Waiting};
 pub use health::{AddressHealth, Circuit, UpstreamHealth};
-pub use request::Outgoing;
+pub use request::{BODY_BYTES_MAX, HEADER_BYTES_MAX, HEADERS, Outgoing, paths};
+pub use serve::{Means, serve};
+pub use start::{Ending, StartError, Started, prepare, refuse};
+pub use upstreams::Prepared;
+pub use wire::{Known, Ready, Setup};

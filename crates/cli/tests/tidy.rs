@@ -12,7 +12,7 @@ use std::process::Command;
 use toml::{Table, Value};
 
 /// The floor of each crate; a crate uses only crates of lower floors, its tests also neighbours.
-const FLOORS: [(&str, u32); 12] = [
+const FLOORS: [(&str, u32); 13] = [
     ("kernels", 0),
     ("gguf", 0),
     ("model", 1),
@@ -21,6 +21,7 @@ const FLOORS: [(&str, u32); 12] = [
     ("gate", 1),
     ("ledger", 1),
     ("egress", 1),
+    ("broker", 1),
     ("policy", 1),
     ("engine", 2),
     ("server", 3),
@@ -38,8 +39,8 @@ const FOUNDATION_MAY_USE: [&str; 4] = ["libc", "memmap2", "rustix", "thiserror"]
 /// Async and HTTP servers live from this floor up.
 const ASYNC_FLOOR: u32 = 3;
 const ASYNC: [&str; 5] = ["axum", "hyper", "tokio", "tokio-rustls", "tower"];
-/// A database is waited for, on the runtime of whoever opens it.
-const ASYNC_BELOW: [&str; 1] = ["ledger"];
+/// A database and other servers are waited for, on the runtime of whoever asks.
+const ASYNC_BELOW: [&str; 2] = ["ledger", "broker"];
 
 /// The only crate that opens connections of its own.
 const NETWORK_CRATE: &str = "store";

@@ -1,0 +1,395 @@
+//! The server's side: requests in, answers out, over the pair of sockets.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use crate::frame::{DATA_BYTES_MAX, Frame, FrameKind, WINDOW_BYTES};
+use crate::link::{self, Inbox, Link};
+use crate::request::{BODY_BYTES_MAX, Outgoing};
+use crate::serve::{BODIES_BYTES_MAX, REQUESTS_MAX};
+use crate::wire::{self, AnswerHead, Known, RequestHead};
+use crate::{BrokerError, UpstreamHealth, Waiting};
+
+/// How much longer than the deadline is waited for the broker, which keeps it too.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long it may take to say how upstreams are.
+const HEALTH_TIME: Duration = Duration::from_secs(5);
+/// Bytes of a body that one permit stands for, so that their number fits.
+const PERMIT_BYTES: usize = 1024;
+
+/// The broker, as the server has it. Clones are the same one.
+#[derive(Clone)]
+pub struct Broker {
+    shared: Arc<Shared>,
+}
+
+/// The beginning of an answer from an upstream; its status is one of success. Dropping it gives the
+/// answer up, there too.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The status, 2xx.
+    pub status: u16,
+    /// The headers, names in lower case, without those of the connection and cookies.
+    pub headers: Vec<(String, String)>,
+    /// Which address has answered.
+    pub address: String,
+    /// How many attempts it took.
+    pub attempts: u32,
+    /// The rest of it.
+    pub body: Body,
+}
+
+/// The body of an answer, as it comes.
+#[derive(Debug)]
+pub struct Body {
+    ticket: Ticket,
+    events: mpsc::UnboundedReceiver<Event>,
+    deadline: Instant,
+    /// Bytes that were taken, and not given credit for yet.
+    n_taken: usize,
+    is_over: bool,
+    /// Its place among the requests at once.
+    _place: OwnedSemaphorePermit,
+}
+
+struct Shared {
+    link: Link,
+    pending: Mutex<Pending>,
+    next: AtomicU64,
+    requests: Arc<Semaphore>,
+    bodies: Arc<Semaphore>,
+    upstreams: Vec<Known>,
+}
+
+#[derive(Default)]
+struct Pending {
+    /// Why the broker has ended, once it has.
+    gone: Option<String>,
+    requests: HashMap<u64, Waiter>,
+    health: HashMap<u64, oneshot::Sender<Vec<UpstreamHealth>>>,
+}
+
+/// Who waits for the frames of a request.
+struct Waiter {
+    events: mpsc::UnboundedSender<Event>,
+    /// Bytes that the broker may still send. What waits in `events` is bounded by it.
+    n_credit: usize,
+}
+
+#[derive(Debug)]
+enum Event {
+    Answer(AnswerHead),
+    Data(Bytes),
+    End,
+    Failed(BrokerError),
+}
+
+impl Broker {
+    /// Speaks to the broker at the other end of `stream`, which has said that it is ready. Must be
+    /// called in a runtime, which then reads and writes.
+    pub(crate) fn over(stream: tokio::net::UnixStream, upstreams: Vec<Known>) -> Self {
+        let (inbox, half) = link::split(stream);
+        let (link, outbox) = Link::new();
+        let shared = Arc::new(Shared {
+            link,
+            pending: Mutex::default(),
+            next: AtomicU64::new(1),
+            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX / PERMIT_BYTES)),
+            upstreams,
+        });
+        let weak = Arc::downgrade(&shared);
+        let writer = tokio::spawn(link::write(outbox, half));
+        tokio::spawn(async move {
+            let mut inbox = inbox;
+            let why = loop {
+                let frame = match next(&mut inbox).await {
+                    Ok(frame) => frame,
+                    Err(why) => break why,
+                };
+                let Some(shared) = weak.upgrade() else { return };
+                if let Err(why) = shared.take(frame) {
+                    break format!("it said what it may not: {why}");
+                }
+            };
+            // What was read after a frame that cannot be is worth nothing.
+            writer.abort();
+            if let Some(shared) = weak.upgrade() {
+                shared.end(&why);
+            }
+        });
+        Self { shared }
+    }
+
+    /// The upstreams that it knows.
+    pub fn upstreams(&self) -> &[Known] {
+        &self.shared.upstreams
+    }
+
+    /// Sends a request, and waits for the beginning of its answer. Dropping the future gives it up.
+    ///
+    /// # Errors
+    /// There is no answer, or one of another status than success.
+    pub async fn send(&self, outgoing: Outgoing) -> Result<Incoming, BrokerError> {
+        let Outgoing { departure, upstream, path, headers, body, deadline, affinity } = outgoing;
+        let began = Instant::now();
+        let timed_out = || BrokerError::TimedOut {
+            upstream: upstream.clone(),
+            waiting: Waiting::Deadline,
+            after_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        };
+        if body.len() > BODY_BYTES_MAX {
+            let why = format!("a body of {} bytes, expected {BODY_BYTES_MAX} at most", body.len());
+            return Err(BrokerError::Invalid { upstream, why });
+        }
+        let shared = &self.shared;
+        let busy = || BrokerError::Busy {
+            upstream: upstream.clone(),
+            why: format!("{REQUESTS_MAX} requests are on their way, the most at once"),
+        };
+        let place = Arc::clone(&shared.requests).try_acquire_owned().map_err(|_| busy())?;
+        // Lossless: a body is bounded.
+        let n_permits = body.len().div_ceil(PERMIT_BYTES) as u32;
+        let room = shared.bodies.acquire_many(n_permits);
+        let room = tokio::time::timeout_at(deadline.into(), room).await;
+        // The semaphore is never closed.
+        let room = room.map_err(|_| timed_out())?.map_err(|_| busy())?;
+        let (events, mut answers) = mpsc::unbounded_channel();
+        let ticket = shared.enter(events)?;
+        let timeout_ms = deadline.saturating_duration_since(Instant::now()).as_millis();
+        let head = RequestHead {
+            departure,
+            upstream: upstream.clone(),
+            path: path.to_owned(),
+            headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            n_bytes: body.len(),
+            timeout_ms: u64::try_from(timeout_ms).unwrap_or(u64::MAX),
+            affinity,
+        };
+        let _ = shared.link.control.send(wire::frame(FrameKind::Request, ticket.id, &head));
+        let until = (deadline + GRACE).into();
+        let sent_and_answered = async {
+            // A refusal may come before all of the body is sent.
+            let sent = shared.send_body(ticket.id, body);
+            tokio::pin!(sent);
+            tokio::select! {
+                biased;
+                event = answers.recv() => event,
+                () = &mut sent => answers.recv().await,
+            }
+        };
+        match tokio::time::timeout_at(until, sent_and_answered).await {
+            Err(_) => Err(timed_out()),
+            Ok(Some(Event::Answer(head))) => {
+                drop(room);
+                let AnswerHead { status, headers, address, attempts } = head;
+                let (n_taken, is_over) = (0, false);
+                let body =
+                    Body { ticket, events: answers, deadline, n_taken, is_over, _place: place };
+                Ok(Incoming { status, headers, address, attempts, body })
+            }
+            Ok(Some(Event::Failed(error))) => Err(error),
+            Ok(Some(Event::Data(_) | Event::End) | None) => Err(shared.gone()),
+        }
+    }
+
+    /// How the upstreams are.
+    ///
+    /// # Errors
+    /// The broker has ended, or does not answer.
+    pub async fn health(&self) -> Result<Vec<UpstreamHealth>, BrokerError> {
+        let (reply, answer) = oneshot::channel();
+        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut pending = self.shared.pending();
+            if pending.gone.is_some() {
+                drop(pending);
+                return Err(self.shared.gone());
+            }
+            // Those that nobody waits for any more were not answered in time.
+            pending.health.retain(|_, reply| !reply.is_closed());
+            pending.health.insert(id, reply);
+        }
+        let ask = Frame::new(FrameKind::AskHealth, id, Bytes::new());
+        let _ = self.shared.link.control.send(ask);
+        match tokio::time::timeout(HEALTH_TIME, answer).await {
+            Ok(Ok(health)) => Ok(health),
+            Ok(Err(_)) => Err(self.shared.gone()),
+            Err(_) => {
+                let why = format!("no word of it for {} s", HEALTH_TIME.as_secs());
+                Err(BrokerError::Gone { why })
+            }
+        }
+    }
+
+    /// Why the broker has ended, once it has.
+    pub fn ended(&self) -> Option<String> {
+        self.shared.pending().gone.clone()
+    }
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("upstreams", &self.shared.upstreams).finish()
+    }
+}
+
+async fn next(inbox: &mut Inbox) -> Result<Frame, String> {
+    match inbox.next().await {
+        Ok(Some(frame)) => Ok(frame),
+        Ok(None) => Err("its end of the connection is closed".to_owned()),
+        Err(why) => Err(why),
+    }
+}
+
+impl Shared {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gone(&self) -> BrokerError {
+        let why = self.pending().gone.clone();
+        BrokerError::Gone { why: why.unwrap_or_else(|| "it said what it may not".to_owned()) }
+    }
+
+    /// Waits for the frames of a new request.
+    fn enter(self: &Arc<Self>, events: mpsc::UnboundedSender<Event>) -> Result<Ticket, BrokerError> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut pending = self.pending();
+        if pending.gone.is_some() {
+            drop(pending);
+            return Err(self.gone());
+        }
+        pending.requests.insert(id, Waiter { events, n_credit: WINDOW_BYTES });
+        Ok(Ticket { shared: Arc::clone(self), id })
+    }
+
+    async fn send_body(&self, id: u64, mut body: Bytes) {
+        while !body.is_empty() {
+            let piece = body.split_to(body.len().min(DATA_BYTES_MAX));
+            if self.link.data.send(Frame::new(FrameKind::Data, id, piece)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Hands a frame to whoever waits for it; of a request that was given up more may come.
+    ///
+    /// # Errors
+    /// One that a broker of ours never sends.
+    fn take(&self, frame: Frame) -> Result<(), String> {
+        let mut pending = self.pending();
+        let event = match frame.kind {
+            FrameKind::Answer => Event::Answer(wire::read(&frame)?),
+            FrameKind::Data => Event::Data(frame.payload),
+            FrameKind::End => Event::End,
+            FrameKind::Error => Event::Failed(wire::read(&frame)?),
+            FrameKind::Health => {
+                if let Some(reply) = pending.health.remove(&frame.request) {
+                    let _ = reply.send(wire::read(&frame)?);
+                }
+                return Ok(());
+            }
+            kind => return Err(format!("frame {kind:?}: not one for a server")),
+        };
+        let Some(waiter) = pending.requests.get_mut(&frame.request) else { return Ok(()) };
+        if let Event::Data(bytes) = &event {
+            let left = waiter.n_credit.checked_sub(bytes.len());
+            waiter.n_credit = left.ok_or("more of an answer than it has credit for")?;
+        }
+        let is_last = matches!(event, Event::End | Event::Failed(_));
+        let _ = waiter.events.send(event);
+        if is_last {
+            pending.requests.remove(&frame.request);
+        }
+        Ok(())
+    }
+
+    /// The broker has ended: all that wait are told.
+    fn end(&self, why: &str) {
+        tracing::warn!("the broker has ended ({why}): no upstream can be reached until a restart");
+        let mut pending = self.pending();
+        pending.gone = Some(why.to_owned());
+        pending.health.clear();
+        for (_, waiter) in pending.requests.drain() {
+            let _ = waiter.events.send(Event::Failed(BrokerError::Gone { why: why.to_owned() }));
+        }
+    }
+}
+
+/// A request that the broker knows of, until it is dropped.
+struct Ticket {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+impl std::fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ticket({})", self.id)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        // One whose last frame came is not there any more.
+        if self.shared.pending().requests.remove(&self.id).is_some() {
+            let cancel = Frame::new(FrameKind::Cancel, self.id, Bytes::new());
+            let _ = self.shared.link.control.send(cancel);
+        }
+    }
+}
+
+impl Body {
+    /// The next piece; `None` where the answer is whole. After an error nothing comes.
+    pub async fn chunk(&mut self) -> Option<Result<Bytes, BrokerError>> {
+        if self.is_over {
+            return None;
+        }
+        let until = (self.deadline + GRACE).into();
+        let event = match tokio::time::timeout_at(until, self.events.recv()).await {
+            Ok(Some(event)) => event,
+            Ok(None) => Event::Failed(self.ticket.shared.gone()),
+            Err(_) => Event::Failed(BrokerError::Gone { why: "it keeps no deadline".to_owned() }),
+        };
+        match event {
+            Event::Data(bytes) => {
+                self.give_credit(bytes.len());
+                Some(Ok(bytes))
+            }
+            Event::Failed(error) => {
+                self.is_over = true;
+                Some(Err(error))
+            }
+            Event::End => {
+                self.is_over = true;
+                None
+            }
+            Event::Answer(_) => {
+                self.is_over = true;
+                let why = "it began an answer twice".to_owned();
+                Some(Err(BrokerError::Gone { why }))
+            }
+        }
+    }
+
+    /// Lets the broker send more, once half of what it may have on the way was taken.
+    fn give_credit(&mut self, n_bytes: usize) {
+        self.n_taken += n_bytes;
+        if self.n_taken < WINDOW_BYTES / 2 {
+            return;
+        }
+        let (shared, id) = (&self.ticket.shared, self.ticket.id);
+        let mut pending = shared.pending();
+        let Some(waiter) = pending.requests.get_mut(&id) else { return };
+        waiter.n_credit += self.n_taken;
+        drop(pending);
+        // Lossless: it is about a window.
+        let _ = shared.link.control.send(Frame::credit(id, self.n_taken as u32));
+        self.n_taken = 0;
+    }
+}
