@@ -21,6 +21,8 @@ pub enum Kind {
     Receipt,
     /// An act of administration.
     Audit,
+    /// That a request left for another server, before it did; and how that ended.
+    Departure,
     /// The body of another entry was erased; the id is that entry's `KIND:ID`. Only
     /// [`Ledger::erase_body`](crate::Ledger::erase_body) writes these.
     Erasure,
@@ -28,13 +30,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: &[Self] = &[Self::Receipt, Self::Audit, Self::Erasure];
+    pub const ALL: &[Self] = &[Self::Receipt, Self::Audit, Self::Departure, Self::Erasure];
 
     /// The name in the database, in exports and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Receipt => "receipt",
             Self::Audit => "audit",
+            Self::Departure => "departure",
             Self::Erasure => "erasure",
         }
     }

@@ -91,6 +91,19 @@ impl Ledger {
         self.reader.find(kind, id).await
     }
 
+    /// As [`Reader::before`]. What was appended and not flushed may not be there.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn before(
+        &self,
+        kind: Kind,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, LedgerError> {
+        self.reader.before(kind, before, limit).await
+    }
+
     /// Erases the body of an entry for `principal` and records that; the chain stays valid, as it
     /// holds only the body's hash. Returns the place of the record, when it is on disk.
     ///

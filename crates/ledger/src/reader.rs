@@ -11,6 +11,9 @@ use crate::place::Place;
 use crate::rows::{Found, FoundHead, Rows};
 use crate::{Kind, LedgerError, Recorded, schema};
 
+/// Most entries of one list: with the largest bodies, 256 MiB.
+const LIST_MAX: usize = 256;
+
 /// A ledger that is opened for reading only: nothing is made, nothing is changed.
 #[derive(Debug, Clone)]
 pub struct Reader {
@@ -81,6 +84,26 @@ impl Reader {
         let mut connection = connection.map_err(|error| self.place.error(&error))?;
         let mut rows = Rows { place: &self.place, connection: &mut connection };
         rows.find(kind.name(), id).await
+    }
+
+    /// The entries of a kind by their ids, the last first, at most `limit` (of at most 256), of
+    /// those whose ids come before `before`. Where ids begin with the time, the newest come first.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub async fn before(
+        &self,
+        kind: Kind,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, LedgerError> {
+        if before.is_some_and(|id| id.contains('\0')) {
+            return Ok(Vec::new());
+        }
+        let connection = self.pool.acquire().await;
+        let mut connection = connection.map_err(|error| self.place.error(&error))?;
+        let mut rows = Rows { place: &self.place, connection: &mut connection };
+        rows.before(kind.name(), before, limit.min(LIST_MAX) as i64).await
     }
 
     /// Who may ask: the keys and the projects. A ledger of before there were keys has none.

@@ -126,6 +126,31 @@ impl Rows<'_> {
         }
     }
 
+    /// The entries of a kind whose ids come before `before` in the database's order, the last
+    /// first, at most `limit`; each checked against its own hash.
+    pub(crate) async fn before(
+        &mut self,
+        kind: &str,
+        before: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<Recorded>, LedgerError> {
+        let some = select_rows!(
+            "WHERE e.kind = $1 AND ($2 = '' OR e.id < $2) ORDER BY e.id DESC LIMIT $3"
+        );
+        let rows = sqlx::query(some).bind(kind).bind(before.unwrap_or_default()).bind(limit);
+        let rows = rows.fetch_all(&mut *self.connection).await;
+        let mut found = Vec::new();
+        for row in &self.told(rows)? {
+            found.push(match self.row(row).await? {
+                Found::Row(row) => recorded(row)?,
+                Found::Broken(Bad { seq, reason }) => {
+                    return Err(LedgerError::Altered { seq, reason });
+                }
+            });
+        }
+        Ok(found)
+    }
+
     /// Writes the entry behind the head, and returns the new head.
     ///
     /// # Errors

@@ -36,6 +36,14 @@ pub(crate) struct Rule {
     pub(crate) outcome: Outcome,
 }
 
+/// What becomes of fields of a file that are no policy's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Others {
+    Refused,
+    /// Another reader has them.
+    Passed,
+}
+
 /// What came of asking a rule.
 pub(crate) struct Asked {
     /// The conditions that do not hold; empty: the rule decides.
@@ -50,14 +58,32 @@ impl Rules {
     /// # Errors
     /// All mistakes, of each rule the first, with lines and columns.
     pub fn parse(file: &str, text: &str) -> Result<Self, PolicyError> {
+        Self::read(file, text, Others::Refused)
+    }
+
+    /// As [`Rules::parse`], of a file that says other things too, which are not looked at.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn parse_among(file: &str, text: &str) -> Result<Self, PolicyError> {
+        Self::read(file, text, Others::Passed)
+    }
+
+    fn read(file: &str, text: &str, others: Others) -> Result<Self, PolicyError> {
         let source = Source::new(file, text);
         let document = source.parse()?;
         let mut table = Table::new(&source, "", 0, document.get_ref());
         let mut problems = Vec::new();
         let mut or_problem = |problem| problems.push(problem);
         let mut rules = Self::default();
-        let upstreams = table.take("upstreams").map_or(Ok(Vec::new()), |value| upstreams(&value));
-        let upstreams = upstreams.map_err(&mut or_problem).unwrap_or_default();
+        let listed = table.take("upstreams").map_or(Ok(Vec::new()), |value| upstreams(&value));
+        let mut upstreams = listed.map_err(&mut or_problem).unwrap_or_default();
+        // Whoever reaches them reads what they are; here their names count.
+        if let Some(tables) = table.take("upstream") {
+            let tables = tables.table().map_err(&mut or_problem);
+            let names = tables.iter().flat_map(Table::all).map(|(name, _)| Arc::from(name));
+            upstreams.extend(names);
+        }
         if let Some(detect) = table.take("detect") {
             let read = detect.table().and_then(|mut table| rules.read_detect(&mut table));
             read.unwrap_or_else(&mut or_problem);
@@ -73,7 +99,9 @@ impl Rules {
                 Err(problem) => or_problem(problem),
             }
         }
-        table.finish().unwrap_or_else(&mut or_problem);
+        if others == Others::Refused {
+            table.finish().unwrap_or_else(&mut or_problem);
+        }
         rules.check_together().unwrap_or_else(&mut or_problem);
         problems.sort_by_key(|problem| (problem.place.line, problem.place.column));
         if problems.is_empty() { Ok(rules) } else { Err(PolicyError::Wrong(problems)) }
@@ -92,6 +120,17 @@ impl Rules {
     /// How contents are looked through.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Whether what is decided depends on what is detected.
+    pub fn ask_for_detection(&self) -> bool {
+        let asks = |rule: &Rule| rule.conditions.iter().any(|(name, _)| *name == "detected");
+        !self.raises.is_empty() || self.rules.iter().any(asks)
+    }
+
+    /// Whether there is a rule that may send.
+    pub fn may_send(&self) -> bool {
+        self.rules.iter().any(|rule| rule.outcome.sends())
     }
 
     /// The label that contents of this class raise a request to.
@@ -318,6 +357,21 @@ mod tests {
         };
         let many: String = (0..1001).map(many).collect();
         check_error(&many, &["t.toml:4001:1: expected at most 1000 rules"]);
+    }
+
+    #[test]
+    fn rules_may_stand_among_other_settings() {
+        let text = "listen = \"127.0.0.1:1\"\n[upstream.big]\nkind = \"openai\"\n[[rule]]\n\
+                    name = \"a\"\nlabel = \"public\"\noutcome = \"there\"\nupstream = \"big\"\n";
+        let rules = Rules::parse_among("t.toml", text).unwrap();
+        assert!(rules.may_send() && !rules.ask_for_detection());
+        check_error(text, &["t.toml:1:1: unknown field \"listen\", expected one of"]);
+        let detected = "[[rule]]\nname = \"a\"\ndetected = \"none\"\noutcome = \"here\"\n";
+        let rules = Rules::parse("t.toml", detected).unwrap();
+        assert!(!rules.may_send() && rules.ask_for_detection());
+        let wrong = text.replace("= \"big\"", "= \"bog\"");
+        let found = Rules::parse_among("t.toml", &wrong).unwrap_err().to_string();
+        assert!(found.contains("t.toml:8:12: rule \"a\": upstream: \"bog\", did you"), "{found}");
     }
 
     #[test]

@@ -32,6 +32,12 @@ async fn rows_are_recorded_in_their_order(site: &Site) {
         previous = found.hash;
     }
     assert!(ledger.find(Kind::Audit, "e2").await.unwrap().is_none(), "e2 is a receipt");
+    let some = ledger.before(Kind::Audit, Some("e5"), 3).await.unwrap();
+    let ids: Vec<&str> = some.iter().map(|found| &*found.entry.id).collect();
+    assert_eq!(ids, ["e499", "e497", "e495"]);
+    let last = ledger.before(Kind::Audit, None, 1).await.unwrap().remove(0);
+    assert_eq!(last.entry, entry(99));
+    assert!(ledger.before(Kind::Departure, None, 9).await.unwrap().is_empty());
     ledger.close().await.unwrap();
 
     let ledger = site.open().await;
