@@ -220,7 +220,9 @@ impl Server {
         match sent {
             Ok(Ok((response, _))) if response.status().is_success() => Ok(()),
             Ok(Ok((response, _))) => Err(format!("{path}: status {}", response.status())),
-            Ok(Err(Broken::NoConnection(why) | Broken::Later(why))) => Err(format!("{path}: {why}")),
+            Ok(Err(Broken::NoConnection(why) | Broken::Later(why))) => {
+                Err(format!("{path}: {why}"))
+            }
             Ok(Err(Broken::ConnectTimeout)) | Err(_) => Err(format!("{path}: no answer in time")),
         }
     }

@@ -258,7 +258,10 @@ impl Shared {
     }
 
     /// Waits for the frames of a new request.
-    fn enter(self: &Arc<Self>, events: mpsc::UnboundedSender<Event>) -> Result<Ticket, BrokerError> {
+    fn enter(
+        self: &Arc<Self>,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Result<Ticket, BrokerError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let mut pending = self.pending();
         if pending.gone.is_some() {

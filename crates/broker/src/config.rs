@@ -9,11 +9,11 @@ use hyper::http::uri::Scheme;
 use serde::{Deserialize, Serialize};
 
 /// Most upstreams, URLs of one, and addresses that one URL's host may have.
-pub const UPSTREAMS_MAX: usize = 64;
+pub(crate) const UPSTREAMS_MAX: usize = 64;
 /// As above.
-pub const URLS_MAX: usize = 32;
+pub(crate) const URLS_MAX: usize = 32;
 /// As above: a name may have any number of addresses; the first are taken.
-pub const ADDRESSES_MAX: usize = 16;
+pub(crate) const ADDRESSES_MAX: usize = 16;
 /// Longest name of an upstream.
 const NAME_BYTES_MAX: usize = 64;
 /// Longest URL.
@@ -222,7 +222,13 @@ impl Target {
         let port = match authority.port_u16() {
             Some(port) => port,
             // A port that is no number is no port of `http`'s.
-            None if authority.as_str().ends_with(authority.host()) => if is_tls { 443 } else { 80 },
+            None if authority.as_str().ends_with(authority.host()) => {
+                if is_tls {
+                    443
+                } else {
+                    80
+                }
+            }
             None => return Err(wrong(FORM)),
         };
         if host.is_empty() || port == 0 {
@@ -237,7 +243,8 @@ impl Target {
 
     /// What the header `host` says.
     pub(crate) fn authority(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let host =
+            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         match (self.is_tls, self.port) {
             (true, 443) | (false, 80) => host,
             (_, port) => format!("{host}:{port}"),
@@ -294,7 +301,9 @@ mod tests {
         check("http://[::1]:8000/", OpenAi, Ok("http://[::1]:8000/v1"));
         check("https://api.anthropic.com/", Anthropic, Ok("https://api.anthropic.com"));
         check("https://h:443/openai/v1/", OpenAi, Ok("https://h/openai/v1"));
-        for wrong in ["", "h", "ftp://h", "http://", "http://h:x", "http://h:0", "/v1", "http://h?a"] {
+        for wrong in
+            ["", "h", "ftp://h", "http://", "http://h:x", "http://h:0", "/v1", "http://h?a"]
+        {
             check(wrong, OpenAi, Err("expected http(s)://HOST"));
         }
         let told = Target::parse("https://user:secret@h/v1", OpenAi).unwrap_err().to_string();

@@ -142,8 +142,7 @@ where
 {
     let mut builder = http1::Builder::new();
     builder.max_headers(HEADERS_MAX).max_buf_size(HEAD_BYTES_MAX);
-    let (sender, connection) =
-        builder.handshake(stream).await.map_err(|error| told(&error))?;
+    let (sender, connection) = builder.handshake(stream).await.map_err(|error| told(&error))?;
     // It ends with the last of those who send over it and read from it.
     tokio::spawn(async move {
         if let Err(error) = connection.await {

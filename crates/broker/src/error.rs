@@ -67,7 +67,9 @@ pub enum BrokerError {
         why: String,
     },
     /// Every address failed so often that none is asked for now.
-    #[error("upstream {upstream:?}: every address failed of late, asked again in {retry_after_s} s")]
+    #[error(
+        "upstream {upstream:?}: every address failed of late, asked again in {retry_after_s} s"
+    )]
     CircuitOpen {
         /// The upstream.
         upstream: String,
@@ -111,7 +113,9 @@ pub enum BrokerError {
         attempts: u32,
     },
     /// The answer broke off.
-    #[error("upstream {upstream:?} at {address}: the answer broke off after {n_bytes} bytes: {why}")]
+    #[error(
+        "upstream {upstream:?} at {address}: the answer broke off after {n_bytes} bytes: {why}"
+    )]
     Cut {
         /// The upstream.
         upstream: String,
@@ -163,11 +167,15 @@ mod tests {
     #[test]
     fn it_is_known_whether_something_left() {
         let upstream = || "one".to_owned();
-        let timed_out = |waiting| BrokerError::TimedOut { upstream: upstream(), waiting, after_ms: 1 };
+        let timed_out =
+            |waiting| BrokerError::TimedOut { upstream: upstream(), waiting, after_ms: 1 };
         assert!(timed_out(Waiting::Connection).nothing_left());
         assert!(!timed_out(Waiting::FirstByte).nothing_left());
-        let unreachable =
-            |is_sent| BrokerError::Unreachable { upstream: upstream(), why: String::new(), is_sent };
+        let unreachable = |is_sent| BrokerError::Unreachable {
+            upstream: upstream(),
+            why: String::new(),
+            is_sent,
+        };
         assert!(unreachable(false).nothing_left() && !unreachable(true).nothing_left());
         assert!(!BrokerError::Gone { why: String::new() }.nothing_left());
     }

@@ -43,8 +43,8 @@ pub struct Means {
     pub floor: i64,
     /// The way to other servers.
     pub dial: Arc<dyn Dial>,
-    /// What holds the process, in words.
-    pub lock: String,
+    /// What holds the process, or why nothing does, in words.
+    pub lock: Result<String, String>,
 }
 
 /// Serves the other end of `stream` until that is closed.
@@ -59,7 +59,8 @@ pub async fn serve(prepared: Prepared, means: Means, stream: UnixStream) -> Resu
     let (link, outbox) = Link::new();
     let writer = tokio::spawn(link::write(outbox, half));
     let ready = Ready {
-        lock: means.lock.clone(),
+        is_locked: means.lock.is_ok(),
+        lock: means.lock.unwrap_or_else(|why| why),
         upstreams: servers.iter().map(|server| server.known()).collect(),
     };
     let _ = link.control.send(wire::frame(FrameKind::Ready, 0, &ready));
@@ -150,7 +151,8 @@ impl Desk {
             }
             FrameKind::AskHealth => {
                 let health: Vec<_> = self.servers.iter().map(|server| server.health()).collect();
-                let _ = self.link.control.send(wire::frame(FrameKind::Health, frame.request, &health));
+                let _ =
+                    self.link.control.send(wire::frame(FrameKind::Health, frame.request, &health));
                 Ok(())
             }
             kind => Err(format!("frame {kind:?}: not one for a broker that is ready")),
@@ -242,12 +244,7 @@ impl Desk {
         running.task = Some(task.abort_handle());
     }
 
-    async fn answer(
-        &self,
-        id: u64,
-        coming: Coming,
-        window: &Semaphore,
-    ) -> Result<(), BrokerError> {
+    async fn answer(&self, id: u64, coming: Coming, window: &Semaphore) -> Result<(), BrokerError> {
         let Coming { head, body, deadline } = coming;
         let server = self.server(&head.upstream)?;
         let question = question(server, &head, body.freeze(), deadline)?;

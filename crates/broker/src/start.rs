@@ -85,7 +85,7 @@ impl Started {
                 departures,
                 floor: 0,
                 dial: Arc::new(Unlocked),
-                lock: "not at all: a thread".to_owned(),
+                lock: Err("it is a thread of its server".to_owned()),
             };
             runtime.block_on(serve(prepared, means, other))
         };
@@ -94,12 +94,9 @@ impl Started {
         Self::over(own, None, setup)
     }
 
-    fn over(
-        stream: UnixStream,
-        child: Option<Child>,
-        setup: &Setup,
-    ) -> Result<Self, StartError> {
-        let mut started = Self { stream, child, ready: Ready { lock: String::new(), upstreams: vec![] } };
+    fn over(stream: UnixStream, child: Option<Child>, setup: &Setup) -> Result<Self, StartError> {
+        let mut started =
+            Self { stream, child, ready: Ready { is_locked: false, lock: String::new(), upstreams: vec![] } };
         started.ready = started.greet(setup)?;
         Ok(started)
     }

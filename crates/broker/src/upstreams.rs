@@ -124,10 +124,11 @@ impl Prepared {
 
     pub(crate) fn servers(self, dial: &Arc<dyn Dial>) -> Vec<Arc<Server>> {
         let server = |found: Found| {
-            let address = |(url, target, socket, tls): (String, Target, SocketAddr, Option<Tls>)| {
-                let connections = Connections::new(socket, tls, Arc::clone(dial));
-                Address::new(&found.config, &url, target, connections, socket)
-            };
+            let address =
+                |(url, target, socket, tls): (String, Target, SocketAddr, Option<Tls>)| {
+                    let connections = Connections::new(socket, tls, Arc::clone(dial));
+                    Address::new(&found.config, &url, target, connections, socket)
+                };
             let addresses = found.addresses.into_iter().map(address).collect();
             let budget = Mutex::new(Budget::new(found.config.retry_percent));
             let (key, problems) = (found.key, found.problems);
@@ -278,7 +279,8 @@ fn client_config(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, String
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.map_err(|error| error.to_string())?;
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

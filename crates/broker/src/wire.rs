@@ -20,7 +20,9 @@ pub struct Setup {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ready {
-    /// What holds it, in words.
+    /// Whether something holds it.
+    pub is_locked: bool,
+    /// What does, or why nothing does, in words.
     pub lock: String,
     /// The upstreams that it knows.
     pub upstreams: Vec<Known>,

@@ -20,6 +20,8 @@ pub enum Outcome {
     GotOut,
     /// It is closed here anyway, so nothing was shown.
     NotTestable,
+    /// It is the one that is to be open, and is.
+    Allowed,
 }
 
 impl Outcome {
@@ -29,6 +31,7 @@ impl Outcome {
             Self::Refused => "refused",
             Self::GotOut => "got out",
             Self::NotTestable => "not testable",
+            Self::Allowed => "allowed",
         }
     }
 }

@@ -3,7 +3,9 @@
 //! [`lock`] has the kernel refuse every system call by which a process reaches what it is not
 //! connected to already. What it has stays usable: it accepts on its listeners, and receives and
 //! sends on connected sockets. So a broker, a process of its own that may reach other servers, is
-//! asked over a pair of sockets that was made before the lock. [`prove`] tries to get out.
+//! asked over a pair of sockets that was made before the lock. The broker locks itself too, to the
+//! addresses that it is for ([`lock_to`]). [`prove`] tries to get out of the one, [`prove_gate`] of
+//! the other.
 //!
 //! Must not know models, HTTP or settings: who needs the network is decided by whoever locks.
 //! `docs/egress.md` says what this is worth, and what it cannot do.
@@ -24,6 +26,7 @@ pub use attempts::{Attempt, Outcome};
 
 use std::fmt;
 use std::io;
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
 /// The environment variable that tells a child of [`prove`] what to attempt.
@@ -34,6 +37,32 @@ const ATTEMPT: &str = "FREEHOLD_EGRESS_ATTEMPT";
 pub struct Locked {
     /// The ABI of Landlock that is the second wall, or why there is none.
     landlock: Result<String, String>,
+    /// What holds it to its addresses, where it has some.
+    gate: Option<Holds>,
+}
+
+/// What holds a process to the addresses that it may connect to; elsewhere nothing goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holds {
+    /// The kernel, to each address with its port.
+    Addresses,
+    /// The kernel to their ports; to the addresses this program alone.
+    Ports {
+        /// Why not to the addresses.
+        why: String,
+    },
+    /// This program alone.
+    Nothing {
+        /// Why the kernel does not.
+        why: String,
+    },
+}
+
+impl Locked {
+    /// What holds the process to its addresses; `None` where it has none and connects to nothing.
+    pub fn holds(&self) -> Option<&Holds> {
+        self.gate.as_ref()
+    }
 }
 
 impl fmt::Display for Locked {
@@ -41,6 +70,15 @@ impl fmt::Display for Locked {
         match &self.landlock {
             Ok(abi) => write!(f, "by seccomp and Landlock {abi}"),
             Err(why) => write!(f, "by seccomp, without Landlock: {why}"),
+        }?;
+        match &self.gate {
+            None | Some(Holds::Addresses) => Ok(()),
+            Some(Holds::Ports { why }) => {
+                write!(f, "; to the ports alone, and to the addresses by this program ({why})")
+            }
+            Some(Holds::Nothing { why }) => {
+                write!(f, "; to TCP alone, and to ports and addresses by this program ({why})")
+            }
         }
     }
 }
@@ -92,6 +130,40 @@ pub fn lock() -> Result<Locked, EgressError> {
     system::lock()
 }
 
+/// As [`lock`], but for connections by TCP to `addresses`, which are made by what this returns. The
+/// kernel compares the whole address where it can (Linux 6.10) and nobody has `other_ports`:
+/// ports of addresses that are not known, to which others in this process connect. Then it compares
+/// ports (Linux 6.7), and the rest is this program's word.
+///
+/// # Errors
+/// As [`lock`].
+pub fn lock_to(
+    addresses: &[SocketAddr],
+    other_ports: &[u16],
+) -> Result<(Locked, Gate), EgressError> {
+    system::lock_to(addresses, other_ports).map(|(locked, gate)| (locked, Gate(gate)))
+}
+
+/// The one way to connect from a process that is locked to its addresses.
+pub struct Gate(system::Gate);
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gate")
+    }
+}
+
+impl Gate {
+    /// Begins to connect to an address; the stream does not block, and can be written to, or has an
+    /// error, once it is known what came of it.
+    ///
+    /// # Errors
+    /// It is not one of those of the lock; or what the system says.
+    pub fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        self.0.connect(to)
+    }
+}
+
 /// The descriptors that are sockets, but for Unix sockets as standard input, output and error:
 /// right after the start those that whoever started the process left open. [`lock`] leaves them as
 /// they are, so what is connected stays connected. Where they cannot be listed, one line says so.
@@ -118,6 +190,15 @@ pub fn guards_files() -> bool {
 /// This system cannot be locked, or a process could not be started.
 pub fn prove(child: &dyn Fn() -> Command) -> Result<Vec<Attempt>, EgressError> {
     system::prove(child)
+}
+
+/// As [`prove`], of a process that is locked to one address of this machine: that address is
+/// reached, and nothing else.
+///
+/// # Errors
+/// As [`prove`].
+pub fn prove_gate(child: &dyn Fn() -> Command) -> Result<Vec<Attempt>, EgressError> {
+    system::prove_gate(child)
 }
 
 /// What a child of [`prove`] is to print, after it has made its attempt; `None` in every other

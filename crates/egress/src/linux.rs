@@ -3,6 +3,7 @@
 mod domain;
 mod errno;
 mod filter;
+mod gate;
 mod judge;
 mod prove;
 mod raw;
@@ -10,20 +11,46 @@ mod targets;
 mod ways;
 
 pub(crate) use domain::guards_files;
-pub(crate) use prove::{attempt, prove};
+pub(crate) use gate::Gate;
+pub(crate) use prove::{attempt, prove, prove_gate};
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
-use crate::{EgressError, Locked};
+use filter::Connect;
+
+use crate::{EgressError, Holds, Locked};
 
 /// Descriptors below are standard input, output and error.
 const FIRST_OWN: RawFd = 3;
 
 pub(crate) fn lock() -> Result<Locked, EgressError> {
     // The filter first: where there is none, nothing is changed. It lets Landlock's calls pass.
-    filter::install()?;
-    Ok(Locked { landlock: domain::enter() })
+    filter::install(&Connect::Nothing)?;
+    Ok(Locked { landlock: domain::enter(&[]).map(|wall| wall.abi), gate: None })
+}
+
+pub(crate) fn lock_to(
+    addresses: &[SocketAddr],
+    other_ports: &[u16],
+) -> Result<(Locked, Gate), EgressError> {
+    let gate = Gate::new(addresses);
+    let (connect, unsealed) = match (gate.pointers(), other_ports) {
+        (Ok(pointers), []) => (Connect::Pointers(pointers), None),
+        (Ok(_), _) => (Connect::Anything, Some("others are connected to as well".to_owned())),
+        (Err(why), _) => (Connect::Anything, Some(why.to_owned())),
+    };
+    filter::install(&connect)?;
+    let ports = [&gate.ports()[..], other_ports].concat();
+    let wall = domain::enter(&ports);
+    let holds = match (unsealed, &wall) {
+        (None, _) => Holds::Addresses,
+        (Some(why), Ok(wall)) if wall.holds_ports => Holds::Ports { why },
+        (Some(why), _) => Holds::Nothing { why },
+    };
+    let locked = Locked { landlock: wall.map(|wall| wall.abi), gate: Some(holds) };
+    Ok((locked, gate))
 }
 
 pub(crate) fn open_sockets() -> Vec<String> {

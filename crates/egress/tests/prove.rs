@@ -15,21 +15,47 @@ fn an_attempt() {
     }
 }
 
-#[test]
-fn nothing_gets_out() {
-    let child = || {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["an_attempt", "--exact", "--nocapture"]);
-        command
-    };
-    let attempts = match freehold_egress::prove(&child) {
-        Ok(attempts) => attempts,
+fn child() -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["an_attempt", "--exact", "--nocapture"]);
+    command
+}
+
+/// The attempts; `None` where this system cannot lock, which is told.
+fn proved(attempts: Result<Vec<Attempt>, EgressError>) -> Option<Vec<Attempt>> {
+    match attempts {
+        Ok(attempts) => Some(attempts),
         Err(error @ (EgressError::NoSystem { .. } | EgressError::NotLocked(_))) => {
             eprintln!("skipped: {error}");
-            return;
+            None
         }
         Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn nothing_gets_out_of_a_gate_but_to_its_address() {
+    let Some(attempts) = proved(freehold_egress::prove_gate(&child)) else { return };
+    let of = |outcome| attempts.iter().filter(move |attempt| attempt.outcome == outcome);
+    let allowed: Vec<&str> = of(Outcome::Allowed).map(|attempt| attempt.way).collect();
+    assert_eq!(allowed, ["the listed address"], "{attempts:#?}");
+    // Only a kernel that seals memory holds the address; one with Landlock's ABI 4 the port.
+    let only_seals =
+        ["the listed port of another address", "another address in the place of the listed one"];
+    let seals = of(Outcome::Refused).any(|attempt| attempt.way == only_seals[1]);
+    let may_be_open = |out: &&Attempt| {
+        (!guards_files() && LANDLOCKS.contains(&out.way)) || (!seals && only_seals[0] == out.way)
     };
+    let out: Vec<&Attempt> = of(Outcome::GotOut).filter(|out| !may_be_open(out)).collect();
+    assert_eq!(out, Vec::<&Attempt>::new());
+    for way in ["the listed address, by UDP", "UDP", "netlink", "another program"] {
+        assert!(of(Outcome::Refused).any(|attempt| attempt.way == way), "{way}: {attempts:#?}");
+    }
+}
+
+#[test]
+fn nothing_gets_out() {
+    let Some(attempts) = proved(freehold_egress::prove(&child)) else { return };
     let of = |outcome| attempts.iter().filter(move |attempt| attempt.outcome == outcome);
     let may_be_open = |out: &&Attempt| !guards_files() && LANDLOCKS.contains(&out.way);
     let out: Vec<&Attempt> = of(Outcome::GotOut).filter(|out| !may_be_open(out)).collect();

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, LandlockStatus,
-    RestrictSelfAttr as _, RestrictionStatus, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _,
-    RulesetError, RulesetStatus, Scope, path_beneath_rules,
+    NetPort, RestrictSelfAttr as _, RestrictionStatus, Ruleset, RulesetAttr as _,
+    RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 
 /// Where writing is a way to the kernel: to what it runs, to memory, to devices that send.
@@ -23,19 +23,32 @@ const DEVICES: [&str; 6] =
 
 /// Enters the domain, with which all threads live that start from this one; on kernels that can,
 /// all others too. Gives the ABI that is in force, or why there is none.
-pub(crate) fn enter() -> Result<String, String> {
-    let status = restrict().map_err(|error| error.to_string())?;
+///
+/// TCP may go to `ports`.
+pub(crate) fn enter(ports: &[u16]) -> Result<Wall, String> {
+    let status = restrict(ports).map_err(|error| error.to_string())?;
     match (status.landlock, status.ruleset) {
         (LandlockStatus::NotImplemented, _) => Err("this kernel has none".to_owned()),
         (LandlockStatus::NotEnabled, _) => Err("this kernel has it switched off".to_owned()),
         (LandlockStatus::Available { effective_abi, .. }, RulesetStatus::NotEnforced) => {
             Err(format!("this kernel's (ABI {effective_abi}) knows nothing of sockets"))
         }
-        (LandlockStatus::Available { effective_abi, .. }, _) => Ok(format!("ABI {effective_abi}")),
+        (LandlockStatus::Available { effective_abi, .. }, _) => {
+            let holds_ports = effective_abi >= ABI::V4;
+            Ok(Wall { abi: format!("ABI {effective_abi}"), holds_ports })
+        }
     }
 }
 
-fn restrict() -> Result<RestrictionStatus, RulesetError> {
+/// What is in force.
+pub(crate) struct Wall {
+    /// The ABI.
+    pub(crate) abi: String,
+    /// Whether it is one that knows of TCP.
+    pub(crate) holds_ports: bool,
+}
+
+fn restrict(ports: &[u16]) -> Result<RestrictionStatus, RulesetError> {
     // Only what was tried is named: what later kernels add may refuse what is needed.
     let mut ruleset = Ruleset::default()
         .handle_access(AccessNet::from_all(ABI::V4))?
@@ -45,7 +58,10 @@ fn restrict() -> Result<RestrictionStatus, RulesetError> {
         ruleset = ruleset.handle_access(written() | AccessFs::MakeChar | AccessFs::MakeBlock)?;
     }
     let rules = path_beneath_rules(writable.unwrap_or_default(), written());
-    ruleset.create()?.add_rules(rules)?.all_threads(true)?.restrict_self()
+    let open =
+        ports.iter().map(|port| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp)));
+    let ruleset = ruleset.create()?.add_rules(rules)?.add_rules(open)?;
+    ruleset.all_threads(true)?.restrict_self()
 }
 
 /// What is allowed where writing is. A domain that knows of files refuses to move them from folder

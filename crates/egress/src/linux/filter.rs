@@ -6,10 +6,12 @@
 //! kernel (i386, x32), by another number or another architecture, with `EPERM`.
 //!
 //! A filter sees numbers. What lies behind a pointer, such as the address in a message, it cannot
-//! read, so those calls are refused whole.
+//! read, so those calls are refused whole. A process with a [`Gate`](super::gate::Gate) may make
+//! sockets of TCP, and connect them to what lies behind the gate's pointers.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 
 use libc::c_long;
 use seccompiler::{
@@ -17,6 +19,7 @@ use seccompiler::{
     SeccompCondition, SeccompFilter, SeccompRule, TargetArch, sock_filter,
 };
 
+use super::gate::SLOT_BYTES;
 use crate::EgressError;
 
 /// `AUDIT_ARCH_…` of this processor's own table of calls (linux/audit.h), and the filter's word.
@@ -130,12 +133,23 @@ const DEVICE_REQUESTS: [u64; 3] = [0x5412, 0x541c, 0x4004_54ca];
 /// socket. Where it stands in a request, and the kind.
 const SOCKET_REQUESTS: (u64, u64) = (0xff00, 0x8900);
 
+/// To what a process may still connect.
+#[derive(Debug, Clone)]
+pub(crate) enum Connect {
+    /// To nothing.
+    Nothing,
+    /// By TCP, to the addresses behind these pointers.
+    Pointers(Range<u64>),
+    /// By TCP, as far as the filter goes.
+    Anything,
+}
+
 /// Has the kernel ask the filter for every call of every thread, from now on.
 ///
 /// # Errors
 /// The kernel does not take it.
-pub(crate) fn install() -> Result<(), EgressError> {
-    let program = program().map_err(|error| EgressError::NoFilter(error.to_string()))?;
+pub(crate) fn install(connect: &Connect) -> Result<(), EgressError> {
+    let program = program(connect).map_err(|error| EgressError::NoFilter(error.to_string()))?;
     // Kernels before 5.16 make processes with a filter compute without speculating on stores,
     // unless they are told that these run nobody else's code. Those before 4.17 know no such flag.
     let all = libc::SECCOMP_FILTER_FLAG_TSYNC;
@@ -170,10 +184,21 @@ fn set(program: &[sock_filter], flags: libc::c_ulong) -> io::Result<()> {
 }
 
 /// The filter in the kernel's language (classic BPF).
-fn program() -> Result<BpfProgram, BackendError> {
+fn program(connect: &Connect) -> Result<BpfProgram, BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         REFUSED.iter().copied().flatten().map(|number| (*number, Vec::new())).collect();
     rules.extend(conditional()?);
+    match connect {
+        Connect::Nothing => {}
+        Connect::Pointers(pointers) => {
+            rules.insert(libc::SYS_socket, no_socket_but_tcp()?);
+            rules.insert(libc::SYS_connect, no_pointer_but(pointers)?);
+        }
+        Connect::Anything => {
+            rules.insert(libc::SYS_socket, no_socket_but_tcp()?);
+            rules.remove(&libc::SYS_connect);
+        }
+    }
     let eperm = SeccompAction::Errno(libc::EPERM as u32);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, eperm, ARCH.1)?;
     let listed: BpfProgram = filter.try_into()?;
@@ -182,16 +207,53 @@ fn program() -> Result<BpfProgram, BackendError> {
     Ok(program)
 }
 
+/// A rule, which holds where all of its conditions do: of an argument by its number.
+fn rule(conditions: &[(u8, Width, Is, u64)]) -> Result<SeccompRule, BackendError> {
+    let condition = |(index, width, is, value): &(u8, Width, Is, u64)| {
+        SeccompCondition::new(*index, width.clone(), is.clone(), *value)
+    };
+    SeccompRule::new(conditions.iter().map(condition).collect::<Result<_, _>>()?)
+}
+
+/// The condition that an argument has a flag.
+fn has(index: u8, flag: u64) -> (u8, Width, Is, u64) {
+    (index, Width::Qword, Is::MaskedEq(flag), flag)
+}
+
+fn number(value: i32) -> u64 {
+    value as u64
+}
+
+/// `socket` is refused but for TCP over IP. The kind is in the lowest bits, and a stream's is 1;
+/// flags stand above.
+fn no_socket_but_tcp() -> Result<Vec<SeccompRule>, BackendError> {
+    let is_not = |index, value| (index, Width::Dword, Is::Ne, number(value));
+    let mut rules = vec![
+        rule(&[is_not(0, libc::AF_INET), is_not(0, libc::AF_INET6)])?,
+        rule(&[is_not(2, 0), is_not(2, libc::IPPROTO_TCP)])?,
+    ];
+    for bit in [2, 4, 8] {
+        rules.push(rule(&[(1, Width::Dword, Is::MaskedEq(bit), bit)])?);
+    }
+    Ok(rules)
+}
+
+/// `connect` is refused but for pointers in the range, at multiples of a slot.
+fn no_pointer_but(pointers: &Range<u64>) -> Result<Vec<SeccompRule>, BackendError> {
+    let mut rules = vec![
+        rule(&[(1, Width::Qword, Is::Lt, pointers.start)])?,
+        rule(&[(1, Width::Qword, Is::Ge, pointers.end)])?,
+    ];
+    let mut bit = 1;
+    while bit < SLOT_BYTES as u64 {
+        rules.push(rule(&[has(1, bit)])?);
+        bit *= 2;
+    }
+    Ok(rules)
+}
+
 /// Calls that are refused where one of their rules holds.
 fn conditional() -> Result<Vec<(i64, Vec<SeccompRule>)>, BackendError> {
-    let rule = |conditions: &[(u8, Width, Is, u64)]| {
-        let condition = |(index, width, is, value): &(u8, Width, Is, u64)| {
-            SeccompCondition::new(*index, width.clone(), is.clone(), *value)
-        };
-        SeccompRule::new(conditions.iter().map(condition).collect::<Result<_, _>>()?)
-    };
-    let has = |index, flag: u64| (index, Width::Qword, Is::MaskedEq(flag), flag);
-    let number = |value: i32| value as u64;
     // To an address, be it that of a connection that is not there yet.
     let sendto =
         vec![rule(&[(4, Width::Qword, Is::Ne, 0)])?, rule(&[has(3, number(libc::MSG_FASTOPEN))])?];
@@ -282,8 +344,54 @@ mod tests {
     }
 
     fn check(number: i64, args: [u64; 6], expected: u32) {
-        let found = decide(&program().unwrap(), ARCH.0, number, args);
-        assert_eq!(found, expected, "call {number} with {args:?}");
+        check_of(&Connect::Nothing, number, args, expected);
+    }
+
+    fn check_of(connect: &Connect, number: i64, args: [u64; 6], expected: u32) {
+        let found = decide(&program(connect).unwrap(), ARCH.0, number, args);
+        assert_eq!(found, expected, "{connect:?}: call {number} with {args:?}");
+    }
+
+    #[test]
+    fn a_gate_lets_tcp_through_to_its_pointers_alone() {
+        let gate = Connect::Pointers(0x7fff_0001_0000..0x7fff_0001_0060);
+        let open = Connect::Anything;
+        let [stream, datagram] = [libc::SOCK_STREAM as u64, libc::SOCK_DGRAM as u64];
+        let flags = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u64;
+        let [v4, v6] = [libc::AF_INET as u64, libc::AF_INET6 as u64];
+        for connect in [&gate, &open] {
+            let socket = |args: [u64; 3], expected| {
+                let args = [args[0], args[1], args[2], 0, 0, 0];
+                check_of(connect, libc::SYS_socket, args, expected);
+            };
+            socket([v4, stream | flags, 0], ALLOWED);
+            socket([v6, stream, libc::IPPROTO_TCP as u64], ALLOWED);
+            socket([v4, datagram | flags, 0], EPERM);
+            socket([v4, libc::SOCK_RAW as u64, 0], EPERM);
+            socket([v4, libc::SOCK_SEQPACKET as u64, 0], EPERM);
+            socket([v4, stream, libc::IPPROTO_MPTCP as u64], EPERM);
+            socket([libc::AF_UNIX as u64, stream, 0], EPERM);
+            socket([libc::AF_NETLINK as u64, stream, 0], EPERM);
+            for number in REFUSED.iter().copied().flatten() {
+                if ![libc::SYS_socket, libc::SYS_connect].contains(number) {
+                    check_of(connect, *number, [0; 6], EPERM);
+                }
+            }
+        }
+        let connect = |pointer, expected| {
+            check_of(&gate, libc::SYS_connect, [3, pointer, 16, 0, 0, 0], expected);
+        };
+        connect(0x7fff_0001_0000, ALLOWED);
+        connect(0x7fff_0001_0040, ALLOWED);
+        for wrong in [0, 0x7fff_0000_ffe0, 0x7fff_0001_0060, 0x0001_0020, 0x1_7fff_0001_0020] {
+            connect(wrong, EPERM);
+        }
+        for offset in 1..32 {
+            connect(0x7fff_0001_0020 + offset, EPERM);
+        }
+        check_of(&open, libc::SYS_connect, [3, 1, 16, 0, 0, 0], ALLOWED);
+        let empty = Connect::Pointers(0x7fff_0001_0000..0x7fff_0001_0000);
+        check_of(&empty, libc::SYS_connect, [3, 0x7fff_0001_0000, 16, 0, 0, 0], EPERM);
     }
 
     const EPERM: u32 = ERRNO | libc::EPERM as u32;
@@ -352,7 +460,7 @@ mod tests {
 
     #[test]
     fn other_tables_of_calls_are_refused_whole() {
-        let program = program().unwrap();
+        let program = program(&Connect::Nothing).unwrap();
         // i386, ARM, and 0, which is none.
         for arch in [0x4000_0003, 0x4000_0028, 0] {
             assert_eq!(decide(&program, arch, libc::SYS_read, [0; 6]), EPERM, "{arch:#x}");

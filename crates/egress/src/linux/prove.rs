@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::judge::{Tried, judge};
+use super::judge::{Tried, judge, judge_meant};
 use super::targets::Targets;
-use super::ways::{Marks, Thread, WAYS, Way};
+use super::ways::{GATE_WAYS, Lock, Marks, Thread, WAYS, Way};
 use crate::{ATTEMPT, Attempt, EgressError};
 
 /// How long one try may take: a resolver of names that says nothing is given up in less.
@@ -18,9 +18,12 @@ const TRY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often it is looked whether one has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Words for whether a try is locked, between the processes.
-const LOCKED: &str = "locked";
-const UNLOCKED: &str = "unlocked";
+/// One proof at a time: its targets are this process's.
+static PROVING: Mutex<()> = Mutex::new(());
+
+/// Words for how a try is locked, between the processes.
+const LOCKS: [(&str, Lock); 3] =
+    [("unlocked", Lock::None), ("locked", Lock::Whole), ("gated", Lock::Gate)];
 /// And for how it went; what was printed beside them is not the try's.
 const SAYS: &str = "freehold-egress-attempt: ";
 const OUT: &str = "out: ";
@@ -28,25 +31,42 @@ const STOPPED: &str = "stopped: ";
 const NO_LOCK: &str = "no lock: ";
 
 pub(crate) fn prove(child: &dyn Fn() -> Command) -> Result<Vec<Attempt>, EgressError> {
+    let _one = PROVING.lock().unwrap_or_else(PoisonError::into_inner);
     let targets = Targets::open()?;
-    let both = |way: &'static Way| {
-        let unlocked = run(&targets, way, UNLOCKED, child())?;
-        let locked = run(&targets, way, LOCKED, child())?;
-        Ok(judge(way.name, unlocked, locked))
-    };
-    WAYS.iter().map(both).collect()
+    WAYS.iter().map(|way| both(&targets, way, Lock::Whole, child)).collect()
+}
+
+pub(crate) fn prove_gate(child: &dyn Fn() -> Command) -> Result<Vec<Attempt>, EgressError> {
+    let _one = PROVING.lock().unwrap_or_else(PoisonError::into_inner);
+    let targets = Targets::open()?;
+    let ways = GATE_WAYS.iter().chain(WAYS);
+    ways.map(|way| both(&targets, way, Lock::Gate, child)).collect()
+}
+
+/// Has a way tried without a lock and with it.
+fn both(
+    targets: &Targets,
+    way: &'static Way,
+    lock: Lock,
+    child: &dyn Fn() -> Command,
+) -> Result<Attempt, EgressError> {
+    let unlocked = run(targets, way, Lock::None, child())?;
+    let locked = run(targets, way, lock, child())?;
+    let judge = if way.is_meant { judge_meant } else { judge };
+    Ok(judge(way.name, unlocked, locked))
 }
 
 /// Has a process try.
 fn run(
     targets: &Targets,
     way: &Way,
-    lock: &str,
+    lock: Lock,
     mut command: Command,
 ) -> Result<Tried, EgressError> {
     let of = |source| EgressError::Io { doing: "start a process for an attempt", source };
     let stdin = targets.at_hand(way.at_hand).map_err(of)?;
-    command.env(ATTEMPT, format!("{}\n{lock}\n{}", way.name, targets.marks()));
+    let word = LOCKS.iter().find(|(_, of)| *of == lock).map_or("", |(word, _)| word);
+    command.env(ATTEMPT, format!("{}\n{word}\n{}", way.name, targets.marks()));
     command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(of)?;
     // It holds what the try has at hand, and would keep its connections open.
@@ -108,10 +128,13 @@ fn wait(child: &mut Child) -> io::Result<Option<ExitStatus>> {
 /// Makes the attempt of an order; returns what to print of it.
 pub(crate) fn attempt(order: &str) -> String {
     let mut lines = order.lines();
-    let (name, lock) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let (name, word) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
     let marks: HashMap<&str, &str> = lines.filter_map(|line| line.split_once('=')).collect();
-    let marks = Marks::new(marks, lock == LOCKED);
-    let Some(way) = WAYS.iter().find(|way| way.name == name) else {
+    let Some((_, lock)) = LOCKS.iter().find(|(of, _)| *of == word) else {
+        return format!("{SAYS}{word:?} is no lock that is known");
+    };
+    let marks = Marks::new(marks, *lock);
+    let Some(way) = GATE_WAYS.iter().chain(WAYS).find(|way| way.name == name) else {
         return format!("{SAYS}{name:?} is no way that is known");
     };
     match try_one(way, &marks) {
@@ -123,7 +146,7 @@ pub(crate) fn attempt(order: &str) -> String {
 
 /// Locks the process if it is to be, and tries from the thread that the way says.
 fn try_one(way: &Way, marks: &Marks<'_>) -> Result<Tried, EgressError> {
-    let lock = || if marks.is_locked() { crate::lock().map(drop) } else { Ok(()) };
+    let lock = || marks.lock();
     let ended = |tried: thread::Result<Tried>| {
         tried.unwrap_or_else(|_| Tried::Stopped("its thread panicked".to_owned()))
     };

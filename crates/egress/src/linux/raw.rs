@@ -2,13 +2,21 @@
 //! a socket's family. Each function is safe for its caller; what it hands the kernel it made
 //! itself.
 
+use std::ffi::CStr;
 use std::io;
 use std::mem;
 use std::net::SocketAddrV4;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
+use std::slice;
 
 use libc::{c_int, c_long, c_void};
+
+use super::gate::Slot;
+
+/// `mseal` (Linux 6.10), for which the C library's bindings have no name; the same on all
+/// processors.
+const SYS_MSEAL: c_long = 462;
 
 /// Room for a message that carries one descriptor (`CMSG_SPACE(4)`), aligned as its head is.
 #[repr(C, align(8))]
@@ -66,6 +74,93 @@ pub(crate) fn connect(fd: BorrowedFd<'_>, to: SocketAddrV4) -> io::Result<()> {
         libc::connect(fd.as_raw_fd(), (&raw const address).cast::<libc::sockaddr>(), ADDRESS_BYTES)
     };
     checked(value.into()).map(drop)
+}
+
+/// Connects to the address in a slot, of which the kernel is told so many bytes.
+pub(crate) fn connect_to(fd: BorrowedFd<'_>, to: &Slot, n_bytes: usize) -> io::Result<()> {
+    let bytes = &to.bytes()[..n_bytes];
+    // SAFETY: the address lives until the call returns, and has the size that is given.
+    let value = unsafe {
+        let address = bytes.as_ptr().cast::<libc::sockaddr>();
+        libc::connect(fd.as_raw_fd(), address, bytes.len() as libc::socklen_t)
+    };
+    checked(value.into()).map(drop)
+}
+
+/// A file in memory that can be sealed.
+pub(crate) fn memory_file(name: &CStr) -> io::Result<OwnedFd> {
+    // SAFETY: the name lives until the call returns, and ends with a zero.
+    let fd =
+        unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
+    descriptor(fd.into())
+}
+
+/// Seals a file in memory: nobody writes to it or changes its length any more.
+pub(crate) fn seal_file(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let seals = libc::F_SEAL_WRITE | libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
+    // SAFETY: numbers go in.
+    checked(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) }.into()).map(drop)
+}
+
+/// Maps the slots that a sealed file holds, and seals the mapping: it stays as it is and where it
+/// is until the process ends.
+pub(crate) fn map_slots(fd: BorrowedFd<'_>, n_slots: usize) -> io::Result<&'static [Slot]> {
+    let n_bytes = n_slots * size_of::<Slot>();
+    let metadata = std::fs::File::from(fd.try_clone_to_owned()?).metadata()?;
+    if metadata.len() < n_bytes as u64 {
+        return Err(io::Error::other("the file is shorter than what is to be mapped"));
+    }
+    // SAFETY: the kernel chooses the place: nothing that is there is touched.
+    let place = unsafe {
+        libc::mmap(ptr::null_mut(), n_bytes, libc::PROT_READ, libc::MAP_SHARED, fd.as_raw_fd(), 0)
+    };
+    if place == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: what is sealed was mapped just now, and nobody else knows of it.
+    if let Err(error) = checked(unsafe { libc::syscall(SYS_MSEAL, place, n_bytes, 0) }) {
+        // SAFETY: nothing points there.
+        unsafe { libc::munmap(place, n_bytes) };
+        return Err(error);
+    }
+    // SAFETY: the mapping begins at a page, is as long as the slots, every byte of the file is
+    // there and none ever changes; a slot is bytes. A sealed mapping is never taken away.
+    Ok(unsafe { slice::from_raw_parts(place.cast::<Slot>(), n_slots) })
+}
+
+/// A page of memory of its own, which nobody uses.
+pub(crate) fn page() -> io::Result<usize> {
+    let (read, private) = (libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: the kernel chooses the place: nothing that is there is touched.
+    match unsafe { libc::mmap(ptr::null_mut(), 1, read, private, -1, 0) } {
+        libc::MAP_FAILED => Err(io::Error::last_os_error()),
+        place => Ok(place.addr()),
+    }
+}
+
+/// Tries to change the sealed page at `place`: each way with what came of it.
+///
+/// # Safety
+/// A page is mapped there of which nobody in this process needs more than that it is sealed: where
+/// it is not, it is gone.
+pub(crate) unsafe fn change_memory(place: usize) -> [(&'static str, io::Result<()>); 4] {
+    // The kernel takes whole pages.
+    const N_BYTES: usize = 1;
+    let place = ptr::without_provenance_mut::<c_void>(place);
+    let (read, write) = (libc::PROT_READ, libc::PROT_READ | libc::PROT_WRITE);
+    let anonymous = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+    let mapped = |at: *mut c_void| match at {
+        libc::MAP_FAILED => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    };
+    // SAFETY: the page is the caller's to lose. Each call that succeeds leaves one that is mapped.
+    unsafe {
+        let protect = checked(libc::mprotect(place, N_BYTES, write).into()).map(drop);
+        let punch = checked(libc::madvise(place, N_BYTES, libc::MADV_REMOVE).into()).map(drop);
+        let over = mapped(libc::mmap(place, N_BYTES, read, anonymous, -1, 0));
+        let moved = mapped(libc::mremap(place, N_BYTES, 1 << 20, libc::MREMAP_MAYMOVE));
+        [("mprotect", protect), ("madvise", punch), ("mremap", moved), ("mmap", over)]
+    }
 }
 
 /// Binds to any address and port, and listens.

@@ -19,6 +19,9 @@ use crate::EgressError;
 /// The memory that attempts try to write.
 static MEMORY: AtomicU64 = AtomicU64::new(0);
 
+/// Another address of this machine.
+const BESIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
 /// Most bytes that are read of one.
 const N_BYTES: usize = 64;
 
@@ -27,6 +30,10 @@ pub(crate) struct Targets {
     tcp4: TcpListener,
     /// Not everywhere.
     tcp6: Option<TcpListener>,
+    /// The one that a process with a gate may reach, and one on its port at another address, which
+    /// is not everywhere either.
+    listed: TcpListener,
+    beside: Option<TcpListener>,
     udp: UdpSocket,
     folder: PathBuf,
     unix: UnixListener,
@@ -42,6 +49,9 @@ impl Targets {
         let of = |doing| move |source| EgressError::Io { doing, source };
         let tcp4 = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(of("listen on TCP"))?;
         let tcp6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).ok();
+        let listed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(of("listen on TCP"))?;
+        let port = listed.local_addr().map_err(of("listen on TCP"))?.port();
+        let beside = TcpListener::bind((BESIDE, port)).ok();
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(of("listen on UDP"))?;
         let (near, far) = connection().map_err(of("connect to this process"))?;
         let folder = std::env::temp_dir().join(format!("freehold-egress-{}", std::process::id()));
@@ -51,7 +61,7 @@ impl Targets {
         let abstracted = SocketAddr::from_abstract_name(name.as_encoded_bytes())
             .and_then(|name| UnixListener::bind_addr(&name))
             .map_err(of("listen on an abstract name"))?;
-        let targets = Self { tcp4, tcp6, udp, folder, unix, abstracted, near, far };
+        let targets = Self { tcp4, tcp6, listed, beside, udp, folder, unix, abstracted, near, far };
         targets.wait_for_none().map_err(of("listen"))?;
         Ok(targets)
     }
@@ -60,6 +70,8 @@ impl Targets {
     fn wait_for_none(&self) -> io::Result<()> {
         self.tcp4.set_nonblocking(true)?;
         self.tcp6.iter().try_for_each(|listener| listener.set_nonblocking(true))?;
+        self.listed.set_nonblocking(true)?;
+        self.beside.iter().try_for_each(|listener| listener.set_nonblocking(true))?;
         self.udp.set_nonblocking(true)?;
         self.unix.set_nonblocking(true)?;
         self.abstracted.set_nonblocking(true)?;
@@ -76,6 +88,10 @@ impl Targets {
         mark("tcp4", &port(&self.tcp4));
         if let Some(listener) = &self.tcp6 {
             mark("tcp6", &port(listener));
+        }
+        mark("listed", &port(&self.listed));
+        if self.beside.is_some() {
+            mark("beside", &BESIDE);
         }
         mark("udp", &self.udp.local_addr().map_or(0, |at| at.port()));
         mark("unix", &self.folder.join("socket").display());
@@ -109,6 +125,12 @@ impl Targets {
         }
         while let Some(Ok((stream, _))) = self.tcp6.as_ref().map(TcpListener::accept) {
             arrived = Some(format!("{} bytes arrived over TCP on IPv6", n_read(stream)));
+        }
+        while let Ok((stream, _)) = self.listed.accept() {
+            arrived = Some(format!("{} bytes arrived at the listed address", n_read(stream)));
+        }
+        while let Some(Ok((stream, _))) = self.beside.as_ref().map(TcpListener::accept) {
+            arrived = Some(format!("{} bytes arrived at another address", n_read(stream)));
         }
         for listener in [&self.unix, &self.abstracted] {
             while let Ok((stream, _)) = listener.accept() {

@@ -10,13 +10,14 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use libc::{c_int, c_long};
 
 use super::errno::{is_refusal, name};
 use super::judge::Tried;
 use super::raw::{self, Messages};
-use crate::ATTEMPT;
+use crate::{ATTEMPT, EgressError};
 
 /// What is sent.
 const WORD: &[u8] = b"freehold egress prove";
@@ -33,7 +34,19 @@ pub(crate) struct Way {
     pub(crate) name: &'static str,
     pub(crate) at_hand: AtHand,
     pub(crate) thread: Thread,
+    /// Whether it is to be open.
+    pub(crate) is_meant: bool,
     by: By,
+}
+
+/// What a try is locked by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lock {
+    None,
+    /// By `lock`.
+    Whole,
+    /// By `lock_to`, to the listed address.
+    Gate,
 }
 
 /// What whoever tries has as its standard input.
@@ -75,19 +88,35 @@ fn at(call: &'static str) -> impl Fn(io::Error) -> Stopped {
     move |error| Stopped(format!("{call}: {}", name(&error)))
 }
 
-/// Where the targets are, and whether this process is locked.
+/// Where the targets are, and how this process is locked.
 pub(crate) struct Marks<'a> {
     marks: HashMap<&'a str, &'a str>,
-    is_locked: bool,
+    lock: Lock,
+    gate: OnceLock<crate::Gate>,
 }
 
 impl<'a> Marks<'a> {
-    pub(crate) fn new(marks: HashMap<&'a str, &'a str>, is_locked: bool) -> Self {
-        Self { marks, is_locked }
+    pub(crate) fn new(marks: HashMap<&'a str, &'a str>, lock: Lock) -> Self {
+        Self { marks, lock, gate: OnceLock::new() }
     }
 
-    pub(crate) fn is_locked(&self) -> bool {
-        self.is_locked
+    /// Locks this process as it is to be.
+    pub(crate) fn lock(&self) -> Result<(), EgressError> {
+        match self.lock {
+            Lock::None => Ok(()),
+            Lock::Whole => crate::lock().map(drop),
+            Lock::Gate => {
+                let listed =
+                    self.v4("listed").map_err(|Stopped(why)| EgressError::NotLocked(why))?;
+                let (_, gate) = crate::lock_to(&[listed.into()], &[])?;
+                self.gate.get_or_init(|| gate);
+                Ok(())
+            }
+        }
+    }
+
+    fn is_locked(&self) -> bool {
+        self.lock != Lock::None
     }
 
     fn text(&self, name: &str) -> Result<&str, Stopped> {
@@ -134,20 +163,35 @@ impl Way {
     const fn on(self, thread: Thread) -> Self {
         Self { thread, ..self }
     }
+
+    const fn meant(self) -> Self {
+        Self { is_meant: true, ..self }
+    }
+}
+
+const fn of(name: &'static str, by: By) -> Way {
+    Way { name, at_hand: AtHand::Nothing, thread: Thread::Locking, is_meant: false, by }
 }
 
 const fn way(name: &'static str, doing: fn(&Marks<'_>) -> Result<String, Stopped>) -> Way {
-    Way { name, at_hand: AtHand::Nothing, thread: Thread::Locking, by: By::Doing(doing) }
+    of(name, By::Doing(doing))
 }
 
 const fn family(name: &'static str, family: c_int, kind: c_int, protocol: c_int) -> Way {
-    let by = By::Socket(family, kind, protocol);
-    Way { name, at_hand: AtHand::Nothing, thread: Thread::Locking, by }
+    of(name, By::Socket(family, kind, protocol))
 }
 
 const fn call(name: &'static str, number: c_long, args: [c_long; 5]) -> Way {
-    Way { name, at_hand: AtHand::Nothing, thread: Thread::Locking, by: By::Call(number, args) }
+    of(name, By::Call(number, args))
 }
+
+/// Those of a process that may reach one address, before all others.
+pub(crate) const GATE_WAYS: &[Way] = &[
+    way("the listed address", listed).meant(),
+    way("the listed port of another address", beside),
+    way("the listed address, by UDP", listed_udp),
+    way("another address in the place of the listed one", replace_listed),
+];
 
 /// All of them.
 pub(crate) const WAYS: &[Way] = &[
@@ -215,6 +259,48 @@ const IP_OPTIONS: [c_long; 5] = [0, 0, libc::IP_OPTIONS as c_long, 0, 0];
 fn say(mut stream: impl Write) -> Result<String, Stopped> {
     stream.write_all(WORD).map_err(at("write"))?;
     Ok("it was sent".to_owned())
+}
+
+/// Through the gate, where there is one.
+fn listed(marks: &Marks<'_>) -> Result<String, Stopped> {
+    let to = marks.v4("listed")?;
+    let Some(gate) = marks.gate.get() else {
+        return say(TcpStream::connect(to).map_err(at("socket, connect"))?);
+    };
+    let stream = gate.connect(to.into()).map_err(at("socket, connect"))?;
+    // On this machine there is nothing to wait for but the other end's turn.
+    stream.set_nonblocking(false).map_err(at("ioctl"))?;
+    say(stream)
+}
+
+fn beside(marks: &Marks<'_>) -> Result<String, Stopped> {
+    let to = SocketAddrV4::new(marks.number("beside")?, marks.number("listed")?);
+    say(TcpStream::connect(to).map_err(at("socket, connect"))?)
+}
+
+fn listed_udp(marks: &Marks<'_>) -> Result<String, Stopped> {
+    let socket = raw::socket(libc::AF_INET, libc::SOCK_DGRAM, 0).map_err(at("socket"))?;
+    raw::connect(socket.as_fd(), marks.v4("listed")?).map_err(at("connect"))?;
+    Ok("it is connected".to_owned())
+}
+
+/// The memory in which the kernel looks for what may be connected to.
+fn replace_listed(marks: &Marks<'_>) -> Result<String, Stopped> {
+    let place = match marks.gate.get() {
+        Some(gate) => gate.0.pointers().map_err(|why| Stopped(why.to_owned()))?.start as usize,
+        // A page that nothing seals shows that it could be done.
+        None => raw::page().map_err(at("mmap"))?,
+    };
+    // SAFETY: the page is this attempt's own, or the gate's, which nobody connects through.
+    let changes = unsafe { raw::change_memory(place) };
+    let mut why = String::new();
+    for (call, changed) in changes {
+        match changed {
+            Ok(()) => return Ok(format!("{call} has changed it")),
+            Err(error) => why = format!("{call}: {}", name(&error)),
+        }
+    }
+    Err(Stopped(why))
 }
 
 fn tcp4(marks: &Marks<'_>) -> Result<String, Stopped> {
@@ -352,6 +438,12 @@ fn families(marks: &Marks<'_>) -> Result<String, Stopped> {
     let mut why = Stopped("there is none".to_owned());
     for family in families {
         for kind in [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_RAW, libc::SOCK_SEQPACKET] {
+            // A socket alone is no way out, where one of TCP may be made.
+            let is_tcp =
+                [libc::AF_INET, libc::AF_INET6].contains(&family) && kind == libc::SOCK_STREAM;
+            if is_tcp && marks.lock == Lock::Gate {
+                continue;
+            }
             match raw::socket(family, kind, 0) {
                 Ok(_) => return Ok(format!("a socket of family {family} was made")),
                 Err(error) if is_refusal(&error) => why = at("socket")(error),
@@ -427,7 +519,8 @@ mod tests {
 
     #[test]
     fn each_way_has_a_name_of_its_own() {
-        let names: HashSet<&str> = WAYS.iter().map(|way| way.name).collect();
-        assert_eq!(names.len(), WAYS.len());
+        let all = || GATE_WAYS.iter().chain(WAYS).map(|way| way.name);
+        let names: HashSet<&str> = all().collect();
+        assert_eq!(names.len(), all().count());
     }
 }
