@@ -70,9 +70,10 @@ soak MINUTES="30":
 egress:
     cargo build --release
     target/release/freehold egress prove
+    target/release/freehold egress prove --broker
     python3 tests/clients/egress.py target/release/freehold
 
-# Fuzzes one target (gguf, tokenizer, template, constraint, gbnf, answer_parts, openai_request, responses_request, anthropic_request, ollama_request, batch_file, bundle, policy) for some seconds
+# Fuzzes one target (gguf, tokenizer, template, constraint, gbnf, answer_parts, openai_request, responses_request, anthropic_request, ollama_request, batch_file, broker_frames, bundle, policy) for some seconds
 fuzz TARGET SECONDS="60":
     mkdir -p fuzz/corpus/{{TARGET}}
     RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} fuzz/corpus/{{TARGET}} \

@@ -76,7 +76,7 @@ impl Used {
         if agreed.upstream != upstream {
             return Err("it is to another upstream".to_owned());
         }
-        if agreed.sha256 != hex(&Sha256::digest(body)) {
+        if agreed.sha256 != sha256(body) {
             return Err("it is of another body: SHA-256 differs".to_owned());
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,8 +95,9 @@ impl Used {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// The SHA-256 of a request's body, as its departure has it: in lower-case hexadecimal digits.
+pub fn sha256(body: &[u8]) -> String {
+    Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -104,7 +105,7 @@ mod tests {
     use super::*;
 
     fn departure(seq: i64, upstream: &str, body: &[u8]) -> Option<Departure> {
-        let sha256 = hex(&Sha256::digest(body));
+        let sha256 = sha256(body);
         let body = format!(r#"{{"upstream": "{upstream}", "sha256": "{sha256}", "rule": "a"}}"#);
         Some(Departure { seq, body })
     }

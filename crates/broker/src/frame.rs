@@ -195,7 +195,7 @@ impl Decoder {
     ///
     /// # Errors
     /// What stands here is none; nothing behind it can be read any more.
-    pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         let Some(head) = self.buffer.first_chunk::<HEAD_BYTES>() else { return Ok(None) };
         let mut head = &head[..];
         let n_bytes = head.get_u32_le() as usize;
@@ -231,7 +231,7 @@ mod tests {
         let (mut decoder, mut frames) = (Decoder::default(), Vec::new());
         for piece in bytes.chunks(piece.max(1)) {
             decoder.push(piece);
-            while let Some(frame) = decoder.next()? {
+            while let Some(frame) = decoder.next_frame()? {
                 frames.push(frame);
             }
         }

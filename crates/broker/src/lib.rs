@@ -53,7 +53,7 @@ mod wire;
 pub use client::{Body, Broker, Incoming};
 pub use config::{ConfigError, KeySource, Upstream, UpstreamKind};
 pub use connections::{Dial, Unlocked};
-pub use departures::{Departure, Departures, Later};
+pub use departures::{Departure, Departures, Later, sha256};
 pub use error::{BrokerError, Waiting};
 pub use health::{AddressHealth, Circuit, UpstreamHealth};
 pub use request::{BODY_BYTES_MAX, HEADER_BYTES_MAX, HEADERS, Outgoing, paths};

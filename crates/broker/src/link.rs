@@ -61,7 +61,7 @@ impl Inbox {
     /// What came is no frame, or the socket fails.
     pub(crate) async fn next(&mut self) -> Result<Option<Frame>, String> {
         loop {
-            if let Some(frame) = self.decoder.next().map_err(|error| error.to_string())? {
+            if let Some(frame) = self.decoder.next_frame().map_err(|error| error.to_string())? {
                 return Ok(Some(frame));
             }
             self.half.readable().await.map_err(|error| error.to_string())?;

@@ -27,8 +27,8 @@ pub const fn paths(kind: UpstreamKind) -> &'static [&'static str] {
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     /// The id of the departure. Its entry in the ledger must be durable, written after the broker
-    /// was started, and its body a JSON object with `"upstream"` as below and `"sha256"`: that of
-    /// `body`, in lower-case hexadecimal digits.
+    /// was started, and its body a JSON object with `"upstream"` as below and `"sha256"`, the
+    /// [`sha256`](crate::sha256) of `body`.
     pub departure: String,
     /// The name of the upstream.
     pub upstream: String,

@@ -95,8 +95,11 @@ impl Started {
     }
 
     fn over(stream: UnixStream, child: Option<Child>, setup: &Setup) -> Result<Self, StartError> {
-        let mut started =
-            Self { stream, child, ready: Ready { is_locked: false, lock: String::new(), upstreams: vec![] } };
+        let mut started = Self {
+            stream,
+            child,
+            ready: Ready { is_locked: false, lock: String::new(), upstreams: vec![] },
+        };
         started.ready = started.greet(setup)?;
         Ok(started)
     }
@@ -197,7 +200,7 @@ fn first_frame(mut stream: &UnixStream, until: Instant) -> Result<Frame, String>
     let mut decoder = Decoder::default();
     let mut buffer = vec![0; 64 << 10];
     loop {
-        if let Some(frame) = decoder.next().map_err(|error| error.to_string())? {
+        if let Some(frame) = decoder.next_frame().map_err(|error| error.to_string())? {
             return Ok(frame);
         }
         let left = until.saturating_duration_since(Instant::now());

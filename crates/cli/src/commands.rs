@@ -3,6 +3,7 @@
 mod add;
 mod adopt;
 mod bench;
+mod broker;
 mod bundle;
 mod completions;
 mod config;
@@ -74,6 +75,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<openapi::Openapi>("openapi"),
     Entry::of::<completions::Completions>("completions"),
     Entry::group("debug", debug::ABOUT, debug::ALL),
+    Entry::of::<broker::Broker>("broker"),
 ];
 
 /// What a subcommand is: its arguments, and what it does with them.

@@ -72,8 +72,6 @@ impl LedgerArgs {
 
     /// Whether it is a database that is reached by a connection.
     pub(crate) fn needs_network(&self) -> bool {
-        let is_remote =
-            |place: &str| place.starts_with("postgres://") || place.starts_with("postgresql://");
         self.ledger.as_deref().is_some_and(is_remote)
     }
 
@@ -82,7 +80,11 @@ impl LedgerArgs {
         self.ledger.as_deref() == Some(NONE)
     }
 
-    fn place(&self, context: &Context) -> anyhow::Result<Option<String>> {
+    /// Where it is; `None` where there is to be none.
+    ///
+    /// # Errors
+    /// A data directory whose path is not UTF-8.
+    pub(crate) fn place(&self, context: &Context) -> anyhow::Result<Option<String>> {
         Ok(match self.ledger.as_deref() {
             Some(NONE) => None,
             Some(place) => Some(place.to_owned()),
@@ -121,6 +123,11 @@ fn default_place(context: &Context) -> anyhow::Result<String> {
 pub(crate) fn wait<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("wait for the database")?.block_on(work)
+}
+
+/// Whether a place is a database that is reached by a connection.
+pub(crate) fn is_remote(place: &str) -> bool {
+    place.starts_with("postgres://") || place.starts_with("postgresql://")
 }
 
 /// Whether a place is a file, not an address or none.

@@ -9,6 +9,7 @@
 
 mod example;
 mod file;
+pub(crate) mod upstreams;
 mod variables;
 
 use std::error::Error as _;
@@ -22,6 +23,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 pub(crate) use example::example;
+use upstreams::Told;
 pub(crate) use variables::unknown_variables;
 
 /// The file, where no other is named.
@@ -105,6 +107,8 @@ pub(crate) struct Flags {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Resolved {
     values: Vec<Value>,
+    /// What the file alone can say.
+    upstreams: Vec<Told>,
     file: Option<PathBuf>,
 }
 
@@ -171,10 +175,8 @@ impl Settings {
     /// All that is wrong, each with its place, value and expectation.
     pub(crate) fn resolve(&self, flags: &Flags, home: &Path) -> Result<Resolved, Vec<String>> {
         let file = flags.file(home);
-        let (entries, mut problems) = match &file {
-            Some(path) => file::read(self, path),
-            None => (Vec::new(), Vec::new()),
-        };
+        let found = file.as_ref().map(|path| file::read(self, path)).unwrap_or_default();
+        let file::Found { entries, upstreams, mut problems } = found;
         let mut values = Vec::new();
         for arg in self.args() {
             let name = name_of(arg);
@@ -204,7 +206,7 @@ impl Settings {
             };
             values.push(Value { name, shape: shape(arg), texts, default, origin });
         }
-        if problems.is_empty() { Ok(Resolved { values, file }) } else { Err(problems) }
+        if problems.is_empty() { Ok(Resolved { values, upstreams, file }) } else { Err(problems) }
     }
 }
 
@@ -229,6 +231,11 @@ impl Resolved {
     /// All of them, in the order of their declaration.
     pub(crate) fn values(&self) -> &[Value] {
         &self.values
+    }
+
+    /// The upstreams, in the order of the file.
+    pub(crate) fn upstreams(&self) -> &[Told] {
+        &self.upstreams
     }
 
     /// The file that was read, if there is one.
@@ -279,14 +286,19 @@ impl Resolved {
     pub(crate) fn differing(&self, other: &Self) -> Vec<String> {
         let pairs = self.values.iter().zip(&other.values);
         let differing = pairs.filter(|(one, other)| one.texts != other.texts);
-        differing.map(|(one, _)| one.name.clone()).collect()
+        let names = differing.map(|(one, _)| one.name.clone());
+        let all =
+            |of: &Self| of.upstreams.iter().map(|told| told.upstream.clone()).collect::<Vec<_>>();
+        let is_other = all(self) != all(other);
+        names.chain(is_other.then(|| upstreams::SECTION.to_owned())).collect()
     }
 
     /// These values, but for those that `other` is asked for.
     pub(crate) fn with(&self, other: &Self, is_asked: impl Fn(&str) -> bool) -> Self {
         let pairs = self.values.iter().zip(&other.values);
         let values = pairs.map(|(one, other)| if is_asked(&one.name) { other } else { one });
-        Self { values: values.cloned().collect(), file: other.file.clone() }
+        let upstreams = if is_asked(upstreams::SECTION) { other } else { self }.upstreams.clone();
+        Self { values: values.cloned().collect(), upstreams, file: other.file.clone() }
     }
 }
 

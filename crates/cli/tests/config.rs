@@ -130,6 +130,63 @@ fn a_wrong_file_or_variable_is_told_by_every_mistake() {
     home.run(&["config", "check", arg(&file)]).says(0, "nothing is wrong");
 }
 
+#[test]
+fn upstreams_are_tables_of_the_file() {
+    let home = Home::new();
+    let text = "ctx = 7\n[upstream.b]\nkind = \"anthropic\"\nurl = \"https://api.invalid\"\n\
+                key-env = \"SOME_KEY\"\nretries = 0\nidle-timeout = \"5m\"\n\
+                [upstream.a]\nkind = \"openai\"\nurl = [\"http://[::1]:1/v1\", \"http://10.0.0.1\"]\n\
+                key-file = \"keys/a\"\nhealth = \"/health\"\nallow-plain = true\n";
+    let file = home.write("u.toml", text.as_bytes());
+    home.run(&["config", "check", arg(&file)]).says(0, "nothing is wrong");
+    let shown = show(&home, &["--config", arg(&file)], &[]).json();
+    let of = |name: &str| shown["upstream"][name]["value"].clone();
+    assert!(shown["upstream"]["b"]["place"].as_str().unwrap().ends_with("u.toml:2:11"), "{shown}");
+    let b = of("b");
+    assert_eq!((&b["kind"], &b["key-env"]), (&"anthropic".into(), &"SOME_KEY".into()));
+    assert_eq!((&b["retries"], &b["idle-timeout"]), (&0.into(), &"300s".into()));
+    let a = of("a");
+    assert_eq!((&a["health"], &a["connect-timeout"]), (&"/health".into(), &"10s".into()));
+    assert!(a["key-file"].as_str().unwrap().ends_with("keys/a"), "{a}");
+    // As it is printed it can be read.
+    let text = home.run(&["config", "show", "--origin", "--config", arg(&file)]).ok();
+    assert!(text.contains("u.toml:7:11\n[upstream.a]\n"), "{text}");
+    let again = home.write("again.toml", text.as_bytes());
+    let shown = show(&home, &["--config", arg(&again)], &[]).json();
+    assert_eq!((&shown["upstream"]["b"]["value"], &shown["ctx"]["value"]), (&b, &7.into()));
+
+    let one =
+        |lines: &str| format!("[upstream.a]\nkind = \"openai\"\nurl = \"http://h\"\n{lines}\n");
+    for (text, expected) in [
+        ("upstream = 1".to_owned(), "u.toml:1:12: upstream: expected tables"),
+        ("[upstream]\na = 1".to_owned(), "u.toml:2:5: upstream: expected tables"),
+        ("[upstream.a]\nurl = \"http://h\"".to_owned(), "u.toml:1:11: upstream.a: expected kind"),
+        ("[upstream.a]\nkind = \"openai\"".to_owned(), "u.toml:1:11: upstream.a: expected url"),
+        (
+            one("x = 1"),
+            "u.toml:4:1: upstream.a: \"x\": an upstream has no such field, expected one",
+        ),
+        (one("key = \"hush-1\""), "u.toml:4:1: upstream.a: \"key\": a key does not stand here"),
+        (one("retries = 11"), "u.toml:1:11: upstream.a: retries: \"11\": expected 0 to 10"),
+        (one("retries = \"2\""), "u.toml:4:1: upstream.a: retries: expected a number"),
+        (one("open-for = \"5 days\""), "u.toml:4:1: upstream.a: open-for: expected a time"),
+        (
+            one("key-env = \"K\"\nkey-file = \"k\""),
+            "upstream.a: key-env and key-file, expected one",
+        ),
+        (
+            one("").replace("http://h", "http://u:hush-1@h"),
+            "upstream.a: url: \"http://…@h\": expected",
+        ),
+        (one("").replace("upstream.a", "upstream.A"), "upstream.A: name: \"A\": expected 1 to 64"),
+    ] {
+        let file = home.write("u.toml", text.as_bytes());
+        let check = home.run(&["config", "check", arg(&file)]);
+        check.says(1, expected);
+        assert!(!check.stderr.contains("hush"), "{}", check.stderr);
+    }
+}
+
 #[cfg(unix)]
 mod running {
     use std::io::{BufRead, BufReader, Read, Write};

@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use binary::{Home, arg};
 use serde_json::Value;
@@ -128,6 +129,111 @@ fn a_server_is_open_where_that_is_asked_for_or_needed() {
         let said = server.stop();
         assert!(said.contains(why), "{said}");
     }
+}
+
+/// The processes that a process has started.
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let of = |task: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default()
+    };
+    tasks.map(of).collect::<String>().split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// Waits until a process is gone.
+fn wait_for_end(pid: u32) {
+    let began = Instant::now();
+    while Path::new(&format!("/proc/{pid}/exe")).exists() {
+        assert!(began.elapsed() < Duration::from_secs(10), "{pid} is still there");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_server_with_upstreams_is_locked_beside_a_broker_that_is_too() {
+    if !can_lock() {
+        return;
+    }
+    let home = Home::new();
+    let text =
+        b"[upstream.near]\nkind = \"openai\"\nurl = [\"http://127.0.0.1:9\", \"http://[::1]:9\"]\n\
+        [upstream.lost]\nkind = \"anthropic\"\nurl = \"https://no-such-host.invalid\"\n";
+    let file = home.write("f.toml", text);
+    let server = Server::start(&home, &["--egress", "locked", "--config", arg(&file)]);
+    server.request("POST /v1/completions", QUESTION);
+    assert_eq!(server.n_filters(), [1]);
+    let broker = children(server.child.id());
+    assert_eq!(broker.len(), 1, "{broker:?}");
+    let status = format!("/proc/{}/status", broker[0]);
+    assert_eq!(n_filters(Path::new(&status)), 1 + n_filters(Path::new("/proc/self/status")));
+    // Both are told to end, as by Ctrl-C in a terminal: the broker stays until its server ends.
+    let terminate = |pid: u32| {
+        let status = Command::new("kill").arg(pid.to_string()).status().unwrap();
+        assert!(status.success());
+    };
+    terminate(broker[0]);
+    server.request("POST /v1/completions", QUESTION);
+    assert!(Path::new(&status).exists());
+    terminate(server.child.id());
+    wait_for_end(broker[0]);
+    let said = server.stop();
+    let line = "upstreams: near (openai, 2 addresses), lost (anthropic, 0 addresses); reached by \
+                the broker alone, with a departure for each request: locked by seccomp";
+    assert!(said.contains(line), "{said}");
+    assert!(said.contains("nothing leaves: locked by seccomp"), "{said}");
+    assert!(said.contains("upstream lost: https://no-such-host.invalid: "), "{said}");
+    assert!(said.contains("stopped"), "{said}");
+    // A server that is ended without a word takes its broker with it.
+    let server = Server::start(&home, &["--config", arg(&file)]);
+    let broker = children(server.child.id());
+    server.stop();
+    wait_for_end(broker[0]);
+}
+
+#[test]
+fn upstreams_that_cannot_be_used_keep_a_server_from_starting() {
+    let home = Home::new();
+    home.run(&["add", arg(&testkit::smollm2()), "--name", "one"]).ok();
+    let start = |upstream: &str, flags: &[&str]| {
+        let text = format!("[upstream.far]\nkind = \"openai\"\n{upstream}\n");
+        let file = home.write("f.toml", text.as_bytes());
+        let args = ["serve", "one", "--on-demand", "--listen", "127.0.0.1:0", "--config"];
+        home.run(&[&args[..], &[arg(&file)], flags].concat())
+    };
+    let near = "url = \"http://127.0.0.1:9\"";
+    let no_key = start(&format!("{near}\nkey-env = \"FREEHOLD_TEST_NO_KEY\""), &[]);
+    no_key.fails(1, &["upstream \"far\": key-env: \"FREEHOLD_TEST_NO_KEY\": not set"]);
+    let plain = start("url = \"http://192.0.2.1\"", &[]);
+    plain.fails(1, &["192.0.2.1 is neither this machine's nor private, expected https"]);
+    let no_ledger = start(near, &["--ledger", "none"]);
+    no_ledger
+        .fails(2, &["f.toml:1:11: upstream.far: nothing is sent that the ledger does not have"]);
+    home.run(&["broker"]).fails(2, &["standard input: expected the socket of a server"]);
+}
+
+#[test]
+fn a_broker_sends_nothing_but_what_it_has_a_departure_for() {
+    if !can_lock() {
+        return;
+    }
+    let outcome = Home::new().run(&["egress", "prove", "--broker", "--json"]);
+    let proved: Value = serde_json::from_slice(&outcome.stdout).expect(&outcome.stderr);
+    let attempts = proved["attempts"].as_array().unwrap();
+    let of = |result: &str| -> Vec<&str> {
+        let of = attempts.iter().filter(|attempt| attempt["result"] == result);
+        of.map(|attempt| attempt["way"].as_str().unwrap()).collect()
+    };
+    assert_eq!(of("allowed"), ["the listed address", "the broker: a departure"], "{attempts:#?}");
+    let refused = of("refused").into_iter().filter(|way| way.starts_with("the broker: "));
+    assert_eq!(refused.count(), 6, "{attempts:#?}");
+    let may_be_open = |way: &&str| {
+        (!egress::guards_files() && egress::LANDLOCKS.contains(way))
+            || (*way == "the listed port of another address"
+                && !of("refused").contains(&"another address in the place of the listed one"))
+    };
+    let out: Vec<&str> = of("got out").into_iter().filter(|way| !may_be_open(way)).collect();
+    assert!(out.is_empty(), "{attempts:#?}");
+    assert_eq!(outcome.code, Some(i32::from(!of("got out").is_empty())));
 }
 
 #[test]

@@ -86,6 +86,17 @@ impl Reader {
         rows.find(kind.name(), id).await
     }
 
+    /// The place of the last entry; 0 where there is none yet.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn last_seq(&self) -> Result<i64, LedgerError> {
+        let connection = self.pool.acquire().await;
+        let mut connection = connection.map_err(|error| self.place.error(&error))?;
+        let mut rows = Rows { place: &self.place, connection: &mut connection };
+        Ok(rows.head().await?.0)
+    }
+
     /// The entries of a kind by their ids, the last first, at most `limit` (of at most 256), of
     /// those whose ids come before `before`. Where ids begin with the time, the newest come first.
     ///

@@ -1,5 +1,6 @@
 //! `freehold egress`: whether anything can leave.
 
+mod broker;
 mod prove;
 
 use super::Entry;

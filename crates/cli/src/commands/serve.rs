@@ -12,6 +12,7 @@ mod shares;
 mod signals;
 mod tls;
 mod traces;
+mod upstreams;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -255,6 +256,7 @@ impl Subcommand for Serve {
         self.batches_open = self.open_batches()?;
         // The last that may need the network: what starts behind the lock, it holds whole.
         let wanted = self.wanted(context, self.lock_args.missing())?;
+        let started = self.start_broker(context)?;
         self.lock_egress(context, &inherited)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -281,6 +283,7 @@ impl Subcommand for Serve {
         config.traces = traces.clone();
         config.reload_told = reload_told;
         runtime.block_on(async {
+            let broker = started.map(broker::Started::attach).transpose().context("broker")?;
             listener.set_nonblocking(true).context("listener")?;
             let listener = tokio::net::TcpListener::from_std(listener).context("listener")?;
             let shutdown = shutdown_signal(hung_up)?;
@@ -293,6 +296,10 @@ impl Subcommand for Serve {
             };
             tokio::task::spawn_blocking(close).await.context("close the models")?;
             ledger::close(self.receipts.as_ref()).await?;
+            if let Some((broker, ending)) = broker {
+                drop(broker);
+                tokio::task::spawn_blocking(|| ending.wait()).await.context("end the broker")?;
+            }
             context.note("stopped");
             anyhow::Ok(())
         })?;
@@ -446,6 +453,7 @@ impl Serve {
         }
         problems.extend(self.egress_problem());
         problems.extend(self.access_problem());
+        problems.extend(self.upstreams_problem());
         for (one, other) in [("tls-cert", "tls-key"), ("tls-key", "tls-cert")] {
             let is_given = |name| if name == "tls-cert" { &self.tls_cert } else { &self.tls_key };
             if is_given(one).is_some() && is_given(other).is_none() {
@@ -699,7 +707,7 @@ fn keep_alive(text: &str) -> Result<Keep, String> {
 }
 
 /// Reads a time, which ends, but not at once.
-fn some_time(text: &str) -> Result<Duration, String> {
+pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
     let time = time(text).filter(|time| !time.is_zero());
     time.ok_or_else(|| "expected a time such as 30m or 2h".to_owned())
 }

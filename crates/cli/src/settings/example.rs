@@ -3,7 +3,7 @@
 
 use clap::Arg;
 
-use super::{Settings, Shape, Value, name_of, shape, value_name};
+use super::{Settings, Shape, Value, name_of, shape, upstreams, value_name};
 
 /// Columns of a comment.
 const N_COLUMNS: usize = 100;
@@ -29,7 +29,7 @@ pub(crate) fn example(settings: &Settings, is_reloadable: impl Fn(&str) -> bool)
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
         format!("\n{}{}\n", comment(&format!("{help}{mark}")), line(arg))
     });
-    [HEAD.to_owned()].into_iter().chain(entries).collect()
+    [HEAD.to_owned()].into_iter().chain(entries).chain([upstreams::example(comment)]).collect()
 }
 
 /// The line that sets it to its default, or a comment that shows how to set it.

@@ -14,6 +14,7 @@ use clap::{Arg, ValueHint};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::upstreams::{self, Told};
 use super::{CONFIG, MODEL, MODELS, Place, Settings, Shape, name_of, shape, value_name};
 use crate::ledger;
 use crate::locate;
@@ -39,11 +40,22 @@ pub(super) struct Item {
     pub(super) place: Place,
 }
 
+/// What the file says.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) entries: Vec<Entry>,
+    pub(super) upstreams: Vec<Told>,
+    pub(super) problems: Vec<String>,
+}
+
 /// Reads what the file at `path` says of `settings`, and all that is wrong with it.
-pub(super) fn read(settings: &Settings, path: &Path) -> (Vec<Entry>, Vec<String>) {
+pub(super) fn read(settings: &Settings, path: &Path) -> Found {
     match load(path) {
         Ok(text) => Reader { settings, path, text: &text, problems: Vec::new() }.read(),
-        Err(problem) => (Vec::new(), vec![format!("{}: {problem}", path.display())]),
+        Err(problem) => {
+            let problems = vec![format!("{}: {problem}", path.display())];
+            Found { problems, ..Found::default() }
+        }
     }
 }
 
@@ -60,7 +72,7 @@ fn load(path: &Path) -> Result<String, String> {
     })
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     settings: &'a Settings,
     path: &'a Path,
     text: &'a str,
@@ -68,7 +80,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn read(mut self) -> (Vec<Entry>, Vec<String>) {
+    fn read(mut self) -> Found {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         let mut broken_lines = Vec::new();
         for error in errors.iter().take(N_PROBLEMS_MAX) {
@@ -77,7 +89,7 @@ impl Reader<'_> {
             // Its message only: its display shows the line, with whatever is in it.
             self.problems.push(format!("{place}: {}", error.message().replace('\n', ", ")));
         }
-        let mut entries = Vec::new();
+        let (mut entries, mut upstreams) = (Vec::new(), Vec::new());
         for (key, value) in table.get_ref().iter() {
             let place = self.place(&key.span());
             let is_broken = [place.line, self.place(&value.span()).line]
@@ -86,12 +98,27 @@ impl Reader<'_> {
             if is_broken || self.problems.len() >= N_PROBLEMS_MAX {
                 continue;
             }
+            if key.get_ref() == upstreams::SECTION {
+                upstreams = upstreams::read(&mut self, value);
+                continue;
+            }
             match self.settings.find(key.get_ref()) {
                 Some(arg) => entries.extend(self.entry(arg, place, value)),
                 None => self.problems.push(format!("{place}: {}", self.unknown(key.get_ref()))),
             }
         }
-        (entries, self.problems)
+        Found { entries, upstreams, problems: self.problems }
+    }
+
+    /// Keeps what is wrong at a place.
+    pub(super) fn problem(&mut self, span: &Range<usize>, problem: &str) {
+        let place = self.place(span);
+        self.problems.push(format!("{place}: {problem}"));
+    }
+
+    /// The folder that paths are seen from.
+    pub(super) fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
     }
 
     fn entry(&mut self, arg: &Arg, place: Place, value: &Spanned<DeValue<'_>>) -> Option<Entry> {
@@ -149,12 +176,11 @@ impl Reader<'_> {
                 _ => false,
             },
         };
-        let folder = self.path.parent().unwrap_or(Path::new(""));
-        let text = if is_path { beside(folder, &text).into() } else { text.into() };
+        let text = if is_path { beside(self.folder(), &text).into() } else { text.into() };
         Some(Item { text, place: self.place(&value.span()) })
     }
 
-    fn place(&self, span: &Range<usize>) -> Place {
+    pub(super) fn place(&self, span: &Range<usize>) -> Place {
         let before = &self.text[..self.text.floor_char_boundary(span.start)];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         let line = before.matches('\n').count() + 1;
@@ -196,7 +222,7 @@ impl Reader<'_> {
 }
 
 /// `text` as a path of a file in `folder` would be meant.
-fn beside(folder: &Path, text: &str) -> PathBuf {
+pub(super) fn beside(folder: &Path, text: &str) -> PathBuf {
     let path = folder.join(text);
     // A name alone would not be taken for a path any more.
     let is_bare = path.components().count() == 1 && path.is_relative();

@@ -7,6 +7,7 @@ use crate::commands::Subcommand;
 use crate::commands::serve::Serve;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::settings::upstreams::{self, Told};
 use crate::settings::{Flags, Origin, Settings};
 use crate::terminal;
 
@@ -61,13 +62,25 @@ impl Subcommand for Show {
                 let entry = json!({"value": value.to_json(), "origin": origin, "place": place});
                 (value.name().to_owned(), entry)
             };
-            let entries: Map<String, Value> = resolved.values().iter().map(entry).collect();
+            let mut entries: Map<String, Value> = resolved.values().iter().map(entry).collect();
+            let of = |told: &Told| {
+                let place = told.place.to_string();
+                let value = upstreams::to_json(&told.upstream);
+                let entry = json!({"value": value, "origin": "file", "place": place});
+                (told.upstream.name.clone(), entry)
+            };
+            let told: Map<String, Value> = resolved.upstreams().iter().map(of).collect();
+            entries.insert("upstream".to_owned(), told.into());
             return terminal::print_json(&entries.into());
         }
         let lines = resolved.values().iter().map(|value| match self.origin {
             true => format!("{:<40} # {}\n", value.to_toml(), value.origin()),
             false => format!("{}\n", value.to_toml()),
         });
-        terminal::print(&lines.collect::<String>())
+        let tables = resolved.upstreams().iter().map(|told| {
+            let place = if self.origin { format!("# {}\n", told.place) } else { String::new() };
+            format!("\n{place}{}", upstreams::to_toml(&told.upstream))
+        });
+        terminal::print(&lines.chain(tables).collect::<String>())
     }
 }

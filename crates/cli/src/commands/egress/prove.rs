@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use egress::{Attempt, Outcome};
 use serde_json::json;
 
+use super::broker;
 use crate::commands::Subcommand;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -16,12 +17,19 @@ use crate::terminal;
 /// Each way is tried twice, by a process of its own and to a target on this machine: without the
 /// lock, which shows that it works here at all, and locked as `freehold serve` is. Ends with 1 if
 /// anything got out, or if this system cannot lock. docs/egress.md says what it means.
+///
+/// With --broker the process is locked as the broker is, which reaches upstreams: one address is
+/// listed. Then a broker of its own is asked for what it is not to send.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   freehold egress prove
+  freehold egress prove --broker
   freehold egress prove --json")]
 pub(crate) struct Prove {
+    /// Try it from a process that may reach one address, and what a broker can be talked into
+    #[arg(long)]
+    broker: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -39,7 +47,12 @@ impl Subcommand for Prove {
             command.args(["egress", "prove"]);
             command
         };
-        let attempts = egress::prove(&child)?;
+        let attempts = if self.broker {
+            let locked = egress::prove_gate(&child)?;
+            [locked, broker::attempts()?].concat()
+        } else {
+            egress::prove(&child)?
+        };
         if self.json {
             terminal::print_json(&to_json(&attempts))?;
         } else {
@@ -47,8 +60,10 @@ impl Subcommand for Prove {
         }
         let n_of = |outcome| attempts.iter().filter(|attempt| attempt.outcome == outcome).count();
         let n_out = n_of(Outcome::GotOut);
+        let n_allowed = n_of(Outcome::Allowed);
+        let allowed = if self.broker { format!(", {n_allowed} allowed") } else { String::new() };
         context.note(&format!(
-            "{} refused, {n_out} got out, {} not testable here",
+            "{} refused, {n_out} got out, {} not testable here{allowed}",
             n_of(Outcome::Refused),
             n_of(Outcome::NotTestable)
         ));
@@ -70,7 +85,7 @@ fn to_json(attempts: &[Attempt]) -> serde_json::Value {
 /// One line for each, what got out first.
 fn to_text(attempts: &[Attempt]) -> String {
     let width = attempts.iter().map(|attempt| attempt.way.len()).max().unwrap_or_default();
-    let order = [Outcome::GotOut, Outcome::Refused, Outcome::NotTestable];
+    let order = [Outcome::GotOut, Outcome::Allowed, Outcome::Refused, Outcome::NotTestable];
     let sorted = order
         .iter()
         .flat_map(|outcome| attempts.iter().filter(move |attempt| attempt.outcome == *outcome));

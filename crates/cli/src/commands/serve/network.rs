@@ -46,9 +46,13 @@ impl Serve {
     /// What is wrong where both is asked for: to be locked, and what needs connections.
     pub(super) fn egress_problem(&self) -> Option<String> {
         let need = self.needs_network().into_iter().next()?;
-        let is_locked = self.network.egress == Some(Asked::Locked);
         let place = self.settings.place("egress");
-        is_locked.then(|| format!("{place}: locked, but {need}, expected one of the two"))
+        self.wants_lock().then(|| format!("{place}: locked, but {need}, expected one of the two"))
+    }
+
+    /// Whether being locked was asked for.
+    pub(super) fn wants_lock(&self) -> bool {
+        self.network.egress == Some(Asked::Locked)
     }
 
     /// Gives up the means to open a connection, if nothing speaks against it, and says which it is.
@@ -84,7 +88,7 @@ impl Serve {
                 self.network.mode = server::Egress::Locked;
                 Ok(())
             }
-            Err(why) if self.network.egress == Some(Asked::Locked) => {
+            Err(why) if self.wants_lock() => {
                 let message = format!("{}: locked, but {why}", self.settings.place("egress"));
                 Err(Failure::new(Exit::Failed, message).into())
             }

@@ -1,0 +1,183 @@
+//! `freehold broker`: the process that may reach upstreams. `freehold serve` starts it and speaks to
+//! it over its standard input; nobody else has a use for it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use broker::{Departure, Departures, Dial, Later, Means, Unlocked};
+use egress::Gate;
+use ledger::{Kind, LedgerError, Reader};
+use tokio::net::TcpStream;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::OnceCell;
+
+use crate::commands::Subcommand;
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::ledger::is_remote;
+use crate::terminal;
+
+/// The port of PostgreSQL where an address says none.
+const POSTGRES_PORT: u16 = 5432;
+
+/// Reach upstreams for the server that has started this
+///
+/// `freehold serve` starts it where upstreams are configured. It may connect to their addresses and
+/// to nothing else, and sends nothing without a departure in the ledger (docs/upstreams.md).
+#[derive(Debug, clap::Args)]
+#[command(
+    hide = true,
+    after_help = "\
+Examples:
+  freehold serve     starts it where there are upstreams"
+)]
+pub(crate) struct Broker {
+    /// What is logged
+    #[arg(long, value_name = "FILTER", value_parser = terminal::log_filter)]
+    log: Option<String>,
+    /// How the log is written
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    log_format: String,
+}
+
+impl Subcommand for Broker {
+    fn run(self, _context: &Context) -> anyhow::Result<()> {
+        terminal::set_log(self.log.as_deref(), self.log_format == "json");
+        let inherited = egress::open_sockets();
+        let stdin = io::stdin().as_fd().try_clone_to_owned().context("standard input")?;
+        let stream = UnixStream::from(stdin);
+        if stream.peer_addr().is_err() {
+            let message = "standard input: expected the socket of a server, which starts this \
+                           itself (freehold serve)";
+            return Err(Failure::new(Exit::Usage, message).into());
+        }
+        let prepared = broker::prepare(&stream).map_err(said)?;
+        let place = prepared.ledger().to_owned();
+        // What starts behind the lock, it holds whole: the threads of the ledger.
+        let (lock, dial) = lock(&prepared.addresses(), &place, &inherited);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.context("start the broker")?.block_on(async {
+            // It ends with its server, whoever else is told to.
+            let _deaf = deaf().context("signals")?;
+            let departures = OwnLedger { place, reader: OnceCell::new() };
+            let floor = departures.last_seq().await.map_err(|error| {
+                let why = error.to_string();
+                broker::refuse(&stream, &why);
+                said(why)
+            })?;
+            let means = Means { departures: Arc::new(departures), floor, dial, lock };
+            broker::serve(prepared, means, stream).await.map_err(|why| {
+                tracing::error!("the broker ends: its server said what it may not: {why}");
+                said(why)
+            })
+        })
+    }
+}
+
+/// An end of which the server tells.
+fn said(_why: String) -> anyhow::Error {
+    Failure::silent(Exit::Failed).into()
+}
+
+/// Gives up all connections but those to the addresses, and to the ledger where that is elsewhere.
+fn lock(
+    addresses: &[SocketAddr],
+    ledger: &str,
+    inherited: &[String],
+) -> (Result<String, String>, Arc<dyn Dial>) {
+    if !inherited.is_empty() {
+        let descriptors = inherited.join(", ");
+        let why = format!("whoever started this left sockets open (descriptors {descriptors})");
+        return (Err(why), Arc::new(Unlocked));
+    }
+    let other_ports = if is_remote(ledger) { vec![port_of(ledger)] } else { Vec::new() };
+    match egress::lock_to(addresses, &other_ports) {
+        Ok((locked, gate)) => (Ok(locked.to_string()), Arc::new(Through(gate))),
+        Err(why) => (Err(why.to_string()), Arc::new(Unlocked)),
+    }
+}
+
+/// The port of a database's address.
+fn port_of(ledger: &str) -> u16 {
+    let rest = ledger.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    port.unwrap_or(POSTGRES_PORT)
+}
+
+/// Signals that end other programs, taken and passed over.
+fn deaf() -> io::Result<Vec<Signal>> {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    kinds.into_iter().map(signal).collect()
+}
+
+/// Through the gate of the lock.
+struct Through(Gate);
+
+impl Dial for Through {
+    fn dial(&self, address: SocketAddr) -> Later<'_, io::Result<TcpStream>> {
+        Box::pin(async move {
+            let stream = TcpStream::from_std(self.0.connect(address)?)?;
+            stream.writable().await?;
+            match stream.take_error()? {
+                Some(error) => Err(error),
+                None => Ok(stream),
+            }
+        })
+    }
+}
+
+/// The ledger of this machine, or of several, for reading. Where it is not made yet it is looked for
+/// again.
+struct OwnLedger {
+    place: String,
+    reader: OnceCell<Reader>,
+}
+
+impl OwnLedger {
+    async fn reader(&self) -> Result<&Reader, LedgerError> {
+        self.reader.get_or_try_init(|| Reader::open(&self.place)).await
+    }
+
+    /// The place of the last entry: what stands up to there was not written for this broker.
+    async fn last_seq(&self) -> Result<i64, LedgerError> {
+        match self.reader().await {
+            Ok(reader) => reader.last_seq().await,
+            Err(LedgerError::Missing { .. }) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Departures for OwnLedger {
+    fn find<'a>(&'a self, id: &'a str) -> Later<'a, Result<Option<Departure>, String>> {
+        Box::pin(async move {
+            let reader = self.reader().await.map_err(|error| error.to_string())?;
+            let found = reader.find(Kind::Departure, id).await;
+            let found = found.map_err(|error| error.to_string())?;
+            Ok(found.map(|found| Departure { seq: found.seq, body: found.entry.body }))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_of_a_ledger_is_found() {
+        for (ledger, port) in [
+            ("postgres://h/n", 5432),
+            ("postgres://u:p@h:6000/n", 6000),
+            ("postgres://u:5@h/n?x=:7", 5432),
+            ("postgresql://[::1]:7000/n", 7000),
+        ] {
+            assert_eq!(port_of(ledger), port, "{ledger}");
+        }
+    }
+}

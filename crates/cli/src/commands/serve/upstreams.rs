@@ -1,0 +1,100 @@
+//! The broker of a server that has upstreams: a process that is started before the server gives up
+//! its own connections, and ends with it.
+
+use std::process::{Command, Stdio};
+
+use anyhow::Context as _;
+use broker::{Known, Setup, Started};
+
+use super::{Serve, warn};
+use crate::context::{Context, Verbosity};
+use crate::exit::{Exit, Failure};
+
+impl Serve {
+    /// What is wrong with the upstreams beside other settings.
+    pub(super) fn upstreams_problem(&self) -> Option<String> {
+        let first = self.settings.upstreams().first()?;
+        let name = &first.upstream.name;
+        self.ledger.is_none().then(|| {
+            let ledger = self.settings.place("ledger");
+            format!(
+                "{}: upstream.{name}: nothing is sent that the ledger does not have, and there is \
+                 none ({ledger}), expected one",
+                first.place
+            )
+        })
+    }
+
+    /// Starts the broker, if there is an upstream, and says what it came to.
+    ///
+    /// # Errors
+    /// It cannot be started; it cannot be locked, and is to be.
+    pub(super) fn start_broker(&self, context: &Context) -> anyhow::Result<Option<Started>> {
+        let told = self.settings.upstreams();
+        let (Some(first), Some(ledger)) = (told.first(), self.ledger.place(context)?) else {
+            return Ok(None);
+        };
+        let upstreams = told.iter().map(|told| told.upstream.clone()).collect();
+        let program = std::env::current_exe().context("find this program")?;
+        let mut command = Command::new(program);
+        command.arg("broker").arg(format!("--log-format={}", self.log_format));
+        command.args(self.log.iter().map(|log| format!("--log={log}")));
+        command.args(match context.verbosity() {
+            Verbosity::Quiet => Some("--quiet"),
+            Verbosity::Normal => None,
+            Verbosity::Verbose => Some("-v"),
+            Verbosity::Debug => Some("-vv"),
+        });
+        command.stdout(Stdio::null());
+        let started = Started::process(command, &Setup { upstreams, ledger });
+        let started = started.map_err(|error| {
+            let path = self.settings.file().map(|path| format!("{}: ", path.display()));
+            let message = format!("{}{error}", path.unwrap_or_default());
+            Failure::new(Exit::Failed, message)
+        })?;
+        let ready = started.ready();
+        for (upstream, problem) in ready
+            .upstreams
+            .iter()
+            .flat_map(|known| known.problems.iter().map(move |why| (known, why)))
+        {
+            warn(&format!(
+                "upstream {}: {problem}: not reached until the server is started again",
+                upstream.name
+            ));
+        }
+        let names: Vec<String> = ready.upstreams.iter().map(words).collect();
+        let names = names.join(", ");
+        match ready.is_locked {
+            true => context.note(&format!(
+                "upstreams: {names}; reached by the broker alone, with a departure for each \
+                 request: locked {}",
+                ready.lock
+            )),
+            false if self.wants_lock() => {
+                let message = format!(
+                    "{}: locked, but the broker cannot be, for {}: {}",
+                    self.settings.place("egress"),
+                    first.place,
+                    ready.lock
+                );
+                return Err(Failure::new(Exit::Failed, message).into());
+            }
+            false => warn(&format!(
+                "upstreams: {names}; reached by the broker, with a departure for each request, but \
+                 the kernel does not hold it to them: {}",
+                ready.lock
+            )),
+        }
+        Ok(Some(started))
+    }
+}
+
+/// An upstream in a line for people.
+fn words(known: &Known) -> String {
+    let (name, kind) = (&known.name, known.kind.name());
+    match known.n_addresses {
+        1 => format!("{name} ({kind}, 1 address)"),
+        n => format!("{name} ({kind}, {n} addresses)"),
+    }
+}
