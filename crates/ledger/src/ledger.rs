@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::access::{Act, Order};
@@ -20,9 +21,9 @@ const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// [`close`](Self::close) waits for that.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    queue: mpsc::Sender<Work>,
-    state: Arc<State>,
-    reader: Reader,
+    pub(crate) queue: mpsc::Sender<Work>,
+    pub(crate) state: Arc<State>,
+    pub(crate) reader: Reader,
     public: [u8; 32],
 }
 
@@ -36,7 +37,7 @@ impl Ledger {
     pub async fn open(url: &str, key: NodeKey) -> Result<Self, LedgerError> {
         let place = Place::parse(url)?;
         let (queue, received) = mpsc::channel(QUEUE_ENTRIES_MAX);
-        let (state, public) = (Arc::new(State::default()), key.public());
+        let (state, public) = (Arc::new(State::new(random_instance()?)), key.public());
         let writer = Writer::open(place.clone(), key, received, Arc::clone(&state)).await?;
         let reader = Reader::of(place)?;
         tokio::spawn(writer.run());
@@ -161,7 +162,7 @@ impl Ledger {
         has_room && has_places && self.check_open().is_ok()
     }
 
-    fn check_open(&self) -> Result<(), LedgerError> {
+    pub(crate) fn check_open(&self) -> Result<(), LedgerError> {
         match self.state.failed() {
             _ if self.queue.is_closed() => Err(ended()),
             Some(reason) => Err(LedgerError::Unwritable { reason }),
@@ -195,14 +196,24 @@ impl Ledger {
     }
 
     /// Hands over what takes no room, and waits for the answer.
-    async fn ask<T>(&self, work: impl FnOnce(Reply<T>) -> Work) -> Result<T, LedgerError> {
+    pub(crate) async fn ask<T>(
+        &self,
+        work: impl FnOnce(Reply<T>) -> Work,
+    ) -> Result<T, LedgerError> {
         let (reply, answer) = oneshot::channel();
         self.queue.send(work(reply)).await.map_err(|_| ended())?;
         answer.await.unwrap_or_else(|_| Err(ended()))
     }
 }
 
-fn ended() -> LedgerError {
+/// What tells this process from all others that write, now and before.
+fn random_instance() -> Result<i64, LedgerError> {
+    let mut bytes = [0; 8];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| LedgerError::NoRandom)?;
+    Ok(i64::from_le_bytes(bytes) & i64::MAX)
+}
+
+pub(crate) fn ended() -> LedgerError {
     LedgerError::Unwritable { reason: "it is closed".to_owned() }
 }
 

@@ -1,8 +1,9 @@
 //! The ledger: an append-only, hash-chained database with heads that a node signs.
 //!
 //! It keeps what must not change behind its owner's back: receipts, acts of administration; and
-//! beside the chain, who may ask: keys and projects. SQLite in a file by default, PostgreSQL by URL.
-//! It knows neither HTTP nor what an entry says, nor what a key may do.
+//! beside the chain, who may ask: keys and projects; and the accounts: limits, what requests may
+//! take of them, what they took. SQLite in a file by default, PostgreSQL by URL. It knows neither
+//! HTTP nor what an entry says, nor what a key may do.
 //!
 //! ```
 //! use freehold_ledger::{Entry, Kind, Ledger, NodeKey};
@@ -24,6 +25,9 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod account_rows;
+mod accounts;
+mod books;
 mod chain;
 mod entry;
 mod error;
@@ -31,10 +35,13 @@ mod export;
 mod hex;
 mod key;
 mod ledger;
+mod limit;
 mod place;
 mod reader;
 mod rows;
 mod schema;
+mod usage;
+mod usage_reader;
 mod writer;
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -42,6 +49,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub use access::{
     Act, KEY_FORM, Key, NAME_CHARS_MAX, Project, Roster, Secret, Which, check_plain, id_of,
 };
+pub use accounts::{Reservation, Reserved};
+pub use books::Standing;
 pub use chain::{Bad, SignedHead, Verified};
 pub use entry::{Entry, Kind, Recorded};
 pub use error::LedgerError;
@@ -49,7 +58,9 @@ pub use export::{check_export, read_heads};
 pub use hex::{from_hex, hex};
 pub use key::NodeKey;
 pub use ledger::Ledger;
+pub use limit::{LIMITS_MAX, Limit, Per, Then, What};
 pub use reader::Reader;
+pub use usage::{Usage, UsageBy, UsageQuery, UsageRow, UsageSum, UsageTimes};
 
 /// The time, in microseconds since 1970 (UTC).
 fn now_us() -> i64 {

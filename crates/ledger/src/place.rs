@@ -42,6 +42,16 @@ pub(crate) enum Access {
     Write,
 }
 
+/// When what a transaction wrote is on the disk. Others see it at once, and a kill of the process
+/// loses nothing of it; a loss of power may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// At its end.
+    Synced,
+    /// With a later one.
+    Later,
+}
+
 impl Place {
     /// Reads `postgres://…` and `postgresql://…`; everything else is a path, with or without
     /// `sqlite:` or `sqlite://` before it. A path is taken as it stands, `%` and `?` too.
@@ -138,6 +148,26 @@ impl Place {
             }
         }
         Err(LedgerError::Locked { place: self.shown.clone() })
+    }
+
+    /// Has the transactions of a connection end in another way.
+    pub(crate) async fn set_durability(
+        &self,
+        connection: &mut AnyConnection,
+        before: Durability,
+        now: Durability,
+    ) -> Result<(), LedgerError> {
+        if before == now {
+            return Ok(());
+        }
+        let set = match (&self.database, now) {
+            (Database::Sqlite(_), Durability::Synced) => "PRAGMA synchronous = FULL",
+            (Database::Sqlite(_), Durability::Later) => "PRAGMA synchronous = NORMAL",
+            (Database::Postgres, Durability::Synced) => "SET synchronous_commit TO DEFAULT",
+            (Database::Postgres, Durability::Later) => "SET synchronous_commit TO off",
+        };
+        let done = sqlx::raw_sql(set).execute(connection).await;
+        done.map(drop).map_err(|error| self.error(&error))
     }
 
     /// Connections that read.

@@ -17,8 +17,8 @@ const LIST_MAX: usize = 256;
 /// A ledger that is opened for reading only: nothing is made, nothing is changed.
 #[derive(Debug, Clone)]
 pub struct Reader {
-    place: Place,
-    pool: AnyPool,
+    pub(crate) place: Place,
+    pub(crate) pool: AnyPool,
 }
 
 /// What a walk through the ledger comes by.

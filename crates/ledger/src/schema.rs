@@ -33,6 +33,8 @@ pub(crate) const ALL: &[Migration] = &[
     migration!(1, "0001"),
     // Keys and projects.
     migration!(WITH_KEYS, "0002"),
+    // Limits and usage.
+    migration!(3, "0003"),
 ];
 
 /// From this version on there are keys.

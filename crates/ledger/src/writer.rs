@@ -3,7 +3,7 @@
 //! What cannot be written makes the ledger fail closed: who waits is told, nothing more is taken,
 //! and what was queued before is tried again each second until the database takes it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,11 @@ use sqlx::{AnyConnection, Connection as _};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::access::{self, Order};
-use crate::chain::{Hash, SignedHead};
+use crate::accounts::{Account, Change, check_room};
+use crate::books::{Attempt, Books, Limits, Sheet, Verdict};
+use crate::chain::{Hash, ORIGIN, SignedHead};
 use crate::entry::{Entry, Kind};
-use crate::place::{Database, Place};
+use crate::place::{Database, Durability, Place};
 use crate::rows::{Inserted, Rows};
 use crate::{LedgerError, NodeKey, now_us, schema};
 
@@ -28,6 +30,11 @@ const HEAD_WAIT: Duration = Duration::from_secs(10);
 /// How often a database that takes nothing is tried again.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
 
+/// How long what nobody waits for waits for more of it, and how long what was written may be in the
+/// system's memory only while somebody waits for other things: writing is cheap, syncing is not.
+const GATHER_WAIT: Duration = Duration::from_millis(20);
+const SYNC_WAIT: Duration = Duration::from_millis(100);
+
 /// How long one transaction may take: longer than SQLite waits for its lock, and an end for a
 /// connection whose other side is gone.
 const COMMIT_WAIT: Duration = Duration::from_secs(30);
@@ -37,8 +44,37 @@ pub(crate) enum Work {
     Append(Entry, Option<Reply<i64>>),
     Erase(Erase, Reply<i64>),
     Act(Box<Order>, Reply<i64>),
+    Account(Account),
     Flush(Reply<()>),
     Close(Reply<()>),
+}
+
+impl Work {
+    /// Whether nobody waits for it.
+    fn may_wait(&self) -> bool {
+        match self {
+            Self::Append(_, reply) => reply.is_none(),
+            Self::Account(account) => account.may_wait(),
+            Self::Erase(..) | Self::Act(..) | Self::Flush(_) | Self::Close(_) => false,
+        }
+    }
+
+    /// Whether somebody waits for it to be on disk.
+    fn is_durable(&self) -> bool {
+        match self {
+            Self::Append(_, reply) => reply.is_some(),
+            Self::Account(account) => matches!(account, Account::Limits(..)),
+            Self::Erase(..) | Self::Act(..) | Self::Flush(_) | Self::Close(_) => true,
+        }
+    }
+
+    /// Whether it may write behind the head of the chain.
+    fn is_chained(&self) -> bool {
+        match self {
+            Self::Account(account) => matches!(account, Account::Limits(..)),
+            _ => true,
+        }
+    }
 }
 
 /// Whose body is erased, and by whom.
@@ -51,14 +87,44 @@ pub(crate) struct Erase {
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
 
 /// What the handles see of the writer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct State {
     failed: Mutex<Option<String>>,
     n_entries: AtomicUsize,
     n_bytes: AtomicUsize,
+    /// Of this process, and the number of what it writes down next.
+    pub(crate) instance: i64,
+    next_n: AtomicI64,
+    limits: Mutex<Limits>,
 }
 
 impl State {
+    /// Of a process that others tell from themselves by the random `instance`.
+    pub(crate) fn new(instance: i64) -> Self {
+        Self {
+            failed: Mutex::default(),
+            n_entries: AtomicUsize::new(0),
+            n_bytes: AtomicUsize::new(0),
+            instance,
+            next_n: AtomicI64::new(1),
+            limits: Mutex::default(),
+        }
+    }
+
+    /// A number that no other request of this process has.
+    pub(crate) fn next_n(&self) -> i64 {
+        self.next_n.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The limits as they are known.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_limits(&self, limits: Limits) {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+
     /// Why nothing is taken at present.
     pub(crate) fn failed(&self) -> Option<String> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -108,15 +174,31 @@ pub(crate) struct Writer {
     /// Who waits for the end, and what they are told then.
     closing: Vec<(Reply<()>, Result<(), LedgerError>)>,
     is_ending: bool,
+    books: Books,
+    /// How the connection's transactions end, and since when something may not be on disk.
+    durability: Durability,
+    unsynced_since: Option<Instant>,
 }
 
 /// What one transaction did.
 struct Committed {
-    /// For each piece of work in its order: the row, or why it was refused.
-    outcomes: Vec<Result<i64, LedgerError>>,
-    head: (i64, Hash),
+    /// For each piece of work in its order what came of it, or why it was refused.
+    outcomes: Vec<Result<Outcome, LedgerError>>,
+    /// The head of the chain, where that was looked at.
+    head: Option<(i64, Hash)>,
     n_new: i64,
     has_signed: bool,
+    sheet: Option<Sheet>,
+}
+
+/// What came of a piece of work.
+enum Outcome {
+    /// A row of the chain.
+    Row(i64),
+    Verdict(Verdict),
+    /// Limits were changed, and whether the one that it is about was there before.
+    Changed(bool),
+    Done,
 }
 
 impl Writer {
@@ -131,6 +213,7 @@ impl Writer {
         queue: mpsc::Receiver<Work>,
         state: Arc<State>,
     ) -> Result<Self, LedgerError> {
+        let books = Books::new(state.instance);
         let mut writer = Self {
             place,
             key,
@@ -145,6 +228,9 @@ impl Writer {
             refused: None,
             closing: Vec::new(),
             is_ending: false,
+            books,
+            durability: Durability::Synced,
+            unsynced_since: None,
         };
         let mut connection = connect(&writer.place).await?;
         let mut rows = Rows { place: &writer.place, connection: &mut connection };
@@ -156,6 +242,8 @@ impl Writer {
             check_stands(&mut rows, (head.seq, head.hash)).await?;
             writer.last = Some((head.seq, head.hash));
         }
+        let sheet = writer.books.open(&mut rows, Attempt::First).await?;
+        writer.state.set_limits(writer.books.close(sheet));
         writer.connection = Some(connection);
         Ok(writer)
     }
@@ -190,17 +278,35 @@ impl Writer {
         if !self.waiting.is_empty() && !has_failed {
             return;
         }
-        let due = match self.unsigned_since {
-            _ if has_failed => Some(RETRY_WAIT),
-            Some(since) => Some(HEAD_WAIT.saturating_sub(since.elapsed())),
-            None => None,
+        let unsigned = self.unsigned_since.map(|since| HEAD_WAIT.saturating_sub(since.elapsed()));
+        let unsynced = self.unsynced_since.map(|since| SYNC_WAIT.saturating_sub(since.elapsed()));
+        let due = match has_failed {
+            true => Some(RETRY_WAIT),
+            false => [unsigned, unsynced, self.books.due()].into_iter().flatten().min(),
         };
+        self.take_more(due).await;
+        let until = Instant::now() + GATHER_WAIT;
+        while !has_failed
+            && !self.is_ending
+            && (1..BATCH_ENTRIES).contains(&self.waiting.len())
+            && self.waiting.iter().all(Work::may_wait)
+        {
+            let left = until.saturating_duration_since(Instant::now());
+            if !self.take_more(Some(left)).await {
+                return;
+            }
+        }
+    }
+
+    /// Waits for more work, no longer than `wait`; whether any came, or nobody is left.
+    async fn take_more(&mut self, wait: Option<Duration>) -> bool {
         let receive = self.queue.recv_many(&mut self.waiting, BATCH_ENTRIES);
-        let n_received = match due {
-            Some(due) => tokio::time::timeout(due, receive).await.ok(),
+        let n_received = match wait {
+            Some(wait) => tokio::time::timeout(wait, receive).await.ok(),
             None => Some(receive.await),
         };
-        self.is_ending = n_received == Some(0);
+        self.is_ending |= n_received == Some(0);
+        n_received.is_some()
     }
 
     /// Writes one batch of what waits.
@@ -223,47 +329,93 @@ impl Writer {
     /// to be cut: what may have been written by then is not written twice.
     async fn commit_over_any(&mut self, n: usize) -> Result<Committed, LedgerError> {
         let is_old = self.connection.is_some();
-        match self.commit(n).await {
-            Err(LedgerError::Unreachable { .. }) if is_old => self.commit(n).await,
+        let attempt = match self.state.failed() {
+            Some(_) => Attempt::Again,
+            None => Attempt::First,
+        };
+        match self.commit(n, attempt).await {
+            Err(LedgerError::Unreachable { .. }) if is_old => self.commit(n, Attempt::Again).await,
             outcome => outcome,
         }
     }
 
     /// Writes the first `n` pieces of work, and a head where one is due, or nothing at all.
-    async fn commit(&mut self, n: usize) -> Result<Committed, LedgerError> {
+    async fn commit(&mut self, n: usize, attempt: Attempt) -> Result<Committed, LedgerError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => connect(&self.place).await?,
+            None => {
+                self.durability = Durability::Synced;
+                connect(&self.place).await?
+            }
         };
-        let place = &self.place;
+        let (place, work) = (&self.place, &self.waiting[..n]);
+        let durability = self.durability_of(work);
+        place.set_durability(&mut connection, self.durability, durability).await?;
+        self.durability = durability;
         let transaction = connection.begin_with(place.begin_writing()).await;
         let mut transaction = transaction.map_err(|error| place.error(&error))?;
         place.lock(&mut transaction).await?;
         let mut rows = Rows { place, connection: &mut transaction };
-        let before = rows.head().await?;
-        match self.last {
-            Some(last) if last == before => {}
-            Some(last) => check_stands(&mut rows, last).await?,
-            None => {}
+        let is_chained = work.iter().any(Work::is_chained) || self.is_head_due(0);
+        let mut chain = None;
+        if is_chained {
+            let before = rows.head().await?;
+            match self.last {
+                Some(last) if last == before => {}
+                Some(last) => check_stands(&mut rows, last).await?,
+                None => {}
+            }
+            chain = Some((before, before));
         }
-        let (mut head, mut outcomes) = (before, Vec::with_capacity(n));
-        for work in &self.waiting[..n] {
-            outcomes.push(write(&mut rows, &mut head, work).await?);
+        let mut sheet = open_books(&self.books, self.is_ending, &mut rows, (work, attempt)).await?;
+        let mut outcomes = Vec::with_capacity(n);
+        for work in work {
+            // Work of accounts alone does not move the head.
+            let head = &mut chain.get_or_insert(((0, ORIGIN), (0, ORIGIN))).1;
+            outcomes.push(write(&mut rows, head, sheet.as_mut(), work).await?);
         }
+        if self.is_ending
+            && let Some(sheet) = &mut sheet
+        {
+            sheet.give_up(&mut rows, self.books.instance).await?;
+        }
+        let chain = chain.filter(|_| is_chained);
         // What an attempt before wrote, whose answer was lost, is new too.
-        let known = self.last.map_or(before.0, |last| last.0.min(before.0));
-        let n_new = head.0 - known;
-        let has_signed = head.0 > 0 && self.is_head_due(n_new);
-        if has_signed {
-            let head = SignedHead::sign(&self.key, head.0, head.1, now_us());
-            rows.insert_head(&head).await?;
+        let n_new = chain.map_or(0, |(before, head)| {
+            head.0 - self.last.map_or(before.0, |last| last.0.min(before.0))
+        });
+        let head = chain.map(|(_, head)| head);
+        let has_signed = match head.filter(|head| head.0 > 0 && self.is_head_due(n_new)) {
+            Some(head) => {
+                let head = SignedHead::sign(&self.key, head.0, head.1, now_us());
+                rows.insert_head(&head).await?;
+                true
+            }
+            None => false,
+        };
+        if let Some(sheet) = &mut sheet {
+            sheet.write(&mut rows).await?;
+        }
+        if durability == Durability::Synced && self.unsynced_since.is_some() {
+            rows.touch().await?;
         }
         transaction.commit().await.map_err(|error| place.error(&error))?;
-        if self.waiting[..n].iter().any(|work| matches!(work, Work::Erase(..))) {
+        if work.iter().any(|work| matches!(work, Work::Erase(..))) {
             forget_erased(place, &mut connection).await;
         }
         self.connection = Some(connection);
-        Ok(Committed { outcomes, head, n_new, has_signed })
+        Ok(Committed { outcomes, head, n_new, has_signed, sheet })
+    }
+
+    /// How the transaction of this work ends: with a sync, unless somebody waits and nobody for
+    /// that.
+    fn durability_of(&self, work: &[Work]) -> Durability {
+        let is_waited_for = work.iter().any(|work| !work.may_wait());
+        let is_old = self.unsynced_since.is_some_and(|since| since.elapsed() >= SYNC_WAIT);
+        match is_waited_for && !is_old && !work.iter().any(Work::is_durable) {
+            true => Durability::Later,
+            false => Durability::Synced,
+        }
     }
 
     /// Whether the head is signed now that `n_new` rows are written. Behind a failure it is: only
@@ -277,23 +429,32 @@ impl Writer {
 
     /// Tells the first `n` what became of them.
     fn done(&mut self, n: usize, committed: Committed) {
-        let Committed { outcomes, head, n_new, has_signed } = committed;
+        let Committed { outcomes, head, n_new, has_signed, sheet } = committed;
         if self.state.set_failed(None).is_some() {
             tracing::info!("the ledger takes entries again");
         }
-        self.last = (head.0 > 0).then_some(head).or(self.last);
+        self.last = head.filter(|head| head.0 > 0).or(self.last);
         if has_signed {
             (self.n_unsigned, self.unsigned_since, self.has_signed) = (0, None, true);
         } else if n_new > 0 {
             self.n_unsigned += n_new;
             self.unsigned_since.get_or_insert_with(Instant::now);
         }
+        match self.durability {
+            Durability::Synced => self.unsynced_since = None,
+            Durability::Later => {
+                self.unsynced_since.get_or_insert_with(Instant::now);
+            }
+        }
+        if let Some(sheet) = sheet {
+            self.state.set_limits(self.books.close(sheet));
+        }
         for (work, outcome) in self.waiting.drain(..n).zip(outcomes) {
             // Who waited may have gone; what was done stays done.
-            match work {
-                Work::Append(entry, reply) => {
+            match (work, outcome) {
+                (Work::Append(entry, reply), outcome) => {
                     self.state.remove(entry.n_bytes());
-                    match (reply, outcome) {
+                    match (reply, row(outcome)) {
                         (Some(reply), outcome) => drop(reply.send(outcome)),
                         (None, Err(error)) => {
                             tracing::error!("an entry was not recorded: {error}");
@@ -302,11 +463,20 @@ impl Writer {
                         (None, Ok(_)) => {}
                     }
                 }
-                Work::Erase(_, reply) | Work::Act(_, reply) => drop(reply.send(outcome)),
-                Work::Flush(reply) => {
+                (Work::Erase(_, reply) | Work::Act(_, reply), outcome) => {
+                    drop(reply.send(row(outcome)));
+                }
+                (Work::Account(account), outcome) => {
+                    self.state.remove(account.n_bytes());
+                    if matches!(account, Account::Watch) {
+                        self.books.watch();
+                    }
+                    tell(account, outcome);
+                }
+                (Work::Flush(reply), _) => {
                     drop(reply.send(self.refused.take().map_or(Ok(()), Err)));
                 }
-                Work::Close(reply) => {
+                (Work::Close(reply), _) => {
                     self.closing.push((reply, self.refused.take().map_or(Ok(()), Err)));
                 }
             }
@@ -324,10 +494,19 @@ impl Writer {
         let mut kept = Vec::new();
         for work in self.waiting.drain(..) {
             match work {
-                Work::Append(entry, None) => kept.push(Work::Append(entry, None)),
-                Work::Append(entry, Some(reply)) => {
+                work if work.may_wait() => kept.push(work),
+                Work::Append(entry, reply) => {
                     self.state.remove(entry.n_bytes());
-                    drop(reply.send(Err(error.clone())));
+                    if let Some(reply) = reply {
+                        drop(reply.send(Err(error.clone())));
+                    }
+                }
+                Work::Account(account) => {
+                    self.state.remove(account.n_bytes());
+                    if matches!(account, Account::Watch) {
+                        self.books.watch();
+                    }
+                    tell(account, Err(error.clone()));
                 }
                 Work::Erase(_, reply) | Work::Act(_, reply) => {
                     drop(reply.send(Err(error.clone())));
@@ -344,41 +523,133 @@ impl Writer {
     }
 }
 
+/// Opens the books, where the work is about them or something in them is due.
+async fn open_books(
+    books: &Books,
+    is_ending: bool,
+    rows: &mut Rows<'_>,
+    (work, attempt): (&[Work], Attempt),
+) -> Result<Option<Sheet>, LedgerError> {
+    let is_due = books.due().is_some_and(|due| due.is_zero());
+    let is_left = is_ending && books.due().is_some();
+    let is_asked = work.iter().any(|work| matches!(work, Work::Account(_)));
+    if !is_due && !is_left && !is_asked {
+        return Ok(None);
+    }
+    let mut sheet = books.open(rows, attempt).await?;
+    if is_due {
+        sheet.look(rows, books).await?;
+    }
+    Ok(Some(sheet))
+}
+
+/// Tells who waits for a piece of accounts what became of it.
+fn tell(account: Account, outcome: Result<Outcome, LedgerError>) {
+    match account {
+        Account::Reserve { reply, .. } => drop(reply.send(outcome.map(|outcome| match outcome {
+            Outcome::Verdict(verdict) => verdict,
+            _ => unreachable!("a reservation has a verdict"),
+        }))),
+        Account::Limits(_, reply) => {
+            drop(reply.send(outcome.map(|outcome| matches!(outcome, Outcome::Changed(true)))));
+        }
+        Account::Settle(..) | Account::Release(_) | Account::Record(..) | Account::Watch => {}
+    }
+}
+
+/// The row of an entry.
+fn row(outcome: Result<Outcome, LedgerError>) -> Result<i64, LedgerError> {
+    outcome.map(|outcome| match outcome {
+        Outcome::Row(seq) => seq,
+        _ => unreachable!("an entry has a row"),
+    })
+}
+
 async fn connect(place: &Place) -> Result<AnyConnection, LedgerError> {
     let mut connection = place.connect().await?;
     schema::migrate(place, &mut connection, schema::ALL).await?;
     Ok(connection)
 }
 
-/// Does one piece of work behind `head`. Inside `Ok`, the row or why it was refused; an error
-/// means that nothing of the transaction counts.
+/// Does one piece of work behind `head`, in the books where it is about them. Inside `Ok`, what
+/// came of it or why it was refused; an error means that nothing of the transaction counts.
 async fn write(
     rows: &mut Rows<'_>,
     head: &mut (i64, Hash),
+    sheet: Option<&mut Sheet>,
     work: &Work,
-) -> Result<Result<i64, LedgerError>, LedgerError> {
-    match work {
-        Work::Append(entry, _) => append(rows, head, entry).await,
-        Work::Erase(erase, _) => {
-            let (kind, id) = (erase.kind.name(), &erase.id);
-            let Some(seq) = rows.place_of(kind, id).await? else {
-                return Ok(Err(LedgerError::NotFound { kind, id: id.clone() }));
-            };
-            let recorded = (Kind::Erasure.name(), format!("{kind}:{id}"));
-            if let Some(before) = rows.place_of(recorded.0, &recorded.1).await? {
-                rows.delete_body(seq).await?;
-                return Ok(Ok(before));
-            }
-            let (principal, body) = (erase.principal.clone(), "{}".to_owned());
-            let (kind, id) = (Kind::Erasure, recorded.1);
-            let entry = Entry { kind, id, at: now_us(), principal, body };
-            let appended = append(rows, head, &entry).await?;
-            rows.delete_body(seq).await?;
-            Ok(appended)
-        }
-        Work::Act(order, _) => access::make(rows, head, order).await,
-        Work::Flush(_) | Work::Close(_) => Ok(Ok(head.0)),
+) -> Result<Result<Outcome, LedgerError>, LedgerError> {
+    match (work, sheet) {
+        (Work::Append(entry, _), _) => Ok(append(rows, head, entry).await?.map(Outcome::Row)),
+        (Work::Erase(work, _), _) => Ok(erase(rows, head, work).await?.map(Outcome::Row)),
+        (Work::Act(order, _), _) => Ok(access::make(rows, head, order).await?.map(Outcome::Row)),
+        (Work::Account(account), Some(sheet)) => account_for(rows, head, sheet, account).await,
+        (Work::Account(_), None) => unreachable!("the books are open for work on them"),
+        (Work::Flush(_) | Work::Close(_), _) => Ok(Ok(Outcome::Done)),
     }
+}
+
+/// Does one piece of work in the books.
+async fn account_for(
+    rows: &mut Rows<'_>,
+    head: &mut (i64, Hash),
+    sheet: &mut Sheet,
+    account: &Account,
+) -> Result<Result<Outcome, LedgerError>, LedgerError> {
+    let instance = sheet.instance();
+    let by = |n: i64| (instance, n);
+    match account {
+        Account::Reserve { n, most, n_least, .. } => {
+            let verdict = sheet.reserve(rows, *n, most, *n_least).await?;
+            return Ok(Ok(Outcome::Verdict(verdict)));
+        }
+        Account::Settle(n, usage) => sheet.settle(rows, by(*n), usage).await?,
+        Account::Release(n) => sheet.release(rows, by(*n)).await?,
+        Account::Record(n, usage) => sheet.record(rows, by(*n), usage).await?,
+        Account::Limits(change, _) => {
+            let (id, audit) = match &**change {
+                Change::Set(limit, audit) => (limit.id(), audit),
+                Change::Remove(id, audit) => (id.clone(), audit),
+            };
+            let was_there = sheet.has_limit(&id);
+            match &**change {
+                Change::Set(limit, _) => {
+                    if !was_there && let Err(refused) = check_room(sheet.n_limits()) {
+                        return Ok(Err(refused));
+                    }
+                    sheet.set_limit(rows, limit).await?;
+                }
+                Change::Remove(..) if !was_there => return Ok(Ok(Outcome::Changed(false))),
+                Change::Remove(id, _) => sheet.remove_limit(rows, id).await?,
+            }
+            return Ok(append(rows, head, audit).await?.map(|_| Outcome::Changed(was_there)));
+        }
+        Account::Watch => {}
+    }
+    Ok(Ok(Outcome::Done))
+}
+
+/// Erases a body, and records that.
+async fn erase(
+    rows: &mut Rows<'_>,
+    head: &mut (i64, Hash),
+    erase: &Erase,
+) -> Result<Result<i64, LedgerError>, LedgerError> {
+    let (kind, id) = (erase.kind.name(), &erase.id);
+    let Some(seq) = rows.place_of(kind, id).await? else {
+        return Ok(Err(LedgerError::NotFound { kind, id: id.clone() }));
+    };
+    let recorded = (Kind::Erasure.name(), format!("{kind}:{id}"));
+    if let Some(before) = rows.place_of(recorded.0, &recorded.1).await? {
+        rows.delete_body(seq).await?;
+        return Ok(Ok(before));
+    }
+    let (principal, body) = (erase.principal.clone(), "{}".to_owned());
+    let (kind, id) = (Kind::Erasure, recorded.1);
+    let entry = Entry { kind, id, at: now_us(), principal, body };
+    let appended = append(rows, head, &entry).await?;
+    rows.delete_body(seq).await?;
+    Ok(appended)
 }
 
 /// Writes an entry behind `head`, which it becomes.

@@ -7,8 +7,11 @@
 mod site;
 
 mod access;
+mod accounts;
 mod exporting;
 mod failing;
+mod hammering;
+mod interleaving;
 mod killing;
 mod tampering;
 mod writing;
