@@ -12,6 +12,7 @@ pub(crate) mod responses;
 pub(crate) use clients::{Peer, is_loopback};
 
 use crate::access::{Access, Who};
+use crate::accounts::{self, Accounts};
 use crate::background::Background;
 use crate::batches::Batches;
 use crate::cases::Cases;
@@ -28,6 +29,7 @@ use crate::receipts::{Receipt, Receipts};
 use crate::reload::{Current, Reload};
 use crate::routes::{self, openapi};
 use crate::seats::{Seat, Seats};
+use crate::serve::limited::Limited;
 use crate::serve::{
     N_SHADOWS, blocking, error_response, json_response, resume, serve, serve_tokens, serve_vectors,
 };
@@ -54,10 +56,17 @@ const N_ID_CHARS: usize = 128;
 /// The name of the route of requests that have none.
 const NO_ROUTE: &str = "none";
 
-/// What pages of other origins may read of a response's headers.
+/// What pages of other origins may read of a response's headers, beside what is left of limits.
 const EXPOSED: &str = "x-request-id, request-id, retry-after, retry-after-ms, x-should-retry, \
                        x-freehold-unused, x-freehold-adapted, x-freehold-ignored, \
                        x-freehold-resumable, x-freehold-canary, x-freehold-receipt";
+
+/// All of it.
+static ALL_EXPOSED: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let names = accounts::NAMES.as_flattened().iter().copied();
+    let all = [EXPOSED].into_iter().chain(names).collect::<Vec<_>>().join(", ");
+    HeaderValue::from_str(&all).expect("names of headers are visible ASCII")
+});
 
 /// Threads that wait for models to open, at most: openings come one after the other anyway.
 const N_OPENING: usize = 16;
@@ -83,6 +92,8 @@ pub(crate) struct App {
     pub(crate) kept: KeptAnswers,
     /// Where receipts go, if answers have some.
     pub(crate) receipts: Option<Receipts>,
+    /// Where requests are held against limits and written down, if they are.
+    pub(crate) accounts: Option<Accounts>,
     /// Streams that their clients may resume.
     pub(crate) streams: Arc<Streams>,
     /// Answers that their clients ask for later.
@@ -185,6 +196,7 @@ impl App {
             reload: config.reload,
             reload_told: config.reload_told,
             reloading: Arc::default(),
+            accounts: config.receipts.as_ref().map(Accounts::of).transpose()?,
             numbers: Numbers::new(config.batches.as_ref(), config.receipts.as_ref()),
             receipts: config.receipts,
             uploading: Arc::new(Semaphore::new(N_UPLOADS)),
@@ -249,8 +261,9 @@ pub(crate) struct Arrival {
     /// The same in microseconds since 1970, and as a clock on the wall shows it.
     pub(crate) at_us: i64,
     pub(crate) now: DateTime,
-    /// The seeds of its choices, of a request that is asked once more.
+    /// The seeds of its choices, of a request that is asked once more, and what limits made of it.
     pub(crate) seeds: Option<Arc<[u64]>>,
+    pub(crate) limited: Option<Arc<Limited>>,
     /// Who asks.
     pub(crate) who: Arc<Who>,
     /// The number of whoever asks: who gets fair shares of the engine.
@@ -289,6 +302,7 @@ impl Arrival {
             at_us: unix_us(),
             now: local_time(),
             seeds: None,
+            limited: None,
             who,
             principal,
             cache,
@@ -323,6 +337,7 @@ impl Arrival {
             at_us: unix_us(),
             now: local_time(),
             seeds: None,
+            limited: None,
             who,
             principal: client,
             cache,
@@ -350,6 +365,7 @@ impl Arrival {
             route: receipt.request.route.clone(),
             now: local.parse().map_err(wrong)?,
             seeds: Some(receipt.choices.iter().map(|choice| choice.seed).collect()),
+            limited: Limited::of(&receipt.adapted, receipt.parameters.max_tokens),
             ..Self::in_process()
         })
     }
@@ -446,8 +462,7 @@ async fn wrap(State(app): State<Arc<App>>, mut request: Request, next: Next) -> 
     if let Ok(Passed { origin: Some(origin) }) = &passed {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(header::VARY, HeaderValue::from_static("origin"));
-        let exposed = HeaderValue::from_static(EXPOSED);
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, ALL_EXPOSED.clone());
     }
     let id = HeaderValue::from_str(&arrival.id).expect("sane ids are visible ASCII");
     headers.insert("x-request-id", id.clone());
@@ -571,6 +586,10 @@ pub(crate) async fn metrics_page(State(app): State<Arc<App>>) -> Response<Body> 
     // Its lock may be held by one that writes.
     let batches = app.batches.clone();
     let gauges = blocking(move || Ok(batches.as_ref().map(Batches::gauges))).await;
+    let limits = match &app.accounts {
+        Some(accounts) => accounts.gauges().await,
+        None => Vec::new(),
+    };
     let text = app.metrics.text(&Now {
         version: VERSION,
         numerics: NUMERICS_VERSION,
@@ -582,6 +601,7 @@ pub(crate) async fn metrics_page(State(app): State<Arc<App>>) -> Response<Body> 
         models: app.models.gauges(),
         batches: gauges.unwrap_or_default(),
         spans: app.traces.as_ref().map(Traces::counts),
+        limits,
     });
     let mut response = Response::new(Body::from(text));
     let content_type = HeaderValue::from_static(metrics::CONTENT_TYPE);

@@ -21,6 +21,7 @@ mod tools;
 
 pub(crate) use family::Family;
 pub(crate) use paths::Paths;
+pub(crate) use time::rfc3339;
 
 use crate::errors::{BadRequest, ServerError};
 use crate::kept::{Kept, Own};

@@ -5,6 +5,7 @@ use crate::NotAsLocked;
 use crate::library::LibraryError;
 use axum::http::StatusCode;
 use engine::EngineError;
+use ledger::Standing;
 use std::time::Duration;
 
 /// Bounds of the advice when to come again with a deadline.
@@ -161,6 +162,16 @@ pub enum ServerError {
         /// When the same request would be in time, ten minutes at most.
         retry_after: Duration,
     },
+    /// A limit of the owner's leaves no room for the request.
+    #[error("{what}")]
+    LimitReached {
+        /// The arithmetic.
+        what: String,
+        /// How it stands.
+        standing: Box<Standing>,
+        /// When there may be room; `None` where there never is so much.
+        retry_after: Option<Duration>,
+    },
     /// Nothing can be written down, so nothing is answered that must be.
     #[error("{0}")]
     LedgerUnavailable(String),
@@ -239,7 +250,7 @@ impl ServerError {
             Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyEncoded(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Overloaded { .. } | Self::LimitReached { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Expired => StatusCode::GATEWAY_TIMEOUT,
             Self::ModelUnavailable { .. }
@@ -275,6 +286,7 @@ impl ServerError {
             Self::BodyEncoded(_) => "body_encoded",
             Self::ContextOverflow { .. } | Self::TextTooLong { .. } => "context_length_exceeded",
             Self::Overloaded { .. } => "overloaded",
+            Self::LimitReached { .. } => "limit_reached",
             Self::DeadlineOutOfReach { .. } | Self::Expired => "deadline_exceeded",
             Self::LedgerUnavailable(_) => "ledger_unavailable",
             Self::ShuttingDown => "shutting_down",
@@ -286,7 +298,9 @@ impl ServerError {
     pub(crate) fn is_final(&self) -> bool {
         match self {
             Self::Overloaded { .. } | Self::BodyTimeout { .. } | Self::BodyBroken(_) => false,
-            Self::ModelUnavailable { retry_after, .. } => retry_after.is_none(),
+            Self::ModelUnavailable { retry_after, .. } | Self::LimitReached { retry_after, .. } => {
+                retry_after.is_none()
+            }
             Self::NotImplemented(_) | Self::NotAsLocked(_) => true,
             other => other.status().is_client_error(),
         }
@@ -298,7 +312,9 @@ impl ServerError {
             Self::Overloaded { retry_after, .. } | Self::DeadlineOutOfReach { retry_after, .. } => {
                 Some(*retry_after)
             }
-            Self::ModelUnavailable { retry_after, .. } => *retry_after,
+            Self::ModelUnavailable { retry_after, .. } | Self::LimitReached { retry_after, .. } => {
+                *retry_after
+            }
             Self::ShuttingDown => Some(Duration::from_secs(1)),
             Self::LedgerUnavailable(_) => Some(RETRY_LEDGER),
             _ => None,

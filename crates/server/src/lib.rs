@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+mod accounts;
 mod app;
 mod background;
 mod batches;

@@ -6,6 +6,7 @@
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>
 
 use crate::Egress;
+use crate::accounts::LimitGauges;
 use crate::batches::BatchGauges;
 use crate::models::ModelGauges;
 use crate::traces::SpanCounts;
@@ -167,6 +168,7 @@ impl Metrics {
     pub(crate) fn text(&self, now: &Now) -> String {
         let mut page = Page::default();
         page.now(now);
+        page.limits(&now.limits);
         // Written down once nobody waits for it.
         let counted = self.lock().clone();
         let name = "freehold_http_responses_total";
@@ -205,6 +207,8 @@ pub(crate) struct Now {
     pub(crate) batches: Option<BatchGauges>,
     /// Where they are exported.
     pub(crate) spans: Option<SpanCounts>,
+    /// What the owner has set.
+    pub(crate) limits: Vec<LimitGauges>,
 }
 
 /// The text so far.
@@ -338,6 +342,32 @@ impl Page {
         }
     }
 
+    /// In the units in which the ledger counts: millionths of the currency, thousandths of a joule.
+    fn limits(&mut self, limits: &[LimitGauges]) {
+        type OfLimit = (&'static str, &'static str, fn(&LimitGauges) -> u64);
+        const OF_LIMITS: [OfLimit; 3] = [
+            ("freehold_limit_amount", "What the limit allows in its time.", |l| l.amount),
+            ("freehold_limit_used", "What was used of it.", |l| l.standing.used),
+            ("freehold_limit_reserved", "What requests at work hold.", |l| l.standing.reserved),
+        ];
+        if limits.is_empty() {
+            return;
+        }
+        for (name, help, value) in OF_LIMITS {
+            self.family(name, "gauge", help);
+            for limit in limits {
+                self.line(name, &[("limit", &limit.id)], value(limit));
+            }
+        }
+        let name = "freehold_limit_reached_total";
+        self.family(name, "counter", "Requests that did not fit it, by what became of them.");
+        for limit in limits {
+            for (outcome, n) in &limit.n_reached {
+                self.line(name, &[("limit", &limit.id), ("outcome", outcome)], n);
+            }
+        }
+    }
+
     fn requests(&mut self, requests: &BTreeMap<(String, String), Requests>) {
         let name = "freehold_requests_total";
         self.family(name, "counter", "Requests to models, by how they ended.");
@@ -418,6 +448,7 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
     use engine::EngineStats;
+    use ledger::{Limit, Per, Standing, What};
 
     fn now() -> Now {
         let stats = EngineStats { n_running: 2, n_pages: 7, ..EngineStats::default() };
@@ -439,7 +470,16 @@ mod tests {
             models: vec![model("a", Some(stats)), model("b", None)],
             batches: Some(BatchGauges { n_bytes: 7, n_unfinished: 3 }),
             spans: Some(SpanCounts { n_taken: 8, n_dropped: 2 }),
+            limits: vec![limit()],
         }
+    }
+
+    fn limit() -> LimitGauges {
+        let limit = Limit::new("key:a", What::Tokens, 100, Some(Per::Day)).unwrap();
+        let standing =
+            Standing { limit: limit.clone(), used: 40, reserved: 9, renews_at_us: Some(1) };
+        let n_reached = vec![("queued", 1), ("refused", 6)];
+        LimitGauges { id: limit.id(), amount: limit.amount, standing, n_reached }
     }
 
     #[test]
@@ -472,6 +512,10 @@ mod tests {
             "freehold_file_bytes 7",
             "freehold_spans_exported_total 8",
             "freehold_spans_dropped_total 2",
+            "freehold_limit_amount{limit=\"key:a tokens/day\"} 100",
+            "freehold_limit_used{limit=\"key:a tokens/day\"} 40",
+            "freehold_limit_reserved{limit=\"key:a tokens/day\"} 9",
+            "freehold_limit_reached_total{limit=\"key:a tokens/day\",outcome=\"refused\"} 6",
             "freehold_streams_kept_bytes 300",
             "freehold_streams_resumed_total 1",
             "freehold_model_open{model=\"a\"} 1",

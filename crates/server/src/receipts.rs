@@ -52,6 +52,11 @@ impl Receipts {
         self.ledger.close().await.map_err(|error| unwritable(&error.to_string()))
     }
 
+    /// The ledger.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// Refuses what would be answered without a receipt.
     pub(crate) fn check(&self) -> Result<(), ServerError> {
         match self.ledger.is_healthy() {
@@ -105,7 +110,7 @@ fn principal(client: u64) -> String {
     format!("{client:016x}")
 }
 
-fn unwritable(why: &str) -> ServerError {
+pub(crate) fn unwritable(why: &str) -> ServerError {
     ServerError::LedgerUnavailable(format!(
         "the ledger of this server cannot be used, and nothing is answered without a receipt: {why}"
     ))

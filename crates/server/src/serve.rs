@@ -1,6 +1,6 @@
 //! The path of a request, and the only place where its order is written:
-//! admit, read, parse, find the model (and open it), render and tokenize, submit, follow the
-//! events, render. What is answered by vectors, and what changes models, has the same beginning.
+//! admit, read, parse, find the model (and open it), render and tokenize, reserve, submit, follow
+//! the events, settle, render. What is answered by vectors, and what changes models, has the same beginning.
 //!
 //! Everything that can be wrong with a request is found before the first byte of a stream. Whoever
 //! stops listening is noticed: the flight is dropped, and dropping it cancels its generations.
@@ -17,6 +17,7 @@ mod draft;
 mod flight;
 mod in_process;
 pub(crate) mod lenient;
+pub(crate) mod limited;
 mod lines;
 mod prepare;
 mod record;
@@ -38,6 +39,7 @@ pub(crate) use tokens::serve_tokens;
 pub(crate) use uploads::{CONTENT_TYPE, create_batch, send_content, upload};
 pub(crate) use vectors::serve_vectors;
 
+use crate::accounts::{self, Accounts};
 use crate::app::{App, Arrival};
 use crate::dialects::{
     Answer, Call, Choice, Delivery, Dialect, Family, Reply, Spent, Usage, Vocabulary,
@@ -55,6 +57,7 @@ use deadline::within;
 use draft::Draft;
 use engine::{CacheScope, Engine, Request, Sampling};
 use flight::{Begun, Flight, Step};
+use limited::Taking;
 use prepare::{Asking, NoVocabulary, Notes, Prepared, Read};
 use record::{Outcome, Record};
 use sink::Sink;
@@ -204,7 +207,9 @@ async fn admit<D: Dialect>(
     let (body, mark) = within(deadline, body::read_marked(app, headers, body)).await?;
     let who = Arc::clone(&arrival.who);
     let asking = Asking { who, client: arrival.principal, now: arrival.now, unknown };
-    let copy = Behind::needs_body(app, arrival).then(|| body.clone());
+    let may_change = app.accounts.as_ref().is_some_and(Accounts::has_alias);
+    let is_copied = may_change || Behind::needs_body(app, arrival);
+    let copy = is_copied.then(|| body.clone());
     let route = app.has_receipt(arrival).then(|| arrival.route.clone());
     let ready = within(deadline, prepare::<D>(app, asking.clone(), body, route)).await;
     let (ready, asked) = ready.map_err(named::<D>)?;
@@ -220,8 +225,8 @@ async fn answer<D: Dialect>(
 ) -> Result<(Notes, Answered<D::Reply>), ServerError> {
     let admitted = admit::<D>(&app, arrival, headers, body).await?;
     let Admitted { seat, deadline, mark, asking, copy, asked, ready } = admitted;
-    let mut prepared = match ready {
-        Ready::Prepared(prepared) => *prepared,
+    let prepared = match ready {
+        Ready::Prepared(prepared) => prepared,
         Ready::Unloaded { request, name } => {
             record.model(&name);
             let sampling = app.default_sampling.clone();
@@ -230,13 +235,17 @@ async fn answer<D: Dialect>(
             return Ok((Notes::default(), ungenerated(reply, usage, seat)));
         }
     };
+    record.model(&prepared.served.name);
+    let taking = Taking { app: &app, arrival, asking: &asking, deadline, body: copy.as_deref() };
+    let (prepared, account) = taking.take::<D>(prepared).await.map_err(named::<D>)?;
+    let mut prepared = *prepared;
     let served = prepared.served.clone();
     record.model(&served.name);
     let sampling = sampling(D::call(&prepared.request), &app.default_sampling, &served.engine);
     let answer = answer_of(arrival, &prepared, &sampling);
     let mut like = like::<D>(arrival, deadline, sampling, &mut prepared);
     let delivery = D::call(&prepared.request).delivery;
-    let is_generated = matches!(delivery, Delivery::Stream | Delivery::Whole);
+    let is_generated = is_generated(delivery);
     // How long a model is kept depends on the server and is no part of the answer.
     let asked = asked.filter(|_| is_generated);
     let draft = asked.map(|asked| Draft::new(arrival, asked, &prepared, &like));
@@ -246,6 +255,7 @@ async fn answer<D: Dialect>(
     notes.canary = app.canary(arrival.principal, call).map(|(share, _)| share.model == served.name);
     record.canary(notes.canary);
     if !is_generated {
+        record.taken(account);
         let n_prompt = prompts.iter().map(|prompt| prompt.len() as u64).sum();
         let mut usage = Usage { n_prompt, ..spent_on_nothing(arrival) };
         usage.spent.load = load;
@@ -253,12 +263,14 @@ async fn answer<D: Dialect>(
     }
     check_receipt(&app, draft.is_some(), prompts.len() * call.n_per_prompt)?;
     let asked = AskedBehind { arrival, asking: &asking, served: &served, call };
+    let copy = copy.filter(|_| Behind::needs_body(&app, arrival));
     let behind = Behind::of::<D>(&app, &asked, &mut like, copy);
     let begun = Begun { at: arrival.started, load };
     let seeds = seeds(arrival, &like, prompts.len(), call.n_per_prompt);
     let requests = flight::requests(&like, &prompts, &seeds);
     let flight = Flight::submit(&served.engine, call, requests, begun);
     let mut flight = flight.map_err(named::<D>)?;
+    record.taken(account);
     record.usage(flight.usage());
     let id = format!("answer-{}", answer.id);
     let reply = D::reply(request, answer, &prompts);
@@ -278,6 +290,11 @@ async fn answer<D: Dialect>(
     }
     let whole = Whole { reply, choices, usage: flight.usage(), _seat: seat };
     Ok((notes, Answered::Whole(Box::new(whole))))
+}
+
+/// Whether anything is generated for it.
+fn is_generated(delivery: Delivery) -> bool {
+    matches!(delivery, Delivery::Stream | Delivery::Whole)
 }
 
 /// An answer for which nothing was generated.
@@ -650,6 +667,7 @@ async fn pump<R: Reply>(
             reply.close(flight.usage(), &mut out);
             keep(app, *client, reply);
             record.seal();
+            record.settle(Outcome::Done);
             return sink.last(out).await;
         }
         sink.send(std::mem::take(&mut out)).await?;
@@ -687,6 +705,10 @@ pub(crate) fn error_response(
         let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         headers.insert("retry-after-ms", HeaderValue::from(after_ms));
     }
+    if let ServerError::LimitReached { standing, .. } = error {
+        let standings = std::slice::from_ref(&**standing);
+        response.headers_mut().extend(accounts::rates(family, standings, accounts::now_us()));
+    }
     response
 }
 
@@ -711,6 +733,7 @@ fn with_notes(mut response: Response<Body>, notes: &Notes) -> Response<Body> {
             response.headers_mut().insert(name, header);
         }
     }
+    response.headers_mut().extend(notes.rates.iter().cloned());
     response
 }
 

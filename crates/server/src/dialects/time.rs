@@ -1,7 +1,7 @@
 //! Times as they stand in bodies: RFC 3339, in UTC.
 
 /// A time in Unix seconds (Hinnant's `civil_from_days`, for years after 1970).
-pub(super) fn rfc3339(unix_seconds: u64) -> String {
+pub(crate) fn rfc3339(unix_seconds: u64) -> String {
     let (days, seconds) = (unix_seconds / 86_400, unix_seconds % 86_400);
     // From here days count from 1 March of the year 0, and years begin in March.
     let days = days + 719_468;

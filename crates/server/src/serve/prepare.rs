@@ -15,6 +15,7 @@ use crate::dialects::{
 };
 use crate::errors::{BadRequest, ServerError};
 use crate::models::Served;
+use axum::http::{HeaderName, HeaderValue};
 use engine::{
     Banned, CallGrammar, Calls, Channels, ChatEnd, Constraint, ConstraintError, DateTime, Engine,
     EngineError, Grammar, Preamble, Task, Tool, ToolChoice, ToolFormat,
@@ -65,6 +66,8 @@ pub(super) struct Notes {
     pub(super) ignored: Paths,
     /// Where the alias that it asks for has a canary, whether that answers.
     pub(super) canary: Option<bool>,
+    /// Headers that say how much is left of limits.
+    pub(super) rates: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// A request that was read.

@@ -3,6 +3,7 @@
 
 use super::draft::Draft;
 use crate::access::Who;
+use crate::accounts::{Account, Spent};
 use crate::app::{App, Arrival};
 use crate::dialects::Usage;
 use crate::errors::ServerError;
@@ -78,6 +79,10 @@ pub(super) struct Record {
     canary: Option<bool>,
     /// The receipt, of an answer that has begun and is to have one.
     draft: Option<Draft>,
+    /// Where what it takes is written down, once it was taken.
+    account: Option<Account>,
+    /// The id of its receipt.
+    receipt: String,
     /// Whose it is.
     who: Arc<Who>,
     client: u64,
@@ -122,6 +127,8 @@ impl Record {
             is_counted: true,
             canary: None,
             draft: None,
+            account: None,
+            receipt: String::new(),
             who: Arc::clone(&arrival.who),
             client: arrival.principal,
             cut: Outcome::Disconnected.word(),
@@ -160,6 +167,26 @@ impl Record {
         self.draft = draft;
     }
 
+    /// It was taken: from here on what it takes counts, however it ends.
+    pub(super) fn taken(&mut self, account: Option<Account>) {
+        self.account = account;
+    }
+
+    /// Writes down what it took, where that counts: all has come.
+    pub(super) fn settle(&mut self, outcome: Outcome) {
+        let Some(account) = self.account.take() else { return };
+        account.settle(Spent {
+            n_prompt: self.usage.n_prompt,
+            n_cached: self.usage.n_reused,
+            n_answer: self.usage.n_generated,
+            queue: self.queue.unwrap_or_default(),
+            first: self.time_to_first_token.unwrap_or_default(),
+            total: self.started.elapsed(),
+            outcome: outcome.word(),
+            receipt: std::mem::take(&mut self.receipt),
+        });
+    }
+
     /// The id of its receipt.
     pub(super) fn receipt_id(&self) -> Option<&str> {
         self.draft.as_ref().map(Draft::id)
@@ -173,6 +200,7 @@ impl Record {
     /// Writes the receipt: all has come, and nothing of the end is sent yet.
     pub(super) fn seal(&mut self) {
         if let (Some(draft), Some(receipts)) = (self.draft.take(), &self.app.receipts) {
+            draft.id().clone_into(&mut self.receipt);
             receipts.write(draft.finish(self.cut), self.client);
         }
     }
@@ -276,6 +304,7 @@ impl Drop for Record {
             return;
         }
         self.seal();
+        self.settle(self.outcome);
         let duration = self.started.elapsed();
         let refusal = self.refusal.as_ref();
         let seen = Seen {

@@ -2,9 +2,11 @@
 //! answer. No engine computes.
 
 use super::deadline::{self, within};
+use super::limited::{Whole, take_whole};
 use super::prepare::Notes;
 use super::record::{Outcome, Record};
 use super::{body, error_response, in_turn, json_response, lenient, opened, with_notes};
+use crate::accounts::rates;
 use crate::app::{App, Arrival};
 use crate::dialects::Family;
 use crate::dialects::llama::TokenDialect;
@@ -14,6 +16,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode};
 use engine::Task;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Answers one request in the dialect `D`. Errors have OpenAI's shape, which llama-server's have.
 pub(crate) async fn serve_tokens<D: TokenDialect>(
@@ -25,7 +28,8 @@ pub(crate) async fn serve_tokens<D: TokenDialect>(
     let mut record = Record::new(&app, &arrival);
     let answered = match deadline::of(&headers, arrival.started) {
         Ok(deadline) => {
-            within(deadline, answer::<D>(&app, &arrival, &headers, body, &mut record)).await
+            let answer = answer::<D>(&app, &arrival, (&headers, deadline), body, &mut record);
+            within(deadline, answer).await
         }
         Err(error) => Err(error.into()),
     };
@@ -44,7 +48,7 @@ pub(crate) async fn serve_tokens<D: TokenDialect>(
 async fn answer<D: TokenDialect>(
     app: &Arc<App>,
     arrival: &Arrival,
-    headers: &HeaderMap,
+    (headers, deadline): (&HeaderMap, Option<Instant>),
     body: Body,
     record: &mut Record,
 ) -> Result<(Notes, String), ServerError> {
@@ -66,7 +70,13 @@ async fn answer<D: TokenDialect>(
         None => opened(app, model).await?,
     };
     record.model(&served.name);
-    let notes = Notes { ignored: request.take_ignored(), ..Notes::default() };
+    let of = Whole { asked: request.model(), model: &served.name, n_prompt: 0, deadline };
+    let account = take_whole(app, arrival, of).await?;
+    let rates = account.as_ref().map_or_else(Vec::new, |account| {
+        rates(Family::OpenAi, account.standings(), account.at_us())
+    });
+    record.taken(account);
+    let notes = Notes { ignored: request.take_ignored(), rates, ..Notes::default() };
     let body = in_turn(app, n_bytes, move || Ok(request.body(served.engine.tokenizer())?)).await?;
     Ok((notes, body))
 }

@@ -5,9 +5,11 @@
 //! listening is noticed between two batches.
 
 use super::deadline::{self, within};
+use super::limited::{Whole, take_whole};
 use super::prepare::Notes;
 use super::record::{Outcome, Record};
 use super::{blocking, body, error_response, in_turn, json_response, lenient, opened, with_notes};
+use crate::accounts::rates;
 use crate::app::{App, Arrival};
 use crate::dialects::declared::Unknown;
 use crate::dialects::{Overlong, Paths, PlainPrompt, Spent, Usage, VectorAnswer, VectorDialect};
@@ -36,7 +38,8 @@ pub(crate) async fn serve_vectors<D: VectorDialect>(
     let mut record = Record::new(&app, &arrival);
     let answered = match deadline::of(&headers, arrival.started) {
         Ok(deadline) => {
-            within(deadline, answer::<D>(app, &arrival, &headers, body, &mut record)).await
+            let asked = Asked { arrival: &arrival, headers: &headers, deadline };
+            within(deadline, answer::<D>(app, asked, body, &mut record)).await
         }
         Err(error) => Err(error.into()),
     };
@@ -52,13 +55,20 @@ pub(crate) async fn serve_vectors<D: VectorDialect>(
     }
 }
 
+/// A request that came.
+struct Asked<'a> {
+    arrival: &'a Arrival,
+    headers: &'a HeaderMap,
+    deadline: Option<Instant>,
+}
+
 async fn answer<D: VectorDialect>(
     app: Arc<App>,
-    arrival: &Arrival,
-    headers: &HeaderMap,
+    asked: Asked<'_>,
     body: Body,
     record: &mut Record,
 ) -> Result<(Notes, String), ServerError> {
+    let Asked { arrival, headers, deadline } = asked;
     // Before the body is read, so that at most `n_requests` bodies are in memory.
     let _seat = app.admit(arrival)?;
     // They have no queue of their own; the other seats are for answers.
@@ -90,9 +100,16 @@ async fn answer<D: VectorDialect>(
     })
     .await?;
     let n_tokens = texts.iter().map(|text| text.len() as u64).sum();
+    let asked = D::ask(&request).model.clone();
+    let of = Whole { asked: asked.as_deref(), model: &served.name, n_prompt: n_tokens, deadline };
+    let account = take_whole(&app, arrival, of).await?;
+    let rates = account
+        .as_ref()
+        .map_or_else(Vec::new, |account| rates(D::FAMILY, account.standings(), account.at_us()));
+    record.taken(account);
     record.usage(Usage { n_prompt: n_tokens, ..Usage::default() });
     let ignored = keep_model::<D>(&app, arrival, &mut request, &served.name);
-    let notes = Notes { ignored, ..Notes::default() };
+    let notes = Notes { ignored, rates, ..Notes::default() };
     let (started, priority) = (arrival.started, arrival.priority);
     let listening = Listening(Arc::new(AtomicBool::new(true)));
     let is_heard = listening.0.clone();
