@@ -16,6 +16,7 @@ mod gc;
 mod key;
 mod ledger;
 mod licences;
+mod limit;
 mod list;
 mod lock;
 mod openapi;
@@ -64,6 +65,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::group("key", key::ABOUT, key::ALL),
     Entry::group("project", project::ABOUT, project::ALL),
     Entry::of::<licences::Licences>("licences"),
+    Entry::group("limit", limit::ABOUT, limit::ALL),
     Entry::group("ledger", ledger::ABOUT, ledger::ALL),
     Entry::group("receipt", receipt::ABOUT, receipt::ALL),
     Entry::of::<doctor::Doctor>("doctor"),
@@ -210,6 +212,7 @@ mod tests {
             debug::ALL,
             egress::ALL,
             ledger::ALL,
+            limit::ALL,
             policy::ALL,
             receipt::ALL,
             record::ALL,

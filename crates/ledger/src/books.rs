@@ -52,8 +52,8 @@ impl Standing {
         }
     }
 
-    /// Whether a request that may take `most` fits once nothing of the limit is used, with an answer
-    /// of `n_least` tokens at least.
+    /// Whether a request that may take `most` fits once nothing of the limit is used, with an
+    /// answer of `n_least` tokens at least.
     pub fn can_ever_fit(&self, most: &Usage, n_least: u64) -> bool {
         self.limit.room(self.limit.amount, most, n_least).is_some()
     }

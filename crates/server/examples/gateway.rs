@@ -4,6 +4,7 @@
 //!     cargo run --release -p freehold-server --example gateway -- work MODEL.gguf [REQUESTS]
 //!     cargo run --release -p freehold-server --example gateway -- serve MODEL.gguf ADDRESS
 //!     cargo run --release -p freehold-server --example gateway -- load ADDRESS CLIENTS SECONDS
+//!     cargo run --release -p freehold-server --example gateway -- path MODEL.gguf LEDGER [RATE]
 //!
 //! The model gives its tokenizer and chat template; its weights are replaced by one layer of next
 //! to nothing, so that what is left is parsing, checking, rendering, tokenizing, scheduling and
@@ -11,14 +12,20 @@
 //! medians count. Of the time over HTTP the client's own part, writing a request and finding the
 //! end of its answer, and the waking of threads are counted to the server; the time that its
 //! threads compute is without both. `load` asks a server of this kind, or a proxy before one, with
-//! many clients (`bench/gateway.py`).
+//! many clients (`bench/gateway.py`). `path` asks at a fixed rate, in turns a server without a ledger
+//! and one with keys, limits and receipts in the ledger at LEDGER (a file that it makes, or an
+//! address): what the second takes longer is the whole path of checking a key, reserving, settling
+//! and writing a receipt. A request counts from when it was due.
 
 #![allow(clippy::print_stdout)]
 
 use engine::{Chat, ChatEnd, Engine, EngineOptions, Event, Fleet, FleetModel, Keep, Request, Task};
+use freehold_server::access::Plan;
+use freehold_server::receipts::Receipts;
 use freehold_server::{Config, Model};
 use gguf::write::Writer;
 use gguf::{Gguf, TensorType, Value as Meta};
+use ledger::{Act, Ledger, Limit, NodeKey, Per, What};
 use serde_json::{Map, Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -39,7 +46,7 @@ fn main() -> Fallible {
         ["work", model] => work(Path::new(model), 300),
         ["work", model, n_requests] => work(Path::new(model), n_requests.parse()?),
         ["serve", model, address] => {
-            serve(&engine(Path::new(model))?, address)?;
+            serve(&engine(Path::new(model))?, address, None)?;
             loop {
                 std::thread::park();
             }
@@ -48,15 +55,17 @@ fn main() -> Fallible {
             let length = Duration::from_secs_f64(seconds.parse()?);
             load(address.parse()?, n_clients.parse()?, length)
         }
-        _ => Err("expected: work MODEL.gguf [REQUESTS], serve MODEL.gguf ADDRESS, or \
-                  load ADDRESS CLIENTS SECONDS"
+        ["path", model, ledger] => path(Path::new(model), ledger, 200.0),
+        ["path", model, ledger, rate] => path(Path::new(model), ledger, rate.parse()?),
+        _ => Err("expected: work MODEL.gguf [REQUESTS], serve MODEL.gguf ADDRESS, \
+                  load ADDRESS CLIENTS SECONDS, or path MODEL.gguf LEDGER [RATE]"
             .into()),
     }
 }
 
 fn work(model: &Path, n_requests: usize) -> Fallible {
     let engine = engine(model)?;
-    let mut client = Client::new(serve(&engine, "127.0.0.1:0")?)?;
+    let mut client = Client::new(serve(&engine, "127.0.0.1:0", None)?, "x")?;
     // Two tokens, so that the first is not the last.
     let before = server_time()?;
     let once = medians(n_requests, || client.ask(2, false), || ask(&engine, 2))?;
@@ -106,7 +115,7 @@ fn load(address: SocketAddr, n_clients: usize, length: Duration) -> Fallible {
     let clients: Vec<_> = (0..n_clients)
         .map(|_| {
             std::thread::spawn(move || -> Result<Vec<Duration>, String> {
-                let mut client = Client::new(address).map_err(|e| e.to_string())?;
+                let mut client = Client::new(address, "x").map_err(|e| e.to_string())?;
                 let mut times = Vec::new();
                 while began.elapsed() < length {
                     let asked = Instant::now();
@@ -133,6 +142,95 @@ fn load(address: SocketAddr, n_clients: usize, length: Duration) -> Fallible {
     let rate = times.len() as f64 / counted.as_secs_f64();
     println!("{rate:.1} requests/s, p50 {p50:.2} ms, p99 {p99:.2} ms, {} counted", times.len());
     Ok(())
+}
+
+/// Connections of `path`.
+const N_CONNECTIONS: usize = 16;
+/// How often `path` asks either server, and for how long each time.
+const N_ROUNDS: usize = 3;
+const SECONDS: f64 = 20.0;
+
+fn path(model: &Path, place: &str, rate: f64) -> Fallible {
+    let engine = engine(model)?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).enable_all().build()?;
+    let folder = tempfile::tempdir()?;
+    let (ledger, receipts, key) = runtime.block_on(books(place, folder.path()))?;
+    let bare = serve(&engine, "127.0.0.1:0", None)?;
+    let whole = serve(&engine, "127.0.0.1:0", Some(receipts))?;
+    let mut differences = Vec::new();
+    for round in 1..=N_ROUNDS {
+        let mut found = Vec::new();
+        for (name, address, key) in [("bare", bare, "x"), ("whole", whole, &*key)] {
+            let times = at_rate(address, key, rate, SECONDS)?;
+            let [p50, p99] = [50, 99].map(|percent| per(times[times.len() * percent / 100], 1e3));
+            println!(
+                "{round} {name:5}: p50 {p50:.2} ms, p99 {p99:.2} ms, {} requests",
+                times.len()
+            );
+            found.push([p50, p99]);
+        }
+        differences.push([0, 1].map(|idx| found[1][idx] - found[0][idx]));
+    }
+    let [p50, p99] = [0, 1].map(|idx| {
+        let mut column: Vec<f64> = differences.iter().map(|round| round[idx]).collect();
+        column.sort_unstable_by(f64::total_cmp);
+        column[column.len() / 2]
+    });
+    println!("the whole path at {rate} requests/s: p50 {p50:+.2} ms, p99 {p99:+.2} ms (medians)");
+    let standings = runtime.block_on(ledger.standings())?;
+    for standing in &standings {
+        println!("{}: {} used", standing.limit.id(), standing.used);
+    }
+    runtime.block_on(ledger.close())?;
+    Ok(())
+}
+
+/// A ledger with two limits that are never reached, and a key.
+async fn books(place: &str, folder: &Path) -> Fallible<(Ledger, Receipts, String)> {
+    let node = NodeKey::load_or_create(&folder.join("node.key"))?;
+    let ledger = Ledger::open(place, node.clone()).await?;
+    for (subject, what, per) in
+        [("key:bench", What::Tokens, Per::Month), ("all", What::Requests, Per::Minute)]
+    {
+        ledger.set_limit(Limit::new(subject, what, 1 << 40, Some(per))?, "bench").await?;
+    }
+    let plan = Plan { name: "bench".to_owned(), ..Plan::default() };
+    let (key, secret) = plan.draw(0)?;
+    ledger.act(Act::CreateKey(Box::new(key)), "bench").await?;
+    let receipts = Receipts::new(ledger.clone(), node);
+    Ok((ledger, receipts, secret.shown().to_owned()))
+}
+
+/// Asks at a fixed rate for so long, whatever the answers take. How long each took from when it was
+/// due, sorted; those of the first fifth do not count.
+fn at_rate(address: SocketAddr, key: &str, rate: f64, seconds: f64) -> Fallible<Vec<Duration>> {
+    let n_requests = (rate * seconds) as usize;
+    let begun = Instant::now() + Duration::from_millis(50);
+    let clients: Vec<_> = (0..N_CONNECTIONS)
+        .map(|first| {
+            let key = key.to_owned();
+            std::thread::spawn(move || -> Result<Vec<Duration>, String> {
+                let mut client = Client::new(address, &key).map_err(|e| e.to_string())?;
+                let mut times = Vec::new();
+                for n in (first..n_requests).step_by(N_CONNECTIONS) {
+                    let due = begun + Duration::from_secs_f64(n as f64 / rate);
+                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                    client.ask(2, false).map_err(|e| e.to_string())?;
+                    if n > n_requests / 5 {
+                        times.push(due.elapsed());
+                    }
+                }
+                Ok(times)
+            })
+        })
+        .collect();
+    let mut times = Vec::new();
+    for client in clients {
+        times.extend(client.join().map_err(|_| "a client panicked")??);
+    }
+    times.sort_unstable();
+    Ok(times)
 }
 
 /// An engine whose passes take next to no time.
@@ -183,7 +281,7 @@ fn engine(path: &Path) -> Fallible<Engine> {
     Ok(Engine::open(&path, &EngineOptions { speculation, ..EngineOptions::default() })?)
 }
 
-fn serve(engine: &Engine, address: &str) -> Fallible<SocketAddr> {
+fn serve(engine: &Engine, address: &str, receipts: Option<Receipts>) -> Fallible<SocketAddr> {
     let fleet = Fleet::new(None);
     let own = engine.clone();
     let open = Arc::new(move |_: &EngineOptions| Ok(own.clone().into()));
@@ -202,7 +300,7 @@ fn serve(engine: &Engine, address: &str) -> Fallible<SocketAddr> {
     std::thread::spawn(move || {
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            let config = Config::new(fleet, vec![model]);
+            let config = Config { receipts, ..Config::new(fleet, vec![model]) };
             freehold_server::run(listener, config, std::future::pending()).await
         })
     });
@@ -261,13 +359,14 @@ fn ask(engine: &Engine, max_tokens: u32) -> Fallible {
 
 struct Client {
     stream: BufReader<TcpStream>,
+    key: String,
 }
 
 impl Client {
-    fn new(address: SocketAddr) -> std::io::Result<Self> {
+    fn new(address: SocketAddr, key: &str) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self { stream: BufReader::new(stream), key: key.to_owned() })
     }
 
     /// Asks, and reads the answer to its end.
@@ -277,8 +376,11 @@ impl Client {
             "ignore_eos": true, "stream": is_stream,
         })
         .to_string();
-        let head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n\
-                    Authorization: Bearer x\r\nContent-Type: application/json";
+        let key = &self.key;
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n\
+             Authorization: Bearer {key}\r\nContent-Type: application/json"
+        );
         let request = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         self.stream.get_mut().write_all(request.as_bytes())?;
         let mut n_bytes = None;

@@ -2,6 +2,7 @@
 //! behind it. The ledger counts; what becomes of a request that does not fit is decided here.
 
 mod rates;
+pub(crate) mod wire;
 
 pub(crate) use rates::{NAMES, rates};
 
@@ -314,7 +315,8 @@ fn reached(standing: &Standing, most: &Usage, n_least: u64) -> String {
     text
 }
 
-fn uncounted(error: LedgerError) -> ServerError {
+/// What is told of a ledger that cannot be used. Paths and hosts stand in the log only.
+pub(crate) fn uncounted(error: LedgerError) -> ServerError {
     tracing::error!(%error, "the ledger does not count");
     unwritable("it does not count what limits are about")
 }

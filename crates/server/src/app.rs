@@ -3,6 +3,7 @@
 pub(crate) mod batches;
 mod clients;
 pub(crate) mod keys;
+pub(crate) mod limits;
 pub(crate) mod ollama;
 mod own;
 pub(crate) mod receipts;

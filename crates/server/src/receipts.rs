@@ -52,11 +52,6 @@ impl Receipts {
         self.ledger.close().await.map_err(|error| unwritable(&error.to_string()))
     }
 
-    /// The ledger.
-    pub(crate) fn ledger(&self) -> &Ledger {
-        &self.ledger
-    }
-
     /// Refuses what would be answered without a receipt.
     pub(crate) fn check(&self) -> Result<(), ServerError> {
         match self.ledger.is_healthy() {

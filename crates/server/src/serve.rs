@@ -1,6 +1,7 @@
 //! The path of a request, and the only place where its order is written:
 //! admit, read, parse, find the model (and open it), render and tokenize, reserve, submit, follow
-//! the events, settle, render. What is answered by vectors, and what changes models, has the same beginning.
+//! the events, settle, render. What is answered by vectors, and what changes models, has the same
+//! beginning.
 //!
 //! Everything that can be wrong with a request is found before the first byte of a stream. Whoever
 //! stops listening is noticed: the flight is dropped, and dropping it cancels its generations.
@@ -63,7 +64,7 @@ use record::{Outcome, Record};
 use sink::Sink;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
@@ -229,10 +230,7 @@ async fn answer<D: Dialect>(
         Ready::Prepared(prepared) => prepared,
         Ready::Unloaded { request, name } => {
             record.model(&name);
-            let sampling = app.default_sampling.clone();
-            let answer = said_by(arrival, name, String::new(), sampling, Box::new(NoVocabulary));
-            let (reply, usage) = (D::reply(request, answer, &[]), spent_on_nothing(arrival));
-            return Ok((Notes::default(), ungenerated(reply, usage, seat)));
+            return Ok((Notes::default(), unloaded::<D>(&app, arrival, (request, name), seat)));
         }
     };
     record.model(&prepared.served.name);
@@ -256,9 +254,7 @@ async fn answer<D: Dialect>(
     record.canary(notes.canary);
     if !is_generated {
         record.taken(account);
-        let n_prompt = prompts.iter().map(|prompt| prompt.len() as u64).sum();
-        let mut usage = Usage { n_prompt, ..spent_on_nothing(arrival) };
-        usage.spent.load = load;
+        let usage = spent_on_reading(arrival, &prompts, load);
         return Ok((notes, ungenerated(D::reply(request, answer, &prompts), usage, seat)));
     }
     check_receipt(&app, draft.is_some(), prompts.len() * call.n_per_prompt)?;
@@ -340,6 +336,26 @@ fn answer_of<R>(arrival: &Arrival, prepared: &Prepared<R>, sampling: &Sampling) 
     let vocabulary = Box::new(prepare::EngineVocabulary(engine));
     let answer = said_by(arrival, name, fingerprint, sampling.clone(), vocabulary);
     Answer { n_dropped: prepared.n_dropped, ..answer }
+}
+
+/// The answer to a request that had the model of this name closed.
+fn unloaded<D: Dialect>(
+    app: &App,
+    arrival: &Arrival,
+    (request, name): (D::Request, String),
+    seat: Seat,
+) -> Answered<D::Reply> {
+    let sampling = app.default_sampling.clone();
+    let answer = said_by(arrival, name, String::new(), sampling, Box::new(NoVocabulary));
+    ungenerated(D::reply(request, answer, &[]), spent_on_nothing(arrival), seat)
+}
+
+/// The usage of one whose prompts were only read, by a model that took so long to open.
+fn spent_on_reading(arrival: &Arrival, prompts: &[Vec<u32>], load: Duration) -> Usage {
+    let n_prompt = prompts.iter().map(|prompt| prompt.len() as u64).sum();
+    let mut usage = Usage { n_prompt, ..spent_on_nothing(arrival) };
+    usage.spent.load = load;
+    usage
 }
 
 /// The usage of a request for which nothing was generated.

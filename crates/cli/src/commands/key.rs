@@ -40,7 +40,11 @@ pub(super) struct KeysArgs {
 }
 
 impl KeysArgs {
-    fn place(&self, context: &Context) -> anyhow::Result<String> {
+    /// Where the ledger is.
+    ///
+    /// # Errors
+    /// There is to be none, or settings that cannot be read.
+    pub(super) fn place(&self, context: &Context) -> anyhow::Result<String> {
         let place = match &self.ledger {
             Some(place) => place.clone(),
             None => match of_server(context)? {

@@ -184,6 +184,17 @@ async fn play(acts: Vec<Act>) {
             server.flush().await.unwrap();
         }
     }
+    check_end(&site, &model).await;
+    drop(open);
+    for server in servers {
+        server.close().await.unwrap();
+    }
+    let reader = Reader::open(&site.url).await.unwrap();
+    assert_eq!(reader.check_counters(AT).await.unwrap(), None);
+}
+
+/// Counters and sums are those of the model.
+async fn check_end(site: &Site, model: &Model) {
     let reader = Reader::open(&site.url).await.unwrap();
     for second in [0, 59, 70_000, 86_399, 86_400, 86_461] {
         let at_us = Per::Day.window(AT).start + second * 1_000_000;
@@ -194,11 +205,6 @@ async fn play(acts: Vec<Act>) {
     assert_eq!(sums[0].n_requests, model.rows.len() as u64);
     assert_eq!(sums[0].n_prompt, sum(|usage| usage.n_prompt));
     assert_eq!(sums[0].n_answer, sum(|usage| usage.n_answer));
-    drop(open);
-    for server in servers {
-        server.close().await.unwrap();
-    }
-    assert_eq!(reader.check_counters(AT).await.unwrap(), None);
 }
 
 proptest! {

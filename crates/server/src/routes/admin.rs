@@ -3,6 +3,7 @@
 
 use super::{Body, Needs, READ, Route};
 use crate::access::wire;
+use crate::accounts::wire as accounts;
 use crate::app;
 use crate::dialects::declared::Unknown;
 use axum::routing::{delete, get, post};
@@ -10,7 +11,8 @@ use axum::routing::{delete, get, post};
 /// A route of theirs.
 const ADMIN: Route = Route { group: "Administration", needs: Needs::Admin, ..READ };
 
-/// One that changes keys or projects, where there is a ledger to keep them in; else it answers 501.
+/// One that changes keys, projects or limits, where there is a ledger to keep them in; else it
+/// answers 501.
 const CHANGE: Route = Route {
     method: "post",
     statuses: &[400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 501, 503],
@@ -100,11 +102,53 @@ pub(super) const ROUTES: &[Route] = &[
         handler: || delete(app::keys::remove_project),
         ..CHANGE
     },
+    Route {
+        paths: &["/admin/limits"],
+        summary: "Lists the limits, and how much of each is left.",
+        answer: Some(LIMITS),
+        statuses: &[401, 403, 503],
+        handler: || get(app::limits::list),
+        ..ADMIN
+    },
+    Route {
+        paths: &["/admin/limits"],
+        summary: "Sets a limit, in the place of the one that is there.",
+        body: Some(Body {
+            fields: &[accounts::FIELDS],
+            required: &["subject", "what", "amount"],
+            unknown: Unknown::Refused,
+            example: r#"{"subject":"key:nobody","what":"tokens","amount":1000,"per":"day"}"#,
+        }),
+        answer: Some(LIMIT),
+        handler: || post(app::limits::set),
+        ..CHANGE
+    },
+    Route {
+        method: "delete",
+        paths: &["/admin/limits/{*id}"],
+        summary: "Removes a limit, by its id.",
+        answer: Some(REMOVED),
+        handler: || delete(app::limits::remove),
+        ..CHANGE
+    },
+    Route {
+        paths: &["/admin/usage/rows"],
+        summary: "What requests took, one row each, in their order. Never any contents.",
+        query: accounts::ROWS_QUERY,
+        answer: Some(ROWS),
+        statuses: &[400, 401, 403, 503],
+        handler: || get(app::limits::usage_rows),
+        ..ADMIN
+    },
 ];
 
 const RELOADED: &str = r#"{"type":"object","properties":{"changed":{"type":"array","items":{"type":"string"}},"needs_restart":{"type":"array","items":{"type":"string"}},"models_added":{"type":"array","items":{"type":"string"}},"models_replaced":{"type":"array","items":{"type":"string"}},"models_removed":{"type":"array","items":{"type":"string"}}},"required":["changed","needs_restart","models_added","models_replaced","models_removed"]}"#;
 const KEYS: &str = r#"{"type":"object","properties":{"keys":{"type":"array","items":{"type":"object","required":["id","name","scopes","defaults","created_at"]}}},"required":["keys"]}"#;
 const NEW_KEY: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"name":{"type":"string"},"secret":{"type":"string"}},"required":["id","name","secret"]}"#;
 const PROJECTS: &str = r#"{"type":"object","properties":{"projects":{"type":"array","items":{"type":"object","required":["name","created_at"]}}},"required":["projects"]}"#;
+const LIMITS: &str = r#"{"type":"object","properties":{"limits":{"type":"array","items":{"type":"object","required":["id","subject","what","amount","then","used","reserved","left"]}}},"required":["limits"]}"#;
+const LIMIT: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"subject":{"type":"string"},"what":{"type":"string"},"amount":{"type":"number"},"per":{"type":["string","null"]},"then":{"type":"string"},"replaced":{"type":"boolean"}},"required":["id","subject","what","amount","per","then","replaced"]}"#;
+const REMOVED: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"removed":{"const":true}},"required":["id","removed"]}"#;
+const ROWS: &str = r#"{"type":"object","properties":{"rows":{"type":"array","items":{"type":"object","required":["seq","id","at_us","key","model","route","n_prompt","n_answer","outcome"]}},"next":{"type":"integer"}},"required":["rows","next"]}"#;
 const DONE: &str =
     r#"{"type":"object","properties":{"name":{"type":"string"}},"required":["name"]}"#;

@@ -9,6 +9,7 @@ use crate::app::{App, Arrival};
 use crate::dialects::Dialect;
 use crate::errors::ServerError;
 use crate::models::Served;
+use engine::Task;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -122,6 +123,8 @@ impl Taking<'_> {
     ) -> Result<Box<Prepared<D::Request>>, ServerError> {
         let work = async {
             let begun = Instant::now();
+            let permitted = self.app.models.permit(&self.asking.who, Some(&name), Task::Generate);
+            let name = permitted?.unwrap_or(name);
             let served: Served = match self.app.models.get_open(Some(&name))? {
                 Some(served) => served,
                 None => opened(self.app, Some(name)).await?,

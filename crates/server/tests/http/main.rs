@@ -9,6 +9,7 @@ mod channels;
 mod client;
 mod in_process;
 mod keys;
+mod limits;
 mod llama;
 mod matrix;
 mod ollama;

@@ -290,7 +290,7 @@ fn every_field_becomes_what_is_published() {
 #[test]
 fn what_this_server_cannot_change_is_refused_as_published() {
     let operations = operations(&document(), true);
-    assert_eq!(operations.len(), 6);
+    assert_eq!(operations.len(), 7);
     for operation in operations {
         let response = operation.post(vectors::address(), &operation.body(&[]), "");
         assert_eq!(response.status, 501, "{}: {}", operation.path, response.body);
