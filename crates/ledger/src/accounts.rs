@@ -202,7 +202,9 @@ impl Ledger {
         account: impl FnOnce(Reply<bool>) -> Account,
     ) -> Result<bool, LedgerError> {
         self.check_open()?;
-        self.ask(|reply| Work::Account(account(reply))).await
+        let (reply, answer) = oneshot::channel();
+        self.submit_account(account(reply))?;
+        answer.await.unwrap_or_else(|_| Err(crate::ledger::ended()))
     }
 
     /// Hands over what must not be lost, and what nobody could be told of.

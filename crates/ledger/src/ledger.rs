@@ -196,10 +196,7 @@ impl Ledger {
     }
 
     /// Hands over what takes no room, and waits for the answer.
-    pub(crate) async fn ask<T>(
-        &self,
-        work: impl FnOnce(Reply<T>) -> Work,
-    ) -> Result<T, LedgerError> {
+    async fn ask<T>(&self, work: impl FnOnce(Reply<T>) -> Work) -> Result<T, LedgerError> {
         let (reply, answer) = oneshot::channel();
         self.queue.send(work(reply)).await.map_err(|_| ended())?;
         answer.await.unwrap_or_else(|_| Err(ended()))

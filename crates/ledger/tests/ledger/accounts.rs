@@ -1,6 +1,6 @@
 //! Limits hold, and what requests took is written down once, whatever comes between.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use freehold_ledger::{
     Kind, Ledger, Limit, Per, Reader, Reservation, Reserved, Then, Usage, UsageBy, UsageQuery, What,
@@ -210,7 +210,8 @@ async fn the_books_of_a_server_that_is_gone_are_settled_and_corrected(site: &Sit
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     check_books(site, &other).await;
-    let standing = other.standings().await.unwrap().remove(0);
+    let reader = Reader::open(&site.url).await.unwrap();
+    let standing = reader.standings(AT).await.unwrap().remove(0);
     assert_eq!((standing.used, standing.reserved), (45, 0));
     // It was not gone after all.
     settled.settle(usage("a", 10, 2));
@@ -218,8 +219,8 @@ async fn the_books_of_a_server_that_is_gone_are_settled_and_corrected(site: &Sit
     held_up.flush().await.unwrap();
     assert_eq!(is_recorded().await, 0);
     check_books(site, &other).await;
-    assert_eq!(other.standings().await.unwrap()[0].used, 12);
-    let sums = Reader::open(&site.url).await.unwrap().usage(&UsageQuery::all()).await.unwrap();
+    assert_eq!(reader.standings(AT).await.unwrap()[0].used, 12);
+    let sums = reader.usage(&UsageQuery::all()).await.unwrap();
     assert_eq!((sums[0].n_requests, sums[0].n_prompt, sums[0].n_answer), (1, 10, 2));
     held_up.close().await.unwrap();
     other.close().await.unwrap();
@@ -275,6 +276,55 @@ async fn sums_are_those_of_the_rows(site: &Site) {
     let mut rows = reader.usage_rows(0, 500).await.unwrap();
     rows.extend(reader.usage_rows(rows[499].seq, 500).await.unwrap());
     assert_eq!(rows.len(), 600);
+    ledger.close().await.unwrap();
+}
+
+/// A million requests of a month, 50 keys and two models.
+#[tokio::test]
+#[ignore = "a million rows"]
+async fn slow_a_month_of_a_million_rows_is_summed_in_time() {
+    let site = Site::sqlite();
+    site.open().await.close().await.unwrap();
+    let begin = Per::Month.window(AT).start;
+    site.sql(&format!(
+        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers LIMIT 1000000) \
+         INSERT INTO ledger_usage (instance, n, id, at_us, key, project, person, alias, model, \
+         route, label, upstream, n_prompt, n_cached, n_answer, queue_us, first_us, total_us, \
+         outcome, money_micro, energy_mj, energy_source, receipt) \
+         SELECT 1, n, 'req_' || n, {begin} + n * 2600000, 'key' || (n % 50), 'p', '', '', \
+         'model' || (n % 2), '/v1/chat/completions', '', '', 100, 10, 50, 0, 1000, 50000, 'done', 0, \
+         0, '', '' FROM numbers; \
+         INSERT INTO ledger_usage_days SELECT at_us - at_us % 86400000000, key, project, model, \
+         upstream, count(*), sum(n_prompt), sum(n_cached), sum(n_answer), 0, 0 \
+         FROM ledger_usage GROUP BY 1, 2, 3, 4, 5"
+    ))
+    .await;
+    let reader = Reader::open(&site.url).await.unwrap();
+    let window = Per::Month.window(AT);
+    let query = |by: &[UsageBy]| UsageQuery {
+        from_us: window.start,
+        until_us: window.end,
+        by: by.to_vec(),
+        ..UsageQuery::default()
+    };
+    let begun = Instant::now();
+    let sums = reader.usage(&query(&[UsageBy::Day, UsageBy::Key])).await.unwrap();
+    let took = begun.elapsed();
+    let n_requests: u64 = sums.iter().map(|sum| sum.n_requests).sum();
+    assert_eq!((sums.len(), n_requests), (31 * 50, 1_000_000));
+    println!("by day and key: {took:?}");
+    assert!(took < Duration::from_millis(300), "{took:?}");
+    let begun = Instant::now();
+    assert_eq!(reader.usage(&query(&[UsageBy::Route])).await.unwrap()[0].n_requests, 1_000_000);
+    println!("by route, from the rows: {:?}", begun.elapsed());
+    let begun = Instant::now();
+    assert_eq!(reader.usage_times(&query(&[UsageBy::Model])).await.unwrap().len(), 2);
+    println!("percentiles by model: {:?}", begun.elapsed());
+    let ledger = site.open().await;
+    let begun = Instant::now();
+    ledger.set_limit(limit("key:key7", What::Tokens, 1, Some(Per::Month)), "owner").await.unwrap();
+    refused(&ledger, usage("key7", 1, 1)).await;
+    println!("a new limit of the month: {:?}", begun.elapsed());
     ledger.close().await.unwrap();
 }
 
