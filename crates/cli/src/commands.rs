@@ -21,6 +21,7 @@ mod list;
 mod lock;
 mod openapi;
 mod outdated;
+mod person;
 mod policy;
 mod project;
 mod pull;
@@ -68,6 +69,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::group("limit", limit::ABOUT, limit::ALL),
     Entry::group("ledger", ledger::ABOUT, ledger::ALL),
     Entry::group("receipt", receipt::ABOUT, receipt::ALL),
+    Entry::group("person", person::ABOUT, person::ALL),
     Entry::of::<doctor::Doctor>("doctor"),
     Entry::group("egress", egress::ABOUT, egress::ALL),
     Entry::of::<bench::Bench>("bench"),
@@ -213,6 +215,7 @@ mod tests {
             egress::ALL,
             ledger::ALL,
             limit::ALL,
+            person::ALL,
             policy::ALL,
             receipt::ALL,
             record::ALL,

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use ledger::{Kind, Ledger, NodeKey, Reader, Recorded};
+use ledger::{ContentKeys, Kind, Ledger, NodeKey, Reader, Recorded};
 use server::receipts::Receipts;
 
 use crate::commands::serve::Serve;
@@ -19,6 +19,8 @@ pub(crate) const NONE: &str = "none";
 /// The files in the data directory: the ledger where nobody says another, and the node's key.
 const LEDGER_FILE: &str = "ledger.sqlite";
 const KEY_FILE: &str = "node.key";
+/// The folder of the keys of contents, there too: away from the ledger where that is elsewhere.
+const CONTENT_KEYS: &str = "content-keys";
 
 /// The flag that says where the ledger is.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -44,7 +46,8 @@ impl LedgerArgs {
         let Some(place) = self.place(context)? else { return Ok(None) };
         let hint = || format!("{} (\"none\": no receipts)", settings.place("ledger"));
         let key = key(context).with_context(hint)?;
-        let ledger = Ledger::open(&place, key.clone()).await.with_context(hint)?;
+        let keys = ContentKeys::open(&content_keys(context)).with_context(hint)?;
+        let ledger = Ledger::open_keeping(&place, key.clone(), keys).await.with_context(hint)?;
         Ok(Some(Receipts::new(ledger, key)))
     }
 
@@ -138,6 +141,16 @@ pub(crate) fn is_path(place: &str) -> bool {
 /// Where the key of this node is.
 pub(crate) fn key_path(context: &Context) -> PathBuf {
     context.home().join(KEY_FILE)
+}
+
+/// Where the keys of contents are.
+pub(crate) fn content_keys(context: &Context) -> PathBuf {
+    context.home().join(CONTENT_KEYS)
+}
+
+/// The day of a time in microseconds since 1970 (UTC), for people.
+pub(crate) fn day(at_us: i64) -> String {
+    meter::Date::of_us(at_us).to_string()
 }
 
 /// The key of this node, made where there is none.

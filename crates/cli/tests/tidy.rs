@@ -20,6 +20,7 @@ const FLOORS: [(&str, u32); 13] = [
     ("store", 1),
     ("gate", 1),
     ("ledger", 1),
+    ("meter", 1),
     ("egress", 1),
     ("broker", 1),
     ("policy", 1),

@@ -4,7 +4,7 @@
 //! What a key may do is JSON, which this crate does not read.
 
 pub(crate) mod rows;
-mod secret;
+pub(crate) mod secret;
 
 pub use secret::{KEY_FORM, Secret, id_of};
 

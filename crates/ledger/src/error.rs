@@ -155,6 +155,23 @@ pub enum LedgerError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A key of contents, or the folder of them, that cannot be used.
+    #[error("content key {path}: {reason}")]
+    ContentKey {
+        /// The file or folder.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The ledger was opened without keys of contents.
+    #[error("no contents are kept: the ledger was opened without a folder of content keys")]
+    NotKept,
+    /// A content whose key was destroyed, or is another node's.
+    #[error("the content {id:?} cannot be read: its key is not here")]
+    Dark {
+        /// The id.
+        id: String,
+    },
     /// A line of an export that cannot be understood.
     #[error("line {line} of the export: {reason}")]
     Export {

@@ -140,14 +140,15 @@ pub(crate) fn owner_only(options: &mut OpenOptions) {
     let _ = options;
 }
 
+/// The mode of what others may read or look into.
 #[cfg(unix)]
-fn open_to_others(metadata: &fs::Metadata) -> Option<u32> {
+pub(crate) fn open_to_others(metadata: &fs::Metadata) -> Option<u32> {
     let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
     (mode & 0o077 != 0).then_some(mode)
 }
 
 #[cfg(not(unix))]
-fn open_to_others(_metadata: &fs::Metadata) -> Option<u32> {
+pub(crate) fn open_to_others(_metadata: &fs::Metadata) -> Option<u32> {
     None
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::access::{Act, Order};
+use crate::access::{Act, Order, check_plain};
+use crate::contents::{self, Content, ContentKeys, Erased, Keeper, Task};
 use crate::entry::check_name;
 use crate::place::Place;
 use crate::writer::{Erase, Reply, State, Work, Writer};
@@ -25,6 +26,28 @@ pub struct Ledger {
     pub(crate) state: Arc<State>,
     pub(crate) reader: Reader,
     public: [u8; 32],
+    /// Where contents may be kept, who seals them.
+    keeper: Option<Arc<Keeper>>,
+}
+
+/// A handle that keeps no ledger open.
+pub(crate) struct WeakLedger {
+    queue: mpsc::WeakSender<Work>,
+    state: Arc<State>,
+    reader: Reader,
+    public: [u8; 32],
+    keeper: Option<Arc<Keeper>>,
+}
+
+impl WeakLedger {
+    /// The ledger, while anybody else has it open.
+    pub(crate) fn upgrade(&self) -> Option<Ledger> {
+        let queue = self.queue.upgrade()?;
+        let (state, reader) = (Arc::clone(&self.state), self.reader.clone());
+        let ledger =
+            Ledger { queue, state, reader, public: self.public, keeper: self.keeper.clone() };
+        Some(ledger).filter(|ledger| !ledger.is_closed())
+    }
 }
 
 impl Ledger {
@@ -35,13 +58,39 @@ impl Ledger {
     /// A place that cannot be opened, that is no ledger, or one of a newer version;
     /// [`LedgerError::Altered`] where the last row that this node signed is not there any more.
     pub async fn open(url: &str, key: NodeKey) -> Result<Self, LedgerError> {
+        Self::open_with(url, key, None).await
+    }
+
+    /// As [`open`](Self::open), for contents too, which are sealed with keys in the folder `keys`.
+    /// Erasures that were cut off are done when it returns; from then on it deletes what is over
+    /// its time, within the hour.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); a key that cannot be destroyed.
+    pub async fn open_keeping(
+        url: &str,
+        key: NodeKey,
+        keys: ContentKeys,
+    ) -> Result<Self, LedgerError> {
+        let keeper = Keeper { keys, node: key.public() };
+        let ledger = Self::open_with(url, key, Some(Arc::new(keeper.clone()))).await?;
+        contents::resume(&ledger, &keeper).await?;
+        tokio::spawn(contents::tend(ledger.weak(), keeper));
+        Ok(ledger)
+    }
+
+    async fn open_with(
+        url: &str,
+        key: NodeKey,
+        keeper: Option<Arc<Keeper>>,
+    ) -> Result<Self, LedgerError> {
         let place = Place::parse(url)?;
         let (queue, received) = mpsc::channel(QUEUE_ENTRIES_MAX);
         let (state, public) = (Arc::new(State::new(random_instance()?)), key.public());
         let writer = Writer::open(place.clone(), key, received, Arc::clone(&state)).await?;
         let reader = Reader::of(place)?;
         tokio::spawn(writer.run());
-        Ok(Self { queue, state, reader, public })
+        Ok(Self { queue, state, reader, public, keeper })
     }
 
     /// Hands an entry to the writer; never waits. Where its id turns out to be taken, the next
@@ -139,6 +188,66 @@ impl Ledger {
         self.ask(|reply| Work::Act(order, reply)).await
     }
 
+    /// Hands a content to the writer, which seals it; never waits. Where it turns out that it
+    /// cannot be kept, the log says so.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotKept`]; as [`append`](Self::append).
+    pub fn keep(&self, content: Content) -> Result<(), LedgerError> {
+        let keeper = self.keeper.clone().ok_or(LedgerError::NotKept)?;
+        content.check()?;
+        self.check_open()?;
+        self.enqueue(content.n_bytes(), Work::Keep(Box::new(content), keeper))
+    }
+
+    /// Erases a person for `principal`: records it, destroys the keys of the person's contents,
+    /// deletes these and erases the bodies of their receipts; the chain stays valid. Once it has
+    /// begun it goes on to its end, whatever becomes of whoever waits for it.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotFound`] where nothing of the person is kept; [`LedgerError::NotKept`]; a
+    /// key that cannot be destroyed, which is tried again; as
+    /// [`append_durable`](Self::append_durable).
+    pub async fn erase_person(
+        &self,
+        person: &str,
+        principal: &str,
+    ) -> Result<Erased, LedgerError> {
+        let keeper = self.keeper.clone().ok_or(LedgerError::NotKept)?;
+        check_plain("person", person)?;
+        check_name("principal", principal)?;
+        self.check_open()?;
+        let (ledger, person, principal) =
+            (self.clone(), person.to_owned(), principal.to_owned());
+        let erasing = async move { contents::erase(&ledger, &keeper, &person, &principal).await };
+        tokio::spawn(erasing).await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// The keys of contents, where it was opened with some.
+    pub fn content_keys(&self) -> Option<&ContentKeys> {
+        self.keeper.as_ref().map(|keeper| &keeper.keys)
+    }
+
+    /// Has the writer do something to contents, and returns what it came to.
+    pub(crate) async fn perform(&self, task: Task) -> Result<i64, LedgerError> {
+        self.ask(|reply| Work::Tidy(Box::new(task), reply)).await
+    }
+
+    fn weak(&self) -> WeakLedger {
+        WeakLedger {
+            queue: self.queue.downgrade(),
+            state: Arc::clone(&self.state),
+            reader: self.reader.clone(),
+            public: self.public,
+            keeper: self.keeper.clone(),
+        }
+    }
+
+    /// Whether it takes nothing any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.queue.is_closed() || self.reader.is_closed()
+    }
+
     /// What reads it.
     pub fn reader(&self) -> &Reader {
         &self.reader
@@ -176,7 +285,11 @@ impl Ledger {
         }
         entry.check()?;
         self.check_open()?;
-        let n_bytes = entry.n_bytes();
+        self.enqueue(entry.n_bytes(), Work::Append(entry, reply))
+    }
+
+    /// Hands over what takes so much room, if there is that.
+    fn enqueue(&self, n_bytes: usize, work: Work) -> Result<(), LedgerError> {
         let (n_waiting, n_bytes_waiting) = self.state.add(n_bytes);
         let full = || {
             self.state.remove(n_bytes);
@@ -186,7 +299,7 @@ impl Ledger {
         if n_waiting > QUEUE_ENTRIES_MAX || n_bytes_waiting > QUEUE_BYTES_MAX {
             return Err(full());
         }
-        self.queue.try_send(Work::Append(entry, reply)).map_err(|error| match error {
+        self.queue.try_send(work).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => full(),
             mpsc::error::TrySendError::Closed(_) => {
                 self.state.remove(n_bytes);

@@ -1,9 +1,10 @@
 //! The ledger: an append-only, hash-chained database with heads that a node signs.
 //!
 //! It keeps what must not change behind its owner's back: receipts, acts of administration; and
-//! beside the chain, who may ask: keys and projects; and the accounts: limits, what requests may
-//! take of them, what they took. SQLite in a file by default, PostgreSQL by URL. It knows neither
-//! HTTP nor what an entry says, nor what a key may do.
+//! beside the chain, who may ask: keys and projects; the accounts: limits, what requests may take of
+//! them, what they took; and sealed contents where they are kept. SQLite in a file by default,
+//! PostgreSQL by URL. It knows neither HTTP nor what an entry or a content says, nor what a key may
+//! do.
 //!
 //! ```
 //! use freehold_ledger::{Entry, Kind, Ledger, NodeKey};
@@ -29,6 +30,7 @@ mod account_rows;
 mod accounts;
 mod books;
 mod chain;
+mod contents;
 mod entry;
 mod error;
 mod export;
@@ -52,6 +54,7 @@ pub use access::{
 pub use accounts::{Reservation, Reserved};
 pub use books::Standing;
 pub use chain::{Bad, SignedHead, Verified};
+pub use contents::{Content, ContentKeys, Erased, Exported, Person};
 pub use entry::{Entry, Kind, Recorded};
 pub use error::LedgerError;
 pub use export::{check_export, read_heads};

@@ -71,6 +71,10 @@ impl Reader {
         self.pool.close().await;
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.pool.is_closed()
+    }
+
     /// The entry of this id, if there is one.
     ///
     /// # Errors

@@ -35,10 +35,14 @@ pub(crate) const ALL: &[Migration] = &[
     migration!(WITH_KEYS, "0002"),
     // Limits and usage.
     migration!(3, "0003"),
+    // Contents, and names of their keys.
+    migration!(WITH_CONTENTS, "0004"),
 ];
 
 /// From this version on there are keys.
 pub(crate) const WITH_KEYS: i64 = 2;
+/// And contents from this one on.
+pub(crate) const WITH_CONTENTS: i64 = 4;
 
 /// Brings the ledger to the newest of `all`, and the connection to the ways of a writer. A SQLite
 /// file that has something in it is copied first, to `FILE.vN.backup`; N is the version it has.

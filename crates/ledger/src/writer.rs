@@ -14,6 +14,7 @@ use crate::access::{self, Order};
 use crate::accounts::{Account, Change, check_room};
 use crate::books::{Attempt, Books, Limits, Sheet, Verdict};
 use crate::chain::{Hash, ORIGIN, SignedHead};
+use crate::contents::{self, Content, Keeper, Task};
 use crate::entry::{Entry, Kind};
 use crate::place::{Database, Durability, Place};
 use crate::rows::{Inserted, Rows};
@@ -45,6 +46,8 @@ pub(crate) enum Work {
     Erase(Erase, Reply<i64>),
     Act(Box<Order>, Reply<i64>),
     Account(Account),
+    Keep(Box<Content>, Arc<Keeper>),
+    Tidy(Box<Task>, Reply<i64>),
     Flush(Reply<()>),
     Close(Reply<()>),
 }
@@ -55,7 +58,9 @@ impl Work {
         match self {
             Self::Append(_, reply) => reply.is_none(),
             Self::Account(account) => account.may_wait(),
-            Self::Erase(..) | Self::Act(..) | Self::Flush(_) | Self::Close(_) => false,
+            Self::Keep(..) => true,
+            Self::Erase(..) | Self::Act(..) | Self::Tidy(..) => false,
+            Self::Flush(_) | Self::Close(_) => false,
         }
     }
 
@@ -64,7 +69,9 @@ impl Work {
         match self {
             Self::Append(_, reply) => reply.is_some(),
             Self::Account(account) => matches!(account, Account::Limits(..)),
-            Self::Erase(..) | Self::Act(..) | Self::Flush(_) | Self::Close(_) => true,
+            Self::Keep(..) => false,
+            Self::Erase(..) | Self::Act(..) | Self::Tidy(..) => true,
+            Self::Flush(_) | Self::Close(_) => true,
         }
     }
 
@@ -72,7 +79,17 @@ impl Work {
     fn is_chained(&self) -> bool {
         match self {
             Self::Account(account) => matches!(account, Account::Limits(..)),
+            Self::Keep(..) => false,
             _ => true,
+        }
+    }
+
+    /// Whether something goes of which the database's log may still have a part.
+    fn erases(&self) -> bool {
+        match self {
+            Self::Erase(..) => true,
+            Self::Tidy(task, _) => task.deletes(),
+            _ => false,
         }
     }
 }
@@ -400,7 +417,7 @@ impl Writer {
             rows.touch().await?;
         }
         transaction.commit().await.map_err(|error| place.error(&error))?;
-        if work.iter().any(|work| matches!(work, Work::Erase(..))) {
+        if work.iter().any(Work::erases) {
             forget_erased(place, &mut connection).await;
         }
         self.connection = Some(connection);
@@ -463,8 +480,14 @@ impl Writer {
                         (None, Ok(_)) => {}
                     }
                 }
-                (Work::Erase(_, reply) | Work::Act(_, reply), outcome) => {
+                (Work::Erase(_, reply) | Work::Act(_, reply) | Work::Tidy(_, reply), outcome) => {
                     drop(reply.send(row(outcome)));
+                }
+                (Work::Keep(content, _), outcome) => {
+                    self.state.remove(content.n_bytes());
+                    if let Err(error) = outcome {
+                        tracing::error!(id = %content.id, "a content was not kept: {error}");
+                    }
                 }
                 (Work::Account(account), outcome) => {
                     self.state.remove(account.n_bytes());
@@ -583,6 +606,10 @@ async fn write(
         (Work::Append(entry, _), _) => Ok(append(rows, head, entry).await?.map(Outcome::Row)),
         (Work::Erase(work, _), _) => Ok(erase(rows, head, work).await?.map(Outcome::Row)),
         (Work::Act(order, _), _) => Ok(access::make(rows, head, order).await?.map(Outcome::Row)),
+        (Work::Tidy(task, _), _) => Ok(contents::perform(rows, head, task).await?.map(Outcome::Row)),
+        (Work::Keep(content, keeper), _) => {
+            Ok(contents::keep(rows, keeper, content).await?.map(|()| Outcome::Done))
+        }
         (Work::Account(account), Some(sheet)) => account_for(rows, head, sheet, account).await,
         (Work::Account(_), None) => unreachable!("the books are open for work on them"),
         (Work::Flush(_) | Work::Close(_), _) => Ok(Ok(Outcome::Done)),
@@ -630,7 +657,7 @@ async fn account_for(
 }
 
 /// Erases a body, and records that.
-async fn erase(
+pub(crate) async fn erase(
     rows: &mut Rows<'_>,
     head: &mut (i64, Hash),
     erase: &Erase,

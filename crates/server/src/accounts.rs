@@ -8,6 +8,7 @@ pub(crate) use rates::{NAMES, rates};
 
 use crate::app::Arrival;
 use crate::dialects::rfc3339;
+use crate::energy::EnergySource;
 use crate::errors::ServerError;
 use crate::listen::told;
 use crate::receipts::{Receipts, unwritable};
@@ -81,6 +82,8 @@ pub(crate) struct Spent {
     pub(crate) queue: Duration,
     pub(crate) first: Duration,
     pub(crate) total: Duration,
+    /// Of energy, in thousandths of a joule, where that is known.
+    pub(crate) energy: Option<(u64, EnergySource)>,
     pub(crate) outcome: &'static str,
     /// The id of its receipt.
     pub(crate) receipt: String,
@@ -240,7 +243,7 @@ impl Account {
             receipt: spent.receipt,
             ..self.most
         };
-        put_cost(&mut usage);
+        put_cost(&mut usage, spent.energy);
         match self.reservation {
             Some(reservation) => reservation.settle(usage),
             None => {
@@ -253,9 +256,12 @@ impl Account {
 }
 
 /// Puts in what a request cost: the one place where money and energy come in. An answer of this
-/// machine costs no money, and nobody measures its energy yet.
-fn put_cost(usage: &mut Usage) {
-    (usage.money_micro, usage.energy_mj) = (0, 0);
+/// machine costs no money.
+fn put_cost(usage: &mut Usage, energy: Option<(u64, EnergySource)>) {
+    usage.money_micro = 0;
+    if let Some((energy_mj, source)) = energy {
+        (usage.energy_mj, usage.energy_source) = (energy_mj, source.name().to_owned());
+    }
 }
 
 /// What a request may take at most.

@@ -37,7 +37,7 @@ use crate::serve::{
 use crate::streams::Streams;
 use crate::tls::Tls;
 use crate::traces::{self, Traces};
-use crate::{Config, Egress, ModelChanges, Shares, VERSION};
+use crate::{Config, Contents, Egress, Energy, ModelChanges, Shares, VERSION};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, MatchedPath, Path, Request, State};
@@ -91,6 +91,10 @@ pub(crate) struct App {
     pub(crate) default_sampling: Sampling,
     /// Answers that requests may refer to.
     pub(crate) kept: KeptAnswers,
+    /// Where contents are kept, if some are.
+    pub(crate) contents: Option<Contents>,
+    /// What requests take of energy, where that is known.
+    pub(crate) energy: Option<Energy>,
     /// Where receipts go, if answers have some.
     pub(crate) receipts: Option<Receipts>,
     /// Where requests are held against limits and written down, if they are.
@@ -200,6 +204,8 @@ impl App {
             accounts: config.receipts.as_ref().map(Accounts::of).transpose()?,
             numbers: Numbers::new(config.batches.as_ref(), config.receipts.as_ref()),
             receipts: config.receipts,
+            contents: config.contents,
+            energy: config.energy,
             uploading: Arc::new(Semaphore::new(N_UPLOADS)),
             batches: config.batches,
             cases: config.cases,

@@ -11,7 +11,9 @@ mod app;
 mod background;
 mod batches;
 mod cases;
+mod contents;
 pub mod dialects;
+mod energy;
 mod errors;
 mod gate;
 mod kept;
@@ -32,6 +34,8 @@ mod traces;
 
 pub use batches::Batches;
 pub use cases::{Cases, Consent, PENDING_CASES};
+pub use contents::{Contents, KEEP_DAYS_MAX};
+pub use energy::{Energy, EnergySource};
 pub use errors::{BadRequest, ServerError};
 pub use library::{Facts, Library, LibraryError, Watcher, Work};
 pub use limits::Limits;
@@ -153,6 +157,10 @@ pub struct Config {
     pub local_access: access::LocalAccess,
     /// Whether other machines may ask while there is no key.
     pub allow_anyone: bool,
+    /// Where what is asked and answered is kept, if any of it may be; answers have receipts then.
+    pub contents: Option<Contents>,
+    /// What tells how much energy requests take, where something does.
+    pub energy: Option<Energy>,
     /// What keeps the models on this machine, where there is such a thing.
     pub library: Option<Arc<dyn Library>>,
     /// Whether clients on this machine may have it pull, copy and delete models.
@@ -217,6 +225,8 @@ impl Config {
             receipts: None,
             local_access: access::LocalAccess::default(),
             allow_anyone: false,
+            contents: None,
+            energy: None,
             library: None,
             model_changes: ModelChanges::default(),
             egress: Egress::default(),

@@ -98,6 +98,9 @@ async fn close_idle(app: &Arc<App>) {
         app.kept.sweep(Instant::now());
         app.streams.sweep(Instant::now());
         app.background.sweep(Instant::now());
+        if let Some(energy) = &app.energy {
+            energy.look();
+        }
         let app = app.clone();
         let look = move || {
             app.models.close_idle();

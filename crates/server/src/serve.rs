@@ -42,6 +42,7 @@ pub(crate) use vectors::serve_vectors;
 
 use crate::accounts::{self, Accounts};
 use crate::app::{App, Arrival};
+use crate::contents;
 use crate::dialects::{
     Answer, Call, Choice, Delivery, Dialect, Family, Reply, Spent, Usage, Vocabulary,
 };
@@ -190,6 +191,8 @@ struct Admitted<R> {
     asking: Asking,
     /// Its body, where it is needed behind the answer.
     copy: Option<Vec<u8>>,
+    /// What is kept of it, where it is to be.
+    content: Option<contents::Draft>,
     /// What its receipt says of it, where it is to have one.
     asked: Option<AskedRequest>,
     ready: Ready<R>,
@@ -211,10 +214,11 @@ async fn admit<D: Dialect>(
     let may_change = app.accounts.as_ref().is_some_and(Accounts::has_alias);
     let is_copied = may_change || Behind::needs_body(app, arrival);
     let copy = is_copied.then(|| body.clone());
+    let content = app.contents.as_ref().and_then(|contents| contents.draft(arrival, &body));
     let route = app.has_receipt(arrival).then(|| arrival.route.clone());
     let ready = within(deadline, prepare::<D>(app, asking.clone(), body, route)).await;
     let (ready, asked) = ready.map_err(named::<D>)?;
-    Ok(Admitted { seat, deadline, mark, asking, copy, asked, ready })
+    Ok(Admitted { seat, deadline, mark, asking, copy, content, asked, ready })
 }
 
 async fn answer<D: Dialect>(
@@ -225,7 +229,7 @@ async fn answer<D: Dialect>(
     record: &mut Record,
 ) -> Result<(Notes, Answered<D::Reply>), ServerError> {
     let admitted = admit::<D>(&app, arrival, headers, body).await?;
-    let Admitted { seat, deadline, mark, asking, copy, asked, ready } = admitted;
+    let Admitted { seat, deadline, mark, asking, copy, content, asked, ready } = admitted;
     let prepared = match ready {
         Ready::Prepared(prepared) => prepared,
         Ready::Unloaded { request, name } => {
@@ -272,7 +276,7 @@ async fn answer<D: Dialect>(
     let reply = D::reply(request, answer, &prompts);
     // Families whose answers have no id are told one by the header.
     let id = reply.stream_id().map_or(id, str::to_owned);
-    record.begin(draft.map(|draft| draft.begin(id, &seeds)));
+    record.begin(draft.map(|draft| draft.begin(id, &seeds)), content);
     if delivery == Delivery::Stream {
         begin(&app, &mut flight, deadline).await?;
         let client = arrival.principal;
@@ -571,7 +575,7 @@ async fn gather(
                     choices[choice_idx].prompt_tokens.extend(tokens);
                 }
                 Step::Part { choice_idx, part, tokens } => {
-                    record.piece(choice_idx, &tokens);
+                    record.piece(choice_idx, &part, &tokens);
                     choices[choice_idx].push(part, tokens);
                 }
                 Step::Done { choice_idx, reason } => {
@@ -666,7 +670,7 @@ async fn pump<R: Reply>(
             match step {
                 Step::Prompt { choice_idx, tokens } => reply.prompt(choice_idx, &tokens, &mut out),
                 Step::Part { choice_idx, part, tokens } => {
-                    record.piece(choice_idx, &tokens);
+                    record.piece(choice_idx, &part, &tokens);
                     reply.part(choice_idx, &part, &tokens, &mut out);
                     behind.iter_mut().for_each(|behind| behind.hear(&part));
                 }

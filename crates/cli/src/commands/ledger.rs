@@ -21,7 +21,7 @@ pub(crate) const ALL: &[Entry] = &[
 
 /// Which ledger.
 #[derive(Debug, clap::Args)]
-struct LedgerArgs {
+pub(super) struct LedgerArgs {
     /// The ledger: a SQLite file, or postgres://USER@HOST/NAME with the password in PGPASSWORD
     /// (default: as FREEHOLD_LEDGER or freehold.toml says, else that of the data directory)
     #[arg(long, value_name = "PATH|URL")]
@@ -29,7 +29,7 @@ struct LedgerArgs {
 }
 
 impl LedgerArgs {
-    fn place(&self, context: &Context) -> anyhow::Result<String> {
+    pub(super) fn place(&self, context: &Context) -> anyhow::Result<String> {
         if let Some(place) = &self.ledger {
             return Ok(place.clone());
         }

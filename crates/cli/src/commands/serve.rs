@@ -3,6 +3,7 @@
 mod access;
 mod announce;
 mod cases;
+mod keep;
 mod library;
 mod limits;
 mod network;
@@ -33,6 +34,7 @@ use store::Catalogue;
 use access::AccessArgs;
 use announce::{Use, advice, announce, base_url};
 use cases::CaseArgs;
+use keep::KeepArgs;
 use library::{Known, KnownModel, OwnModels};
 pub(in crate::commands) use library::{digest, quantization};
 use limits::LimitArgs;
@@ -195,6 +197,8 @@ pub(crate) struct Serve {
     #[command(flatten)]
     ledger: LedgerArgs,
     #[command(flatten)]
+    keep_args: KeepArgs,
+    #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
     lock_args: LockArgs,
@@ -339,6 +343,8 @@ impl Serve {
         config.prefix_store = self.store.clone();
         config.batches = self.batches_open.clone();
         config.receipts = self.receipts.clone();
+        config.contents = self.contents();
+        config.energy = self.energy(context);
         config.library = Some(Arc::new(OwnModels {
             context: context.clone(),
             fleet: fleet.clone(),
@@ -454,6 +460,7 @@ impl Serve {
         problems.extend(self.egress_problem());
         problems.extend(self.access_problem());
         problems.extend(self.upstreams_problem());
+        problems.extend(self.keep_problem());
         for (one, other) in [("tls-cert", "tls-key"), ("tls-key", "tls-cert")] {
             let is_given = |name| if name == "tls-cert" { &self.tls_cert } else { &self.tls_key };
             if is_given(one).is_some() && is_given(other).is_none() {

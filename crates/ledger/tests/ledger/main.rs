@@ -8,6 +8,7 @@ mod site;
 
 mod access;
 mod accounts;
+mod contents;
 mod exporting;
 mod failing;
 mod hammering;

@@ -5,12 +5,14 @@ use super::draft::Draft;
 use crate::access::Who;
 use crate::accounts::{Account, Spent};
 use crate::app::{App, Arrival};
+use crate::contents;
 use crate::dialects::Usage;
+use crate::energy::{EnergySource, Taking};
 use crate::errors::ServerError;
 use crate::metrics::{Histogram, Seen};
 use crate::traces::{self, Told};
 use axum::http::StatusCode;
-use engine::{FinishReason, TokenInfo};
+use engine::{FinishReason, Part, TokenInfo};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -83,6 +85,11 @@ pub(super) struct Record {
     account: Option<Account>,
     /// The id of its receipt.
     receipt: String,
+    /// What is kept of it, with the answer's id.
+    content: Option<(String, contents::Draft)>,
+    /// What it takes of energy while it is computed, and what that came to.
+    taking: Option<Taking>,
+    energy: Option<(u64, EnergySource)>,
     /// Whose it is.
     who: Arc<Who>,
     client: u64,
@@ -130,6 +137,9 @@ impl Record {
             account: None,
             receipt: String::new(),
             who: Arc::clone(&arrival.who),
+            content: None,
+            taking: None,
+            energy: None,
             client: arrival.principal,
             cut: Outcome::Disconnected.word(),
         }
@@ -160,11 +170,35 @@ impl Record {
 
     pub(super) fn usage(&mut self, usage: Usage) {
         self.usage = usage;
+        // Until its answer begins, nobody knows how far a prompt was read.
+        let n_read = usage.n_prompt.saturating_sub(usage.n_reused);
+        let n_read = if usage.n_generated > 0 { n_read } else { 0 };
+        self.computed(n_read + usage.n_generated);
     }
 
-    /// The answer has begun; from here on it has a receipt, where one is to be made.
-    pub(super) fn begin(&mut self, draft: Option<Draft>) {
+    /// It is computed no more.
+    fn rest(&mut self) {
+        self.energy = self.taking.take().map(Taking::end).or(self.energy);
+    }
+
+    /// So many tokens were computed for it by now.
+    pub(super) fn computed(&self, n_tokens: u64) {
+        if let Some(taking) = &self.taking {
+            taking.tokens(n_tokens);
+        }
+    }
+
+    /// It is computed from here on.
+    pub(super) fn work(&mut self) {
+        self.taking = self.app.energy.as_ref().map(crate::Energy::begin);
+    }
+
+    /// The answer has begun; from here on it has a receipt, where one is to be made, and what is
+    /// asked and answered is kept, where it is to be.
+    pub(super) fn begin(&mut self, draft: Option<Draft>, content: Option<contents::Draft>) {
+        self.content = draft.as_ref().map(|draft| draft.id().to_owned()).zip(content);
         self.draft = draft;
+        self.work();
     }
 
     /// It was taken: from here on what it takes counts, however it ends.
@@ -174,8 +208,10 @@ impl Record {
 
     /// Writes down what it took, where that counts: all has come.
     pub(super) fn settle(&mut self, outcome: Outcome) {
+        self.rest();
         let Some(account) = self.account.take() else { return };
         account.settle(Spent {
+            energy: self.energy,
             n_prompt: self.usage.n_prompt,
             n_cached: self.usage.n_reused,
             n_answer: self.usage.n_generated,
@@ -207,6 +243,9 @@ impl Record {
 
     /// An alternative has ended.
     pub(super) fn done(&mut self, choice_idx: usize, reason: &FinishReason) {
+        if let Some((_, content)) = &mut self.content {
+            content.end(choice_idx, reason);
+        }
         if let Some(draft) = &mut self.draft {
             draft.end(choice_idx, reason);
         }
@@ -219,7 +258,10 @@ impl Record {
     }
 
     /// A piece of an alternative came.
-    pub(super) fn piece(&mut self, choice_idx: usize, tokens: &[TokenInfo]) {
+    pub(super) fn piece(&mut self, choice_idx: usize, part: &Part, tokens: &[TokenInfo]) {
+        if let Some((_, content)) = &mut self.content {
+            content.hear(choice_idx, part);
+        }
         if let Some(draft) = &mut self.draft {
             draft.push(choice_idx, tokens);
         }
@@ -305,6 +347,9 @@ impl Drop for Record {
         }
         self.seal();
         self.settle(self.outcome);
+        if let Some((id, content)) = self.content.take() {
+            content.keep(&id, &self.model, self.cut);
+        }
         let duration = self.started.elapsed();
         let refusal = self.refusal.as_ref();
         let seen = Seen {
@@ -336,6 +381,8 @@ impl Drop for Record {
             n_generated = self.usage.n_generated,
             ttft_ms = self.time_to_first_token.map(ms),
             duration_ms = ms(duration),
+            energy_mj = self.energy.map(|(taken_mj, _)| taken_mj),
+            energy_source = self.energy.map(|(_, source)| source.name()),
             outcome = self.outcome.word(),
             status = refusal.map(|refusal| refusal.status),
             error = refusal.map(|refusal| refusal.word),

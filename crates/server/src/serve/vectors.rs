@@ -108,6 +108,8 @@ async fn answer<D: VectorDialect>(
         .map_or_else(Vec::new, |account| rates(D::FAMILY, account.standings(), account.at_us()));
     record.taken(account);
     record.usage(Usage { n_prompt: n_tokens, ..Usage::default() });
+    record.work();
+    record.computed(n_tokens);
     let ignored = keep_model::<D>(&app, arrival, &mut request, &served.name);
     let notes = Notes { ignored, rates, ..Notes::default() };
     let (started, priority) = (arrival.started, arrival.priority);

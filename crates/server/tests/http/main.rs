@@ -7,6 +7,7 @@ mod batches;
 mod changes;
 mod channels;
 mod client;
+mod contents;
 mod in_process;
 mod keys;
 mod limits;
