@@ -88,6 +88,11 @@ impl Who {
         Self { name: "anyone".to_owned(), is_admin: false, why_not, scopes, ..Self::owner() }
     }
 
+    /// Whose words its requests are: where the key names nobody, its own name stands for that.
+    pub(crate) fn whose(&self) -> &str {
+        self.person.as_deref().unwrap_or(&self.name)
+    }
+
     /// As entries of the ledger name them.
     pub(crate) fn principal(&self) -> String {
         match &self.key {

@@ -6,6 +6,7 @@ pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod ollama;
 mod own;
+pub(crate) mod persons;
 pub(crate) mod receipts;
 pub(crate) mod reload;
 pub(crate) mod responses;

@@ -4,6 +4,7 @@
 //! Only what a model wrote, with what was asked for it; whatever is refused is not kept. How an
 //! answer is kept is nobody's to see in it, and nothing waits for it.
 
+use crate::access::KEEP_DAYS_MAX;
 use crate::app::Arrival;
 use crate::dialects::Choice;
 use crate::receipts::finish_word;
@@ -12,9 +13,6 @@ use ledger::{Content, Ledger};
 use serde_json::json;
 
 const DAY_US: i64 = 86_400_000_000;
-
-/// Longest that contents can be kept, a century.
-pub const KEEP_DAYS_MAX: u32 = 36_500;
 
 /// Where contents are kept, and how long those whose key does not say.
 #[derive(Debug, Clone)]
@@ -38,10 +36,9 @@ impl Contents {
     /// What is kept of a request whose body is `body`, if it is.
     pub(crate) fn draft(&self, arrival: &Arrival, body: &[u8]) -> Option<Draft> {
         let days = self.days(arrival);
-        let who = &arrival.who;
         (days > 0).then(|| Draft {
             ledger: self.ledger.clone(),
-            person: who.person.clone().unwrap_or_else(|| who.name.clone()),
+            person: arrival.who.whose().to_owned(),
             at: arrival.at_us,
             days,
             route: arrival.route.clone(),

@@ -125,6 +125,17 @@ impl KeptAnswers {
         drop(over);
     }
 
+    /// Forgets all of a client, and returns how many there were.
+    pub(crate) fn forget(&self, client: u64) -> usize {
+        let mut given_up = Vec::new();
+        self.lock().change(client, |shelf, _| {
+            while !shelf.by_use.is_empty() {
+                given_up.append(&mut shelf.give_up());
+            }
+        });
+        given_up.len()
+    }
+
     fn is_over(&self, used: Instant, now: Instant) -> bool {
         self.lasts.is_none_or(|lasts| now.saturating_duration_since(used) >= lasts)
     }
@@ -338,6 +349,13 @@ mod tests {
         assert!(!all.of(2, now).remove("a"));
         assert!(all.of(1, now).remove("a") && !all.of(1, now).remove("a"));
         assert_eq!(ids(&all, 1, now), "");
+        check(&all);
+        for (client, id, previous) in [(1, "a", None), (1, "b", Some("a")), (1, "c", None)] {
+            all.of(client, now).put(answer(id, previous, 1));
+        }
+        all.of(2, now).put(answer("d", None, 1));
+        assert_eq!((all.forget(1), all.forget(1)), (3, 0));
+        assert_eq!((ids(&all, 1, now), ids(&all, 2, now)), (String::new(), "d".to_owned()));
         check(&all);
         let none = KeptAnswers::new(None, 1 << 20);
         none.of(1, now).put(answer("a", None, 1));

@@ -34,7 +34,7 @@ mod traces;
 
 pub use batches::Batches;
 pub use cases::{Cases, Consent, PENDING_CASES};
-pub use contents::{Contents, KEEP_DAYS_MAX};
+pub use contents::Contents;
 pub use energy::{Energy, EnergySource};
 pub use errors::{BadRequest, ServerError};
 pub use library::{Facts, Library, LibraryError, Watcher, Work};

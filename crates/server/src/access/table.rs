@@ -164,6 +164,13 @@ impl Access {
         }
     }
 
+    /// The numbers of the clients whose words are this person's.
+    pub(crate) fn numbers_of(&self, person: &str) -> Vec<u64> {
+        let table = self.table.get();
+        let own = table.keys.values().filter(|held| held.who.whose() == person);
+        own.filter_map(|held| held.who.number).collect()
+    }
+
     fn check_seen(&self) -> Result<(), ServerError> {
         let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match self.ledger.is_some() && seen.elapsed() > UNSEEN_MAX {

@@ -3,7 +3,7 @@
 use super::{App, Arrival, refuse};
 use crate::errors::ServerError;
 use crate::receipts::Receipts;
-use crate::serve::json_response;
+use crate::serve::{blocking, json_response};
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
@@ -53,24 +53,48 @@ pub(crate) async fn erase(
     Extension(arrival): Extension<Arrival>,
     Path(person): Path<String>,
 ) -> Response<Body> {
-    let erased = async {
-        let (ledger, _) = kept_in(&app)?;
-        let principal = arrival.who.principal();
-        ledger.erase_person(&person, &principal).await.map_err(|error| refusal(&error))
-    };
-    match erased.await {
-        Ok(erased) => {
-            let body = json!({
-                "name": person,
-                "erased": true,
-                "record": erased.record,
-                "forgotten": erased.n_forgotten,
-                "keys_elsewhere": erased.n_keys_elsewhere,
-            });
-            json_response(StatusCode::OK, body.to_string())
-        }
+    match erased(&app, &arrival, &person).await {
+        Ok(body) => json_response(StatusCode::OK, body.to_string()),
         Err(error) => refuse(&error, &arrival),
     }
+}
+
+/// Erases what the ledger has of a person, and what this server keeps of the clients whose keys
+/// name it.
+async fn erased(app: &Arc<App>, arrival: &Arrival, person: &str) -> Result<Value, ServerError> {
+    let (ledger, _) = kept_in(app)?;
+    let clients = app.access.numbers_of(person);
+    let n_answers: usize = clients.iter().map(|client| app.kept.forget(*client)).sum();
+    let n_files = remove_files(app, clients).await?;
+    let erased = match ledger.erase_person(person, &arrival.who.principal()).await {
+        Ok(erased) => Some(erased),
+        Err(LedgerError::NotFound { .. }) if n_answers + n_files > 0 => None,
+        Err(error) => return Err(refusal(&error)),
+    };
+    Ok(json!({
+        "name": person,
+        "erased": true,
+        "record": erased.map(|erased| erased.record),
+        "forgotten": erased.map_or(0, |erased| erased.n_forgotten),
+        "keys_elsewhere": erased.map_or(0, |erased| erased.n_keys_elsewhere),
+        "responses": n_answers,
+        "files": n_files,
+    }))
+}
+
+/// Removes the files of these clients, and returns how many. One that a batch still reads stays
+/// until its client or the owner removes it.
+async fn remove_files(app: &App, clients: Vec<u64>) -> Result<usize, ServerError> {
+    let Ok(batches) = app.batches() else { return Ok(0) };
+    let removing = move || {
+        let files = clients.iter().flat_map(|client| {
+            let own = batches.files(*client).into_iter();
+            own.map(|file| (*client, file.id)).collect::<Vec<_>>()
+        });
+        let removed = files.filter(|(client, id)| batches.remove_file(*client, id).is_ok());
+        Ok(removed.count())
+    };
+    blocking(removing).await
 }
 
 /// Why an export ends.

@@ -140,6 +140,30 @@ pub(super) const ROUTES: &[Route] = &[
         handler: || get(app::limits::usage_rows),
         ..ADMIN
     },
+    Route {
+        paths: &["/admin/persons"],
+        summary: "Lists the persons of whom contents are kept.",
+        answer: Some(PERSONS),
+        statuses: &[401, 403, 501, 503],
+        handler: || get(app::persons::list),
+        ..ADMIN
+    },
+    Route {
+        paths: &["/admin/persons/{person}"],
+        summary: "Everything that is kept of a person, one JSON object a line.",
+        stream: Some(app::persons::LINES),
+        statuses: &[401, 403, 404, 409, 501, 503],
+        handler: || get(app::persons::export),
+        ..ADMIN
+    },
+    Route {
+        method: "delete",
+        paths: &["/admin/persons/{person}"],
+        summary: "Erases what is kept of a person, and destroys the keys that could read a copy.",
+        answer: Some(DONE),
+        handler: || delete(app::persons::erase),
+        ..CHANGE
+    },
 ];
 
 const RELOADED: &str = r#"{"type":"object","properties":{"changed":{"type":"array","items":{"type":"string"}},"needs_restart":{"type":"array","items":{"type":"string"}},"models_added":{"type":"array","items":{"type":"string"}},"models_replaced":{"type":"array","items":{"type":"string"}},"models_removed":{"type":"array","items":{"type":"string"}}},"required":["changed","needs_restart","models_added","models_replaced","models_removed"]}"#;
@@ -150,5 +174,6 @@ const LIMITS: &str = r#"{"type":"object","properties":{"limits":{"type":"array",
 const LIMIT: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"subject":{"type":"string"},"what":{"type":"string"},"amount":{"type":"number"},"per":{"type":["string","null"]},"then":{"type":"string"},"replaced":{"type":"boolean"}},"required":["id","subject","what","amount","per","then","replaced"]}"#;
 const REMOVED: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"removed":{"const":true}},"required":["id","removed"]}"#;
 const ROWS: &str = r#"{"type":"object","properties":{"rows":{"type":"array","items":{"type":"object","required":["seq","id","at_us","key","model","route","n_prompt","n_answer","outcome"]}},"next":{"type":"integer"}},"required":["rows","next"]}"#;
+const PERSONS: &str = r#"{"type":"object","properties":{"persons":{"type":"array","items":{"type":"object","required":["name","contents","bytes","first","last","until"]}}},"required":["persons"]}"#;
 const DONE: &str =
     r#"{"type":"object","properties":{"name":{"type":"string"}},"required":["name"]}"#;

@@ -1,8 +1,9 @@
 //! What is kept of requests, and what they take of energy: the settings of both.
 
 use meter::Rapl;
+use server::access::KEEP_DAYS_MAX;
 use server::receipts::Receipts;
-use server::{Contents, Energy, KEEP_DAYS_MAX};
+use server::{Contents, Energy};
 
 use super::Serve;
 use crate::context::Context;
