@@ -8,6 +8,7 @@ mod bundle;
 mod completions;
 mod config;
 mod debug;
+mod departures;
 mod diff;
 mod doctor;
 mod egress;
@@ -68,6 +69,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<licences::Licences>("licences"),
     Entry::group("limit", limit::ABOUT, limit::ALL),
     Entry::group("ledger", ledger::ABOUT, ledger::ALL),
+    Entry::of::<departures::List>("departures"),
     Entry::group("receipt", receipt::ABOUT, receipt::ALL),
     Entry::group("person", person::ABOUT, person::ALL),
     Entry::of::<doctor::Doctor>("doctor"),

@@ -27,7 +27,7 @@ use upstreams::Told;
 pub(crate) use variables::unknown_variables;
 
 /// The file, where no other is named.
-const FILE: &str = "freehold.toml";
+pub(crate) const FILE: &str = "freehold.toml";
 /// The flag that names the file; it cannot stand in it.
 const CONFIG: &str = "config";
 /// What lists of models are called, and the flag that is another way to name one.

@@ -208,17 +208,12 @@ impl Ledger {
     /// [`LedgerError::NotFound`] where nothing of the person is kept; [`LedgerError::NotKept`]; a
     /// key that cannot be destroyed, which is tried again; as
     /// [`append_durable`](Self::append_durable).
-    pub async fn erase_person(
-        &self,
-        person: &str,
-        principal: &str,
-    ) -> Result<Erased, LedgerError> {
+    pub async fn erase_person(&self, person: &str, principal: &str) -> Result<Erased, LedgerError> {
         let keeper = self.keeper.clone().ok_or(LedgerError::NotKept)?;
         check_plain("person", person)?;
         check_name("principal", principal)?;
         self.check_open()?;
-        let (ledger, person, principal) =
-            (self.clone(), person.to_owned(), principal.to_owned());
+        let (ledger, person, principal) = (self.clone(), person.to_owned(), principal.to_owned());
         let erasing = async move { contents::erase(&ledger, &keeper, &person, &principal).await };
         tokio::spawn(erasing).await.unwrap_or_else(|_| Err(ended()))
     }

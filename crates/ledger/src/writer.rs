@@ -606,7 +606,9 @@ async fn write(
         (Work::Append(entry, _), _) => Ok(append(rows, head, entry).await?.map(Outcome::Row)),
         (Work::Erase(work, _), _) => Ok(erase(rows, head, work).await?.map(Outcome::Row)),
         (Work::Act(order, _), _) => Ok(access::make(rows, head, order).await?.map(Outcome::Row)),
-        (Work::Tidy(task, _), _) => Ok(contents::perform(rows, head, task).await?.map(Outcome::Row)),
+        (Work::Tidy(task, _), _) => {
+            Ok(contents::perform(rows, head, task).await?.map(Outcome::Row))
+        }
         (Work::Keep(content, keeper), _) => {
             Ok(contents::keep(rows, keeper, content).await?.map(|()| Outcome::Done))
         }

@@ -148,9 +148,8 @@ fn break_even(points: &[Point], own: &Own) -> BreakEven {
         return BreakEven::Reached(point.day);
     }
     let trend = &points[points.len().saturating_sub(N_DAYS_TREND)..];
-    let gain = |point: &Point| {
-        i128::from(point.rent_micro.unwrap_or(0)) - i128::from(point.energy_micro)
-    };
+    let gain =
+        |point: &Point| i128::from(point.rent_micro.unwrap_or(0)) - i128::from(point.energy_micro);
     let gains: i128 = trend.iter().map(gain).sum();
     if gains <= 0 {
         return BreakEven::Never;
@@ -181,7 +180,11 @@ mod tests {
 
     fn used(n_day: i64, n_prompt: u64, n_answer: u64) -> DayUse {
         let day = prices().own().unwrap().since.plus(n_day);
-        DayUse { day, tokens: Tokens { n_prompt, n_cached: 0, n_answer }, energy_mj: 140_000 * 3600 }
+        DayUse {
+            day,
+            tokens: Tokens { n_prompt, n_cached: 0, n_answer },
+            energy_mj: 140_000 * 3600,
+        }
     }
 
     fn compared(days: &[DayUse], n_days: i64) -> Comparison {

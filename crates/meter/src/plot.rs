@@ -156,7 +156,10 @@ fn round_up(most: f64) -> f64 {
         return 1.0;
     }
     let ten = 10_f64.powf(most.log10().floor());
-    [1.0, 2.0, 2.5, 5.0, 10.0].map(|step| step * ten).into_iter().find(|step| *step >= most)
+    [1.0, 2.0, 2.5, 5.0, 10.0]
+        .map(|step| step * ten)
+        .into_iter()
+        .find(|step| *step >= most)
         .unwrap_or(most)
 }
 
@@ -212,11 +215,15 @@ mod tests {
             }
         }
         assert!(open.is_empty(), "{open:?}");
-        for (_, numbers) in svg.match_indices("points=\"").map(|(at, mark)| svg[at..].split_at(mark.len()))
+        for (_, numbers) in
+            svg.match_indices("points=\"").map(|(at, mark)| svg[at..].split_at(mark.len()))
         {
             let numbers = numbers.split('"').next().unwrap();
             let is_number = |number: &str| number.parse::<f64>().is_ok_and(f64::is_finite);
-            assert!(numbers.split([' ', ',']).all(|one| one.is_empty() || is_number(one)), "{numbers}");
+            assert!(
+                numbers.split([' ', ',']).all(|one| one.is_empty() || is_number(one)),
+                "{numbers}"
+            );
         }
     }
 
@@ -243,7 +250,9 @@ mod tests {
         assert!(svg.contains("points=\"90.0,370.0 465.0,225.0 840.0,80.0\""), "{svg}");
         assert!(svg.contains("points=\"90.0,152.5 90.0,152.5\""), "{svg}");
         assert!(svg.contains("renting &amp; owning, EUR") && svg.contains("rent &lt;b&gt;"));
-        assert!(svg.contains(">2026-01-01<") && svg.contains(">2026-01-11<") && svg.contains(">20<"));
+        assert!(
+            svg.contains(">2026-01-01<") && svg.contains(">2026-01-11<") && svg.contains(">20<")
+        );
     }
 
     #[test]

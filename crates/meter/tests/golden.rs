@@ -61,7 +61,9 @@ fn the_example_has_prices_of_several_days() {
     assert_eq!(prices.names(), names);
     let million = Tokens { n_prompt: 1_000_000, n_cached: 500_000, n_answer: 0 };
     let cost = |model, on: &str| {
-        prices.price("example-vendor", model, day(on)).map(|price| amount(price.cost_micro(million)))
+        prices
+            .price("example-vendor", model, day(on))
+            .map(|price| amount(price.cost_micro(million)))
     };
     assert_eq!(cost("large", "2025-12-31"), None);
     assert_eq!(cost("large", "2026-06-30").as_deref(), Some("1.65"));

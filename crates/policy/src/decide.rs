@@ -19,6 +19,9 @@ pub struct Decision {
     pub considered: Vec<Considered>,
     /// What of the outcome was left out, and why.
     pub notes: Vec<String>,
+    /// Whether the rule that decides, or that none fits, has it answered here and nowhere else,
+    /// where it can be.
+    pub is_kept: bool,
 }
 
 /// A rule that was asked.
@@ -68,7 +71,8 @@ pub fn decide(rules: &Rules, facts: &Facts) -> Decision {
         }
     }
     let (route, notes) = outcome.route(label, facts);
-    Decision { route, label, label_because, considered, notes }
+    let is_kept = matches!(outcome, Outcome::Here);
+    Decision { route, label, label_because, considered, notes, is_kept }
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //! redaction that can be undone.
 //!
 //! Pure: texts and [`Facts`] come in, a [`Decision`] goes out. It opens nothing, asks no clock (the
-//! time is a fact) and sends nothing. The server has no upstreams yet and does not ask it: the one
-//! user is `freehold policy`.
+//! time is a fact) and sends nothing. The server asks it of each request, and `freehold policy` of
+//! those that an owner makes up.
 //!
 //! A request labelled [`Label::Private`] cannot be sent: a [`Departure`] takes a [`Sendable`], and
 //! there is none for private.
@@ -51,4 +51,4 @@ pub use label::{Label, Sendable};
 pub use outcome::{Departure, Route};
 pub use redact::{Pseudonyms, Redacted};
 pub use restore::{Escape, Restorer};
-pub use rule::Rules;
+pub use rule::{Rules, SECTIONS};

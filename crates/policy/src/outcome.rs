@@ -184,7 +184,15 @@ impl Outcome {
 
     /// Whether it may send.
     pub(crate) fn sends(&self) -> bool {
-        matches!(self, Self::Send(..))
+        self.upstream().is_some()
+    }
+
+    /// Where to, where it may send.
+    pub(crate) fn upstream(&self) -> Option<&str> {
+        match self {
+            Self::Send(_, target) => Some(&target.upstream),
+            Self::Here | Self::Refuse(_) => None,
+        }
     }
 }
 

@@ -10,6 +10,8 @@ use crate::label::Label;
 use crate::outcome::Outcome;
 use crate::source::{Source, Table, Value};
 
+/// The tables of a file that are the policy's alone, whatever else the file says.
+pub const SECTIONS: [&str; 2] = ["detect", "rule"];
 /// Most rules of a policy: more than anybody can follow.
 const RULES_MAX: usize = 1000;
 /// Most upstreams.
@@ -128,9 +130,9 @@ impl Rules {
         !self.raises.is_empty() || self.rules.iter().any(asks)
     }
 
-    /// Whether there is a rule that may send.
-    pub fn may_send(&self) -> bool {
-        self.rules.iter().any(|rule| rule.outcome.sends())
+    /// The upstreams to which rules may send.
+    pub fn upstreams(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().filter_map(|rule| rule.outcome.upstream())
     }
 
     /// The label that contents of this class raise a request to.
@@ -364,11 +366,11 @@ mod tests {
         let text = "listen = \"127.0.0.1:1\"\n[upstream.big]\nkind = \"openai\"\n[[rule]]\n\
                     name = \"a\"\nlabel = \"public\"\noutcome = \"there\"\nupstream = \"big\"\n";
         let rules = Rules::parse_among("t.toml", text).unwrap();
-        assert!(rules.may_send() && !rules.ask_for_detection());
+        assert!(rules.upstreams().eq(["big"]) && !rules.ask_for_detection());
         check_error(text, &["t.toml:1:1: unknown field \"listen\", expected one of"]);
         let detected = "[[rule]]\nname = \"a\"\ndetected = \"none\"\noutcome = \"here\"\n";
         let rules = Rules::parse("t.toml", detected).unwrap();
-        assert!(!rules.may_send() && rules.ask_for_detection());
+        assert!(rules.upstreams().next().is_none() && rules.ask_for_detection());
         let wrong = text.replace("= \"big\"", "= \"bog\"");
         let found = Rules::parse_among("t.toml", &wrong).unwrap_err().to_string();
         assert!(found.contains("t.toml:8:12: rule \"a\": upstream: \"bog\", did you"), "{found}");

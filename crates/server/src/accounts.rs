@@ -45,6 +45,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) asked: Option<&'a str>,
     /// The model that is to answer.
     pub(crate) model: &'a str,
+    /// Where it goes, if it leaves this machine.
+    pub(crate) there: Option<There<'a>>,
     /// Tokens of its prompts.
     pub(crate) n_prompt: u64,
     /// Tokens of all its answers at most, and how many they must be allowed to have.
@@ -53,6 +55,15 @@ pub(crate) struct Ask<'a> {
     pub(crate) deadline: Option<Instant>,
     /// Whether another model may answer.
     pub(crate) may_change: bool,
+}
+
+/// What is known of a request that leaves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct There<'a> {
+    pub(crate) upstream: &'a str,
+    pub(crate) label: &'static str,
+    /// What it may cost at most, in millionths of the owner's currency, where prices say.
+    pub(crate) money_micro: u64,
 }
 
 /// What became of a wish to be taken.
@@ -82,6 +93,8 @@ pub(crate) struct Spent {
     pub(crate) queue: Duration,
     pub(crate) first: Duration,
     pub(crate) total: Duration,
+    /// Millionths of the owner's currency, where an upstream asks for some and prices say how much.
+    pub(crate) money_micro: Option<u64>,
     /// Of energy, in thousandths of a joule, where that is known.
     pub(crate) energy: Option<(u64, EnergySource)>,
     pub(crate) outcome: &'static str,
@@ -243,7 +256,7 @@ impl Account {
             receipt: spent.receipt,
             ..self.most
         };
-        put_cost(&mut usage, spent.energy);
+        put_cost(&mut usage, spent.money_micro, spent.energy);
         match self.reservation {
             Some(reservation) => reservation.settle(usage),
             None => {
@@ -257,8 +270,8 @@ impl Account {
 
 /// Puts in what a request cost: the one place where money and energy come in. An answer of this
 /// machine costs no money.
-fn put_cost(usage: &mut Usage, energy: Option<(u64, EnergySource)>) {
-    usage.money_micro = 0;
+fn put_cost(usage: &mut Usage, money: Option<u64>, energy: Option<(u64, EnergySource)>) {
+    usage.money_micro = money.unwrap_or(0);
     if let Some((energy_mj, source)) = energy {
         (usage.energy_mj, usage.energy_source) = (energy_mj, source.name().to_owned());
     }
@@ -279,6 +292,9 @@ fn most(arrival: &Arrival, ask: &Ask<'_>) -> Usage {
         route: arrival.route.clone(),
         n_prompt: ask.n_prompt,
         n_answer: ask.n_answer,
+        label: ask.there.map_or_else(String::new, |there| there.label.to_owned()),
+        upstream: ask.there.map_or_else(String::new, |there| there.upstream.to_owned()),
+        money_micro: ask.there.map_or(0, |there| there.money_micro),
         ..Usage::default()
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod batches;
 mod clients;
+pub(crate) mod departures;
 pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod ollama;
@@ -38,14 +39,18 @@ use crate::serve::{
 use crate::streams::Streams;
 use crate::tls::Tls;
 use crate::traces::{self, Traces};
+use crate::upstream::Ways;
 use crate::{Config, Contents, Egress, Energy, ModelChanges, Shares, VERSION};
+use crate::{Config, Egress, ModelChanges, Shares, VERSION};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, MatchedPath, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
+use broker::Broker;
 use clients::Numbers;
 use engine::{CacheScope, DateTime, NUMERICS_VERSION, PrefixStore, Priority, Sampling, local_time};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
@@ -61,7 +66,9 @@ const NO_ROUTE: &str = "none";
 /// What pages of other origins may read of a response's headers, beside what is left of limits.
 const EXPOSED: &str = "x-request-id, request-id, retry-after, retry-after-ms, x-should-retry, \
                        x-freehold-unused, x-freehold-adapted, x-freehold-ignored, \
-                       x-freehold-resumable, x-freehold-canary, x-freehold-receipt";
+                       x-freehold-resumable, x-freehold-canary, x-freehold-receipt, \
+                       x-freehold-route, x-freehold-upstream, x-freehold-rule, \
+                       x-freehold-redacted, x-freehold-fallback";
 
 /// All of it.
 static ALL_EXPOSED: LazyLock<HeaderValue> = LazyLock::new(|| {
@@ -100,6 +107,12 @@ pub(crate) struct App {
     pub(crate) receipts: Option<Receipts>,
     /// Where requests are held against limits and written down, if they are.
     pub(crate) accounts: Option<Accounts>,
+    /// Where requests may go beside here.
+    pub(crate) ways: Current<Ways>,
+    /// Whoever reaches upstreams, where the owner has some.
+    pub(crate) broker: Option<Broker>,
+    /// The names of upstreams that cannot be asked now.
+    pub(crate) down: Current<BTreeSet<String>>,
     /// Streams that their clients may resume.
     pub(crate) streams: Arc<Streams>,
     /// Answers that their clients ask for later.
@@ -168,6 +181,7 @@ impl App {
                 config.models,
                 config.aliases,
                 config.library.clone(),
+                &config.elsewhere.names(),
                 started,
             )?,
             started,
@@ -207,6 +221,9 @@ impl App {
             receipts: config.receipts,
             contents: config.contents,
             energy: config.energy,
+            ways: Current::new(Ways::new(config.elsewhere)),
+            broker: config.broker,
+            down: Current::new(BTreeSet::new()),
             uploading: Arc::new(Semaphore::new(N_UPLOADS)),
             batches: config.batches,
             cases: config.cases,

@@ -99,9 +99,7 @@ fn told(answer: &Choice, cut: &str) -> serde_json::Value {
         told["reasoning"] = json!(answer.reasoning);
     }
     if !answer.calls.is_empty() {
-        let call = |call: &crate::dialects::ToolCall| {
-            json!({"name": call.name, "arguments": call.arguments})
-        };
+        let call = |call: &crate::dialects::ToolCall| json!({"name": call.name, "arguments": call.arguments});
         told["calls"] = answer.calls.iter().map(call).collect();
     }
     told

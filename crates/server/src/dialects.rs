@@ -450,6 +450,17 @@ pub(crate) struct Spent {
     pub(crate) decode: Duration,
 }
 
+/// What happened to one alternative.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Step {
+    /// Tokens of its prompt, which were asked for.
+    Prompt { choice_idx: usize, tokens: Vec<TokenInfo> },
+    /// More of its answer.
+    Part { choice_idx: usize, part: Part, tokens: Vec<TokenInfo> },
+    /// Its end.
+    Done { choice_idx: usize, reason: FinishReason },
+}
+
 /// One alternative, complete.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Choice {

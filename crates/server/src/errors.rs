@@ -172,6 +172,20 @@ pub enum ServerError {
         /// When there may be room; `None` where there never is so much.
         retry_after: Option<Duration>,
     },
+    /// A rule of the owner's refuses the request, or leaves nobody who could answer it.
+    #[error("{0}")]
+    RefusedByRule(String),
+    /// An upstream gave no answer, or not all of it.
+    #[error("{0}")]
+    UpstreamFailed(String),
+    /// An upstream takes no requests now.
+    #[error("{what}, try again later")]
+    UpstreamBusy {
+        /// Which one, and why.
+        what: String,
+        /// When it may take some.
+        retry_after: Duration,
+    },
     /// Nothing can be written down, so nothing is answered that must be.
     #[error("{0}")]
     LedgerUnavailable(String),
@@ -237,7 +251,7 @@ impl ServerError {
             | Self::NotReloaded { .. }
             | Self::BodyBroken(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::RefusedByRule(_) => StatusCode::FORBIDDEN,
             Self::NoSuchPath { .. }
             | Self::ModelNotFound { .. }
             | Self::NoSuchResponse { .. }
@@ -250,7 +264,10 @@ impl ServerError {
             Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyEncoded(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Overloaded { .. } | Self::LimitReached { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Overloaded { .. } | Self::LimitReached { .. } | Self::UpstreamBusy { .. } => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            Self::UpstreamFailed(_) => StatusCode::BAD_GATEWAY,
             Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Expired => StatusCode::GATEWAY_TIMEOUT,
             Self::ModelUnavailable { .. }
@@ -289,6 +306,9 @@ impl ServerError {
             Self::LimitReached { .. } => "limit_reached",
             Self::DeadlineOutOfReach { .. } | Self::Expired => "deadline_exceeded",
             Self::LedgerUnavailable(_) => "ledger_unavailable",
+            Self::RefusedByRule(_) => "refused_by_rule",
+            Self::UpstreamFailed(_) => "upstream_failed",
+            Self::UpstreamBusy { .. } => "upstream_busy",
             Self::ShuttingDown => "shutting_down",
             Self::Config(_) | Self::Io(_) | Self::Failed(_) => "failed",
         }
@@ -297,7 +317,10 @@ impl ServerError {
     /// Whether the same request can never be answered.
     pub(crate) fn is_final(&self) -> bool {
         match self {
-            Self::Overloaded { .. } | Self::BodyTimeout { .. } | Self::BodyBroken(_) => false,
+            Self::Overloaded { .. }
+            | Self::UpstreamBusy { .. }
+            | Self::BodyTimeout { .. }
+            | Self::BodyBroken(_) => false,
             Self::ModelUnavailable { retry_after, .. } | Self::LimitReached { retry_after, .. } => {
                 retry_after.is_none()
             }
@@ -306,12 +329,33 @@ impl ServerError {
         }
     }
 
+    /// Whether somebody else may answer the same request: what failed is who was asked, not the
+    /// request. What an upstream cannot be asked can be here.
+    pub(crate) fn may_be_mended(&self, was_asked_there: bool) -> bool {
+        match self {
+            Self::Expired
+            | Self::ShuttingDown
+            | Self::LedgerUnavailable(_)
+            | Self::RefusedByRule(_) => false,
+            Self::BadRequest(_) => was_asked_there,
+            Self::Overloaded { .. }
+            | Self::UpstreamBusy { .. }
+            | Self::UpstreamFailed(_)
+            | Self::DeadlineOutOfReach { .. }
+            | Self::ModelUnavailable { .. }
+            | Self::NotAsLocked(_)
+            | Self::ContextOverflow { .. }
+            | Self::Failed(_) => true,
+            _ => false,
+        }
+    }
+
     /// After how long the same request may be answered; `None` where trying again is useless.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after, .. } | Self::DeadlineOutOfReach { retry_after, .. } => {
-                Some(*retry_after)
-            }
+            Self::Overloaded { retry_after, .. }
+            | Self::UpstreamBusy { retry_after, .. }
+            | Self::DeadlineOutOfReach { retry_after, .. } => Some(*retry_after),
             Self::ModelUnavailable { retry_after, .. } | Self::LimitReached { retry_after, .. } => {
                 *retry_after
             }

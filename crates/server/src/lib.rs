@@ -12,6 +12,7 @@ mod background;
 mod batches;
 mod cases;
 mod contents;
+pub mod departures;
 pub mod dialects;
 mod energy;
 mod errors;
@@ -31,6 +32,7 @@ mod shares;
 mod streams;
 mod tls;
 mod traces;
+mod upstream;
 
 pub use batches::Batches;
 pub use cases::{Cases, Consent, PENDING_CASES};
@@ -45,6 +47,7 @@ pub use serve::{InProcess, Told, ToldCall};
 pub use shares::{Share, Shares};
 pub use tls::{Tls, TlsError};
 pub use traces::{Deliver, Traces, Undelivered};
+pub use upstream::{Costs, Elsewhere, Priced, Upstream};
 
 use engine::Sampling;
 use std::future::Future;
@@ -81,17 +84,17 @@ pub struct NotAsLocked(pub String);
 pub struct Alias {
     /// The name; with `*` at its end, all that begin so.
     pub name: String,
-    /// The served model that it stands for.
+    /// The served model that it stands for, or `UPSTREAM/MODEL`.
     pub model: String,
 }
 
 impl Alias {
-    /// Checks that each alias of a server with models of these names can be reached, and stands for
-    /// one of them.
+    /// Checks that each alias of a server with models and upstreams of these names can be reached,
+    /// and stands for one of the models, or for one of an upstream.
     ///
     /// # Errors
     /// What is wrong with the first that is not, by its name.
-    pub fn check(aliases: &[Self], models: &[&str]) -> Result<(), String> {
+    pub fn check(aliases: &[Self], models: &[&str], upstreams: &[String]) -> Result<(), String> {
         for (alias_idx, alias) in aliases.iter().enumerate() {
             let Self { name, model } = alias;
             let wrong = |problem: &str| Err(format!("alias {name:?}: {problem}"));
@@ -104,7 +107,10 @@ impl Alias {
             if let Some(earlier) = aliases[..alias_idx].iter().find(|other| other.fits(name)) {
                 return wrong(&format!("never reached behind {:?}", earlier.name));
             }
-            if !models.contains(&&**model) {
+            let is_there = model.split_once('/').is_some_and(|(upstream, model)| {
+                upstreams.iter().any(|name| name == upstream) && !model.is_empty()
+            });
+            if !models.contains(&&**model) && !is_there {
                 return wrong(&format!("{model:?}: expected the name of a served model"));
             }
         }
@@ -153,6 +159,11 @@ pub struct Config {
     /// Where the receipts of answers go, if they are to have some; then none is given without. The
     /// keys that are taken are in their ledger.
     pub receipts: Option<receipts::Receipts>,
+    /// Where requests may go beside here.
+    pub elsewhere: Elsewhere,
+    /// Whoever reaches the upstreams, where there are some; then there must be receipts, whose
+    /// ledger has the departures.
+    pub broker: Option<broker::Broker>,
     /// What programs on this machine may do without a key.
     pub local_access: access::LocalAccess,
     /// Whether other machines may ask while there is no key.
@@ -223,6 +234,8 @@ impl Config {
             batches: None,
             cases: None,
             receipts: None,
+            elsewhere: Elsewhere::default(),
+            broker: None,
             local_access: access::LocalAccess::default(),
             allow_anyone: false,
             contents: None,
@@ -279,12 +292,15 @@ mod tests {
                 model: model.to_owned(),
             };
             let aliases: Vec<Alias> = aliases.iter().map(alias).collect();
-            let found = Alias::check(&aliases, &["a", "b"]);
+            let found = Alias::check(&aliases, &["a", "b"], &["u".to_owned()]);
             assert_eq!(found, expected.map_err(str::to_owned), "{aliases:?}");
         };
         check(&[("x", "a"), ("x-*", "a"), ("y", "b"), ("*", "b")], Ok(()));
         let target = "alias \"x\": \"c\": expected the name of a served model";
         check(&[("x", "c")], Err(target));
+        check(&[("x", "u/large"), ("y", "u/a/b")], Ok(()));
+        let target = "alias \"x\": \"u/\": expected the name of a served model";
+        check(&[("x", "u/")], Err(target));
         check(&[("x*y", "a")], Err("alias \"x*y\": expected \"*\" at its end only"));
         check(&[("x**", "a")], Err("alias \"x**\": expected \"*\" at its end only"));
         let shadowed = "alias \"b\": a served model has this name, expected another";

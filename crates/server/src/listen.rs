@@ -4,6 +4,7 @@ mod timed;
 
 use crate::app::{self, App, Local, Peer};
 use crate::serve::run_batches;
+use crate::upstream;
 use crate::{Config, ServerError};
 use axum::Router;
 use axum::body::Body;
@@ -52,6 +53,7 @@ pub(crate) async fn run(
     connections.spawn(run_batches(app.clone(), draining_seen.clone()));
     {
         let closing = close_idle(&app);
+        let looking = look_at_upstreams(&app);
         let reloading = reload_when_told(&app);
         let following = app.access.follow();
         let server = Server { app: app.clone(), router, draining: draining_seen };
@@ -61,6 +63,7 @@ pub(crate) async fn run(
             () = shutdown => {}
             () = accepting => {}
             () = closing => {}
+            () = looking => {}
             () = reloading => {}
             () = following => {}
         }
@@ -111,6 +114,15 @@ async fn close_idle(app: &Arc<App>) {
         if tokio::task::spawn_blocking(look).await.is_err() {
             tracing::error!("closing idle models panicked");
         }
+    }
+}
+
+/// Asks each second which upstreams cannot be asked, for ever.
+async fn look_at_upstreams(app: &Arc<App>) {
+    let Some(broker) = app.broker.clone() else { return std::future::pending().await };
+    loop {
+        app.down.set(upstream::down(&broker).await);
+        tokio::time::sleep(CLOSE_PAUSE).await;
     }
 }
 

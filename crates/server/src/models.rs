@@ -138,6 +138,7 @@ impl Models {
         listed: Vec<Model>,
         aliases: Vec<Alias>,
         library: Option<Arc<dyn Library>>,
+        upstreams: &[String],
         created: u64,
     ) -> Result<Self, ServerError> {
         if listed.is_empty() {
@@ -150,7 +151,7 @@ impl Models {
             return Err(ServerError::Config(problem));
         }
         let names: Vec<&str> = listed.iter().map(|model| model.name.as_str()).collect();
-        Alias::check(&aliases, &names).map_err(ServerError::Config)?;
+        Alias::check(&aliases, &names, upstreams).map_err(ServerError::Config)?;
         let names = RwLock::new(Names { listed, aliases });
         Ok(Self { fleet, names, library, created })
     }
@@ -169,7 +170,8 @@ impl Models {
         self.names.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lists `models` in front, those in `gone` no more, and has only these aliases.
+    /// Lists `models` in front, those in `gone` no more, and has only these aliases, which may
+    /// stand for models of these upstreams.
     ///
     /// # Errors
     /// An alias that cannot be had beside these models; then nothing was changed.
@@ -178,6 +180,7 @@ impl Models {
         models: Vec<Model>,
         gone: &[String],
         aliases: Vec<Alias>,
+        upstreams: &[String],
     ) -> Result<(), String> {
         let mut names = self.names_mut();
         // A client may have had one deleted since it was looked at.
@@ -190,7 +193,7 @@ impl Models {
         let others: Vec<Model> = names.listed.iter().filter(is_other).cloned().collect();
         listed.extend(others);
         let own_names: Vec<&str> = listed.iter().map(|model| model.name.as_str()).collect();
-        Alias::check(&aliases, &own_names)?;
+        Alias::check(&aliases, &own_names, upstreams)?;
         *names = Names { listed, aliases };
         Ok(())
     }
@@ -231,6 +234,14 @@ impl Models {
             return None;
         }
         self.alias(name).filter(|alias| self.refusal(&alias.name, &alias.model).is_none())
+    }
+
+    /// What a name stands for that is no model's own: what its alias says, else itself.
+    pub(crate) fn target(&self, name: &str) -> Option<String> {
+        if self.own(name).is_ok() {
+            return None;
+        }
+        Some(self.alias(name).map_or_else(|| name.to_owned(), |alias| alias.model))
     }
 
     /// Why a model is not answered with under this name, its own or an alias, as far as that is
@@ -671,7 +682,7 @@ mod tests {
         };
         let listed = names.iter().map(model).collect();
         let aliases = aliases.iter().map(alias).collect();
-        Models::new(fleet.clone(), listed, aliases, None, 0).unwrap()
+        Models::new(fleet.clone(), listed, aliases, None, &[], 0).unwrap()
     }
 
     fn later(keep: Keep) -> FleetModel {

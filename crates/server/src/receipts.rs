@@ -9,7 +9,8 @@ mod signed;
 pub use compare::{Difference, compare};
 pub use receipt::{
     AskedRequest, DryParameters, MirostatParameters, Parameters, PromptTokens, Receipt,
-    ReceiptBuild, ReceiptChoice, ReceiptModel, ReceiptTime,
+    ReceiptAnswer, ReceiptBuild, ReceiptChoice, ReceiptModel, ReceiptRoute, ReceiptThere,
+    ReceiptTime,
 };
 pub(crate) use receipt::{VERSION, finish_word};
 pub use signed::{ReceiptError, SignedReceipt};
@@ -105,6 +106,7 @@ fn principal(client: u64) -> String {
     format!("{client:016x}")
 }
 
+/// That the ledger cannot be used.
 pub(crate) fn unwritable(why: &str) -> ServerError {
     ServerError::LedgerUnavailable(format!(
         "the ledger of this server cannot be used, and nothing is answered without a receipt: {why}"
@@ -121,7 +123,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -172,6 +174,7 @@ pub(crate) mod tests {
                 ReceiptChoice::new(7, "stop", &[1, 2, 3], 2),
                 ReceiptChoice::new(8, "length", &[4; 6], 2),
             ],
+            route: None,
         }
     }
 }

@@ -7,7 +7,8 @@ use crate::app::App;
 use crate::errors::ServerError;
 use crate::gate::Gate;
 use crate::tls::Tls;
-use crate::{Alias, Limits, Model, Shares};
+use crate::upstream::Ways;
+use crate::{Alias, Elsewhere, Limits, Model, Shares};
 use serde::Serialize;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -43,6 +44,8 @@ pub struct Live {
     pub aliases: Vec<Alias>,
     /// Parts of the requests to them.
     pub shares: Shares,
+    /// Where requests may go beside here.
+    pub elsewhere: Elsewhere,
     /// The bounds; those that [`Limits::renewed`] keeps stay as they are.
     pub limits: Limits,
     /// As in the configuration at the start.
@@ -118,11 +121,12 @@ impl App {
         let Prepared { live, report, commit } = prepared;
         let limits = self.limits.get().renewed(&live.limits);
         self.models
-            .renew(live.models, &live.gone, live.aliases)
+            .renew(live.models, &live.gone, live.aliases, &live.elsewhere.names())
             .map_err(|problem| vec![problem])?;
         // It may have to wait for a model that is being opened, which no request should.
         commit();
         self.shares.set(live.shares);
+        self.ways.set(Ways::new(live.elsewhere));
         self.seats.resize(limits.n_requests);
         self.limits.set(limits);
         self.gate.set(Gate::new(&live.allowed_hosts, &live.allowed_origins));

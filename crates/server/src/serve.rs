@@ -1,12 +1,13 @@
 //! The path of a request, and the only place where its order is written:
-//! admit, read, parse, find the model (and open it), render and tokenize, reserve, submit, follow
-//! the events, settle, render. What is answered by vectors, and what changes models, has the same
-//! beginning.
+//! admit, read, parse, ask the owner's rules; then here (find the model and open it, render and
+//! tokenize, reserve, submit) or there (translate, reserve, write down, send); follow the events,
+//! settle, render. What is answered by vectors, and what changes models, has the same beginning.
 //!
 //! Everything that can be wrong with a request is found before the first byte of a stream. Whoever
 //! stops listening is noticed: the flight is dropped, and dropping it cancels its generations.
 //! Where streams may be resumed, that waits for as long as they may.
 
+mod abroad;
 mod adapt;
 pub(crate) mod admin;
 mod behind;
@@ -16,6 +17,7 @@ mod channels;
 pub(crate) mod deadline;
 mod draft;
 mod flight;
+mod here;
 mod in_process;
 pub(crate) mod lenient;
 pub(crate) mod limited;
@@ -23,9 +25,12 @@ mod lines;
 mod prepare;
 mod record;
 pub(crate) mod resume;
+pub(crate) mod route;
 mod shadow;
 mod shorten;
 mod sink;
+mod source;
+mod there;
 mod tokens;
 mod unused;
 mod uploads;
@@ -42,27 +47,23 @@ pub(crate) use vectors::serve_vectors;
 
 use crate::accounts::{self, Accounts};
 use crate::app::{App, Arrival};
-use crate::contents;
-use crate::dialects::{
-    Answer, Call, Choice, Delivery, Dialect, Family, Reply, Spent, Usage, Vocabulary,
-};
+use crate::dialects::{Answer, Choice, Delivery, Dialect, Family, Reply, Step, Usage, Vocabulary};
 use crate::errors::{BadRequest, ServerError};
 use crate::listen::told;
-use crate::models::{OfTask, Served};
-use crate::receipts::{AskedRequest, N_CHOICES_MAX};
+use crate::models::OfTask;
 use crate::seats::Seat;
-use crate::streams::{self, Asked};
+use crate::streams::{self, Asked as AskedStream};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use behind::{Asked as AskedBehind, Behind};
+use behind::Behind;
 use deadline::within;
-use draft::Draft;
-use engine::{CacheScope, Engine, Request, Sampling};
-use flight::{Begun, Flight, Step};
-use limited::Taking;
-use prepare::{Asking, NoVocabulary, Notes, Prepared, Read};
+use engine::Sampling;
+use policy::{Departure, Route};
+use prepare::{Asking, Notes};
 use record::{Outcome, Record};
+use route::Chosen;
 use sink::Sink;
+use source::Source;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -143,7 +144,7 @@ fn open<D: Dialect>(start: &Start<D::Reply>, arrival: &Arrival) -> (Sink, Respon
             (Sink::new(None, ticket), json_response(StatusCode::OK, ahead.body))
         }
         _ => {
-            let asked = Asked { route: arrival.route.clone(), body: start.mark };
+            let asked = AskedStream { route: arrival.route.clone(), body: start.mark };
             let (outlet, body) = app.streams.begin(D::FAMILY, *client, id, asked);
             let mut response = stream_response(D::Reply::STREAM_TYPE, body);
             if id.is_some() {
@@ -165,13 +166,13 @@ struct Whole<R> {
     choices: Vec<Choice>,
     usage: Usage,
     /// Held until it is rendered.
-    _seat: Seat,
+    _seat: Arc<Seat>,
 }
 
 /// A stream that is about to begin: nothing can be refused any more.
 struct Start<R> {
     app: Arc<App>,
-    flight: Flight,
+    source: Source,
     reply: R,
     /// Whose answer it is.
     client: u64,
@@ -180,45 +181,65 @@ struct Start<R> {
     /// What is done behind its end.
     behind: Option<Behind>,
     /// Held to the end: the request is at work until then.
-    _seat: Seat,
+    _seat: Arc<Seat>,
 }
 
-/// A request that was taken in, and what it takes with it.
-struct Admitted<R> {
-    seat: Seat,
+/// A request that was taken in, and what it takes with it wherever it goes.
+#[derive(Clone)]
+struct Taken {
+    seat: Arc<Seat>,
     deadline: Option<Instant>,
     mark: body::Mark,
     asking: Asking,
-    /// Its body, where it is needed behind the answer.
-    copy: Option<Vec<u8>>,
-    /// What is kept of it, where it is to be.
-    content: Option<contents::Draft>,
-    /// What its receipt says of it, where it is to have one.
-    asked: Option<AskedRequest>,
-    ready: Ready<R>,
 }
 
-async fn admit<D: Dialect>(
+/// A request, and its body.
+struct Given<R> {
+    /// `None`: it is to be read from the body.
+    request: Option<R>,
+    body: Vec<u8>,
+}
+
+impl<R> Given<R> {
+    /// The same once more, for somebody else to answer.
+    fn again(&self) -> Self {
+        Self { request: None, body: self.body.clone() }
+    }
+}
+
+async fn take<D: Dialect>(
     app: &Arc<App>,
     arrival: &Arrival,
     headers: &HeaderMap,
     body: Body,
-) -> Result<Admitted<D::Request>, ServerError> {
+) -> Result<(Taken, Given<D::Request>, Option<Chosen>), ServerError> {
     // Before the body is read, so that at most `n_requests` bodies are in memory.
-    let seat = app.admit(arrival)?;
+    let seat = Arc::new(app.admit(arrival)?);
     let deadline = deadline::of(headers, arrival.started)?;
     let unknown = lenient::of(headers, &arrival.who)?;
+    let claimed = route::claimed(headers)?;
     let (body, mark) = within(deadline, body::read_marked(app, headers, body)).await?;
     let who = Arc::clone(&arrival.who);
     let asking = Asking { who, client: arrival.principal, now: arrival.now, unknown };
-    let may_change = app.accounts.as_ref().is_some_and(Accounts::has_alias);
-    let is_copied = may_change || Behind::needs_body(app, arrival);
-    let copy = is_copied.then(|| body.clone());
-    let content = app.contents.as_ref().and_then(|contents| contents.draft(arrival, &body));
-    let route = app.has_receipt(arrival).then(|| arrival.route.clone());
-    let ready = within(deadline, prepare::<D>(app, asking.clone(), body, route)).await;
-    let (ready, asked) = ready.map_err(named::<D>)?;
-    Ok(Admitted { seat, deadline, mark, asking, copy, content, asked, ready })
+    let taken = Taken { seat, deadline, mark, asking: asking.clone() };
+    if !app.ways.get().are_open() {
+        return Ok((taken, Given { request: None, body }, None));
+    }
+    let (reading, arrival) = (app.clone(), arrival.clone());
+    // A short body may refer to a long conversation.
+    let n_bytes = if app.kept.keeps() { usize::MAX } else { body.len() };
+    let choose = in_turn(app, n_bytes, move || {
+        route::choose::<D>(&reading, &arrival, &asking, claimed, body)
+    });
+    let (given, chosen) = within(deadline, choose).await.map_err(named::<D>)?;
+    Ok((taken, given, chosen))
+}
+
+/// Who is asked.
+#[derive(Clone, Copy)]
+enum Asked<'a> {
+    Here,
+    There(&'a Departure),
 }
 
 async fn answer<D: Dialect>(
@@ -228,68 +249,49 @@ async fn answer<D: Dialect>(
     body: Body,
     record: &mut Record,
 ) -> Result<(Notes, Answered<D::Reply>), ServerError> {
-    let admitted = admit::<D>(&app, arrival, headers, body).await?;
-    let Admitted { seat, deadline, mark, asking, copy, content, asked, ready } = admitted;
-    let prepared = match ready {
-        Ready::Prepared(prepared) => prepared,
-        Ready::Unloaded { request, name } => {
-            record.model(&name);
-            return Ok((Notes::default(), unloaded::<D>(&app, arrival, (request, name), seat)));
-        }
+    let (taken, given, chosen) = take::<D>(&app, arrival, headers, body).await?;
+    let Some(chosen) = chosen else {
+        return here::answer::<D>(&app, arrival, taken, given, None, record).await;
     };
-    record.model(&prepared.served.name);
-    let taking = Taking { app: &app, arrival, asking: &asking, deadline, body: copy.as_deref() };
-    let (prepared, account) = taking.take::<D>(prepared).await.map_err(named::<D>)?;
-    let mut prepared = *prepared;
-    let served = prepared.served.clone();
-    record.model(&served.name);
-    let sampling = sampling(D::call(&prepared.request), &app.default_sampling, &served.engine);
-    let answer = answer_of(arrival, &prepared, &sampling);
-    let mut like = like::<D>(arrival, deadline, sampling, &mut prepared);
-    let delivery = D::call(&prepared.request).delivery;
-    let is_generated = is_generated(delivery);
-    // How long a model is kept depends on the server and is no part of the answer.
-    let asked = asked.filter(|_| is_generated);
-    let draft = asked.map(|asked| Draft::new(arrival, asked, &prepared, &like));
-    keep_model::<D>(&app, arrival, &mut prepared);
-    let Prepared { request, prompts, mut notes, load, .. } = prepared;
-    let call = D::call(&request);
-    notes.canary = app.canary(arrival.principal, call).map(|(share, _)| share.model == served.name);
-    record.canary(notes.canary);
-    if !is_generated {
-        record.taken(account);
-        let usage = spent_on_reading(arrival, &prompts, load);
-        return Ok((notes, ungenerated(D::reply(request, answer, &prompts), usage, seat)));
+    record.went(Some(chosen.here()));
+    let (first, second) = match &chosen.route {
+        Route::Here => (Asked::Here, None),
+        Route::There(departure) => (Asked::There(departure), None),
+        Route::HereThenThere(departure) => (Asked::Here, Some(Asked::There(departure))),
+        Route::ThereThenHere(departure) => (Asked::There(departure), Some(Asked::Here)),
+        Route::Refuse { reason } => return Err(ServerError::RefusedByRule(reason.clone())),
+    };
+    let again = second.map(|second| (second, given.again()));
+    let answered = asked::<D>(&app, arrival, taken.clone(), given, (&chosen, first), record).await;
+    let was_there = matches!(first, Asked::There(_));
+    let (why, (second, given)) = match (&answered, again) {
+        (Err(error), Some(again)) if error.may_be_mended(was_there) => (error.word(), again),
+        _ => return answered,
+    };
+    record.begin(None, None);
+    record.taken(None);
+    let answered = asked::<D>(&app, arrival, taken, given, (&chosen, second), record).await;
+    answered.map(|(mut notes, answered)| {
+        notes.went.iter_mut().for_each(|went| went.fallback = Some(why));
+        (notes, answered)
+    })
+}
+
+async fn asked<D: Dialect>(
+    app: &Arc<App>,
+    arrival: &Arrival,
+    taken: Taken,
+    given: Given<D::Request>,
+    (chosen, who): (&Chosen, Asked<'_>),
+    record: &mut Record,
+) -> Result<(Notes, Answered<D::Reply>), ServerError> {
+    match who {
+        Asked::Here => here::answer::<D>(app, arrival, taken, given, Some(chosen), record).await,
+        Asked::There(departure) => {
+            let leave = (chosen, departure);
+            there::answer::<D>(app, arrival, taken, given, leave, record).await
+        }
     }
-    check_receipt(&app, draft.is_some(), prompts.len() * call.n_per_prompt)?;
-    let asked = AskedBehind { arrival, asking: &asking, served: &served, call };
-    let copy = copy.filter(|_| Behind::needs_body(&app, arrival));
-    let behind = Behind::of::<D>(&app, &asked, &mut like, copy);
-    let begun = Begun { at: arrival.started, load };
-    let seeds = seeds(arrival, &like, prompts.len(), call.n_per_prompt);
-    let requests = flight::requests(&like, &prompts, &seeds);
-    let flight = Flight::submit(&served.engine, call, requests, begun);
-    let mut flight = flight.map_err(named::<D>)?;
-    record.taken(account);
-    record.usage(flight.usage());
-    let id = format!("answer-{}", answer.id);
-    let reply = D::reply(request, answer, &prompts);
-    // Families whose answers have no id are told one by the header.
-    let id = reply.stream_id().map_or(id, str::to_owned);
-    record.begin(draft.map(|draft| draft.begin(id, &seeds)), content);
-    if delivery == Delivery::Stream {
-        begin(&app, &mut flight, deadline).await?;
-        let client = arrival.principal;
-        let start = Start { app, flight, reply, client, mark, behind, _seat: seat };
-        return Ok((notes, Answered::Stream(Box::new(start))));
-    }
-    let choices = gather(&app, &mut flight, record).await?;
-    if let Some(mut behind) = behind {
-        behind.hear_all(&choices);
-        behind.begin(flight.usage());
-    }
-    let whole = Whole { reply, choices, usage: flight.usage(), _seat: seat };
-    Ok((notes, Answered::Whole(Box::new(whole))))
 }
 
 /// Whether anything is generated for it.
@@ -297,29 +299,42 @@ fn is_generated(delivery: Delivery) -> bool {
     matches!(delivery, Delivery::Stream | Delivery::Whole)
 }
 
-/// An answer for which nothing was generated.
-fn ungenerated<R>(reply: R, usage: Usage, seat: Seat) -> Answered<R> {
-    let whole = Whole { reply, choices: Vec::new(), usage, _seat: seat };
-    Answered::Whole(Box::new(whole))
+/// How an answer comes to its end.
+struct End {
+    delivery: Delivery,
+    /// Whether the first event of a stream is waited for: that it was too early to begin with, or
+    /// that nothing comes, is told by the status or mended by somebody else.
+    waits: bool,
+    client: u64,
+    mark: body::Mark,
+    seat: Arc<Seat>,
 }
 
-/// Checks that an answer of so many choices can have its receipt, if it is to have one.
-fn check_receipt(app: &App, is_wanted: bool, n_choices: usize) -> Result<(), ServerError> {
-    if is_wanted && n_choices > N_CHOICES_MAX {
-        let most = format!("{n_choices} choices: expected at most {N_CHOICES_MAX}");
-        return Err(BadRequest::field("n", &format!("{most}, which a receipt has room for")).into());
+/// Follows an answer to its end, or to where its stream can begin.
+async fn followed<R: Reply>(
+    app: &Arc<App>,
+    end: End,
+    mut source: Source,
+    reply: R,
+    behind: Option<Behind>,
+    record: &mut Record,
+) -> Result<Answered<R>, ServerError> {
+    let End { delivery, waits, client, mark, seat } = end;
+    if delivery == Delivery::Stream {
+        if waits {
+            begin(app, &mut source).await?;
+        }
+        let app = app.clone();
+        let start = Start { app, source, reply, client, mark, behind, _seat: seat };
+        return Ok(Answered::Stream(Box::new(start)));
     }
-    app.check_ledger()
-}
-
-/// The seed of each choice; of a request that is asked once more and brings none, those that were
-/// drawn for it.
-fn seeds(arrival: &Arrival, like: &Request, n_prompts: usize, n_per_prompt: usize) -> Vec<u64> {
-    let asked = like.sampling.seed;
-    let drawn = arrival.seeds.as_deref().filter(|_| asked.is_none());
-    let before = drawn.filter(|of| of.len() == n_prompts * n_per_prompt);
-    let anew = || flight::seeds(asked, n_prompts, n_per_prompt);
-    before.map_or_else(anew, <[u64]>::to_vec)
+    let choices = gather(app, &mut source, record).await?;
+    if let Some(mut behind) = behind {
+        behind.hear_all(&choices);
+        behind.begin(source.usage());
+    }
+    let usage = source.usage();
+    Ok(Answered::Whole(Box::new(Whole { reply, choices, usage, _seat: seat })))
 }
 
 /// What every part of the answer to this request says about itself.
@@ -333,89 +348,6 @@ fn said_by(
     let (created, created_ns) = arrival.unix_time();
     let id = arrival.answer_id();
     Answer { id, created, created_ns, model, fingerprint, sampling, vocabulary, n_dropped: 0 }
-}
-
-fn answer_of<R>(arrival: &Arrival, prepared: &Prepared<R>, sampling: &Sampling) -> Answer {
-    let Served { name, engine, fingerprint, .. } = prepared.served.clone();
-    let vocabulary = Box::new(prepare::EngineVocabulary(engine));
-    let answer = said_by(arrival, name, fingerprint, sampling.clone(), vocabulary);
-    Answer { n_dropped: prepared.n_dropped, ..answer }
-}
-
-/// The answer to a request that had the model of this name closed.
-fn unloaded<D: Dialect>(
-    app: &App,
-    arrival: &Arrival,
-    (request, name): (D::Request, String),
-    seat: Seat,
-) -> Answered<D::Reply> {
-    let sampling = app.default_sampling.clone();
-    let answer = said_by(arrival, name, String::new(), sampling, Box::new(NoVocabulary));
-    ungenerated(D::reply(request, answer, &[]), spent_on_nothing(arrival), seat)
-}
-
-/// The usage of one whose prompts were only read, by a model that took so long to open.
-fn spent_on_reading(arrival: &Arrival, prompts: &[Vec<u32>], load: Duration) -> Usage {
-    let n_prompt = prompts.iter().map(|prompt| prompt.len() as u64).sum();
-    let mut usage = Usage { n_prompt, ..spent_on_nothing(arrival) };
-    usage.spent.load = load;
-    usage
-}
-
-/// The usage of a request for which nothing was generated.
-fn spent_on_nothing(arrival: &Arrival) -> Usage {
-    let spent = Spent { total: arrival.started.elapsed(), ..Spent::default() };
-    Usage { spent, ..Usage::default() }
-}
-
-/// Keeps the model as long as the request says, where that is a client's to say.
-fn keep_model<D: Dialect>(app: &App, arrival: &Arrival, prepared: &mut Prepared<D::Request>) {
-    if let Some(keep) = D::terms(&prepared.request).keep
-        && !app.models.keep(&prepared.served.name, keep.what, arrival.is_local)
-    {
-        prepared.notes.ignored.extend(keep.param.map(str::to_owned));
-    }
-}
-
-/// What every choice asks of the engine, but for its prompt; takes what was compiled for it.
-fn like<D: Dialect>(
-    arrival: &Arrival,
-    deadline: Option<Instant>,
-    sampling: Sampling,
-    prepared: &mut Prepared<D::Request>,
-) -> Request {
-    let call = D::call(&prepared.request);
-    Request {
-        // The shorter of what the answer may be long and what its context has left.
-        max_tokens: [call.max_tokens, prepared.n_left].into_iter().flatten().min(),
-        sampling,
-        min_tokens: call.min_tokens,
-        stop_tokens: call.stop_tokens.clone(),
-        stop: call.stop.clone(),
-        ignore_eos: call.ignore_eos,
-        logprobs: call.logprobs,
-        prompt_logprobs: call.prompt_logprobs,
-        banned: prepared.banned.take(),
-        constraint: prepared.constraint.take(),
-        preamble: prepared.preamble.take(),
-        channels: prepared.channels.take(),
-        calls: prepared.calls.take(),
-        cache: if call.cache_prompt { arrival.cache } else { CacheScope::Off },
-        priority: call.priority.max(arrival.priority),
-        deadline,
-        client: arrival.principal,
-        ..Request::default()
-    }
-}
-
-/// How tokens are chosen: as the request says, else as the server does.
-fn sampling(call: &Call, defaults: &Sampling, engine: &Engine) -> Sampling {
-    let mut sampling = call.sampling.over(defaults);
-    if let (Some(dry), Some(_)) = (&mut sampling.dry, &call.sampling.dry) {
-        let texts = call.sampling.dry_breakers.as_deref();
-        dry.breakers = prepare::dry_breakers(engine.tokenizer(), texts);
-    }
-    sampling
 }
 
 /// What is wrong with a conversation as a whole, under the name that its dialect has for it.
@@ -439,65 +371,14 @@ fn keep(app: &App, client: u64, reply: &mut impl Reply) {
     }
 }
 
-/// Where there is a deadline, waits for the first of the events, which stays to be followed: that
-/// it was too early to begin with is told by the status.
-async fn begin(
-    app: &App,
-    flight: &mut Flight,
-    deadline: Option<Instant>,
-) -> Result<(), ServerError> {
-    if deadline.is_none() {
-        return Ok(());
-    }
+/// Waits for the first of the events, which stays to be followed.
+async fn begin(app: &App, source: &mut Source) -> Result<(), ServerError> {
     let mut over = app.over.clone();
     tokio::select! {
         biased;
         () = told(&mut over) => Err(ServerError::ShuttingDown),
-        begun = flight.begin() => begun,
+        begun = source.begin() => begun,
     }
-}
-
-/// A request of which all is known.
-enum Ready<R> {
-    Prepared(Box<Prepared<R>>),
-    /// It asked for nothing but that the model of this name be closed.
-    Unloaded {
-        request: R,
-        name: String,
-    },
-}
-
-/// Parses, renders and tokenizes, and opens the model in between where it is not open: that may
-/// take minutes, in which others have their turns. Where `route` is given, says what was asked.
-async fn prepare<D: Dialect>(
-    app: &Arc<App>,
-    asking: Asking,
-    body: Vec<u8>,
-    route: Option<String>,
-) -> Result<(Ready<D::Request>, Option<AskedRequest>), ServerError> {
-    // A short body may refer to a long conversation.
-    let n_bytes = if app.kept.keeps() { usize::MAX } else { body.len() };
-    let (reading, asker) = (app.clone(), asking.clone());
-    let read = in_turn(app, n_bytes, move || {
-        let asked = route.map(|route| AskedRequest::new(&route, &body));
-        Ok((prepare::read::<D>(&reading, &asker, body)?, asked))
-    });
-    let (read, asked) = read.await?;
-    let (model, body) = match read {
-        Read::Prepared(prepared) => return Ok((Ready::Prepared(prepared), asked)),
-        Read::Unloaded { request, name } => return Ok((Ready::Unloaded { request, name }, asked)),
-        Read::Closed { model, body } => (model, body),
-    };
-    let begun = Instant::now();
-    let served = opened(app, model).await?;
-    let load = begun.elapsed();
-    let reading = app.clone();
-    let prepared = in_turn(app, n_bytes, move || {
-        let request = prepare::parse::<D>(&reading, &asking, &body)?;
-        prepare::prepare::<D>(request, served, asking.now)
-    });
-    let prepared = Prepared { load, ..prepared.await? };
-    Ok((Ready::Prepared(Box::new(prepared)), asked))
 }
 
 /// The model of this name, opened where it is not. Few threads wait for openings, since those whose
@@ -555,19 +436,19 @@ pub(crate) async fn blocking<T: Send + 'static>(
     done.map_err(|_| ServerError::Failed(UNREAD.to_owned()))?
 }
 
-/// Follows a flight to its end; the events of each choice come together as they would in a stream.
+/// Follows an answer to its end; the events of each choice come together as they would in a stream.
 async fn gather(
     app: &App,
-    flight: &mut Flight,
+    source: &mut Source,
     record: &mut Record,
 ) -> Result<Vec<Choice>, ServerError> {
-    let mut choices = flight.empty_choices();
+    let mut choices = source.empty_choices();
     let mut over = app.over.clone();
-    while !flight.is_done() {
+    while !source.is_done() {
         let steps = tokio::select! {
             biased;
             () = told(&mut over) => return Err(ServerError::ShuttingDown),
-            steps = flight.steps() => steps?,
+            steps = source.steps() => steps?,
         };
         for step in steps {
             match step {
@@ -584,20 +465,21 @@ async fn gather(
                 }
             }
         }
-        record.usage(flight.usage());
-        record.queue(flight.queue());
+        record.usage(source.usage());
+        record.cost(source.cost_micro());
+        record.queue(source.queue());
     }
     Ok(choices)
 }
 
-/// Follows a flight to its end and sends its events as they come.
+/// Follows an answer to its end and sends its events as they come.
 async fn stream<R: Reply>(mut start: Start<R>, mut sink: Sink, mut record: Record) {
     let error = match pump(&mut start, &mut sink, &mut record).await {
         Ok(()) => {
             record.end(Outcome::Done);
             sink.finish();
             if let Some(behind) = start.behind.take() {
-                behind.begin(start.flight.usage());
+                behind.begin(start.source.usage());
             }
             return;
         }
@@ -616,9 +498,9 @@ async fn stream<R: Reply>(mut start: Start<R>, mut sink: Sink, mut record: Recor
         Some(error) => start.reply.fail(error, &mut out),
         None => start.reply.cancel(&mut out),
     }
-    let Start { app, flight, mut reply, client, _seat: seat, .. } = start;
+    let Start { app, source, mut reply, client, _seat: seat, .. } = start;
     // Whoever is told of the end finds the place free.
-    drop((flight, seat));
+    drop((source, seat));
     if sink.is_in_background() {
         keep(&app, client, &mut reply);
     }
@@ -644,13 +526,13 @@ async fn pump<R: Reply>(
     sink: &mut Sink,
     record: &mut Record,
 ) -> Result<(), Broken> {
-    let Start { app, flight, reply, client, behind, .. } = start;
+    let Start { app, source, reply, client, behind, .. } = start;
     let mut over = app.over.clone();
     let silence_max = app.limits.get().keep_alive;
     let mut out = String::new();
     reply.open(&mut out);
     sink.send(std::mem::take(&mut out)).await?;
-    while !flight.is_done() {
+    while !source.is_done() {
         let steps = tokio::select! {
             biased;
             broken = sink.over() => {
@@ -660,7 +542,7 @@ async fn pump<R: Reply>(
             () = told(&mut over) => {
                 return Err(Broken::Failed(ServerError::ShuttingDown));
             }
-            steps = flight.steps() => steps.map_err(Broken::Failed)?,
+            steps = source.steps() => steps.map_err(Broken::Failed)?,
             () = tokio::time::sleep(silence_max) => {
                 sink.comment(reply.ping());
                 continue;
@@ -681,10 +563,11 @@ async fn pump<R: Reply>(
                 }
             }
         }
-        record.usage(flight.usage());
-        record.queue(flight.queue());
-        if flight.is_done() {
-            reply.close(flight.usage(), &mut out);
+        record.usage(source.usage());
+        record.cost(source.cost_micro());
+        record.queue(source.queue());
+        if source.is_done() {
+            reply.close(source.usage(), &mut out);
             keep(app, *client, reply);
             record.seal();
             record.settle(Outcome::Done);
@@ -748,6 +631,11 @@ fn with_notes(mut response: Response<Body>, notes: &Notes) -> Response<Body> {
     let canary = notes
         .canary
         .map(|answers| HeaderValue::from_static(if answers { "true" } else { "false" }));
+    if let Some(went) = &notes.went {
+        for (name, value) in went.headers() {
+            response.headers_mut().insert(name, value);
+        }
+    }
     for (name, header) in headers.into_iter().chain([(CANARY, canary)]) {
         if let Some(header) = header {
             response.headers_mut().insert(name, header);

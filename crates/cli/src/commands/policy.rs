@@ -1,5 +1,5 @@
 //! `freehold policy`: rules about where requests may go, and what is detected in texts. The server
-//! has no upstreams yet and does not ask the rules; these commands try them.
+//! asks the same rules; these commands try them.
 
 mod check;
 mod detect;
@@ -14,10 +14,10 @@ use policy::{PolicyError, Rules};
 
 use super::Entry;
 use crate::exit::{Exit, Failure};
+use crate::settings;
 
 /// What the group is for.
-pub(crate) const ABOUT: &str =
-    "Try rules about where requests may go (the server does not ask them yet)";
+pub(crate) const ABOUT: &str = "Try rules about where requests may go";
 
 /// Its subcommands.
 pub(crate) const ALL: &[Entry] = &[
@@ -46,7 +46,16 @@ fn read(path: &Path) -> anyhow::Result<String> {
 }
 
 fn read_rules(path: &Path) -> anyhow::Result<Rules> {
-    Rules::parse(&path.display().to_string(), &read(path)?).map_err(usage)
+    rules(path, &read(path)?).map_err(usage)
+}
+
+/// The rules in a file of rules, or in one of settings, which says other things too.
+fn rules(path: &Path, text: &str) -> Result<Rules, PolicyError> {
+    let name = path.display().to_string();
+    match path.file_name().is_some_and(|name| name == settings::FILE) {
+        true => Rules::parse_among(&name, text),
+        false => Rules::parse(&name, text),
+    }
 }
 
 /// Every mistake on a line of its own.

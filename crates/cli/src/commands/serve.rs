@@ -3,6 +3,7 @@
 mod access;
 mod announce;
 mod cases;
+mod elsewhere;
 mod keep;
 mod library;
 mod limits;
@@ -34,6 +35,7 @@ use store::Catalogue;
 use access::AccessArgs;
 use announce::{Use, advice, announce, base_url};
 use cases::CaseArgs;
+use elsewhere::ElsewhereArgs;
 use keep::KeepArgs;
 use library::{Known, KnownModel, OwnModels};
 pub(in crate::commands) use library::{digest, quantization};
@@ -112,6 +114,8 @@ pub(crate) struct Serve {
     share_args: ShareArgs,
     #[command(flatten)]
     case_args: CaseArgs,
+    #[command(flatten)]
+    elsewhere_args: ElsewhereArgs,
     /// Most memory of all models together, such as 16GiB (default: what the system has)
     #[arg(long, value_name = "SIZE", value_parser = numbers::parse_bytes)]
     memory: Option<u64>,
@@ -250,6 +254,7 @@ impl Subcommand for Serve {
         }
         let tls = self.tls().map_err(|problem| Failure::new(Exit::Usage, problem))?;
         let cases = self.cases().map_err(|problem| Failure::new(Exit::Usage, problem))?;
+        let elsewhere = self.elsewhere().map_err(|problem| Failure::new(Exit::Usage, problem))?;
         let inherited = egress::open_sockets();
         let traces = self.traces(context)?;
         // The address first: finding it taken after minutes of loading would be a waste.
@@ -282,12 +287,14 @@ impl Subcommand for Serve {
         let base = base_url(address, tls.is_some());
         let advice = advice(&base, &name, use_for);
         let mut config = self.config(context, &fleet, models, failure);
+        config.elsewhere = elsewhere;
         config.tls = tls;
         config.cases = cases;
         config.traces = traces.clone();
         config.reload_told = reload_told;
         runtime.block_on(async {
             let broker = started.map(broker::Started::attach).transpose().context("broker")?;
+            config.broker = broker.as_ref().map(|(broker, _)| broker.clone());
             listener.set_nonblocking(true).context("listener")?;
             let listener = tokio::net::TcpListener::from_std(listener).context("listener")?;
             let shutdown = shutdown_signal(hung_up)?;
@@ -483,7 +490,7 @@ impl Serve {
         let models = self.models.iter().filter_map(|text| is_here(&text));
         let place = self.settings.place("models");
         let models = models.map(|error| format!("{place}: {error:#}"));
-        models.chain(self.tls().err()).collect()
+        models.chain(self.tls().err()).chain(self.elsewhere().err()).collect()
     }
 
     /// The file that its settings are from, if there is one.

@@ -102,6 +102,10 @@ impl Reader<'_> {
                 upstreams = upstreams::read(&mut self, value);
                 continue;
             }
+            // The rules are the policy's to read.
+            if policy::SECTIONS.contains(&key.get_ref().as_ref()) {
+                continue;
+            }
             match self.settings.find(key.get_ref()) {
                 Some(arg) => entries.extend(self.entry(arg, place, value)),
                 None => self.problems.push(format!("{place}: {}", self.unknown(key.get_ref()))),

@@ -5,8 +5,8 @@
 use std::time::{Duration, Instant};
 
 use super::{Keeper, Step, Task};
-use crate::ledger::{Ledger, WeakLedger};
 use crate::LedgerError;
+use crate::ledger::{Ledger, WeakLedger};
 
 /// How often keys are looked for that others have marked.
 const LOOK_WAIT: Duration = Duration::from_secs(10);

@@ -39,6 +39,21 @@ impl Models {
         }
     }
 
+    /// Refuses a name that who asks may not ask for, be it one of an upstream's models: those are
+    /// named by an alias or as `UPSTREAM/MODEL`.
+    ///
+    /// # Errors
+    /// [`ServerError::Forbidden`], as for models that are here.
+    pub(crate) fn check_permitted(&self, who: &Who, name: &str) -> Result<(), ServerError> {
+        let scopes = &who.scopes;
+        let target = self.target(name);
+        let is_there = |target: &String| scopes.has_model(name) || scopes.has_model(target);
+        if scopes.models.is_none() || target.as_ref().is_some_and(is_there) {
+            return Ok(());
+        }
+        self.permitted(who, name).map(drop)
+    }
+
     /// The model of this name, where who asks may know of it.
     ///
     /// # Errors

@@ -5,10 +5,10 @@ use super::{Receipt, ReceiptChoice};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// What differs from run to run, or is somebody's name for the same. The lock counts where the
-/// second run was held to one.
-const PASSED_OVER: [&str; 6] =
-    ["version", "id", "time.", "engine.build", "model.name", "model.lock"];
+/// What differs from run to run, is somebody's name for the same, or the owner's rules. The lock
+/// counts where the second run was held to one.
+const PASSED_OVER: [&str; 7] =
+    ["version", "id", "time.", "engine.build", "model.name", "model.lock", "route."];
 /// What is told of a choice's tokens together.
 const OF_TOKENS: [&str; 3] = [".n_tokens", ".sha256", ".trace"];
 

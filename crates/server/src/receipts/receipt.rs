@@ -5,6 +5,7 @@ use engine::{Dry, FinishReason, Mirostat, Request, Sampling};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 
 /// Of the form.
 pub(crate) const VERSION: u32 = 1;
@@ -41,6 +42,52 @@ pub struct Receipt {
     pub prompts: Vec<PromptTokens>,
     /// What it answered: those of prompt `i` begin at `i` times the alternatives of each.
     pub choices: Vec<ReceiptChoice>,
+    /// Where it was answered, where the owner has rules about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<ReceiptRoute>,
+}
+
+/// Where a request was answered, and why there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptRoute {
+    /// `here` or `there`.
+    pub answered: String,
+    /// The request's label.
+    pub label: String,
+    /// The rule that decided; `None`: none fits.
+    pub rule: Option<String>,
+    /// What answered instead of this program. Then the receipt has neither prompts nor choices,
+    /// since their tokens are not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub there: Option<ReceiptThere>,
+}
+
+/// An upstream's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptThere {
+    /// The upstream's name.
+    pub upstream: String,
+    /// The model, as it was asked for there.
+    pub model: String,
+    /// The departure's id in the ledger.
+    pub departure: String,
+    /// How often something of a class was replaced before.
+    pub redacted: BTreeMap<String, u64>,
+    /// The alternatives.
+    pub answers: Vec<ReceiptAnswer>,
+}
+
+/// One alternative of an upstream's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptAnswer {
+    /// As that of a [`ReceiptChoice`].
+    pub finish: String,
+    /// Of its text, reasoning, and names and arguments of calls, one behind the other as they came
+    /// to the client.
+    pub sha256: String,
 }
 
 /// When.

@@ -31,6 +31,15 @@ pub(super) const ROUTES: &[Route] = &[
         ..ADMIN
     },
     Route {
+        paths: &["/admin/departures"],
+        summary: "What left for other servers, the newest first, and what became of it.",
+        query: app::departures::QUERY,
+        answer: Some(DEPARTURES),
+        statuses: &[400, 401, 403, 404, 503],
+        handler: || get(app::departures::departures),
+        ..ADMIN
+    },
+    Route {
         paths: &["/admin/keys"],
         summary: "Lists the keys, without their secrets.",
         query: wire::KEYS_QUERY,
@@ -166,6 +175,7 @@ pub(super) const ROUTES: &[Route] = &[
     },
 ];
 
+const DEPARTURES: &str = r#"{"type":"object","properties":{"departures":{"type":"array","items":{"type":"object","required":["id","at_us","principal","end"]}},"next":{"type":["string","null"]}},"required":["departures","next"]}"#;
 const RELOADED: &str = r#"{"type":"object","properties":{"changed":{"type":"array","items":{"type":"string"}},"needs_restart":{"type":"array","items":{"type":"string"}},"models_added":{"type":"array","items":{"type":"string"}},"models_replaced":{"type":"array","items":{"type":"string"}},"models_removed":{"type":"array","items":{"type":"string"}}},"required":["changed","needs_restart","models_added","models_replaced","models_removed"]}"#;
 const KEYS: &str = r#"{"type":"object","properties":{"keys":{"type":"array","items":{"type":"object","required":["id","name","scopes","defaults","created_at"]}}},"required":["keys"]}"#;
 const NEW_KEY: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"name":{"type":"string"},"secret":{"type":"string"}},"required":["id","name","secret"]}"#;

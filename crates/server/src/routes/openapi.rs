@@ -7,7 +7,7 @@ use super::{Body, EVENTS, Route, all};
 use crate::VERSION;
 use crate::dialects::Family;
 use crate::dialects::declared::{Field, Kind, NO_END, POSITIVE, Treatment, Unknown, literal};
-use crate::serve::{ADAPTED, IGNORED, RECEIPT, UNUSED, deadline, lenient, resume};
+use crate::serve::{ADAPTED, IGNORED, RECEIPT, UNUSED, deadline, lenient, resume, route};
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
@@ -42,6 +42,11 @@ pub(crate) fn document() -> Value {
                 (ADAPTED): header("in what the request was brought into another form"),
                 (IGNORED): header("the fields that had no effect"),
                 (RECEIPT): header("the id of the answer's receipt, where the server keeps some"),
+                (route::ROUTE): header("`here` or `there`: who answered, where there are rules"),
+                (route::UPSTREAM): header("the upstream that answered"),
+                (route::RULE): header("the rule that decided who answers"),
+                (route::REDACTED): header("what was replaced before the request left"),
+                (route::FALLBACK): header("why who was asked first did not answer"),
                 (resume::RESUMABLE): header("seconds for which the stream can be resumed"),
                 "Retry-After": header("seconds after which the same request may be answered"),
             },
@@ -71,11 +76,20 @@ pub(crate) fn document() -> Value {
                                     x-freehold-ignored where they would be refused.",
                     "schema": {"enum": ["true", "false"]},
                 },
+                (route::LABEL): {
+                    "name": route::LABEL,
+                    "in": "header",
+                    "description": "How sensitive the request is, where it is more so than what \
+                                    its key sends; one that is less changes nothing.",
+                    "schema": {"enum": ["public", "internal", "private"]},
+                },
             },
         },
     })
 }
 
+/// Where an upstream gives no answer.
+const BAD_GATEWAY: u16 = 502;
 /// Of OpenAI's family, and of what belongs to none.
 const OPENAI_ERROR: &str = r#"{"type":"object","properties":{"error":{"type":"object","properties":{"message":{"type":"string"},"type":{"type":"string"},"param":{"type":["string","null"]},"code":{"type":["string","null"]},"n_prompt_tokens":{"type":"integer"},"n_ctx":{"type":"integer"}},"required":["message","type","param","code"]}},"required":["error"]}"#;
 const ANTHROPIC_ERROR: &str = r#"{"type":"object","properties":{"type":{"const":"error"},"error":{"type":"object","properties":{"type":{"type":"string"},"message":{"type":"string"}},"required":["type","message"]},"request_id":{"type":"string"}},"required":["type","error","request_id"]}"#;
@@ -117,6 +131,10 @@ fn operation(route: &Route, path: &str, name_idx: usize) -> Value {
         for name in [deadline::HEADER, lenient::HEADER] {
             parameters.push(json!({"$ref": format!("#/components/parameters/{name}")}));
         }
+        if route.generates() {
+            let name = route::LABEL;
+            parameters.push(json!({"$ref": format!("#/components/parameters/{name}")}));
+        }
         let content = json!({"schema": body_schema(body), "example": literal(body.example)});
         operation["requestBody"] =
             json!({"required": true, "content": {route.media_type: content}});
@@ -156,7 +174,14 @@ fn responses(route: &Route) -> Value {
         headers.extend([UNUSED, ADAPTED, IGNORED]);
     }
     if route.generates() {
-        headers.push(RECEIPT);
+        headers.extend([
+            RECEIPT,
+            route::ROUTE,
+            route::UPSTREAM,
+            route::RULE,
+            route::REDACTED,
+            route::FALLBACK,
+        ]);
     }
     if route.stream == EVENTS {
         headers.push(resume::RESUMABLE);
@@ -167,7 +192,9 @@ fn responses(route: &Route) -> Value {
         answered["headers"] = headers.collect::<Map<_, _>>().into();
     }
     let mut responses = Map::from_iter([("200".to_owned(), answered)]);
-    for status in route.statuses {
+    // An upstream may have been asked.
+    let of_upstreams = route.generates().then_some(&BAD_GATEWAY);
+    for status in route.statuses.iter().chain(of_upstreams) {
         responses.insert(status.to_string(), refusal(route, *status));
     }
     responses.into()

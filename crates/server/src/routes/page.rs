@@ -32,6 +32,7 @@ its path as the name. A query is read where one is listed.
 Headers of a request: `x-freehold-lenient: true` has parameters that no server knows (these \
 names, not what is inside one) told as
 ignored where they would be refused; `x-freehold-deadline-ms` is how long the request may take; \
+`x-freehold-label` how sensitive it is ([policy.md](policy.md)); \
 `Last-Event-ID` goes on with a stream
 (with `--resume-streams`; Ollama's streams have no ids and are not resumed). Headers of a response:
 
@@ -39,11 +40,13 @@ ignored where they would be refused; `x-freehold-deadline-ms` is how long the re
 | --- | --- |
 | `x-freehold-ignored` | what of the request had no effect, by its path |
 | `x-freehold-adapted` | in what it was brought into another form: `tools-prompt`, \
-`tool-messages`, `tool-calls`, `system-messages`, `call-ids`, `effort` |
+`tool-messages`, `tool-calls`, `system-messages`, `call-ids`, `effort`, `max-tokens` |
 | `x-freehold-unused` | what of the conversation the model's template left out |
 | `x-freehold-resumable` | for how many seconds the stream can be resumed |
 | `x-freehold-canary` | of an alias with a canary: `true` where that answers, else `false` |
 | `x-freehold-receipt` | the id of the answer's [receipt](receipts.md), if it has one |
+| `x-freehold-route`, `-upstream`, `-rule`, `-redacted`, `-fallback` | where there are rules, \
+who answered and why ([policy.md](policy.md)) |
 ";
 
 /// The whole page.

@@ -1,6 +1,6 @@
 //! The generations of one request: submitted together, followed together, cancelled together.
 
-use crate::dialects::{Call, Choice, Prompts, Spent, Usage};
+use crate::dialects::{Call, Choice, Prompts, Spent, Step, Usage};
 use crate::errors::{BadRequest, ServerError};
 use engine::{Done, Engine, EngineError, Event, FinishReason, Handle, Part, Request, TokenInfo};
 use std::time::{Duration, Instant};
@@ -52,13 +52,6 @@ pub(super) struct Begun {
 struct Cached {
     n_reused: u64,
     n_matched: u64,
-}
-
-/// What happened to one choice.
-pub(super) enum Step {
-    Prompt { choice_idx: usize, tokens: Vec<TokenInfo> },
-    Part { choice_idx: usize, part: Part, tokens: Vec<TokenInfo> },
-    Done { choice_idx: usize, reason: FinishReason },
 }
 
 impl Flight {

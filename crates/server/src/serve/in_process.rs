@@ -120,7 +120,7 @@ impl InProcess {
         let (app, body) = (self.app.clone(), Body::from(body));
         let answered = match answer::<D>(app, &arrival, &headers, body, &mut record).await {
             Ok((_, Answered::Stream(mut start))) => {
-                gather(&self.app, &mut start.flight, &mut record).await.map(|_| ())
+                gather(&self.app, &mut start.source, &mut record).await.map(|_| ())
             }
             answered => answered.map(|_| ()),
         };

@@ -108,6 +108,7 @@ impl Taking<'_> {
         Ask {
             asked: call.model.as_deref(),
             model: &prepared.served.name,
+            there: None,
             n_prompt: prompts.iter().map(|prompt| prompt.len() as u64).sum(),
             n_answer,
             n_least: n_least.min(n_answer),
@@ -160,7 +161,8 @@ pub(super) async fn take_whole(
     let Some(accounts) = &app.accounts else { return Ok(None) };
     let Whole { asked, model, n_prompt, deadline } = of;
     let (n_answer, n_least, may_change) = (0, 0, false);
-    let ask = Ask { asked, model, n_prompt, n_answer, n_least, deadline, may_change };
+    let there = None;
+    let ask = Ask { asked, model, there, n_prompt, n_answer, n_least, deadline, may_change };
     match accounts.take(arrival, &ask, app.over.clone()).await? {
         Taken::Account(account) => Ok(Some(account)),
         Taken::Instead(_) => unreachable!("another model may not answer"),

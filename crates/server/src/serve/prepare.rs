@@ -2,6 +2,7 @@
 
 use super::adapt::{self, Adapted, Stage, chat_prompt};
 use super::aside;
+use super::route::Went;
 use super::shorten::{self, Cut};
 use super::unused;
 use super::wishes;
@@ -68,6 +69,8 @@ pub(super) struct Notes {
     pub(super) canary: Option<bool>,
     /// Headers that say how much is left of limits.
     pub(super) rates: Vec<(HeaderName, HeaderValue)>,
+    /// Where there are rules, what they came to.
+    pub(super) went: Option<Went>,
 }
 
 /// A request that was read.
@@ -105,13 +108,13 @@ pub(super) fn parse<D: Dialect>(
     Ok(request)
 }
 
-/// Reads one request, and prepares it where its model is open.
+/// Prepares one request, whose body is `body`, where its model is open.
 pub(super) fn read<D: Dialect>(
     app: &App,
     asking: &Asking,
+    request: D::Request,
     body: Vec<u8>,
 ) -> Result<Read<D::Request>, ServerError> {
-    let request = parse::<D>(app, asking, &body)?;
     let Call { model, delivery, .. } = D::call(&request);
     let permitted = app.models.permit(&asking.who, model.as_deref(), Task::Generate)?;
     if *delivery == Delivery::Unload {

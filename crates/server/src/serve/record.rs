@@ -2,6 +2,7 @@
 //! its receipt. Never any contents.
 
 use super::draft::Draft;
+use super::route::Went;
 use crate::access::Who;
 use crate::accounts::{Account, Spent};
 use crate::app::{App, Arrival};
@@ -64,6 +65,7 @@ pub(super) struct Record {
     started: Instant,
     model: String,
     usage: Usage,
+    cost_micro: Option<i64>,
     queue: Option<Duration>,
     time_to_first_token: Option<Duration>,
     /// When the newest piece of each alternative came.
@@ -79,6 +81,8 @@ pub(super) struct Record {
     is_counted: bool,
     /// Where its alias has a canary, whether that answers.
     canary: Option<bool>,
+    /// Where there are rules, what they came to.
+    went: Option<Went>,
     /// The receipt, of an answer that has begun and is to have one.
     draft: Option<Draft>,
     /// Where what it takes is written down, once it was taken.
@@ -122,6 +126,7 @@ impl Record {
             started: arrival.started,
             model: String::new(),
             usage: Usage::default(),
+            cost_micro: None,
             queue: None,
             time_to_first_token: None,
             newest: Vec::new(),
@@ -133,6 +138,7 @@ impl Record {
             is_logged: true,
             is_counted: true,
             canary: None,
+            went: None,
             draft: None,
             account: None,
             receipt: String::new(),
@@ -164,6 +170,11 @@ impl Record {
         self.canary = answers;
     }
 
+    /// What the rules came to.
+    pub(super) fn went(&mut self, went: Option<Went>) {
+        self.went = went;
+    }
+
     pub(super) fn model(&mut self, name: &str) {
         name.clone_into(&mut self.model);
     }
@@ -193,6 +204,11 @@ impl Record {
         self.taking = self.app.energy.as_ref().map(crate::Energy::begin);
     }
 
+    /// What an upstream asks for it, in millionths of the owner's currency.
+    pub(super) fn cost(&mut self, micro: Option<i64>) {
+        self.cost_micro = micro;
+    }
+
     /// The answer has begun; from here on it has a receipt, where one is to be made, and what is
     /// asked and answered is kept, where it is to be.
     pub(super) fn begin(&mut self, draft: Option<Draft>, content: Option<contents::Draft>) {
@@ -212,6 +228,7 @@ impl Record {
         let Some(account) = self.account.take() else { return };
         account.settle(Spent {
             energy: self.energy,
+            money_micro: self.cost_micro.and_then(|micro| u64::try_from(micro).ok()),
             n_prompt: self.usage.n_prompt,
             n_cached: self.usage.n_reused,
             n_answer: self.usage.n_generated,
@@ -263,7 +280,7 @@ impl Record {
             content.hear(choice_idx, part);
         }
         if let Some(draft) = &mut self.draft {
-            draft.push(choice_idx, tokens);
+            draft.push(choice_idx, part, tokens);
         }
         let now = Instant::now();
         self.time_to_first_token.get_or_insert(now - self.started);
@@ -377,8 +394,11 @@ impl Drop for Record {
             route = %self.route,
             model = %self.model,
             canary = self.canary,
+            answered = self.went.as_ref().map(|went| went.answered),
+            upstream = self.went.as_ref().and_then(|went| went.upstream.as_deref()),
             n_prompt = self.usage.n_prompt,
             n_generated = self.usage.n_generated,
+            cost_micro = self.cost_micro,
             ttft_ms = self.time_to_first_token.map(ms),
             duration_ms = ms(duration),
             energy_mj = self.energy.map(|(taken_mj, _)| taken_mj),

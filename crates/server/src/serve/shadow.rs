@@ -7,9 +7,11 @@
 
 use super::behind::Asked;
 use super::flight::{self, Begun, Flight};
+use super::here::{like, sampling};
 use super::prepare::{self, Asking};
 use super::record::Record;
-use super::{blocking, gather, like, sampling};
+use super::source::Source;
+use super::{blocking, gather};
 use crate::app::{App, Arrival};
 use crate::dialects::{Choice, Dialect, Usage};
 use crate::errors::ServerError;
@@ -197,11 +199,11 @@ async fn ask<D: Dialect>(plan: Plan) -> Result<(Choice, Usage), Lost> {
     let begun = Begun { at: arrival.started, load: Duration::ZERO };
     let call = D::call(&prepared.request);
     let requests = flight::requests(&like, &prepared.prompts, &[seed]);
-    let mut flight = Flight::submit(&engine, call, requests, begun)?;
+    let mut source = Source::Here(Flight::submit(&engine, call, requests, begun)?);
     let mut record = Record::uncounted(&app, &arrival);
-    let mut choices = gather(&app, &mut flight, &mut record).await?;
+    let mut choices = gather(&app, &mut source, &mut record).await?;
     let choice = choices.pop().ok_or(Lost::Dropped)?;
-    Ok((choice, flight.usage()))
+    Ok((choice, source.usage()))
 }
 
 /// The first character in which two answers differ, counted from 0 over reasoning, text and calls.

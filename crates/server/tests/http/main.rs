@@ -24,6 +24,7 @@ mod resume;
 mod shares;
 mod tools;
 mod traces;
+mod upstreams;
 mod vectors;
 
 use client::{Connection, Response, post, post_head, request};

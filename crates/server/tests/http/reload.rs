@@ -8,7 +8,9 @@
 use super::client::{Connection, Response, post, post_head, request};
 use super::{MODEL, Running, engine, only_model, run};
 use engine::{EngineOptions, Fleet, FleetModel, Keep, Task};
-use freehold_server::{Alias, Config, Limits, Live, Model, Prepared, Reload, Report, Shares, Tls};
+use freehold_server::{
+    Alias, Config, Elsewhere, Limits, Live, Model, Prepared, Reload, Report, Shares, Tls,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
@@ -76,6 +78,7 @@ impl Reload for ByHand {
             models: wanted.names.iter().map(model).collect(),
             gone: gone.clone(),
             aliases: wanted.alias.map(alias).into_iter().collect(),
+            elsewhere: Elsewhere::default(),
             shares: Shares::default(),
             limits: Limits { n_body_bytes: wanted.n_body_bytes, ..Limits::default() },
             allowed_origins: Vec::new(),

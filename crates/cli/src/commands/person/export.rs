@@ -34,7 +34,8 @@ impl Subcommand for Export {
             reader.export_person(&self.name, &keys, terminal::print_line).await
         })?;
         if found.is_nothing() {
-            let message = format!("person {:?}: nothing is kept of anybody of this name", self.name);
+            let message =
+                format!("person {:?}: nothing is kept of anybody of this name", self.name);
             return Err(Failure::new(Exit::NotFound, message).into());
         }
         if found.n_dark > 0 {

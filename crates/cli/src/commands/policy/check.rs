@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use policy::{PolicyError, Rules};
+use policy::PolicyError;
 
 use crate::commands::Subcommand;
 use crate::context::Context;
@@ -16,7 +16,8 @@ use crate::terminal::{self, Colour, paint};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  freehold policy check policy.toml")]
+  freehold policy check policy.toml
+  freehold policy check freehold.toml        the rules among the settings")]
 pub(crate) struct Check {
     /// The rules
     file: PathBuf,
@@ -25,7 +26,7 @@ pub(crate) struct Check {
 impl Subcommand for Check {
     fn run(self, context: &Context) -> anyhow::Result<()> {
         let file = self.file.display().to_string();
-        match Rules::parse(&file, &super::read(&self.file)?) {
+        match super::rules(&self.file, &super::read(&self.file)?) {
             Ok(rules) => {
                 let n = rules.len();
                 let rules = if n == 1 { "1 rule".to_owned() } else { format!("{n} rules") };

@@ -72,5 +72,16 @@ fn words(receipt: &Receipt) -> String {
         add("choice", &format!("{n_tokens} tokens, {finish}, seed {}", choice.seed));
         add("", &format!("sha256 {}", choice.sha256));
     }
+    if let Some(route) = &receipt.route {
+        let rule = route.rule.as_ref().map_or("none fits".to_owned(), |rule| format!("{rule:?}"));
+        add("answered", &format!("{}, label {}, rule: {rule}", route.answered, route.label));
+        if let Some(there) = &route.there {
+            add("upstream", &format!("{}, model {}", there.upstream, there.model));
+            add("departure", &there.departure);
+            for answer in &there.answers {
+                add("answer", &format!("{}, sha256 {}", answer.finish, answer.sha256));
+            }
+        }
+    }
     text
 }

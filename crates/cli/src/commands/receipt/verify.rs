@@ -132,6 +132,11 @@ impl Verify {
             let problem = format!("request.sha256: expected {expected}, found {found} ({place})");
             case.problems.push(problem);
         }
+        if let Some(there) = signed.receipt.route.as_ref().and_then(|route| route.there.as_ref()) {
+            let problem =
+                format!("upstream {:?} answered: it cannot be asked again", there.upstream);
+            case.problems.push(problem);
+        }
         case.signed = Some(signed);
         Ok(case)
     }
@@ -284,6 +289,9 @@ impl Case {
             return format!("{name}: bit-equal, {n_tokens} tokens{signer}\n");
         }
         let problems = self.problems.iter().map(|problem| format!("  {problem}\n"));
-        format!("{name}: NOT equal{signer}\n{}", problems.collect::<String>())
+        let route = signed.and_then(|signed| signed.receipt.route.as_ref());
+        let is_there = route.is_some_and(|route| route.there.is_some());
+        let verdict = if is_there { "NOT asked again" } else { "NOT equal" };
+        format!("{name}: {verdict}{signer}\n{}", problems.collect::<String>())
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::{Fleet, Keep};
-use server::{Live, Model, Prepared, Reload, Report, Tls};
+use server::{Elsewhere, Live, Model, Prepared, Reload, Report, Tls};
 
 use super::library::{Known, KnownModel};
 use super::{LastFailure, Serve, opening_failed};
@@ -18,6 +18,9 @@ pub(crate) const RELOADABLE: &[&str] = &[
     "alias",
     "canary",
     "shadow",
+    "policy",
+    "upstream-model",
+    "prices",
     "allow-origin",
     "allow-host",
     "tls-cert",
@@ -57,6 +60,8 @@ struct Running {
     /// The models that the settings ask for; clients may have fetched others.
     names: Vec<String>,
     tls: Option<Tls>,
+    /// The rules, as they can be compared.
+    rules: String,
 }
 
 impl Reloader {
@@ -70,7 +75,9 @@ impl Reloader {
     ) -> Self {
         let names = models.iter().map(|model| model.name.clone()).collect();
         // What was read at the start is read once more: that both are the same is not certain.
-        let running = Running { serve: serve.clone(), names, tls: serve.tls().ok().flatten() };
+        let rules = serve.elsewhere().map(|elsewhere| told(&elsewhere)).unwrap_or_default();
+        let tls = serve.tls().ok().flatten();
+        let running = Running { serve: serve.clone(), names, tls, rules };
         Self {
             context: context.clone(),
             fleet: fleet.clone(),
@@ -142,9 +149,9 @@ impl Reloader {
 impl Reload for Reloader {
     fn prepare(&self, served: &[Model]) -> Result<Prepared, Vec<String>> {
         let one = |problem: String| vec![problem];
-        let (old, old_names, old_tls) = {
-            let running = self.running();
-            (running.serve.clone(), running.names.clone(), running.tls.clone())
+        let (old, old_names, old_tls, old_rules) = {
+            let Running { serve, names, tls, rules } = &*self.running();
+            (serve.clone(), names.clone(), tls.clone(), rules.clone())
         };
         // The file that was read, not one that would be found now.
         let flags = old.flags.clone().with_file(old.file());
@@ -172,6 +179,11 @@ impl Reload for Reloader {
         if !is_same_tls && !changed.iter().any(|name| name == "tls-cert") {
             changed.push("tls-cert".to_owned());
         }
+        let elsewhere = serve.elsewhere().map_err(one)?;
+        let rules = told(&elsewhere);
+        if rules != old_rules && !changed.iter().any(|name| name == "policy") {
+            changed.push("rule".to_owned());
+        }
         let staged = self.stage(&serve, served).map_err(one)?;
         let models: Vec<Model> =
             staged.models.iter().map(|(known, _)| known.model.clone()).collect();
@@ -195,6 +207,7 @@ impl Reload for Reloader {
             gone: gone.clone(),
             aliases: serve.aliases.all().to_vec(),
             shares: serve.shares(),
+            elsewhere,
             limits: serve.limits(),
             allowed_origins: serve.allow_origin.clone(),
             allowed_hosts: serve.allow_host.clone(),
@@ -205,11 +218,16 @@ impl Reload for Reloader {
             serve.set_log();
             staged.commit(&known, &gone);
             serve.check_names();
-            let in_effect = Running { serve, names, tls };
+            let in_effect = Running { serve, names, tls, rules };
             *running.lock().unwrap_or_else(PoisonError::into_inner) = in_effect;
         });
         Ok(Prepared { live, report, commit })
     }
+}
+
+/// The rules, as they can be compared.
+fn told(elsewhere: &Elsewhere) -> String {
+    format!("{:?}", elsewhere.rules)
 }
 
 /// Checks what can be taken over against what cannot: the file alone is right, but what stands

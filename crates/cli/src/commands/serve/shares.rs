@@ -35,7 +35,8 @@ impl Serve {
         let place = |name: &'static str| {
             move |problem: String| format!("{}: {problem}", self.settings.place(name))
         };
-        Alias::check(aliases, models).map_err(place("alias"))?;
+        let upstreams: Vec<String> = self.upstreams().into_iter().map(|of| of.name).collect();
+        Alias::check(aliases, models, &upstreams).map_err(place("alias"))?;
         Share::check(canary, aliases, models).map_err(place("canary"))?;
         Share::check(shadow, aliases, models).map_err(place("shadow"))
     }

@@ -40,9 +40,11 @@ pub(crate) fn error_body(error: &ServerError) -> String {
         ServerError::ContextOverflow { .. } => (None, Some("context_length_exceeded")),
         ServerError::TextTooLong { place, .. } => (Some(&**place), Some("context_length_exceeded")),
         ServerError::BodyTooLarge { .. } => (None, Some("request_too_large")),
-        ServerError::Overloaded { .. } | ServerError::LimitReached { .. } => {
-            (None, Some("rate_limit_exceeded"))
-        }
+        ServerError::Overloaded { .. }
+        | ServerError::LimitReached { .. }
+        | ServerError::UpstreamBusy { .. } => (None, Some("rate_limit_exceeded")),
+        ServerError::RefusedByRule(_) => (None, Some("refused_by_rule")),
+        ServerError::UpstreamFailed(_) => (None, Some("upstream_failed")),
         ServerError::Unauthorized(_) => (None, Some("invalid_api_key")),
         ServerError::NoSuchPath { .. } => (None, Some("unknown_url")),
         ServerError::MethodNotAllowed { .. } => (None, Some("method_not_allowed")),

@@ -1,0 +1,9 @@
+//! Anthropic's messages: what is asked, and what comes.
+
+mod body;
+mod read;
+#[cfg(test)]
+mod tests;
+
+pub(super) use body::{VERSION, body};
+pub(super) use read::{event, whole};

@@ -1,0 +1,287 @@
+//! The alternatives of an upstream's answer as they come: in which order their parts are, which
+//! calls are complete, and the bounds on what is taken.
+//!
+//! An upstream is believed nothing: a part behind an end, a call of a tool that nobody offered,
+//! arguments that are no object are errors, not answers.
+
+use crate::dialects::Step;
+use engine::{FinishReason, Part, TokenInfo};
+use serde::de::IgnoredAny;
+use std::collections::HashMap;
+
+/// Most bytes of all texts of an answer: ten times the longest that models write.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Most calls of one alternative.
+const N_CALLS_MAX: usize = 512;
+
+/// What is wrong with an answer of an upstream. It may quote names, never texts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Wrong(String);
+
+impl Wrong {
+    pub(super) fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+
+    /// That what an upstream says is no `what`. The error's own words quote values.
+    pub(super) fn json(what: &str, error: &serde_json::Error) -> Self {
+        let (line, column) = (error.line(), error.column());
+        Self(format!("what it says is no {what}, at line {line}, column {column}"))
+    }
+}
+
+/// Follows the alternatives of one answer.
+#[derive(Debug)]
+pub(super) struct Following {
+    choices: Vec<Choice>,
+    /// The tools that may be called.
+    tools: Vec<String>,
+    n_bytes: usize,
+    /// What nobody has taken yet.
+    steps: Vec<Step>,
+}
+
+#[derive(Debug, Default)]
+struct Choice {
+    call: Option<Call>,
+    n_calls: usize,
+    is_done: bool,
+}
+
+/// A call that has begun and not ended.
+#[derive(Debug)]
+struct Call {
+    /// By which the upstream tells calls apart.
+    key: u64,
+    name: String,
+    arguments: String,
+}
+
+impl Following {
+    /// Of an answer of so many alternatives, which may call these tools.
+    pub(super) fn new(n_choices: usize, tools: Vec<String>) -> Self {
+        let choices = std::iter::repeat_with(Choice::default).take(n_choices).collect();
+        Self { choices, tools, n_bytes: 0, steps: Vec::new() }
+    }
+
+    /// What came since.
+    pub(super) fn take(&mut self) -> Vec<Step> {
+        std::mem::take(&mut self.steps)
+    }
+
+    /// Whether every alternative has ended.
+    pub(super) fn is_done(&self) -> bool {
+        self.choices.iter().all(|choice| choice.is_done)
+    }
+
+    /// More text for the reader, with its tokens where they are told.
+    pub(super) fn text(
+        &mut self,
+        choice_idx: usize,
+        text: String,
+        tokens: Vec<TokenInfo>,
+    ) -> Result<(), Wrong> {
+        if text.is_empty() && tokens.is_empty() {
+            return Ok(());
+        }
+        self.part(choice_idx, text.len(), Part::Text(text), tokens)
+    }
+
+    /// More of a train of thought.
+    pub(super) fn reasoning(&mut self, choice_idx: usize, text: String) -> Result<(), Wrong> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.part(choice_idx, text.len(), Part::Reasoning(text), Vec::new())
+    }
+
+    fn part(
+        &mut self,
+        choice_idx: usize,
+        n_bytes: usize,
+        part: Part,
+        tokens: Vec<TokenInfo>,
+    ) -> Result<(), Wrong> {
+        self.end_call(choice_idx)?;
+        self.count(n_bytes)?;
+        self.steps.push(Step::Part { choice_idx, part, tokens });
+        Ok(())
+    }
+
+    /// More of the call `key`, which begins where it is not the one at hand; then it has a name.
+    pub(super) fn call(
+        &mut self,
+        choice_idx: usize,
+        key: u64,
+        name: Option<&str>,
+        arguments: &str,
+    ) -> Result<(), Wrong> {
+        let is_same = self.choice(choice_idx)?.call.as_ref().is_some_and(|call| call.key == key);
+        if !is_same {
+            self.end_call(choice_idx)?;
+            let name = name.filter(|name| !name.is_empty());
+            let name = name.ok_or_else(|| Wrong::new("a call of a tool begins without a name"))?;
+            self.begin_call(choice_idx, key, name)?;
+        }
+        if arguments.is_empty() {
+            return Ok(());
+        }
+        self.count(arguments.len())?;
+        if let Some(call) = &mut self.choice(choice_idx)?.call {
+            call.arguments.push_str(arguments);
+        }
+        let part = Part::Arguments(arguments.to_owned());
+        self.steps.push(Step::Part { choice_idx, part, tokens: Vec::new() });
+        Ok(())
+    }
+
+    fn begin_call(&mut self, choice_idx: usize, key: u64, name: &str) -> Result<(), Wrong> {
+        if !self.tools.iter().any(|tool| tool == name) {
+            let shown = crate::dialects::fields::short(name);
+            return Err(Wrong::new(format!("it calls {shown:?}, a tool that it was not offered")));
+        }
+        let choice = self.choice(choice_idx)?;
+        choice.n_calls += 1;
+        if choice.n_calls > N_CALLS_MAX {
+            return Err(Wrong::new(format!("it makes more than {N_CALLS_MAX} calls")));
+        }
+        let name = name.to_owned();
+        choice.call = Some(Call { key, name: name.clone(), arguments: String::new() });
+        let part = Part::CallBegin(name);
+        self.steps.push(Step::Part { choice_idx, part, tokens: Vec::new() });
+        Ok(())
+    }
+
+    /// Ends the call at hand, if there is one: its arguments are complete.
+    pub(super) fn end_call(&mut self, choice_idx: usize) -> Result<(), Wrong> {
+        let Some(call) = self.choice(choice_idx)?.call.take() else { return Ok(()) };
+        let step = |part| Step::Part { choice_idx, part, tokens: Vec::new() };
+        // As some say that there are none.
+        if call.arguments.trim().is_empty() {
+            self.steps.push(step(Part::Arguments("{}".to_owned())));
+        } else if !is_object(&call.arguments) {
+            let name = call.name;
+            return Err(Wrong::new(format!("the arguments of its call of {name} are no object")));
+        }
+        self.steps.push(step(Part::CallEnd));
+        Ok(())
+    }
+
+    /// The end of an alternative. A call that was cut off by its length stays unfinished.
+    pub(super) fn done(&mut self, choice_idx: usize, reason: FinishReason) -> Result<(), Wrong> {
+        let call = self.choice(choice_idx)?.call.as_ref();
+        let is_cut = call.is_some_and(|call| !is_object(&call.arguments));
+        if !(is_cut && reason == FinishReason::Length) {
+            self.end_call(choice_idx)?;
+        }
+        self.choice(choice_idx)?.is_done = true;
+        self.steps.push(Step::Done { choice_idx, reason });
+        Ok(())
+    }
+
+    /// An alternative that goes on.
+    fn choice(&mut self, choice_idx: usize) -> Result<&mut Choice, Wrong> {
+        let n_choices = self.choices.len();
+        match self.choices.get_mut(choice_idx) {
+            None => Err(Wrong::new(format!("it has alternative {choice_idx} of {n_choices}"))),
+            Some(choice) if choice.is_done => Err(Wrong::new("it goes on behind its end")),
+            Some(choice) => Ok(choice),
+        }
+    }
+
+    fn count(&mut self, n_bytes: usize) -> Result<(), Wrong> {
+        self.n_bytes += n_bytes;
+        match self.n_bytes > ANSWER_BYTES_MAX {
+            true => Err(Wrong::new(format!("it has more than {ANSWER_BYTES_MAX} bytes"))),
+            false => Ok(()),
+        }
+    }
+}
+
+fn is_object(text: &str) -> bool {
+    serde_json::from_str::<HashMap<String, IgnoredAny>>(text).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn following() -> Following {
+        Following::new(1, vec!["f".to_owned(), "g".to_owned()])
+    }
+
+    fn parts(following: &mut Following) -> Vec<String> {
+        let told = |step| match step {
+            Step::Part { part, .. } => format!("{part:?}"),
+            Step::Done { reason, .. } => format!("{reason:?}"),
+            Step::Prompt { .. } => "prompt".to_owned(),
+        };
+        following.take().into_iter().map(told).collect()
+    }
+
+    #[track_caller]
+    fn check(calls: &[(u64, Option<&str>, &str)], reason: FinishReason, expected: &[&str]) {
+        let mut all = following();
+        let mut follow = || {
+            for (key, name, arguments) in calls {
+                all.call(0, *key, *name, arguments)?;
+            }
+            all.done(0, reason.clone())
+        };
+        let found = match follow() {
+            Ok(()) => parts(&mut all),
+            Err(wrong) => vec![wrong.to_string()],
+        };
+        assert_eq!(found, expected, "{calls:?}");
+    }
+
+    #[test]
+    fn calls_are_complete_or_wrong() {
+        use FinishReason::{Length, Stop};
+        let begin = "CallBegin(\"f\")";
+        let empty = [begin, "Arguments(\"{}\")", "CallEnd", "Stop"];
+        check(&[(0, Some("f"), "")], Stop, &empty);
+        let two = [begin, "Arguments(\"{}\")", "CallEnd", "CallBegin(\"g\")", "Arguments(\"{}\")"];
+        let two = [&two[..], &["CallEnd", "Stop"]].concat();
+        check(&[(0, Some("f"), "{}"), (1, Some("g"), "{}")], Stop, &two);
+        let cut = [begin, "Arguments(\"{\\\"a\\\":\")", "Length"];
+        check(&[(0, Some("f"), "{\"a\":")], Length, &cut);
+        let wrong = "the arguments of its call of f are no object";
+        check(&[(0, Some("f"), "{\"a\":")], Stop, &[wrong]);
+        check(&[(0, Some("f"), "[1]")], Stop, &[wrong]);
+        check(&[(0, None, "{}")], Stop, &["a call of a tool begins without a name"]);
+        let unknown = "it calls \"h\", a tool that it was not offered";
+        check(&[(0, Some("h"), "{}")], Stop, &[unknown]);
+    }
+
+    #[test]
+    fn text_ends_a_call() {
+        let mut all = following();
+        all.call(0, 0, Some("f"), "{}").unwrap();
+        all.text(0, "t".to_owned(), Vec::new()).unwrap();
+        all.reasoning(0, String::new()).unwrap();
+        assert_eq!(parts(&mut all)[2..], ["CallEnd", "Text(\"t\")"]);
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_wrong() {
+        let mut all = following();
+        assert_eq!(all.reasoning(1, "x".into()).unwrap_err().0, "it has alternative 1 of 1");
+        let long = "x".repeat(ANSWER_BYTES_MAX);
+        all.text(0, long, Vec::new()).unwrap();
+        assert!(all.reasoning(0, "x".into()).unwrap_err().0.contains("more than 16777216 bytes"));
+        let mut all = following();
+        assert!(!all.is_done());
+        all.done(0, FinishReason::Stop).unwrap();
+        assert!(all.is_done());
+        let behind = all.text(0, "x".into(), Vec::new()).unwrap_err();
+        assert_eq!(behind.0, "it goes on behind its end");
+        let mut all = following();
+        let mut n = 0;
+        while n < 1000 && all.call(0, n, Some("f"), "").is_ok() {
+            n += 1;
+        }
+        assert_eq!(n, N_CALLS_MAX as u64);
+    }
+}
