@@ -27,7 +27,7 @@ use crate::chain::Hash;
 use crate::entry::{Entry, Kind, check_name};
 use crate::hex::hex;
 use crate::rows::Rows;
-use crate::writer::append;
+use crate::writer::{Erase, append};
 use crate::{LedgerError, now_us};
 
 /// Longest body: it is held whole while it waits, is sealed and is read back.
@@ -241,9 +241,9 @@ async fn forget(
     let mut n = 0;
     for id in rows.dark_contents_of(person, PAGE_ROWS).await? {
         // A receipt that is not there has nothing to be erased.
-        let erased =
-            crate::writer::erase(rows, head, Kind::Receipt, (&id, &task.principal)).await?;
-        drop(erased);
+        let (kind, principal) = (Kind::Receipt, task.principal.clone());
+        let erase = Erase { kind, id: id.clone(), principal };
+        drop(crate::writer::erase(rows, head, &erase).await?);
         rows.delete_content(&id).await?;
         n += 1;
     }

@@ -531,7 +531,8 @@ impl Writer {
                     }
                     tell(account, Err(error.clone()));
                 }
-                Work::Erase(_, reply) | Work::Act(_, reply) => {
+                Work::Keep(content, _) => self.state.remove(content.n_bytes()),
+                Work::Erase(_, reply) | Work::Act(_, reply) | Work::Tidy(_, reply) => {
                     drop(reply.send(Err(error.clone())));
                 }
                 Work::Flush(reply) => drop(reply.send(Err(error.clone()))),

@@ -41,7 +41,6 @@ use crate::tls::Tls;
 use crate::traces::{self, Traces};
 use crate::upstream::Ways;
 use crate::{Config, Contents, Egress, Energy, ModelChanges, Shares, VERSION};
-use crate::{Config, Egress, ModelChanges, Shares, VERSION};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, MatchedPath, Path, Request, State};

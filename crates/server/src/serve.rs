@@ -45,7 +45,7 @@ pub(crate) use tokens::serve_tokens;
 pub(crate) use uploads::{CONTENT_TYPE, create_batch, send_content, upload};
 pub(crate) use vectors::serve_vectors;
 
-use crate::accounts::{self, Accounts};
+use crate::accounts;
 use crate::app::{App, Arrival};
 use crate::dialects::{Answer, Choice, Delivery, Dialect, Family, Reply, Step, Usage, Vocabulary};
 use crate::errors::{BadRequest, ServerError};
@@ -66,7 +66,7 @@ use sink::Sink;
 use source::Source;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
