@@ -61,6 +61,12 @@ clients:
     target/venv/bin/node tests/clients/node/test_ai.js target/release/freehold
     target/venv/bin/python tests/clients/test_openapi.py target/release/freehold
 
+# The page in chromium, against the real server and model
+page:
+    cargo build --release
+    npm ci --loglevel=error --prefix tests/page
+    node tests/page/test_page.js target/release/freehold
+
 # Mixed and hostile load on the real server: every answer as alone, no memory that grows
 soak MINUTES="30":
     cargo build --release

@@ -17,6 +17,7 @@ pub use wire::{key_to_json, project_to_json};
 
 use crate::app::{Peer, is_loopback};
 use crate::errors::ServerError;
+use crate::gate::is_own_page;
 use crate::routes::{Needs, Route};
 use axum::http::HeaderMap;
 
@@ -134,7 +135,12 @@ fn why_not_own(peer: Option<Peer>, headers: &HeaderMap) -> Option<String> {
     if !is_loopback(peer) {
         return Some("it comes from another machine, without a key".to_owned());
     }
-    let is_of_others = |name: &&str| OF_OTHERS.contains(name) || name.starts_with(OF_PROXIES);
+    // The server's own page, which nobody else has changed, is as good as a program here.
+    let is_own = is_own_page(headers);
+    let is_of_others = |name: &&str| match *name {
+        "origin" => !is_own,
+        name => OF_OTHERS.contains(&name) || name.starts_with(OF_PROXIES),
+    };
     let header = headers.keys().map(|name| name.as_str()).find(is_of_others)?;
     Some(format!("{header} says that a web page or another machine is behind this request"))
 }
@@ -160,6 +166,24 @@ mod tests {
         check("nowhere", None, false);
         for header in OF_OTHERS.into_iter().chain(["x-forwarded-host", "x-forwarded-proto"]) {
             check("127.0.0.1", Some(header), false);
+        }
+    }
+
+    #[test]
+    fn only_the_servers_own_page_is_the_owners() {
+        let check = |peer: &str, origin: &'static str, is_owner: bool| {
+            let headers = [("host", "localhost:1"), ("origin", origin)];
+            let header = |(name, value): (&'static str, &'static str)| {
+                (HeaderName::from_static(name), value.parse().unwrap())
+            };
+            let headers = HeaderMap::from_iter(headers.map(header));
+            let why_not = why_not_own(peer.parse().ok().map(Peer), &headers);
+            assert_eq!(why_not.is_none(), is_owner, "{peer} {origin}");
+        };
+        check("127.0.0.1", "http://localhost:1", true);
+        check("10.0.0.1", "http://localhost:1", false);
+        for origin in ["http://localhost:2", "http://localhost:1.evil.example", "null", ""] {
+            check("127.0.0.1", origin, false);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What all requests share, the routes, and what wraps every response.
 
+pub(crate) mod admin;
 pub(crate) mod batches;
 mod clients;
 pub(crate) mod departures;
@@ -28,9 +29,11 @@ use crate::library::Library;
 use crate::limits::Limits;
 use crate::metrics::{self, Metrics, Now};
 use crate::models::Models;
+use crate::page;
 use crate::receipts::{Receipt, Receipts};
 use crate::reload::{Current, Reload};
 use crate::routes::{self, openapi};
+use crate::running::Running;
 use crate::seats::{Seat, Seats};
 use crate::serve::limited::Limited;
 use crate::serve::{
@@ -46,6 +49,7 @@ use axum::body::Body;
 use axum::extract::{Extension, MatchedPath, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
+use axum::response::IntoResponse;
 use broker::Broker;
 use clients::Numbers;
 use engine::{CacheScope, DateTime, NUMERICS_VERSION, PrefixStore, Priority, Sampling, local_time};
@@ -117,6 +121,8 @@ pub(crate) struct App {
     /// Answers that their clients ask for later.
     pub(crate) background: Arc<Background>,
     pub(crate) seats: Arc<Seats>,
+    /// What is at work, and what was lately.
+    pub(crate) running: Arc<Running>,
     /// Seats of requests for vectors.
     vector_seats: Arc<Semaphore>,
     /// Turns at waiting for a model to open.
@@ -186,6 +192,7 @@ impl App {
             started,
             metrics: Metrics::default(),
             seats: Seats::new(config.limits.n_requests),
+            running: Arc::default(),
             vector_seats: Arc::new(Semaphore::new(config.limits.n_vector_requests)),
             opening: Arc::new(Semaphore::new(N_OPENING)),
             preparing: Arc::new(Semaphore::new(config.limits.n_preparing)),
@@ -587,9 +594,28 @@ pub(crate) async fn stream(
     resumed.unwrap_or_else(|error| refuse(&error, &arrival))
 }
 
-/// Clients of Ollama look for its words.
-pub(crate) async fn root() -> String {
-    format!("freehold {VERSION} is running; to clients of its API: Ollama is running\n")
+/// The page, to whoever can show one. Clients of Ollama look for its words.
+pub(crate) async fn root(headers: HeaderMap) -> Response<Body> {
+    let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let mut response = match accepted.is_some_and(|accepted| accepted.contains("text/html")) {
+        true => page::response(page::INDEX, &headers).expect("the page has its first file"),
+        false => {
+            let words = "is running; to clients of its API: Ollama is running";
+            format!("freehold {VERSION} {words}\n").into_response()
+        }
+    };
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+    response
+}
+
+/// A file of the page.
+pub(crate) async fn page_file(
+    Extension(arrival): Extension<Arrival>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let missing = || ServerError::NoSuchPath { path: format!("/web/{}", fields::short(&name)) };
+    page::response(&name, &headers).unwrap_or_else(|| refuse(&missing(), &arrival))
 }
 
 /// A model that is not open is well: it opens when it is asked for. What is not well is one whose

@@ -192,6 +192,9 @@ pub enum ServerError {
     /// The request was not answered in the time that it had.
     #[error("the request's time was over before its answer was complete")]
     Expired,
+    /// Somebody who may had the request cancelled.
+    #[error("the request was cancelled, by its client or by the server's owner")]
+    Cancelled,
     /// The server is going down.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -274,6 +277,7 @@ impl ServerError {
             | Self::NotAsLocked(_)
             | Self::DeadlineOutOfReach { .. }
             | Self::LedgerUnavailable(_)
+            | Self::Cancelled
             | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             Self::Config(_) | Self::Io(_) | Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -309,6 +313,7 @@ impl ServerError {
             Self::RefusedByRule(_) => "refused_by_rule",
             Self::UpstreamFailed(_) => "upstream_failed",
             Self::UpstreamBusy { .. } => "upstream_busy",
+            Self::Cancelled => "cancelled",
             Self::ShuttingDown => "shutting_down",
             Self::Config(_) | Self::Io(_) | Self::Failed(_) => "failed",
         }
@@ -324,7 +329,7 @@ impl ServerError {
             Self::ModelUnavailable { retry_after, .. } | Self::LimitReached { retry_after, .. } => {
                 retry_after.is_none()
             }
-            Self::NotImplemented(_) | Self::NotAsLocked(_) => true,
+            Self::NotImplemented(_) | Self::NotAsLocked(_) | Self::Cancelled => true,
             other => other.status().is_client_error(),
         }
     }

@@ -132,6 +132,15 @@ fn plain_host(host: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
+/// Whether the headers say that the server's own page sent the request.
+pub(crate) fn is_own_page(headers: &HeaderMap) -> bool {
+    let value = |name| text(headers, name).ok().flatten();
+    match (value(header::ORIGIN), value(header::HOST)) {
+        (Some(origin), Some(host)) => is_same_origin(origin, host),
+        _ => false,
+    }
+}
+
 /// Whether a page of `origin` came from this very server.
 fn is_same_origin(origin: &str, host: &str) -> bool {
     let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));

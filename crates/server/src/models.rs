@@ -162,7 +162,7 @@ impl Models {
     }
 
     /// Their further names.
-    fn aliases(&self) -> Vec<Alias> {
+    pub(crate) fn aliases(&self) -> Vec<Alias> {
         self.names.read().unwrap_or_else(PoisonError::into_inner).aliases.clone()
     }
 

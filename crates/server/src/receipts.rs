@@ -18,6 +18,7 @@ pub use signed::{ReceiptError, SignedReceipt};
 use crate::dialects::fields::short;
 use crate::errors::ServerError;
 use ledger::{Entry, Kind, Ledger, LedgerError, NodeKey};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 /// Most choices of one answer that its receipt has room for.
@@ -92,6 +93,28 @@ impl Receipts {
             Some(_) => Err(no_receipt(id, "it was erased")),
             None => Err(no_receipt(id, "never made, or another client's")),
         }
+    }
+
+    /// Holds the whole ledger to its hashes and signatures, and says what came of it.
+    pub(crate) async fn verify_ledger(&self) -> Result<Value, ServerError> {
+        let verified = async {
+            self.ledger.flush().await?;
+            self.ledger.verify().await
+        };
+        let found = verified.await.map_err(|error| {
+            tracing::error!(%error, "the ledger cannot be read");
+            unwritable("it cannot be read")
+        })?;
+        let bad = found.first_bad.as_ref();
+        Ok(json!({
+            "intact": found.is_intact(),
+            "rows": found.n_rows,
+            "erased": found.n_erased,
+            "head": found.head.map(|(seq, hash)| json!({"seq": seq, "hash": hex(&hash)})),
+            "signed": found.signed,
+            "node": hex(&self.key.public()),
+            "first_bad": bad.map(|bad| json!({"seq": bad.seq, "reason": bad.reason})),
+        }))
     }
 
     /// A number that stands for `name`, the same over restarts.

@@ -20,6 +20,24 @@ pub trait Reload: Send + Sync {
     /// # Errors
     /// All that is wrong with it, each with its place, value and expectation. Nothing has changed.
     fn prepare(&self, served: &[Model]) -> Result<Prepared, Vec<String>>;
+
+    /// What is in effect, and where each value comes from. Of a secret only that it is set.
+    fn settings(&self) -> Vec<Setting> {
+        Vec::new()
+    }
+}
+
+/// One setting that is in effect.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Setting {
+    /// Its name in the file.
+    pub name: String,
+    /// Its value; null where it has none.
+    pub value: serde_json::Value,
+    /// Flag, environment variable, place in a file, or default.
+    pub origin: String,
+    /// Whether a running server takes a new value over.
+    pub is_reloadable: bool,
 }
 
 /// A configuration that is ready to be put in place.

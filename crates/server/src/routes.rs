@@ -3,6 +3,7 @@
 
 mod admin;
 pub(crate) mod openapi;
+mod owner;
 #[cfg(test)]
 mod page;
 
@@ -151,7 +152,7 @@ const KEEP: Route = Route { group: BATCHES, statuses: &[401, 403, 404, 500], ..R
 
 /// All routes.
 pub(crate) fn all() -> impl Iterator<Item = &'static Route> {
-    ROUTES.iter().chain(admin::ROUTES)
+    ROUTES.iter().chain(admin::ROUTES).chain(owner::ROUTES)
 }
 
 /// The route that the router has at a path; of several methods there the first.
@@ -673,7 +674,7 @@ const ROUTES: &[Route] = &[
     Route {
         paths: &["/"],
         needs: Needs::Nothing,
-        summary: "Says which program this is.",
+        summary: "The page, to browsers; else says which program this is.",
         statuses: &[403],
         handler: || get(app::root),
         ..READ
@@ -785,7 +786,7 @@ mod tests {
             .filter(|route| route.needs == Needs::Nothing)
             .flat_map(|route| route.paths.iter().copied())
             .collect();
-        assert_eq!(public, ["/", "/health", "/ready"]);
+        assert_eq!(public, ["/", "/health", "/ready", "/web/{*id}"]);
         let is_admin = |path: &&str| path.starts_with("/admin/");
         let admin = all().filter(|route| route.paths.iter().any(is_admin));
         assert!(admin.into_iter().all(|route| route.needs == Needs::Admin));

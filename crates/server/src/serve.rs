@@ -10,6 +10,7 @@
 mod abroad;
 mod adapt;
 pub(crate) mod admin;
+mod again;
 mod behind;
 mod body;
 mod changes;
@@ -37,6 +38,7 @@ mod uploads;
 mod vectors;
 mod wishes;
 
+pub(crate) use again::{VERIFY_FIELDS, verified, verify};
 pub(crate) use changes::{ReadChange, change, show};
 pub use in_process::{InProcess, Told, ToldCall};
 pub(crate) use lines::run_batches;

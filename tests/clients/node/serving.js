@@ -32,12 +32,13 @@ export class Server {
     this.exit = once(process, "exit");
   }
 
-  static async start(binary, model) {
-    const options = { stdio: ["ignore", "pipe", "pipe"] };
+  // `more` are further arguments of the server.
+  static async start(binary, model, more = [], env = {}) {
+    const options = { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...env } };
     const folder = mkdtempSync(join(tmpdir(), "freehold-batches-"));
     const batches = ["--batches", join(folder, "batches")];
     const server = new Server(
-      spawn(binary, ["serve", model, EMBEDDER, "--listen", "127.0.0.1:0", ...batches], options),
+      spawn(binary, ["serve", model, EMBEDDER, "--listen", "127.0.0.1:0", ...batches, ...more], options),
       model,
     );
     server.exit.then(() => rmSync(folder, { recursive: true, force: true }));

@@ -2,7 +2,9 @@
 
 use crate::dialects::{Call, Choice, Prompts, Spent, Step, Usage};
 use crate::errors::{BadRequest, ServerError};
+use crate::running::Work;
 use engine::{Done, Engine, EngineError, Event, FinishReason, Handle, Part, Request, TokenInfo};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -38,6 +40,8 @@ pub(super) struct Flight {
     /// Of the choice that ended first, how long it waited for a step.
     queue: Option<Duration>,
     begun: Begun,
+    /// Knows whether somebody had it cancelled.
+    work: Option<Arc<Work>>,
 }
 
 /// When a request came, and how long its model took to open.
@@ -93,7 +97,14 @@ impl Flight {
             submitted: Instant::now(),
             queue: None,
             begun,
+            work: None,
         })
+    }
+
+    /// From now on somebody else may cancel it.
+    pub(super) fn may_be_cancelled(&mut self, work: &Arc<Work>) {
+        work.hold(&self.handles);
+        self.work = Some(Arc::clone(work));
     }
 
     /// A place for each choice.
@@ -228,8 +239,11 @@ impl Flight {
         match done.reason {
             FinishReason::Expired => Err(ServerError::Expired),
             FinishReason::Failed(reason) => Err(ServerError::Failed(reason)),
-            // Only this flight cancels, and not while somebody waits for it.
-            FinishReason::Cancelled => Err(ServerError::ShuttingDown),
+            FinishReason::Cancelled => {
+                let is_told = self.work.as_ref().is_some_and(|work| work.is_cancelled());
+                // This flight itself does not cancel while somebody waits for it.
+                Err(if is_told { ServerError::Cancelled } else { ServerError::ShuttingDown })
+            }
             reason => Ok(Step::Done { choice_idx, reason }),
         }
     }

@@ -83,7 +83,9 @@ pub(super) async fn answer<D: Dialect>(
     let seeds = seeds(arrival, &like, prompts.len(), call.n_per_prompt);
     let requests = flight::requests(&like, &prompts, &seeds);
     let flight = Flight::submit(&served.engine, call, requests, begun);
-    let source = Source::Here(flight.map_err(named::<D>)?);
+    let mut flight = flight.map_err(named::<D>)?;
+    flight.may_be_cancelled(record.work());
+    let source = Source::Here(flight);
     record.taken(account);
     record.usage(source.usage());
     let id = format!("answer-{}", answer.id);

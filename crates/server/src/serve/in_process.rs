@@ -3,19 +3,17 @@
 //! Whoever tests a model by prompts goes the way that applications go, so that what is honoured,
 //! adapted or refused for those is so here.
 
-use super::{Answered, answer, gather, lenient};
+use super::{Answered, again, answer};
 use crate::app::{App, Arrival};
-use crate::dialects::anthropic::Messages;
 use crate::dialects::openai::chat::Chat;
 use crate::dialects::openai::completions::Completions;
-use crate::dialects::openai::responses::Responses;
-use crate::dialects::{Dialect, Paths, ollama};
+use crate::dialects::{Dialect, Paths};
 use crate::errors::{BadRequest, ServerError};
 use crate::receipts::Receipt;
 use crate::serve::record::{Outcome, Record};
 use crate::{Config, dialects};
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::HeaderMap;
 use engine::FinishReason;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,42 +94,7 @@ impl InProcess {
     /// # Errors
     /// As over HTTP; a receipt of no route here that generates.
     pub async fn again(&self, receipt: &Receipt, body: Vec<u8>) -> Result<Receipt, ServerError> {
-        match &*receipt.request.route {
-            "/v1/chat/completions" => self.answer_again::<Chat>(receipt, body).await,
-            "/v1/completions" => self.answer_again::<Completions>(receipt, body).await,
-            "/v1/responses" => self.answer_again::<Responses>(receipt, body).await,
-            "/v1/messages" => self.answer_again::<Messages>(receipt, body).await,
-            "/api/chat" => self.answer_again::<ollama::Chat>(receipt, body).await,
-            "/api/generate" => self.answer_again::<ollama::Generate>(receipt, body).await,
-            other => Err(ServerError::NoSuchPath { path: other.to_owned() }),
-        }
-    }
-
-    async fn answer_again<D: Dialect>(
-        &self,
-        receipt: &Receipt,
-        body: Vec<u8>,
-    ) -> Result<Receipt, ServerError> {
-        let arrival = Arrival::of_receipt(receipt)?;
-        let mut record = Record::unlogged(&self.app, &arrival);
-        // What was refused has no receipt, so fields that are not known were let through then too.
-        let lenient = HeaderName::from_static(lenient::HEADER);
-        let headers = HeaderMap::from_iter([(lenient, HeaderValue::from_static("true"))]);
-        let (app, body) = (self.app.clone(), Body::from(body));
-        let answered = match answer::<D>(app, &arrival, &headers, body, &mut record).await {
-            Ok((_, Answered::Stream(mut start))) => {
-                gather(&self.app, &mut start.source, &mut record).await.map(|_| ())
-            }
-            answered => answered.map(|_| ()),
-        };
-        if let Err(error) = answered {
-            record.fail(&error);
-            return Err(error);
-        }
-        let draft = record.take_draft();
-        record.end(Outcome::Done);
-        let nothing = || BadRequest::field("body", "nothing is generated for it").into();
-        draft.map(|draft| draft.finish_as(receipt)).ok_or_else(nothing)
+        again::again(&self.app, &Arrival::in_process(), receipt, body).await
     }
 
     async fn ask<D: Dialect>(&self, body: String) -> Result<Told, ServerError> {

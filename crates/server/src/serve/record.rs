@@ -11,6 +11,7 @@ use crate::dialects::Usage;
 use crate::energy::{EnergySource, Taking};
 use crate::errors::ServerError;
 use crate::metrics::{Histogram, Seen};
+use crate::running::{AtWork, Work};
 use crate::traces::{self, Told};
 use axum::http::StatusCode;
 use engine::{FinishReason, Part, TokenInfo};
@@ -31,12 +32,15 @@ pub(super) enum Outcome {
     Disconnected,
     /// Broke off because the server went down.
     Shutdown,
+    /// Its client or the owner had it cancelled.
+    Cancelled,
 }
 
 impl Outcome {
     pub(super) fn of(error: &ServerError) -> Self {
         match error {
             ServerError::ShuttingDown => Self::Shutdown,
+            ServerError::Cancelled => Self::Cancelled,
             error if error.status() >= StatusCode::INTERNAL_SERVER_ERROR => Self::Failed,
             _ => Self::Refused,
         }
@@ -49,6 +53,7 @@ impl Outcome {
             Self::Failed => "failed",
             Self::Disconnected => "disconnected",
             Self::Shutdown => "shutdown",
+            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -57,6 +62,7 @@ impl Outcome {
 /// that is what becomes of a request that nobody waits for.
 pub(super) struct Record {
     app: Arc<App>,
+    at_work: AtWork,
     id: String,
     trace: Option<traces::Context>,
     route: String,
@@ -114,6 +120,7 @@ impl Record {
     pub(super) fn new(app: &Arc<App>, arrival: &Arrival) -> Self {
         Self {
             app: app.clone(),
+            at_work: app.running.begin(arrival),
             id: arrival.id.clone(),
             // So that the log names the traces that begin here.
             trace: match (&arrival.trace, &app.traces) {
@@ -177,6 +184,12 @@ impl Record {
 
     pub(super) fn model(&mut self, name: &str) {
         name.clone_into(&mut self.model);
+        self.at_work.work.model(name);
+    }
+
+    /// What cancels it, and knows whether somebody did.
+    pub(super) fn work(&self) -> &Arc<Work> {
+        &self.at_work.work
     }
 
     pub(super) fn usage(&mut self, usage: Usage) {
@@ -185,6 +198,7 @@ impl Record {
         let n_read = usage.n_prompt.saturating_sub(usage.n_reused);
         let n_read = if usage.n_generated > 0 { n_read } else { 0 };
         self.computed(n_read + usage.n_generated);
+        self.at_work.work.progress(usage.n_prompt, usage.n_generated);
     }
 
     /// It is computed no more.
@@ -199,9 +213,11 @@ impl Record {
         }
     }
 
-    /// It is computed from here on.
-    pub(super) fn work(&mut self) {
-        self.taking = self.app.energy.as_ref().map(crate::Energy::begin);
+    /// It is computed from here on, unless somebody else does that.
+    pub(super) fn computing(&mut self) {
+        if !self.went.as_ref().is_some_and(Went::is_there) {
+            self.taking = self.app.energy.as_ref().map(crate::Energy::begin);
+        }
     }
 
     /// What an upstream asks for it, in millionths of the owner's currency.
@@ -214,7 +230,7 @@ impl Record {
     pub(super) fn begin(&mut self, draft: Option<Draft>, content: Option<contents::Draft>) {
         self.content = draft.as_ref().map(|draft| draft.id().to_owned()).zip(content);
         self.draft = draft;
-        self.work();
+        self.computing();
     }
 
     /// It was taken: from here on what it takes counts, however it ends.
@@ -347,6 +363,7 @@ impl Record {
         self.cut = match error {
             ServerError::Expired => "expired",
             ServerError::ShuttingDown => Outcome::Shutdown.word(),
+            ServerError::Cancelled => Outcome::Cancelled.word(),
             _ => Outcome::Failed.word(),
         };
         self.refusal = Some(Refusal {
@@ -381,11 +398,13 @@ impl Drop for Record {
             duration,
         };
         self.app.metrics.request(&self.route, &self.model, &seen);
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let ttft_ms = self.time_to_first_token.map(ms);
+        self.at_work.ended(seen.outcome, seen.error, ttft_ms);
         if !self.is_logged {
             return;
         }
         self.trace(duration);
-        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             id = %self.id,
             trace = self.trace.as_ref().map(|context| &*context.trace),
@@ -399,7 +418,7 @@ impl Drop for Record {
             n_prompt = self.usage.n_prompt,
             n_generated = self.usage.n_generated,
             cost_micro = self.cost_micro,
-            ttft_ms = self.time_to_first_token.map(ms),
+            ttft_ms,
             duration_ms = ms(duration),
             energy_mj = self.energy.map(|(taken_mj, _)| taken_mj),
             energy_source = self.energy.map(|(_, source)| source.name()),

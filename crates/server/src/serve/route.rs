@@ -71,6 +71,11 @@ impl Chosen {
 }
 
 impl Went {
+    /// Whether an upstream answers.
+    pub(super) fn is_there(&self) -> bool {
+        self.answered == "there"
+    }
+
     /// The headers that tell.
     pub(super) fn headers(&self) -> impl Iterator<Item = (&'static str, HeaderValue)> {
         // Names of the owner's may be of any letters, which a header has as bytes.

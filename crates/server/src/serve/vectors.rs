@@ -108,7 +108,7 @@ async fn answer<D: VectorDialect>(
         .map_or_else(Vec::new, |account| rates(D::FAMILY, account.standings(), account.at_us()));
     record.taken(account);
     record.usage(Usage { n_prompt: n_tokens, ..Usage::default() });
-    record.work();
+    record.computing();
     record.computed(n_tokens);
     let ignored = keep_model::<D>(&app, arrival, &mut request, &served.name);
     let notes = Notes { ignored, rates, ..Notes::default() };

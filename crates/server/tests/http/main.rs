@@ -15,6 +15,7 @@ mod llama;
 mod matrix;
 mod ollama;
 mod operate;
+mod owner;
 mod reasoning;
 mod receipts;
 mod recorded;

@@ -11,6 +11,7 @@ pub(super) fn announce(context: &Context, base: &str, advice: &str) -> anyhow::R
     if context.verbosity() == Verbosity::Quiet {
         return Ok(());
     }
+    context.note(&format!("{base}/ in a browser is the page"));
     terminal::print(advice)?;
     context.note("Ctrl-C stops the server");
     Ok(())

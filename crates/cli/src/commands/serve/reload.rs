@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::{Fleet, Keep};
-use server::{Elsewhere, Live, Model, Prepared, Reload, Report, Tls};
+use server::{Elsewhere, Live, Model, Prepared, Reload, Report, Setting, Tls};
 
 use super::library::{Known, KnownModel};
 use super::{LastFailure, Serve, opening_failed};
@@ -147,6 +147,17 @@ impl Reloader {
 }
 
 impl Reload for Reloader {
+    fn settings(&self) -> Vec<Setting> {
+        let running = self.running();
+        let setting = |value: &crate::settings::Value| Setting {
+            name: value.name().to_owned(),
+            value: value.to_json(),
+            origin: value.origin().to_string(),
+            is_reloadable: RELOADABLE.contains(&value.name()),
+        };
+        running.serve.settings.values().iter().map(setting).collect()
+    }
+
     fn prepare(&self, served: &[Model]) -> Result<Prepared, Vec<String>> {
         let one = |problem: String| vec![problem];
         let (old, old_names, old_tls, old_rules) = {

@@ -1,0 +1,123 @@
+// The list of conversations: found, taken along, and erased.
+import * as history from "../lib/history.js";
+import { count, when } from "../lib/format.js";
+import { Icon } from "../lib/icons.js";
+import { Button, Dialog, Field, confirm } from "../lib/parts.js";
+import { keepDays } from "../lib/settings.js";
+import { go, html, useEffect, useState } from "../lib/ui.js";
+import { t } from "../strings.en.js";
+import { current, listed } from "./ask.js";
+
+/** Conversations that are listed until more are asked for. */
+const N_LISTED = 100;
+/** Most that a search shows. */
+const N_FOUND = 200;
+
+export function Sidebar({ onGo }) {
+  const [query, setQuery] = useState("");
+  const [heads, setHeads] = useState([]);
+  const [limit, setLimit] = useState(N_LISTED);
+  const [isOpen, open] = useState(false);
+  const changed = listed.value;
+  useEffect(() => {
+    let isOver = false;
+    const load = async () => {
+      const found = query.trim() ? await history.search(query, N_FOUND) : await history.list(limit);
+      if (!isOver) setHeads(found);
+    };
+    const timer = setTimeout(() => load().catch(() => setHeads([])), query ? 120 : 0);
+    return () => {
+      isOver = true;
+      clearTimeout(timer);
+    };
+  }, [query, limit, changed]);
+  const show = (id) => {
+    go(["chat", id]);
+    onGo();
+  };
+  return html`<div class="conversations">
+    <${Button} kind="new" icon="plus" label=${t.history.begin} onClick=${() => {
+      go(["chat"]);
+      current.value = null;
+      onGo();
+    }} more=${{ id: "new-chat" }} />
+    <div class="search"><${Icon} name="search" />
+      <input id="search" type="search" placeholder=${t.history.search} aria-label=${t.history.search}
+        value=${query} onInput=${(event) => setQuery(event.target.value)} /></div>
+    <ul class="list" aria-label=${t.history.title}>
+      ${heads.map((head) => html`<${Head} key=${head.id} head=${head} onShow=${show} />`)}
+      ${heads.length === 0 && html`<li class="none">${query ? t.history.noneFound : t.history.none}</li>`}
+      ${!query && heads.length === limit && html`<li><${Button} small label=${t.history.more}
+        onClick=${() => setLimit(limit + N_LISTED)} /></li>`}
+    </ul>
+    <${Button} kind="bare-text" small icon="tune" label=${t.history.manage} onClick=${() => open(true)}
+      more=${{ id: "manage" }} />
+    ${isOpen && html`<${Manage} onClose=${() => open(false)} />`}
+  </div>`;
+}
+
+function Head({ head, onShow }) {
+  const isShown = current.value?.id === head.id;
+  return html`<li class=${isShown ? "shown" : ""}>
+    <button type="button" class="head" aria-current=${isShown ? "page" : undefined} onClick=${() => onShow(head.id)}>
+      <span class="title">${head.title || t.history.untitled}</span>
+      <span class="about">${head.around ? head.around : when(head.updated)}</span>
+    </button>
+    <${Button} kind="bare" small icon="trash" label=${t.history.eraseOne(head.title)}
+      onClick=${() => erase(head)} />
+  </li>`;
+}
+
+async function erase(head) {
+  const question = t.history.eraseQuestion(head.title || t.history.untitled);
+  if (!(await confirm(question, { about: t.history.eraseAbout, yes: t.history.erase }))) return;
+  await history.erase(head.id);
+  if (current.value?.id === head.id) {
+    current.value = null;
+    go(["chat"]);
+  }
+  listed.value += 1;
+}
+
+/** Has the browser save a text as a file. */
+export function save(name, type, text) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+/** What is kept for how long, and all of it at once. */
+function Manage({ onClose }) {
+  const [n, setN] = useState(0);
+  useEffect(() => {
+    history.count().then(setN, () => {});
+  }, [listed.value]);
+  const exportAll = async () => save("conversations.json", "application/json", JSON.stringify(await history.all()));
+  const eraseAll = async () => {
+    const question = t.history.eraseAllQuestion(count(n));
+    if (!(await confirm(question, { about: t.history.eraseAbout, yes: t.history.eraseAll }))) return;
+    await history.eraseAll();
+    current.value = null;
+    go(["chat"]);
+    listed.value += 1;
+    onClose();
+  };
+  return html`<${Dialog} title=${t.history.manage} onClose=${onClose}>
+    <p>${t.history.about(count(n))}</p>
+    <${Field} label=${t.history.keep}><select value=${keepDays.value} id="keep-days"
+      onChange=${(event) => (keepDays.value = Number(event.target.value))}>
+      ${[0, 365, 90, 30, 7, 1, -1].map((days) => html`<option value=${days}>${t.history.keepFor(days)}</option>`)}
+    </select></${Field}>
+    <div class="actions">
+      <${Button} icon="export" label=${t.history.exportAll} onClick=${exportAll} />
+      <${Button} kind="danger" icon="trash" label=${t.history.eraseAll} onClick=${eraseAll} />
+    </div>
+  </${Dialog}>`;
+}
+
+/** Erases what is older than its owner wants; asked when the page begins. */
+export async function sweep() {
+  if (keepDays.value > 0) await history.eraseBefore(Date.now() - keepDays.value * 86_400_000);
+}

@@ -1,0 +1,138 @@
+// Limits and use: who may ask, for how much, and what was used.
+import { ask, perhaps, post, remove } from "../lib/api.js";
+import { count, money, ms, short, when } from "../lib/format.js";
+import {
+  Badge, Button, CopyButton, Empty, Field, Meter, Notice, Section, Table, View, Waiting, confirm, useAsked,
+} from "../lib/parts.js";
+import { html, useState } from "../lib/ui.js";
+import { t } from "../strings.en.js";
+import { save } from "../chat/sidebar.js";
+import { rowsOf } from "./leaves.js";
+import { Chart, RentOrOwn } from "./own.js";
+
+const ASKED_MS = 5000;
+
+export function Limits() {
+  return html`<${View} title=${t.limits.title} about=${t.limits.about}>
+    <${Keys} /><${Budgets} /><${Usage} /><${RentOrOwn} />
+  </${View}>`;
+}
+
+/** Shows what `path` gives, or a sentence where this server has no such thing. */
+function Asked({ path, absent, ms: each = ASKED_MS, children }) {
+  const asked = useAsked(() => perhaps(path), each, [path]);
+  if (asked.value === undefined) return html`<${Waiting} asked=${asked} />`;
+  if (asked.value === null) return html`<${Empty}>${absent}</${Empty}>`;
+  return children(asked);
+}
+
+function Keys() {
+  const [made, setMade] = useState({});
+  const make = async (body, again) => {
+    try {
+      setMade({ key: await post("/admin/keys", body) });
+      again();
+    } catch (error) {
+      setMade({ error });
+    }
+  };
+  const revoke = async (of, again) => {
+    const question = t.limits.revokeQuestion(of.name);
+    if (!(await confirm(question, { about: t.limits.revokeAbout, yes: t.limits.revoke }))) return;
+    await remove(`/admin/keys/${encodeURIComponent(of.id ?? of.name)}`).catch((error) => setMade({ error }));
+    again();
+  };
+  return html`<${Section} title=${t.limits.keys} about=${t.limits.keysAbout}>
+    ${made.error && html`<${Notice} kind="bad">${made.error.message}</${Notice}>`}
+    ${made.key && html`<${Notice} kind="good">${t.limits.made}
+      <div class="command"><code>${made.key.secret}</code>
+        <${CopyButton} text=${made.key.secret} /></div></${Notice}>`}
+    <${Asked} path="/admin/keys" absent=${t.limits.noKeys}>${(asked) => html`
+      <${NewKey} onMake=${(body) => make(body, asked.again)} />
+      <${Table} caption=${t.limits.keys} empty=${t.limits.noneYet}
+        heads=${[t.limits.name, t.limits.project, t.limits.scope, t.limits.since, t.limits.until, ""]}
+        rows=${rowsOf(asked.value).map((of) => [html`<strong>${of.name}</strong> <code>${of.id}</code>`,
+          of.project ?? "–", scope(of.scopes), when(of.created_at * 1000),
+          of.revoked_at ? html`<${Badge} kind="warn">${t.limits.revoked}</${Badge}>`
+            : of.expires_at ? when(of.expires_at * 1000) : t.limits.noEnd,
+          !of.revoked_at && html`<${Button} small label=${t.limits.revoke}
+            onClick=${() => revoke(of, asked.again)} />`])} />
+    `}</${Asked}>
+  </${Section}>`;
+}
+
+function scope(scopes) {
+  if (!scopes) return t.limits.all;
+  const parts = [scopes.admin && "admin", scopes.models?.join(", "), scopes.routes?.join(", ")].filter(Boolean);
+  return parts.join("; ") || t.limits.all;
+}
+
+function NewKey({ onMake }) {
+  const [name, setName] = useState("");
+  return html`<form class="inline" onSubmit=${(event) => {
+    event.preventDefault();
+    onMake({ name });
+    setName("");
+  }}>
+    <input type="text" aria-label=${t.limits.keyName} placeholder=${t.limits.keyName} value=${name} required
+      onInput=${(event) => setName(event.target.value)} />
+    <button class="button primary" disabled=${!name}>${t.limits.make}</button>
+  </form>`;
+}
+
+function Budgets() {
+  return html`<${Section} title=${t.limits.budgets} about=${t.limits.budgetsAbout}>
+    <${Asked} path="/admin/limits" absent=${t.limits.noBudgets}>${(asked) => html`
+      <${Table} caption=${t.limits.budgets} empty=${t.limits.noneSet}
+        heads=${[t.limits.subject, t.limits.what, `#${t.limits.amount}`, t.limits.left, t.limits.then]}
+        rows=${rowsOf(asked.value).map((of) => [html`<code>${of.subject ?? "all"}</code>`,
+          `${of.what} / ${of.per ?? t.limits.atOnce}`, count(of.amount), html`<${Left} of=${of} />`,
+          of.then ?? "refuse"])} />
+    `}</${Asked}>
+  </${Section}>`;
+}
+
+function Left({ of }) {
+  const used = of.used + (of.reserved ?? 0);
+  const isOver = used >= of.amount;
+  return html`<span class="left"><${Meter} label=${t.limits.used} value=${used} most=${of.amount}
+    kind=${isOver ? "over" : ""} />
+    ${isOver ? t.limits.reached : t.limits.leftOf(short(of.left ?? of.amount - used))}</span>`;
+}
+
+const RANGES = ["1d", "7d", "30d", "365d"];
+const GROUPS = ["day", "model", "key", "project"];
+
+function Usage() {
+  const [since, setSince] = useState("30d");
+  const [by, setBy] = useState("day");
+  const path = `/admin/usage?by=${by}&since=${since}`;
+  const csv = async () => save("usage.csv", "text/csv", await (await ask("GET", `${path}&format=csv`)).text());
+  const pick = (label, all, value, set) => html`<select aria-label=${label} value=${value}
+    onChange=${(event) => set(event.target.value)}>
+    ${all.map((one) => html`<option value=${one}>${t.limits.words[one]}</option>`)}</select>`;
+  return html`<${Section} title=${t.limits.usage} about=${t.limits.usageAbout}>
+    <${Asked} path=${path} absent=${t.limits.noUsage}>${(asked) => html`
+      <div class="inline">${pick(t.limits.range, RANGES, since, setSince)}${pick(t.limits.by, GROUPS, by, setBy)}
+        <${Button} icon="export" label="CSV" onClick=${csv} /></div>
+      <${UsageOf} rows=${rowsOf(asked.value)} by=${by} />
+    `}</${Asked}>
+  </${Section}>`;
+}
+
+function UsageOf({ rows, by }) {
+  const name = (row) => row[by] ?? row.group ?? row.name ?? "–";
+  const chart = by === "day" && rows.length > 1;
+  return html`
+    ${chart && html`<${Chart} label=${t.limits.usage} x=${rows.map((row) => Date.parse(name(row)) / 1000)} series=${[
+      { label: t.limits.prompt, values: rows.map((row) => row.n_prompt), colour: "--warn" },
+      { label: t.limits.answer, values: rows.map((row) => row.n_answer), colour: "--accent" },
+    ]} />`}
+    <${Table} caption=${t.limits.usage} empty=${t.limits.noneUsed}
+      heads=${[t.limits.words[by], `#${t.limits.requests}`, `#${t.limits.prompt}`, `#${t.limits.answer}`,
+        `#${t.limits.median}`, `#${t.limits.cost}`]}
+      rows=${rows.map((row) => [name(row), count(row.requests ?? row.n_requests ?? 0), count(row.n_prompt ?? 0),
+        count(row.n_answer ?? 0), ms((row.total_p50_us ?? null) && row.total_p50_us / 1000),
+        money((row.money_micro ?? 0) / 1e6)])} />`;
+}
+
