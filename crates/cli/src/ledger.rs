@@ -112,6 +112,19 @@ pub(crate) fn usual_place(context: &Context) -> anyhow::Result<Option<String>> {
     }
 }
 
+/// Where the ledger of a command is that needs one: as `given`, else [as usual](usual_place).
+///
+/// # Errors
+/// There is to be none; as there.
+pub(crate) fn needed_place(context: &Context, given: Option<&str>) -> anyhow::Result<String> {
+    let place = match given {
+        Some(place) => Some(place.to_owned()),
+        None => usual_place(context)?,
+    };
+    let none = || Failure::new(Exit::NotFound, "ledger none: expected --ledger PATH|URL");
+    Ok(place.filter(|place| place != NONE).ok_or_else(none)?)
+}
+
 /// Where the ledger is that nobody says another place of.
 ///
 /// # Errors

@@ -55,7 +55,7 @@ impl Rapl {
                 continue;
             }
             let path = entry.path();
-            let name = fs::File::open(path.join("name")).and_then(text);
+            let name = File::open(path.join("name")).and_then(text);
             let name = name.map_err(|error| told(&path, error))?;
             if name.starts_with("package-") || name == "dram" {
                 zones.push(Zone::open(&path).map_err(|error| told(&path, error))?);

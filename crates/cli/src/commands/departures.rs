@@ -7,7 +7,7 @@ use server::departures::{self, LIST_MAX};
 
 use super::Subcommand;
 use crate::context::Context;
-use crate::ledger::{default_place, wait};
+use crate::ledger::{needed_place, wait};
 use crate::terminal;
 
 /// List what left for other servers, the newest first
@@ -34,7 +34,7 @@ pub(crate) struct List {
 
 impl Subcommand for List {
     fn run(self, context: &Context) -> anyhow::Result<()> {
-        let place = self.ledger.clone().map_or_else(|| default_place(context), Ok)?;
+        let place = needed_place(context, self.ledger.as_deref())?;
         let listed = wait(async { Ok(list(&Reader::open(&place).await?, self.last).await?) })?;
         if self.json {
             return terminal::print_json(&Value::from(listed));

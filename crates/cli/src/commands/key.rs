@@ -10,11 +10,9 @@ use std::time::Duration;
 use ledger::{Act, Key, Ledger, Reader, Roster, Which};
 
 use super::Entry;
-use super::serve::Serve;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::ledger::{NONE, default_place, is_path, key as node_key, wait};
-use crate::settings::{Flags, Settings};
+use crate::ledger::{is_path, key as node_key, needed_place, wait};
 
 /// What the group is for.
 pub(crate) const ABOUT: &str = "Make, list, rotate and revoke the keys with which clients ask";
@@ -45,18 +43,7 @@ impl KeysArgs {
     /// # Errors
     /// There is to be none, or settings that cannot be read.
     pub(super) fn place(&self, context: &Context) -> anyhow::Result<String> {
-        let place = match &self.ledger {
-            Some(place) => place.clone(),
-            None => match of_server(context)? {
-                Some(place) => place,
-                None => default_place(context)?,
-            },
-        };
-        if place == NONE {
-            let message = "ledger none: expected a ledger, in which keys are kept";
-            return Err(Failure::new(Exit::Usage, message).into());
-        }
-        Ok(place)
+        needed_place(context, self.ledger.as_deref())
     }
 
     /// Has a change made and recorded.
@@ -105,15 +92,6 @@ impl KeysArgs {
         };
         found.ok_or_else(|| missing().into())
     }
-}
-
-/// The ledger that the settings of the server name.
-fn of_server(context: &Context) -> anyhow::Result<Option<String>> {
-    let resolved = Settings::of::<Serve>().resolve(&Flags::default(), &context.home());
-    let resolved =
-        resolved.map_err(|problems| Failure::new(Exit::Usage, problems.join("\n       ")))?;
-    let value = resolved.values().iter().find(|value| value.name() == "ledger");
-    Ok(value.and_then(|value| value.to_json().as_str().map(str::to_owned)))
 }
 
 /// Reads `90s`, `30m`, `12h` or `30d`, which is not nothing.

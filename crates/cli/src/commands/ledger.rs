@@ -6,8 +6,7 @@ mod verify;
 
 use super::Entry;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::ledger::{usual_place, wait};
+use crate::ledger::{needed_place, wait};
 
 /// What the group is for.
 pub(crate) const ABOUT: &str = "Check and export what was recorded";
@@ -30,13 +29,6 @@ pub(super) struct LedgerArgs {
 
 impl LedgerArgs {
     pub(super) fn place(&self, context: &Context) -> anyhow::Result<String> {
-        if let Some(place) = &self.ledger {
-            return Ok(place.clone());
-        }
-        let none = || {
-            let message = "the settings here say `ledger = none`, expected --ledger PATH|URL";
-            Failure::new(Exit::NotFound, message)
-        };
-        Ok(usual_place(context)?.ok_or_else(none)?)
+        needed_place(context, self.ledger.as_deref())
     }
 }

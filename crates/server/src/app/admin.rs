@@ -2,6 +2,7 @@
 //! its own page. Never any contents.
 
 use super::{App, Arrival, refuse};
+use crate::access::Who;
 use crate::errors::ServerError;
 use crate::models::{Description, OpenModel};
 use crate::serve::{blocking, json_response};
@@ -138,7 +139,7 @@ pub(crate) async fn models(
     Extension(arrival): Extension<Arrival>,
 ) -> Response<Body> {
     let asked = Arc::clone(&app);
-    let described = blocking(move || Ok(asked.models.descriptions())).await;
+    let described = blocking(move || Ok(asked.models.descriptions(&Who::owner()))).await;
     told(&arrival, || {
         let described = described?;
         let of = |name: &str| described.iter().find(|of| of.name == name);
