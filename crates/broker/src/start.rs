@@ -109,7 +109,10 @@ impl Started {
         let broken = |why: String| StartError::Broken(why);
         let mut bytes = Vec::new();
         setup.encode(&mut bytes).map_err(|error| broken(error.to_string()))?;
-        self.stream.write_all(&bytes).map_err(io_error("tell it the upstreams"))?;
+        match self.stream.write_all(&bytes) {
+            Err(error) if has_ended(&error) => return Err(broken(ENDED.to_owned())),
+            written => written.map_err(io_error("tell it the upstreams"))?,
+        }
         let began = Instant::now();
         let frame = first_frame(&self.stream, began + START_TIME).map_err(broken)?;
         match frame.kind {
@@ -195,6 +198,13 @@ pub fn refuse(mut stream: &UnixStream, why: &str) {
     }
 }
 
+const ENDED: &str = "it ended before it was ready";
+
+/// Whether an error says that the other end is closed.
+fn has_ended(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
 /// Waits for one frame, without a runtime. Nothing may follow it yet: the other side waits.
 fn first_frame(mut stream: &UnixStream, until: Instant) -> Result<Frame, String> {
     let mut decoder = Decoder::default();
@@ -209,10 +219,11 @@ fn first_frame(mut stream: &UnixStream, until: Instant) -> Result<Frame, String>
         }
         stream.set_read_timeout(Some(left)).map_err(|error| error.to_string())?;
         match stream.read(&mut buffer) {
-            Ok(0) => return Err("it ended before it was ready".to_owned()),
+            Ok(0) => return Err(ENDED.to_owned()),
             Ok(n_bytes) => decoder.push(&buffer[..n_bytes]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if has_ended(&error) => return Err(ENDED.to_owned()),
             Err(error) => return Err(error.to_string()),
         }
     }

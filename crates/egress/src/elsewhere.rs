@@ -20,10 +20,7 @@ pub(crate) fn lock() -> Result<Locked, EgressError> {
     Err(EgressError::NoSystem { system })
 }
 
-pub(crate) fn lock_to(
-    _addresses: &[SocketAddr],
-    _other_ports: &[u16],
-) -> Result<(Locked, Gate), EgressError> {
+pub(crate) fn lock_to(_addresses: &[SocketAddr]) -> Result<(Locked, Gate), EgressError> {
     Err(lock().err().unwrap_or_else(|| EgressError::NotLocked(String::new())))
 }
 

@@ -131,17 +131,13 @@ pub fn lock() -> Result<Locked, EgressError> {
 }
 
 /// As [`lock`], but for connections by TCP to `addresses`, which are made by what this returns. The
-/// kernel compares the whole address where it can (Linux 6.10) and nobody has `other_ports`:
-/// ports of addresses that are not known, to which others in this process connect. Then it compares
-/// ports (Linux 6.7), and the rest is this program's word.
+/// kernel compares the whole address where it can (Linux 6.10), else the port (Linux 6.7), and the
+/// rest is this program's word.
 ///
 /// # Errors
 /// As [`lock`].
-pub fn lock_to(
-    addresses: &[SocketAddr],
-    other_ports: &[u16],
-) -> Result<(Locked, Gate), EgressError> {
-    system::lock_to(addresses, other_ports).map(|(locked, gate)| (locked, Gate(gate)))
+pub fn lock_to(addresses: &[SocketAddr]) -> Result<(Locked, Gate), EgressError> {
+    system::lock_to(addresses).map(|(locked, gate)| (locked, Gate(gate)))
 }
 
 /// The one way to connect from a process that is locked to its addresses.

@@ -31,19 +31,14 @@ pub(crate) fn lock() -> Result<Locked, EgressError> {
     Ok(Locked { landlock: domain::enter(&[]).map(|wall| wall.abi), gate: None })
 }
 
-pub(crate) fn lock_to(
-    addresses: &[SocketAddr],
-    other_ports: &[u16],
-) -> Result<(Locked, Gate), EgressError> {
+pub(crate) fn lock_to(addresses: &[SocketAddr]) -> Result<(Locked, Gate), EgressError> {
     let gate = Gate::new(addresses);
-    let (connect, unsealed) = match (gate.pointers(), other_ports) {
-        (Ok(pointers), []) => (Connect::Pointers(pointers), None),
-        (Ok(_), _) => (Connect::Anything, Some("others are connected to as well".to_owned())),
-        (Err(why), _) => (Connect::Anything, Some(why.to_owned())),
+    let (connect, unsealed) = match gate.pointers() {
+        Ok(pointers) => (Connect::Pointers(pointers), None),
+        Err(why) => (Connect::Anything, Some(why.to_owned())),
     };
     filter::install(&connect)?;
-    let ports = [&gate.ports()[..], other_ports].concat();
-    let wall = domain::enter(&ports);
+    let wall = domain::enter(&gate.ports());
     let holds = match (unsealed, &wall) {
         (None, _) => Holds::Addresses,
         (Some(why), Ok(wall)) if wall.holds_ports => Holds::Ports { why },

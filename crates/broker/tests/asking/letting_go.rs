@@ -99,7 +99,7 @@ fn ends_with(frames: &[Frame]) -> Result<(), String> {
 
 #[test]
 fn frames_that_no_server_sends_end_the_broker() {
-    let request = |id, n_bytes| {
+    let request = |id, n_bytes: u64| {
         let head = format!(
             r#"{{"departure": "d", "upstream": "u", "path": "/p", "headers": [],
                 "n_bytes": {n_bytes}, "timeout_ms": 1000, "affinity": null}}"#

@@ -21,9 +21,6 @@ use crate::exit::{Exit, Failure};
 use crate::ledger::is_remote;
 use crate::terminal;
 
-/// The port of PostgreSQL where an address says none.
-const POSTGRES_PORT: u16 = 5432;
-
 /// Reach upstreams for the server that has started this
 ///
 /// `freehold serve` starts it where upstreams are configured. It may connect to their addresses and
@@ -83,7 +80,7 @@ fn said(_why: String) -> anyhow::Error {
     Failure::silent(Exit::Failed).into()
 }
 
-/// Gives up all connections but those to the addresses, and to the ledger where that is elsewhere.
+/// Gives up all connections but those to the addresses, if nothing speaks against it.
 fn lock(
     addresses: &[SocketAddr],
     ledger: &str,
@@ -94,20 +91,14 @@ fn lock(
         let why = format!("whoever started this left sockets open (descriptors {descriptors})");
         return (Err(why), Arc::new(Unlocked));
     }
-    let other_ports = if is_remote(ledger) { vec![port_of(ledger)] } else { Vec::new() };
-    match egress::lock_to(addresses, &other_ports) {
+    // The database's own library looks for its name, and connects.
+    if is_remote(ledger) {
+        return (Err("its ledger is a database elsewhere".to_owned()), Arc::new(Unlocked));
+    }
+    match egress::lock_to(addresses) {
         Ok((locked, gate)) => (Ok(locked.to_string()), Arc::new(Through(gate))),
         Err(why) => (Err(why.to_string()), Arc::new(Unlocked)),
     }
-}
-
-/// The port of a database's address.
-fn port_of(ledger: &str) -> u16 {
-    let rest = ledger.split_once("://").map_or("", |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-    port.unwrap_or(POSTGRES_PORT)
 }
 
 /// Signals that end other programs, taken and passed over.
@@ -162,22 +153,5 @@ impl Departures for OwnLedger {
             let found = found.map_err(|error| error.to_string())?;
             Ok(found.map(|found| Departure { seq: found.seq, body: found.entry.body }))
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_port_of_a_ledger_is_found() {
-        for (ledger, port) in [
-            ("postgres://h/n", 5432),
-            ("postgres://u:p@h:6000/n", 6000),
-            ("postgres://u:5@h/n?x=:7", 5432),
-            ("postgresql://[::1]:7000/n", 7000),
-        ] {
-            assert_eq!(port_of(ledger), port, "{ledger}");
-        }
     }
 }

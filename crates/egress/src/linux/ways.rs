@@ -108,7 +108,7 @@ impl<'a> Marks<'a> {
             Lock::Gate => {
                 let listed =
                     self.v4("listed").map_err(|Stopped(why)| EgressError::NotLocked(why))?;
-                let (_, gate) = crate::lock_to(&[listed.into()], &[])?;
+                let (_, gate) = crate::lock_to(&[listed.into()])?;
                 self.gate.get_or_init(|| gate);
                 Ok(())
             }
