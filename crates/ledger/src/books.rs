@@ -5,6 +5,7 @@
 //! row that is written or deleted changes it in the same transaction. So it does not matter when a
 //! limit was set, nor who else writes.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -449,12 +450,14 @@ impl Sheet {
         limit: &Limit,
         at_us: i64,
     ) -> Result<&mut Kept, LedgerError> {
-        let (id, window_us) = (limit.id(), limit.window(at_us).start);
-        if !self.counters.contains_key(&(id.clone(), window_us)) {
-            let counter = rows.counter(&id, window_us).await?;
-            self.counters.insert((id.clone(), window_us), Kept { counter, is_changed: false });
+        let window_us = limit.window(at_us).start;
+        match self.counters.entry((limit.id(), window_us)) {
+            Entry::Occupied(kept) => Ok(kept.into_mut()),
+            Entry::Vacant(place) => {
+                let counter = rows.counter(&place.key().0, window_us).await?;
+                Ok(place.insert(Kept { counter, is_changed: false }))
+            }
         }
-        Ok(self.counters.get_mut(&(id, window_us)).expect("it was put there"))
     }
 
     /// The counter, which is made where there is none.

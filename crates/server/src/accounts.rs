@@ -68,7 +68,7 @@ pub(crate) struct There<'a> {
 
 /// What became of a wish to be taken.
 pub(crate) enum Taken {
-    Account(Account),
+    Account(Box<Account>),
     /// The model of this name is to answer.
     Instead(String),
 }
@@ -156,7 +156,7 @@ impl Accounts {
         let mut most = most(arrival, ask);
         let limits = self.ledger.limits();
         if !limits.iter().any(|limit| limit.concerns(&most.key, &most.project, &most.model)) {
-            return Ok(Taken::Account(self.account(most, None)));
+            return Ok(self.account(most, None));
         }
         let until = ask.deadline.unwrap_or(arrival.started + WAIT_MAX);
         let mut has_waited = false;
@@ -168,7 +168,7 @@ impl Accounts {
             let standing = match reserved.map_err(uncounted)? {
                 Reserved::Taken(reservation) => {
                     most.n_answer = reservation.most().n_answer;
-                    return Ok(Taken::Account(self.account(most, Some(reservation))));
+                    return Ok(self.account(most, Some(reservation)));
                 }
                 Reserved::Reached(standing) => standing,
             };
@@ -220,9 +220,9 @@ impl Accounts {
         *reached.entry((standing.limit.id(), outcome)).or_default() += 1;
     }
 
-    fn account(&self, most: Usage, reservation: Option<Reservation>) -> Account {
+    fn account(&self, most: Usage, reservation: Option<Reservation>) -> Taken {
         let (ledger, freed) = (self.ledger.clone(), Freed(Arc::clone(&self.freed)));
-        Account { ledger, most, reservation, _freed: freed }
+        Taken::Account(Box::new(Account { ledger, most, reservation, _freed: freed }))
     }
 }
 

@@ -125,7 +125,7 @@ async fn a_limit_is_set_and_removed_for_all_servers_and_recorded(site: &Site) {
     other.watch().unwrap();
     let requests = limit("project:p,model:m", What::Requests, 1, Some(Per::Hour));
     assert!(!ledger.set_limit(requests.clone(), "anna").await.unwrap());
-    assert_eq!(ledger.limits()[..], [requests.clone()]);
+    assert_eq!(&ledger.limits()[..], std::slice::from_ref(&requests));
     taken(&ledger, usage("a", 1, 1)).await.settle(usage("a", 1, 1));
     // At once, whether or not the other has heard of it.
     let (id, left, _) = refused(&other, usage("b", 1, 1)).await;
@@ -133,7 +133,7 @@ async fn a_limit_is_set_and_removed_for_all_servers_and_recorded(site: &Site) {
     let more = Limit { amount: 2, then: Then::Queue, ..requests };
     assert!(ledger.set_limit(more.clone(), "anna").await.unwrap());
     for _ in 0..500 {
-        if other.limits()[..] == [more.clone()] {
+        if other.limits()[..] == *std::slice::from_ref(&more) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

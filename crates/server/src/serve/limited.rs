@@ -84,7 +84,7 @@ impl Taking<'_> {
             prepared.notes.adapted.push(LENGTH);
         }
         prepared.notes.rates = rates(D::FAMILY, account.standings(), account.at_us());
-        Ok((prepared, Some(account)))
+        Ok((prepared, Some(*account)))
     }
 
     /// What a request may take. Answers may be cut where it does not say how long they are.
@@ -164,7 +164,7 @@ pub(super) async fn take_whole(
     let there = None;
     let ask = Ask { asked, model, there, n_prompt, n_answer, n_least, deadline, may_change };
     match accounts.take(arrival, &ask, app.over.clone()).await? {
-        Taken::Account(account) => Ok(Some(account)),
+        Taken::Account(account) => Ok(Some(*account)),
         Taken::Instead(_) => unreachable!("another model may not answer"),
     }
 }
