@@ -3,7 +3,7 @@
 
 use crate::app::random_hex;
 use crate::errors::ServerError;
-use crate::receipts::{Receipts, sha256, unwritable};
+use crate::receipts::{Receipts, unwritable};
 use crate::upstream::{Counts, Priced, Ways};
 use ledger::{Entry, Kind, LedgerError, Recorded};
 use serde_json::{Map, Value, json};
@@ -36,9 +36,11 @@ pub(crate) struct Leaving<'a> {
     pub(crate) model: &'a str,
     pub(crate) label: &'static str,
     pub(crate) rule: &'a str,
-    pub(crate) body: &'a [u8],
+    /// Of the body that leaves.
+    pub(crate) n_bytes: usize,
+    pub(crate) sha256: String,
     /// How often something of a class was replaced.
-    pub(crate) redacted: &'a BTreeMap<&'static str, usize>,
+    pub(crate) redacted: BTreeMap<&'static str, usize>,
     /// Tokens of the prompt, and the most that the answer may have, as far as is known.
     pub(crate) n_prompt: u64,
     pub(crate) n_answer_max: u64,
@@ -97,8 +99,8 @@ impl Left {
             "model": model,
             "label": leaving.label,
             "rule": leaving.rule,
-            "n_bytes": leaving.body.len(),
-            "sha256": sha256(leaving.body),
+            "n_bytes": leaving.n_bytes,
+            "sha256": leaving.sha256,
             "redacted": leaving.redacted,
             "estimate": ways.cost(&priced, at_us),
         });

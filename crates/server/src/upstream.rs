@@ -56,8 +56,8 @@ pub struct Upstream {
     pub name: String,
     /// What it speaks.
     pub kind: UpstreamKind,
-    /// The model that answers there where neither the request nor an alias names one of its; `None`:
-    /// the name that the request has.
+    /// The model that answers there where neither the request nor an alias names one of its;
+    /// `None`: the name that the request has.
     pub model: Option<String>,
 }
 

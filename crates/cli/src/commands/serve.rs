@@ -252,9 +252,10 @@ impl Subcommand for Serve {
         if let Some(file) = self.settings.file() {
             context.note(&format!("settings: {}", file.display()));
         }
-        let tls = self.tls().map_err(|problem| Failure::new(Exit::Usage, problem))?;
-        let cases = self.cases().map_err(|problem| Failure::new(Exit::Usage, problem))?;
-        let elsewhere = self.elsewhere().map_err(|problem| Failure::new(Exit::Usage, problem))?;
+        let usage = |problem| Failure::new(Exit::Usage, problem);
+        let tls = self.tls().map_err(usage)?;
+        let cases = self.cases().map_err(usage)?;
+        let elsewhere = self.elsewhere().map_err(usage)?;
         let inherited = egress::open_sockets();
         let traces = self.traces(context)?;
         // The address first: finding it taken after minutes of loading would be a waste.
@@ -300,12 +301,7 @@ impl Subcommand for Serve {
             let shutdown = shutdown_signal(hung_up)?;
             announce(context, &base, &advice)?;
             server::run(listener, config, shutdown).await?;
-            // They close here, with all that they have to keep.
-            let close = move || {
-                let names: Vec<String> = fleet.status().into_iter().map(|of| of.name).collect();
-                names.iter().filter(|name| fleet.remove(name)).count()
-            };
-            tokio::task::spawn_blocking(close).await.context("close the models")?;
+            close_models(fleet).await?;
             ledger::close(self.receipts.as_ref()).await?;
             if let Some((broker, ending)) = broker {
                 drop(broker);
@@ -677,6 +673,15 @@ impl Serve {
         };
         FleetModel { open: Arc::new(open), options, keep }
     }
+}
+
+/// Closes the models, with all that they have to keep.
+async fn close_models(fleet: Fleet) -> anyhow::Result<()> {
+    let close = move || {
+        let names: Vec<String> = fleet.status().into_iter().map(|of| of.name).collect();
+        names.iter().filter(|name| fleet.remove(name)).count()
+    };
+    tokio::task::spawn_blocking(close).await.context("close the models").map(drop)
 }
 
 /// How the latest opening failed, in the form that decides the exit status.

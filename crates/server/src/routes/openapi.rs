@@ -37,53 +37,63 @@ pub(crate) fn document() -> Value {
                 "AnthropicError": literal(ANTHROPIC_ERROR),
                 "OllamaError": literal(OLLAMA_ERROR),
             },
-            "headers": {
-                (UNUSED): header("what of the conversation the model's template left out"),
-                (ADAPTED): header("in what the request was brought into another form"),
-                (IGNORED): header("the fields that had no effect"),
-                (RECEIPT): header("the id of the answer's receipt, where the server keeps some"),
-                (route::ROUTE): header("`here` or `there`: who answered, where there are rules"),
-                (route::UPSTREAM): header("the upstream that answered"),
-                (route::RULE): header("the rule that decided who answers"),
-                (route::REDACTED): header("what was replaced before the request left"),
-                (route::FALLBACK): header("why who was asked first did not answer"),
-                (resume::RESUMABLE): header("seconds for which the stream can be resumed"),
-                "Retry-After": header("seconds after which the same request may be answered"),
+            "headers": headers(),
+            "parameters": parameters(),
+        },
+    })
+}
+
+/// Headers of responses.
+fn headers() -> Value {
+    json!({
+        (UNUSED): header("what of the conversation the model's template left out"),
+        (ADAPTED): header("in what the request was brought into another form"),
+        (IGNORED): header("the fields that had no effect"),
+        (RECEIPT): header("the id of the answer's receipt, where the server keeps some"),
+        (route::ROUTE): header("`here` or `there`: who answered, where there are rules"),
+        (route::UPSTREAM): header("the upstream that answered"),
+        (route::RULE): header("the rule that decided who answers"),
+        (route::REDACTED): header("what was replaced before the request left"),
+        (route::FALLBACK): header("why who was asked first did not answer"),
+        (resume::RESUMABLE): header("seconds for which the stream can be resumed"),
+        "Retry-After": header("seconds after which the same request may be answered"),
+    })
+}
+
+/// Headers of requests.
+fn parameters() -> Value {
+    json!({
+        (deadline::HEADER): {
+            "name": deadline::HEADER,
+            "in": "header",
+            "description": "Milliseconds from the request's arrival to its end.",
+            "schema": {
+                "type": "integer",
+                "minimum": deadline::RANGE_MS.start(),
+                "maximum": deadline::RANGE_MS.end(),
             },
-            "parameters": {
-                (deadline::HEADER): {
-                    "name": deadline::HEADER,
-                    "in": "header",
-                    "description": "Milliseconds from the request's arrival to its end.",
-                    "schema": {
-                        "type": "integer",
-                        "minimum": deadline::RANGE_MS.start(),
-                        "maximum": deadline::RANGE_MS.end(),
-                    },
-                },
-                (resume::LAST_EVENT_ID): {
-                    "name": resume::LAST_EVENT_ID,
-                    "in": "header",
-                    "description": "The id of the last event that came of a stream which can be \
-                                    resumed: the rest of it is the answer. A POST is the same as \
-                                    before.",
-                    "schema": {"type": "string"},
-                },
-                (lenient::HEADER): {
-                    "name": lenient::HEADER,
-                    "in": "header",
-                    "description": "With \"true\", fields that the route does not know are told in \
-                                    x-freehold-ignored where they would be refused.",
-                    "schema": {"enum": ["true", "false"]},
-                },
-                (route::LABEL): {
-                    "name": route::LABEL,
-                    "in": "header",
-                    "description": "How sensitive the request is, where it is more so than what \
-                                    its key sends; one that is less changes nothing.",
-                    "schema": {"enum": ["public", "internal", "private"]},
-                },
-            },
+        },
+        (resume::LAST_EVENT_ID): {
+            "name": resume::LAST_EVENT_ID,
+            "in": "header",
+            "description": "The id of the last event that came of a stream which can be \
+                            resumed: the rest of it is the answer. A POST is the same as \
+                            before.",
+            "schema": {"type": "string"},
+        },
+        (lenient::HEADER): {
+            "name": lenient::HEADER,
+            "in": "header",
+            "description": "With \"true\", fields that the route does not know are told in \
+                            x-freehold-ignored where they would be refused.",
+            "schema": {"enum": ["true", "false"]},
+        },
+        (route::LABEL): {
+            "name": route::LABEL,
+            "in": "header",
+            "description": "How sensitive the request is, where it is more so than what \
+                            its key sends; one that is less changes nothing.",
+            "schema": {"enum": ["public", "internal", "private"]},
         },
     })
 }

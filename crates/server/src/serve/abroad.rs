@@ -1,5 +1,5 @@
-//! The answer of an upstream, followed as it comes. Dropping it gives the answer up, and writes down
-//! how it ended.
+//! The answer of an upstream, followed as it comes. Dropping it gives the answer up, and writes
+//! down how it ended.
 
 use crate::departures::Left;
 use crate::dialects::{Choice, Spent, Step, Usage};

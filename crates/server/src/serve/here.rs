@@ -85,7 +85,7 @@ pub(super) async fn answer<D: Dialect>(
     let flight = Flight::submit(&served.engine, call, requests, begun);
     let mut flight = flight.map_err(named::<D>)?;
     flight.may_be_cancelled(record.work());
-    let source = Source::Here(flight);
+    let source = Source::Here(Box::new(flight));
     record.taken(account);
     record.usage(source.usage());
     let id = format!("answer-{}", answer.id);

@@ -210,7 +210,7 @@ fn facts(app: &App, arrival: &Arrival, claimed: Option<Label>, call: &Call, ways
         budget: None,
         n_waiting: Some(served.map_or(0, |served| served.engine.stats().n_waiting)),
         health: Some(if is_down { Health::Down } else { Health::Ok }),
-        detected: detects.then(|| detected(&texts, ways)).unwrap_or_default(),
+        detected: if detects { detected(&texts, ways) } else { None },
         here_problem: here_problem(app, call),
         down: down(app, ways),
     }

@@ -199,7 +199,7 @@ async fn ask<D: Dialect>(plan: Plan) -> Result<(Choice, Usage), Lost> {
     let begun = Begun { at: arrival.started, load: Duration::ZERO };
     let call = D::call(&prepared.request);
     let requests = flight::requests(&like, &prepared.prompts, &[seed]);
-    let mut source = Source::Here(Flight::submit(&engine, call, requests, begun)?);
+    let mut source = Source::Here(Box::new(Flight::submit(&engine, call, requests, begun)?));
     let mut record = Record::uncounted(&app, &arrival);
     let mut choices = gather(&app, &mut source, &mut record).await?;
     let choice = choices.pop().ok_or(Lost::Dropped)?;

@@ -8,7 +8,7 @@ use crate::errors::ServerError;
 use std::time::Duration;
 
 pub(super) enum Source {
-    Here(Flight),
+    Here(Box<Flight>),
     There(Box<Abroad>),
 }
 

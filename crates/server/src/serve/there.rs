@@ -1,4 +1,4 @@
-//! The path of a request to an upstream: translate, replace, reserve, write the departure down, send,
+//! The path of a request to an upstream: replace, translate, reserve, write the departure down, send,
 //! follow.
 //!
 //! Until the first byte goes to the client, whatever goes wrong is an error that somebody else may
@@ -16,7 +16,7 @@ use crate::app::{App, Arrival};
 use crate::departures::{Leaving, Left};
 use crate::dialects::{Call, Dialect, Prompts, Reply};
 use crate::errors::{BadRequest, ServerError};
-use crate::receipts::{AskedRequest, ReceiptThere};
+use crate::receipts::{AskedRequest, ReceiptThere, sha256};
 use crate::upstream::{self, Answer, Asked, Framing, Priced, Redaction, Restoring, Upstream};
 use axum::http::header::CONTENT_TYPE;
 use broker::Outgoing;
@@ -59,60 +59,37 @@ pub(super) async fn answer<D: Dialect>(
     record: &mut Record,
 ) -> Result<(Notes, Answered<D::Reply>), ServerError> {
     let (chosen, departure) = leave;
-    let name = app.broker.as_ref().zip(app.receipts.as_ref());
-    let (broker, receipts) = name.ok_or_else(|| {
-        ServerError::UpstreamFailed("upstreams cannot be asked: there is no broker".to_owned())
-    })?;
+    let (Some(broker), Some(receipts)) = (&app.broker, &app.receipts) else {
+        let why = "upstreams cannot be asked: there is no broker, or no ledger";
+        return Err(ServerError::UpstreamFailed(why.to_owned()));
+    };
     let said = if app.contents.is_some() { given.body.clone() } else { Vec::new() };
     let translated = translated::<D>(app, arrival, &taken, given, chosen, departure).await?;
     let Translated { request, call, upstream, model, body, redaction, mut notes, asked } =
         translated;
     let redacted = redaction.as_ref().map(|redaction| redaction.counts.clone());
-    let redacted = redacted.unwrap_or_default();
     notes.went = Some(Went {
         answered: "there",
         upstream: Some(upstream.name.clone()),
-        redacted: redacted.clone(),
+        redacted: redacted.unwrap_or_default(),
         ..chosen.here()
     });
     record.went(notes.went.clone());
     record.model(&upstream.name);
-    let leaving = (&*upstream.name, &*model, &call);
-    let account = reserved(app, arrival, taken.deadline, (chosen, departure), leaving).await?;
+    let about = (&*upstream.name, &*model, &call);
+    let account = reserved(app, arrival, taken.deadline, (chosen, departure), about).await?;
     let standings = account.as_ref().map_or(&[][..], Account::standings);
     let at_us = account.as_ref().map_or(arrival.at_us, Account::at_us);
     notes.rates = rates(D::FAMILY, standings, at_us);
     let content = app.contents.as_ref().and_then(|contents| contents.draft(arrival, &said));
-    let left = Left::record(
-        receipts,
-        &chosen.ways,
-        &Leaving {
-            at_us: arrival.at_us,
-            principal: arrival.who.principal(),
-            key: &arrival.who.name,
-            project: arrival.who.project.as_deref(),
-            request: &arrival.id,
-            upstream: &upstream.name,
-            model: &model,
-            label: Label::from(departure.label()).name(),
-            rule: chosen.rule.as_deref().unwrap_or_default(),
-            body: &body,
-            redacted: &redacted,
-            n_prompt: chosen.n_prompt,
-            n_answer_max: call.max_tokens.map_or(0, u64::from),
-        },
-    )
-    .await?;
-    let there = ReceiptThere {
-        upstream: upstream.name.clone(),
-        model: model.clone(),
-        departure: left.id().to_owned(),
-        redacted: redacted.iter().map(|(class, n)| ((*class).to_owned(), *n as u64)).collect(),
-        answers: Vec::new(),
-    };
-    let asked_for = call.model.clone().unwrap_or_default();
+    let leaving = leaving(arrival, chosen, departure, (&upstream, &model, &call), &notes, &body);
+    let left = Left::record(receipts, &chosen.ways, &leaving).await?;
     let like = like(&call);
-    let draft = asked.map(|asked| Draft::there(arrival, asked, &asked_for, &like, &notes, there));
+    let draft = asked.map(|asked| {
+        let there = receipt_of(&leaving, left.id());
+        let name = call.model.as_deref().unwrap_or_default();
+        Draft::there(arrival, asked, name, &like, &notes, there)
+    });
     let outgoing = Outgoing {
         departure: left.id().to_owned(),
         upstream: upstream.name.clone(),
@@ -122,16 +99,11 @@ pub(super) async fn answer<D: Dialect>(
         deadline: taken.deadline.unwrap_or_else(|| Instant::now() + ANSWER_TIME_MAX),
         affinity: Some(affinity(arrival, &call)),
     };
-    let restoring = redaction.map(Redaction::restoring);
-    let left = (left, restoring);
+    let left = (left, redaction.map(Redaction::restoring));
     let abroad = send(broker, outgoing, &upstream, &call, arrival, left).await?;
-    let answer = said_by(
-        arrival,
-        format!("{}/{model}", upstream.name),
-        upstream.name.clone(),
-        like.sampling,
-        Box::new(abroad.answer.tokens()),
-    );
+    let (name, vocabulary) = (format!("{}/{model}", upstream.name), abroad.answer.tokens());
+    let (fingerprint, sampling) = (upstream.name.clone(), like.sampling);
+    let answer = said_by(arrival, name, fingerprint, sampling, Box::new(vocabulary));
     let id = format!("answer-{}", answer.id);
     let reply = D::reply(request, answer, &[Vec::new()]);
     let id = reply.stream_id().map_or(id, str::to_owned);
@@ -175,8 +147,47 @@ async fn reserved(
         may_change: false,
     };
     match accounts.take(arrival, &ask, app.over.clone()).await? {
-        Granted::Account(account) => Ok(Some(account)),
+        Granted::Account(account) => Ok(Some(*account)),
         Granted::Instead(_) => unreachable!("another model may not answer"),
+    }
+}
+
+/// What is written down before a request leaves.
+fn leaving<'a>(
+    arrival: &'a Arrival,
+    chosen: &'a Chosen,
+    departure: &Departure,
+    (upstream, model, call): (&'a Upstream, &'a str, &Call),
+    notes: &Notes,
+    body: &[u8],
+) -> Leaving<'a> {
+    Leaving {
+        at_us: arrival.at_us,
+        principal: arrival.who.principal(),
+        key: &arrival.who.name,
+        project: arrival.who.project.as_deref(),
+        request: &arrival.id,
+        upstream: &upstream.name,
+        model,
+        label: Label::from(departure.label()).name(),
+        rule: chosen.rule.as_deref().unwrap_or_default(),
+        n_bytes: body.len(),
+        sha256: sha256(body),
+        redacted: notes.went.as_ref().map(|went| went.redacted.clone()).unwrap_or_default(),
+        n_prompt: chosen.n_prompt,
+        n_answer_max: call.max_tokens.map_or(0, u64::from),
+    }
+}
+
+/// The same in the answer's receipt.
+fn receipt_of(leaving: &Leaving<'_>, departure: &str) -> ReceiptThere {
+    let redacted = leaving.redacted.iter();
+    ReceiptThere {
+        upstream: leaving.upstream.to_owned(),
+        model: leaving.model.to_owned(),
+        departure: departure.to_owned(),
+        redacted: redacted.map(|(class, n)| ((*class).to_owned(), *n as u64)).collect(),
+        answers: Vec::new(),
     }
 }
 

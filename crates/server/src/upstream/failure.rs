@@ -13,8 +13,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The longest that is waited for one.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
-/// What a client is told where the broker has no answer, or not all of it. `restore` puts the values
-/// back that were replaced.
+/// What a client is told where the broker has no answer, or not all of it. `restore` puts back the
+/// values that were replaced.
 pub(crate) fn failure(
     upstream: &str,
     error: &BrokerError,

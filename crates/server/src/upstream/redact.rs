@@ -152,8 +152,8 @@ impl From<PolicyError> for Failed {
     }
 }
 
-/// That nothing is left in a value, as a text of JSON: a name beside a value tells what that is, and
-/// a number may be one of a telephone.
+/// That nothing is left in a value, as a text of JSON: a name beside a value tells what that is,
+/// and a number may be one of a telephone.
 fn check(value: &Value, place: &str, detector: &Detector) -> Result<(), Failed> {
     let text = value.to_string();
     let found = detector.find(&text)?;

@@ -148,7 +148,9 @@ mod tests {
         #[test]
         fn cuts_make_no_difference(
             parts in prop::collection::vec(
-                prop::sample::select(vec!["data:", " a", "\n", "\r", "event: b", ":", "é", "\u{feff}"]),
+                prop::sample::select(
+                    vec!["data:", " a", "\n", "\r", "event: b", ":", "é", "\u{feff}"],
+                ),
                 0..24,
             ),
             cuts in prop::collection::vec(0_usize..80, 0..6),

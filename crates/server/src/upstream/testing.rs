@@ -1,5 +1,5 @@
-//! For tests: requests of any family brought into an upstream's words, and answers of upstreams read
-//! however they are cut.
+//! For tests: requests of any family brought into an upstream's words, and answers of upstreams
+//! read however they are cut.
 
 use super::{Answer, Asked, Counts, Framing};
 use crate::dialects::openai::chat::Chat;

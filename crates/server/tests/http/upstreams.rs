@@ -1,5 +1,5 @@
-//! Requests that other servers answer: a second Freehold, and servers that behave as vendors do when
-//! something is wrong. The broker is the real one, over real sockets.
+//! Requests that other servers answer: a second Freehold, and servers that behave as vendors do
+//! when something is wrong. The broker is the real one, over real sockets.
 
 mod failing;
 mod private;

@@ -1,5 +1,5 @@
-//! Where requests may go beside here: the owner's rules, what upstreams are asked, and their prices.
-//! All of it is read anew at a reload.
+//! Where requests may go beside here: the owner's rules, what upstreams are asked, and their
+//! prices. All of it is read anew at a reload.
 
 use std::fs::File;
 use std::io::Read;

@@ -55,6 +55,7 @@ pub(crate) struct Reloader {
 }
 
 /// What is in effect.
+#[derive(Clone)]
 struct Running {
     serve: Serve,
     /// The models that the settings ask for; clients may have fetched others.
@@ -160,10 +161,8 @@ impl Reload for Reloader {
 
     fn prepare(&self, served: &[Model]) -> Result<Prepared, Vec<String>> {
         let one = |problem: String| vec![problem];
-        let (old, old_names, old_tls, old_rules) = {
-            let Running { serve, names, tls, rules } = &*self.running();
-            (serve.clone(), names.clone(), tls.clone(), rules.clone())
-        };
+        let Running { serve: old, names: old_names, tls: old_tls, rules: old_rules } =
+            self.running().clone();
         // The file that was read, not one that would be found now.
         let flags = old.flags.clone().with_file(old.file());
         let new = Serve::resolve(&flags, &self.context)?;
@@ -187,14 +186,10 @@ impl Reload for Reloader {
             (Some(old), Some(new)) => old.is_same(new),
             _ => true,
         };
-        if !is_same_tls && !changed.iter().any(|name| name == "tls-cert") {
-            changed.push("tls-cert".to_owned());
-        }
+        note(&mut changed, !is_same_tls, ["tls-cert", "tls-cert"]);
         let elsewhere = serve.elsewhere().map_err(one)?;
         let rules = told(&elsewhere);
-        if rules != old_rules && !changed.iter().any(|name| name == "policy") {
-            changed.push("rule".to_owned());
-        }
+        note(&mut changed, rules != old_rules, ["rule", "policy"]);
         let staged = self.stage(&serve, served).map_err(one)?;
         let models: Vec<Model> =
             staged.models.iter().map(|(known, _)| known.model.clone()).collect();
@@ -233,6 +228,13 @@ impl Reload for Reloader {
             *running.lock().unwrap_or_else(PoisonError::into_inner) = in_effect;
         });
         Ok(Prepared { live, report, commit })
+    }
+}
+
+/// Notes that what a file says is another, unless another setting says so already.
+fn note(changed: &mut Vec<String>, is_other: bool, [name, unless]: [&str; 2]) {
+    if is_other && !changed.iter().any(|changed| changed == unless) {
+        changed.push(name.to_owned());
     }
 }
 

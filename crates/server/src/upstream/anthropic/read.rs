@@ -75,17 +75,14 @@ enum Block {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum Delta {
-    TextDelta {
-        text: String,
-    },
-    ThinkingDelta {
-        thinking: String,
-    },
-    InputJsonDelta {
-        partial_json: String,
-    },
+    #[serde(rename = "text_delta")]
+    Text { text: String },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: String },
+    #[serde(rename = "input_json_delta")]
+    Input { partial_json: String },
     #[serde(other)]
     Other,
 }
@@ -169,11 +166,9 @@ fn begin(index: u64, block: Block, heard: &mut Heard) -> Result<(), Wrong> {
 
 fn more(index: u64, delta: Delta, heard: &mut Heard) -> Result<(), Wrong> {
     match delta {
-        Delta::TextDelta { text } => heard.following.text(0, text, Vec::new()),
-        Delta::ThinkingDelta { thinking } => heard.following.reasoning(0, thinking),
-        Delta::InputJsonDelta { partial_json } => {
-            heard.following.call(0, index, None, &partial_json)
-        }
+        Delta::Text { text } => heard.following.text(0, text, Vec::new()),
+        Delta::Thinking { thinking } => heard.following.reasoning(0, thinking),
+        Delta::Input { partial_json } => heard.following.call(0, index, None, &partial_json),
         // Signatures and citations.
         Delta::Other => Ok(()),
     }
