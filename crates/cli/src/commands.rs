@@ -35,6 +35,7 @@ pub(crate) mod serve;
 mod show;
 mod test;
 mod upgrade;
+mod usage;
 mod verify;
 mod why;
 
@@ -71,6 +72,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::group("ledger", ledger::ABOUT, ledger::ALL),
     Entry::of::<departures::List>("departures"),
     Entry::group("receipt", receipt::ABOUT, receipt::ALL),
+    Entry::of::<usage::Usage>("usage"),
     Entry::group("person", person::ABOUT, person::ALL),
     Entry::of::<doctor::Doctor>("doctor"),
     Entry::group("egress", egress::ABOUT, egress::ALL),

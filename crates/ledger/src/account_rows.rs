@@ -302,6 +302,32 @@ impl Rows<'_> {
         self.told(rows.iter().map(read_usage).collect())
     }
 
+    /// Usage of a person up to a time and behind the number `after`, at most `limit` rows.
+    pub(crate) async fn usage_of_person(
+        &mut self,
+        person: &str,
+        until_us: i64,
+        (after, limit): (i64, i64),
+    ) -> Result<Vec<UsageRow>, LedgerError> {
+        let page = format!(
+            "SELECT {RESERVED}, {SPENT}, seq FROM ledger_usage \
+             WHERE person = $1 AND person <> '' AND at_us <= $2 AND seq > $3 \
+             ORDER BY seq LIMIT $4"
+        );
+        let page = sqlx::query(AssertSqlSafe(page)).bind(person).bind(until_us);
+        let page = page.bind(after).bind(limit);
+        let rows = page.fetch_all(&mut *self.connection).await;
+        let rows = self.told(rows)?;
+        self.told(rows.iter().map(read_usage).collect())
+    }
+
+    /// Takes the name of a person out of a row of usage.
+    pub(crate) async fn forget_person_of(&mut self, seq: i64) -> Result<(), LedgerError> {
+        let forget = sqlx::query("UPDATE ledger_usage SET person = '' WHERE seq = $1").bind(seq);
+        let done = forget.execute(&mut *self.connection).await;
+        self.told(done).map(drop)
+    }
+
     /// Adds to the sums of a day.
     pub(crate) async fn add_to_day(
         &mut self,

@@ -3,10 +3,10 @@
 //!
 //! Keys are files that the database never has. Who is erased has their keys destroyed and their
 //! rows deleted, and the chain has a record of that; a copy of the database of before says nothing
-//! any more. Each node has keys of its own: where several write to one ledger, each destroys its own
-//! when it finds them marked, within seconds where it runs. A key is in use for a month only, and is
-//! destroyed when the last of what it sealed is gone, so that what is over its time is dark in old
-//! copies too.
+//! any more. Each node has keys of its own: where several write to one ledger, each destroys its
+//! own when it finds them marked, within seconds where it runs. A key is in use for a month only,
+//! and is destroyed when the last of what it sealed is gone, so that what is over its time is dark
+//! in old copies too.
 
 mod read;
 mod rows;
@@ -215,8 +215,9 @@ async fn begin(
     person: &str,
 ) -> Result<Result<i64, LedgerError>, LedgerError> {
     let n_contents = rows.n_contents_of(person).await?;
+    let n_usage = rows.n_usage_of(person).await?;
     let n_keys = rows.mark_content_keys(person, task.at).await?;
-    if n_contents == 0 && n_keys == 0 {
+    if n_contents == 0 && n_usage == 0 && n_keys == 0 {
         let id = person.to_owned();
         return Ok(Err(LedgerError::NotFound { kind: "person", id }));
     }
@@ -225,29 +226,45 @@ async fn begin(
         "act": "person.erase",
         "person": person,
         "contents": n_contents,
+        "usage": n_usage,
         "content_keys": n_keys,
     });
     append(rows, head, &task.record(&body)).await
 }
 
-/// Forgets what is sealed with keys that are not in use any more, and what receipts of it say: who
-/// has one and guesses the words could see by its hashes whether the guess is right.
+/// Forgets what is sealed with keys that are not in use any more, the name in rows of usage, and
+/// what receipts of both say: who has one and guesses the words could see by its hashes whether the
+/// guess is right.
 async fn forget(
     rows: &mut Rows<'_>,
     head: &mut (i64, Hash),
     task: &Task,
-    (person, _until): (&str, i64),
+    (person, until): (&str, i64),
 ) -> Result<i64, LedgerError> {
     let mut n = 0;
     for id in rows.dark_contents_of(person, PAGE_ROWS).await? {
-        // A receipt that is not there has nothing to be erased.
-        let (kind, principal) = (Kind::Receipt, task.principal.clone());
-        let erase = Erase { kind, id: id.clone(), principal };
-        drop(crate::writer::erase(rows, head, &erase).await?);
         rows.delete_content(&id).await?;
+        forget_receipt(rows, head, task, id).await?;
+        n += 1;
+    }
+    // What was asked since the erasure began is of afterwards.
+    for row in rows.usage_of_person(person, until, (i64::MIN, PAGE_ROWS)).await? {
+        rows.forget_person_of(row.seq).await?;
+        forget_receipt(rows, head, task, row.usage.receipt).await?;
         n += 1;
     }
     Ok(n)
+}
+
+/// Erases what a receipt says; one that is not there says nothing.
+async fn forget_receipt(
+    rows: &mut Rows<'_>,
+    head: &mut (i64, Hash),
+    task: &Task,
+    id: String,
+) -> Result<(), LedgerError> {
+    let erase = Erase { kind: Kind::Receipt, id, principal: task.principal.clone() };
+    crate::writer::erase(rows, head, &erase).await.map(drop)
 }
 
 #[cfg(test)]

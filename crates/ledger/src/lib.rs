@@ -1,8 +1,8 @@
 //! The ledger: an append-only, hash-chained database with heads that a node signs.
 //!
 //! It keeps what must not change behind its owner's back: receipts, acts of administration; and
-//! beside the chain, who may ask: keys and projects; the accounts: limits, what requests may take of
-//! them, what they took; and sealed contents where they are kept. SQLite in a file by default,
+//! beside the chain, who may ask: keys and projects; the accounts: limits, what requests may take
+//! of them, what they took; and sealed contents where they are kept. SQLite in a file by default,
 //! PostgreSQL by URL. It knows neither HTTP nor what an entry or a content says, nor what a key may
 //! do.
 //!

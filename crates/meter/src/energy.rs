@@ -60,7 +60,7 @@ impl Shares {
         let (mut so_far, mut given) = (0, 0);
         for share in self.at_work.values_mut() {
             so_far += weight(share);
-            // Below 2^64, as it is a part of `spent_uj`. Total is at least 1 where there is a share.
+            // Below 2^64: a part of `spent_uj`. The total is at least 1 where there is a share.
             let until = (u128::from(spent_uj) * so_far / total) as u64;
             share.energy_uj = share.energy_uj.saturating_add(until - given);
             given = until;

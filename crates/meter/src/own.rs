@@ -170,8 +170,8 @@ pub(crate) mod tests {
         #[test]
         fn all_of_it_is_written_off(hardware_micro in 0..u64::MAX >> 16, life_days in 1..2000_u32) {
             let own = Own { hardware_micro, life_days, ..own() };
-            let days = (-3..i64::from(life_days) + 3).map(|n| own.write_off_micro(own.since.plus(n)));
-            let days: Vec<i64> = days.collect();
+            let days = -3..i64::from(life_days) + 3;
+            let days: Vec<i64> = days.map(|n| own.write_off_micro(own.since.plus(n))).collect();
             prop_assert_eq!(days.iter().sum::<i64>(), hardware_micro as i64);
             let in_life = &days[3..days.len() - 3];
             let (least, most) = (in_life.iter().min().unwrap(), in_life.iter().max().unwrap());

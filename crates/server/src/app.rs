@@ -12,6 +12,7 @@ pub(crate) mod persons;
 pub(crate) mod receipts;
 pub(crate) mod reload;
 pub(crate) mod responses;
+pub(crate) mod usage;
 
 pub(crate) use clients::{Peer, is_loopback};
 

@@ -6,7 +6,7 @@
 
 use crate::access::KEEP_DAYS_MAX;
 use crate::app::Arrival;
-use crate::dialects::Choice;
+use crate::dialects::{Choice, ToolCall};
 use crate::receipts::finish_word;
 use engine::{FinishReason, Part};
 use ledger::{Content, Ledger};
@@ -99,7 +99,7 @@ fn told(answer: &Choice, cut: &str) -> serde_json::Value {
         told["reasoning"] = json!(answer.reasoning);
     }
     if !answer.calls.is_empty() {
-        let call = |call: &crate::dialects::ToolCall| json!({"name": call.name, "arguments": call.arguments});
+        let call = |call: &ToolCall| json!({"name": call.name, "arguments": call.arguments});
         told["calls"] = answer.calls.iter().map(call).collect();
     }
     told

@@ -35,6 +35,7 @@ mod streams;
 mod tls;
 mod traces;
 mod upstream;
+pub mod usage;
 
 pub use batches::Batches;
 pub use cases::{Cases, Consent, PENDING_CASES};

@@ -43,7 +43,8 @@ impl UsageAsk {
     pub fn read_by(text: &str) -> Result<Vec<UsageBy>, String> {
         let name = |name: &str| {
             let names = UsageBy::ALL.iter().map(|by| by.name()).collect::<Vec<_>>().join(", ");
-            UsageBy::of_name(name.trim()).ok_or_else(|| format!("{name:?}: expected some of {names}"))
+            UsageBy::of_name(name.trim())
+                .ok_or_else(|| format!("{name:?}: expected some of {names}"))
         };
         let by = text.split(',').map(name).collect::<Result<Vec<UsageBy>, String>>()?;
         match by.len() > UsageQuery::BY_MAX {
@@ -96,8 +97,7 @@ impl UsageReport {
             true => &["first_p50_us", "first_p95_us", "total_p50_us", "total_p95_us"],
             false => &[],
         };
-        let counts =
-            ["n_requests", "n_prompt", "n_cached", "n_answer", "energy_mj", "money_micro"];
+        let counts = ["n_requests", "n_prompt", "n_cached", "n_answer", "energy_mj", "money_micro"];
         by.chain(counts).chain(times.iter().copied()).map(str::to_owned).collect()
     }
 
@@ -164,8 +164,8 @@ fn named(by: UsageBy, value: &str) -> String {
 /// begins so for a formula.
 pub fn csv_line<'a>(values: impl Iterator<Item = &'a str>) -> String {
     let quoted = |value: &str| {
-        let is_formula = value.starts_with(['=', '+', '-', '@', '\t', '\r'])
-            && value.parse::<f64>().is_err();
+        let is_formula =
+            value.starts_with(['=', '+', '-', '@', '\t', '\r']) && value.parse::<f64>().is_err();
         let value = if is_formula { format!("'{value}") } else { value.to_owned() };
         match value.contains([',', '"', '\n', '\r']) {
             true => format!("\"{}\"", value.replace('"', "\"\"")),
@@ -255,7 +255,10 @@ mod tests {
         let found = report(vec![UsageBy::Day, UsageBy::Model], true);
         let json = found.to_json();
         assert_eq!(json["rows"][0]["day"], "2026-11-20");
-        assert_eq!((&json["rows"][0]["total_p95_us"], &json["by"]), (&5.into(), &"day,model".into()));
+        assert_eq!(
+            (&json["rows"][0]["total_p95_us"], &json["by"]),
+            (&5.into(), &"day,model".into())
+        );
         let csv = found.to_csv();
         let lines: Vec<&str> = csv.lines().collect();
         assert!(lines[0].starts_with("day,model,n_requests,n_prompt"), "{csv}");

@@ -22,8 +22,8 @@ use compare::CompareArgs;
 
 /// Show what requests took: tokens, energy, money, by day or model or key
 ///
-/// Of each day in UTC. With --prices, what the same traffic would have cost at the prices that a file lists, against
-/// what owning costs, and from when on owning has paid (docs/usage.md).
+/// Of each day in UTC. With --prices, what the same traffic would have cost at the prices that a
+/// file lists, against what owning costs, and from when on owning has paid (docs/usage.md).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -170,9 +170,10 @@ fn table(report: &UsageReport, n_by: usize) -> String {
         (_, Value::String(text)) => text.chars().filter(|c| !c.is_control()).collect(),
         (_, value) => grouped(value.as_u64().unwrap_or(0)),
     };
-    let rows = report.sums.iter().map(|sum| {
-        report.row(sum).into_iter().enumerate().map(cell).collect::<Vec<String>>()
-    });
+    let rows = report
+        .sums
+        .iter()
+        .map(|sum| report.row(sum).into_iter().enumerate().map(cell).collect::<Vec<String>>());
     columns(&[head].into_iter().chain(rows).collect::<Vec<_>>(), n_by)
 }
 

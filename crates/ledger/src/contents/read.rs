@@ -9,10 +9,13 @@ use super::{Content, ContentKeys};
 use crate::access::Which;
 use crate::chain::Hash;
 use crate::rows::Rows;
+use crate::usage::{Usage, UsageRow};
 use crate::{Kind, LedgerError, Reader, schema};
 
 /// Of the lines of an export.
 const FORMAT: u32 = 1;
+/// Rows of usage that are read at a time.
+const PAGE_USAGE: i64 = 1024;
 
 /// Somebody of whom contents are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +43,9 @@ pub struct Exported {
     pub n_dark: u64,
     /// Receipts of them.
     pub n_receipts: u64,
-    /// Keys that name the person.
+    /// Rows of usage that name the person.
+    pub n_usage: u64,
+    /// Keys that do.
     pub n_keys: u64,
 }
 
@@ -90,8 +95,9 @@ impl Reader {
 
     /// Writes everything that is kept of a person as JSON lines: the name (`person`), the keys that
     /// have it (`key`), each content in the order of their times (`content`, or `dark` where its
-    /// key is not among `keys`) with its receipt behind it (`receipt`), and the counts (`end`), so
-    /// that a file that was cut is noticed. `write` is handed line by line.
+    /// key is not among `keys`), each row of usage (`usage`), receipts behind what they are of
+    /// (`receipt`), and the counts (`end`), so that a file that was cut is noticed. `write` is
+    /// handed line by line.
     ///
     /// # Errors
     /// What keeps it from reading; what `write` returns.
@@ -132,16 +138,29 @@ impl Reader {
                             line(json!({"dark": {"id": id, "at": at, "until": until}}))?;
                         }
                     }
-                    if let Some(receipt) = rows.find(Kind::Receipt.name(), &id).await? {
-                        exported.n_receipts += 1;
-                        line(json!({"receipt": json_of(&receipt.entry.body)}))?;
+                    exported.n_receipts += receipt(&mut rows, &id, &mut line).await?;
+                }
+            }
+            let mut after = i64::MIN;
+            loop {
+                let page = rows.usage_of_person(person, i64::MAX, (after, PAGE_USAGE)).await?;
+                let Some(last) = page.last() else { break };
+                after = last.seq;
+                for UsageRow { usage, .. } in page {
+                    exported.n_usage += 1;
+                    line(usage_line(&usage))?;
+                    // Behind a content it was told before.
+                    if !rows.has_content(&usage.receipt).await? {
+                        exported.n_receipts +=
+                            receipt(&mut rows, &usage.receipt, &mut line).await?;
                     }
                 }
             }
         }
-        let Exported { n_contents, n_dark, n_receipts, n_keys } = exported;
+        let Exported { n_contents, n_dark, n_receipts, n_usage, n_keys } = exported;
         line(json!({"end": {
-            "contents": n_contents, "dark": n_dark, "receipts": n_receipts, "keys": n_keys,
+            "contents": n_contents, "dark": n_dark, "receipts": n_receipts, "usage": n_usage,
+            "keys": n_keys,
         }}))?;
         Ok(exported)
     }
@@ -188,6 +207,29 @@ fn open(
     let key = keys.get(&key)?;
     let opened = key.and_then(|key| key.open(content.clone(), &sealed));
     Ok(opened.ok_or(content))
+}
+
+/// Tells the receipt of this id, if there is one, and returns how many that was.
+async fn receipt<E: From<LedgerError>>(
+    rows: &mut Rows<'_>,
+    id: &str,
+    line: &mut impl FnMut(Value) -> Result<(), E>,
+) -> Result<u64, E> {
+    let Some(receipt) = rows.find(Kind::Receipt.name(), id).await? else { return Ok(0) };
+    line(json!({"receipt": json_of(&receipt.entry.body)}))?;
+    Ok(1)
+}
+
+fn usage_line(usage: &Usage) -> Value {
+    json!({"usage": {
+        "id": usage.id, "at": usage.at_us, "key": usage.key, "project": usage.project,
+        "alias": usage.alias, "model": usage.model, "route": usage.route, "label": usage.label,
+        "upstream": usage.upstream, "n_prompt": usage.n_prompt, "n_cached": usage.n_cached,
+        "n_answer": usage.n_answer, "queue_us": usage.queue_us, "first_us": usage.first_us,
+        "total_us": usage.total_us, "outcome": usage.outcome, "money_micro": usage.money_micro,
+        "energy_mj": usage.energy_mj, "energy_source": usage.energy_source,
+        "receipt": usage.receipt,
+    }})
 }
 
 fn content_line(content: &Content) -> Value {

@@ -84,6 +84,20 @@ impl Rows<'_> {
         self.told(row.and_then(|row| row.try_get(0)))
     }
 
+    /// Whether the content of an answer is kept.
+    pub(super) async fn has_content(&mut self, id: &str) -> Result<bool, LedgerError> {
+        let count = sqlx::query("SELECT count(*) FROM ledger_contents WHERE id = $1").bind(id);
+        let row = count.fetch_one(&mut *self.connection).await;
+        self.told(row.and_then(|row| row.try_get::<i64, _>(0)).map(|n| n > 0))
+    }
+
+    /// How many rows of usage name a person.
+    pub(super) async fn n_usage_of(&mut self, person: &str) -> Result<i64, LedgerError> {
+        let count = "SELECT count(*) FROM ledger_usage WHERE person = $1 AND person <> ''";
+        let row = sqlx::query(count).bind(person).fetch_one(&mut *self.connection).await;
+        self.told(row.and_then(|row| row.try_get(0)))
+    }
+
     /// Who has contents, by name.
     pub(super) async fn persons(&mut self) -> Result<Vec<Person>, LedgerError> {
         let persons = "SELECT substr(person, 1, 65), count(*), sum(length(sealed)), min(at_us), \

@@ -266,7 +266,11 @@ mod tests {
     proptest! {
         /// What was changed anywhere, or cut, is not opened.
         #[test]
-        fn changes_are_found(place in 0..100_usize, bit in 0..8_u8, cut in prop::option::of(0..60_usize)) {
+        fn changes_are_found(
+            place in 0..100_usize,
+            bit in 0..8_u8,
+            cut in prop::option::of(0..60_usize),
+        ) {
             let key = ContentKey::of(&[7; 32]);
             let mut sealed = key.seal(&content()).unwrap();
             let place = place % sealed.len();

@@ -29,3 +29,6 @@ CREATE TABLE ledger_erasing (
     at_us BIGINT NOT NULL,
     principal TEXT NOT NULL
 );
+
+-- Few requests have one where the owner names nobody.
+CREATE INDEX ledger_usage_by_person ON ledger_usage (person, seq) WHERE person <> '';

@@ -6,6 +6,7 @@ use crate::access::wire;
 use crate::accounts::wire as accounts;
 use crate::app;
 use crate::dialects::declared::Unknown;
+use crate::usage;
 use axum::routing::{delete, get, post};
 
 /// A route of theirs.
@@ -150,6 +151,15 @@ pub(super) const ROUTES: &[Route] = &[
         ..ADMIN
     },
     Route {
+        paths: &["/admin/usage"],
+        summary: "What requests took, by day, model, key or another property, as JSON or CSV.",
+        query: usage::QUERY,
+        answer: Some(USAGE),
+        statuses: &[400, 401, 403, 501, 503],
+        handler: || get(app::usage::usage),
+        ..ADMIN
+    },
+    Route {
         paths: &["/admin/persons"],
         summary: "Lists the persons of whom contents are kept.",
         answer: Some(PERSONS),
@@ -184,6 +194,7 @@ const LIMITS: &str = r#"{"type":"object","properties":{"limits":{"type":"array",
 const LIMIT: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"subject":{"type":"string"},"what":{"type":"string"},"amount":{"type":"number"},"per":{"type":["string","null"]},"then":{"type":"string"},"replaced":{"type":"boolean"}},"required":["id","subject","what","amount","per","then","replaced"]}"#;
 const REMOVED: &str = r#"{"type":"object","properties":{"id":{"type":"string"},"removed":{"const":true}},"required":["id","removed"]}"#;
 const ROWS: &str = r#"{"type":"object","properties":{"rows":{"type":"array","items":{"type":"object","required":["seq","id","at_us","key","model","route","n_prompt","n_answer","outcome"]}},"next":{"type":"integer"}},"required":["rows","next"]}"#;
+const USAGE: &str = r#"{"type":"object","properties":{"rows":{"type":"array","items":{"type":"object","required":["n_requests","n_prompt","n_cached","n_answer","energy_mj","money_micro"]}},"by":{"type":"string"},"since":{"type":"string"},"until":{"type":"string"}},"required":["rows","by","since","until"]}"#;
 const PERSONS: &str = r#"{"type":"object","properties":{"persons":{"type":"array","items":{"type":"object","required":["name","contents","bytes","first","last","until"]}}},"required":["persons"]}"#;
 const DONE: &str =
     r#"{"type":"object","properties":{"name":{"type":"string"}},"required":["name"]}"#;

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use ledger::{Reader, UsageBy};
-use meter::{BreakEven, Chart, Comparison, Date, DayUse, Own, Prices, Series, Tokens, amount, compare};
+use meter::{
+    BreakEven, Chart, Comparison, Date, DayUse, Own, Prices, Series, Tokens, amount, compare,
+};
 use serde_json::{Value, json};
 use server::usage::{UsageAsk, csv_line};
 
@@ -122,7 +124,8 @@ impl Comparing {
             let told = all.iter().map(|(name, found)| self.to_json(name, found, Days::LeftOut));
             return terminal::print_json(&json!({ "compared": told.collect::<Vec<_>>() }));
         }
-        let mut rows = vec![["RENTED", "RENT", "OWN", "PAID", "OWNING HAS PAID"].map(str::to_owned)];
+        let mut rows =
+            vec![["RENTED", "RENT", "OWN", "PAID", "OWNING HAS PAID"].map(str::to_owned)];
         for (name, found) in &all {
             self.note(context, name, found);
             let [rent, own, paid] = sums(found).map(amount);
