@@ -41,7 +41,7 @@ export async function writeClipboard(text) {
 
 /** A command to be pasted into a terminal. */
 export function Command({ text }) {
-  return html`<div class="command"><code>${text}</code><${CopyButton} text=${text} /></div>`;
+  return html`<div class="command"><code tabindex="0">${text}</code><${CopyButton} text=${text} /></div>`;
 }
 
 export function Badge({ kind = "quiet", children }) {

@@ -49,6 +49,7 @@ pub(crate) fn error_body(error: &ServerError) -> String {
         ServerError::NoSuchPath { .. } => (None, Some("unknown_url")),
         ServerError::MethodNotAllowed { .. } => (None, Some("method_not_allowed")),
         ServerError::LedgerUnavailable(_) => (None, Some("ledger_unavailable")),
+        ServerError::Cancelled => (None, Some("cancelled")),
         ServerError::ShuttingDown => (None, Some("shutting_down")),
         ServerError::Expired | ServerError::DeadlineOutOfReach { .. } => {
             (None, Some("deadline_exceeded"))
