@@ -76,7 +76,7 @@ struct Frame {
 
 impl Frame {
     fn of(series: &[Series]) -> Self {
-        let points = || series.iter().flat_map(|series| finite(series));
+        let points = || series.iter().flat_map(finite);
         let today = Date::of_us(0);
         let first = points().map(|(day, _)| day).min().unwrap_or(today);
         let last = points().map(|(day, _)| day).max().unwrap_or(today);
