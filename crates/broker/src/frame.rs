@@ -241,7 +241,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn frames_come_as_they_were_whatever_the_pieces(frames in frames(), piece in 1_usize..9000) {
+        fn frames_come_as_they_were_whatever_the_pieces(
+            frames in frames(), piece in 1_usize..9000,
+        ) {
             let mut bytes = Vec::new();
             for frame in &frames {
                 frame.encode(&mut bytes).unwrap();

@@ -6,10 +6,11 @@
 //! request.
 //!
 //! ```no_run
-//! # async fn example(broker: freehold_broker::Broker) -> Result<(), freehold_broker::BrokerError> {
+//! use freehold_broker::{Broker, BrokerError, Outgoing};
+//! # async fn example(broker: Broker) -> Result<(), BrokerError> {
 //! use std::time::{Duration, Instant};
 //! let mut incoming = broker
-//!     .send(freehold_broker::Outgoing {
+//!     .send(Outgoing {
 //!         departure: "dep_1".to_owned(),
 //!         upstream: "vendor".to_owned(),
 //!         path: "/chat/completions",

@@ -1,5 +1,5 @@
-//! `freehold broker`: the process that may reach upstreams. `freehold serve` starts it and speaks to
-//! it over its standard input; nobody else has a use for it.
+//! `freehold broker`: the process that may reach upstreams. `freehold serve` starts it and speaks
+//! to it over its standard input; nobody else has a use for it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -123,8 +123,8 @@ impl Dial for Through {
     }
 }
 
-/// The ledger of this machine, or of several, for reading. Where it is not made yet it is looked for
-/// again.
+/// The ledger of this machine, or of several, for reading. Where it is not made yet it is looked
+/// for again.
 struct OwnLedger {
     place: String,
     reader: OnceCell<Reader>,

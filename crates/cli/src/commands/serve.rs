@@ -294,7 +294,7 @@ impl Subcommand for Serve {
         config.traces = traces.clone();
         config.reload_told = reload_told;
         runtime.block_on(async {
-            let broker = started.map(broker::Started::attach).transpose().context("broker")?;
+            let broker = upstreams::attach(started)?;
             config.broker = broker.as_ref().map(|(broker, _)| broker.clone());
             listener.set_nonblocking(true).context("listener")?;
             let listener = tokio::net::TcpListener::from_std(listener).context("listener")?;
@@ -303,10 +303,7 @@ impl Subcommand for Serve {
             server::run(listener, config, shutdown).await?;
             close_models(fleet).await?;
             ledger::close(self.receipts.as_ref()).await?;
-            if let Some((broker, ending)) = broker {
-                drop(broker);
-                tokio::task::spawn_blocking(|| ending.wait()).await.context("end the broker")?;
-            }
+            upstreams::end(broker).await?;
             context.note("stopped");
             anyhow::Ok(())
         })?;

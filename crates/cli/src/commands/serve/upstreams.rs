@@ -4,7 +4,7 @@
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
-use broker::{Known, Setup, Started};
+use broker::{Broker, Ending, Known, Setup, Started};
 
 use super::{Serve, warn};
 use crate::context::{Context, Verbosity};
@@ -88,6 +88,18 @@ impl Serve {
         }
         Ok(Some(started))
     }
+}
+
+/// The broker, to be asked in this runtime, and what ends it.
+pub(super) fn attach(started: Option<Started>) -> anyhow::Result<Option<(Broker, Ending)>> {
+    started.map(Started::attach).transpose().context("the broker")
+}
+
+/// Ends the broker, once nobody else has it.
+pub(super) async fn end(broker: Option<(Broker, Ending)>) -> anyhow::Result<()> {
+    let Some((broker, ending)) = broker else { return Ok(()) };
+    drop(broker);
+    tokio::task::spawn_blocking(|| ending.wait()).await.context("end the broker").map(drop)
 }
 
 /// An upstream in a line for people.
