@@ -5,6 +5,8 @@
 //! continues. A conversation is used, over and given up as a whole: an answer without those that it
 //! continues could not be gone on with. What is in them only their dialect knows.
 
+use policy::Label;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -77,6 +79,8 @@ struct Shelf {
 struct Entry {
     kept: Arc<Kept>,
     conversation: u64,
+    /// Of the request that it answers: what continues it is no less sensitive.
+    label: Label,
 }
 
 /// Answers that continue the same one.
@@ -99,7 +103,7 @@ impl KeptAnswers {
 
     /// Those of `client`, as they are at `now`.
     pub(crate) fn of(&self, client: u64, now: Instant) -> Own<'_> {
-        Own { all: self, client, now }
+        Own { all: self, client, now, seen: None }
     }
 
     /// Forgets what nobody has asked for in time.
@@ -186,7 +190,7 @@ impl Shelf {
     }
 
     fn remove(&mut self, id: &str) -> Option<Arc<Kept>> {
-        let Entry { kept, conversation } = self.by_id.remove(id)?;
+        let Entry { kept, conversation, .. } = self.by_id.remove(id)?;
         self.n_bytes -= kept.n_bytes();
         let others = self.conversations.get_mut(&conversation)?;
         others.ids.remove(id);
@@ -198,13 +202,14 @@ impl Shelf {
     }
 
     /// Puts an answer into the conversation that it continues, which counts as used.
-    fn put(&mut self, kept: Kept, now: Instant, use_idx: u64) {
+    fn put(&mut self, kept: Kept, label: Label, now: Instant, use_idx: u64) {
         self.n_bytes += kept.n_bytes();
         let previous = kept.previous.as_ref().and_then(|id| self.by_id.get(id));
         let conversation = previous.map_or(use_idx, |previous| previous.conversation);
         let new = || Conversation { ids: HashSet::new(), used: now, use_idx };
         self.conversations.entry(conversation).or_insert_with(new).ids.insert(kept.id.clone());
-        self.by_id.insert(kept.id.clone(), Entry { kept: Arc::new(kept), conversation });
+        let entry = |kept: Kept| Entry { kept: Arc::new(kept), conversation, label };
+        self.by_id.insert(kept.id.clone(), entry(kept));
         self.touch(conversation, now, use_idx);
     }
 
@@ -223,28 +228,42 @@ pub(crate) struct Own<'a> {
     all: &'a KeptAnswers,
     client: u64,
     now: Instant,
+    /// The most sensitive label of what was read, for whoever wants to know.
+    seen: Option<&'a Cell<Option<Label>>>,
 }
 
-impl Own<'_> {
+impl<'a> Own<'a> {
+    /// The same; `seen` becomes the most sensitive label of what is read.
+    pub(crate) fn watched(self, seen: &'a Cell<Option<Label>>) -> Self {
+        Self { seen: Some(seen), ..self }
+    }
+
     /// What `read` finds on the shelf from the answer of this id on, whose conversation counts as
     /// used.
     fn read<T>(&self, id: &str, read: impl FnOnce(&Shelf) -> T) -> Option<T> {
         let mut shelves = self.all.lock();
         let use_idx = shelves.n_uses + 1;
         let shelf = shelves.by_client.get_mut(&self.client)?;
-        let conversation = shelf.by_id.get(id)?.conversation;
+        let Entry { conversation, label, .. } = *shelf.by_id.get(id)?;
         if self.all.is_over(shelf.conversations.get(&conversation)?.used, self.now) {
             return None;
         }
         shelf.touch(conversation, self.now, use_idx);
+        self.seen.iter().for_each(|seen| seen.set(seen.get().max(Some(label))));
         let found = read(shelf);
         shelves.n_uses = use_idx;
         Some(found)
     }
 
-    /// Keeps an answer. Where room lacks, the client that has most gives up the conversation that
-    /// it has not used for longest.
+    /// Keeps an answer, of a request with the most sensitive label.
+    #[cfg(test)]
     pub(crate) fn put(&self, kept: Kept) {
+        self.put_as(Label::Private, kept);
+    }
+
+    /// Keeps an answer, of a request with this label. Where room lacks, the client that has most
+    /// gives up the conversation that it has not used for longest.
+    pub(crate) fn put_as(&self, label: Label, kept: Kept) {
         let n_bytes = kept.n_bytes();
         if !self.all.keeps() || n_bytes > self.all.n_bytes_max {
             return;
@@ -257,7 +276,7 @@ impl Own<'_> {
         }
         shelves.change(self.client, |shelf, use_idx| {
             given_up.extend(shelf.remove(&kept.id));
-            shelf.put(kept, self.now, use_idx);
+            shelf.put(kept, label, self.now, use_idx);
         });
         drop(shelves);
         // The texts go when nobody waits for the lock.
@@ -302,6 +321,21 @@ mod tests {
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn what_continues_an_answer_is_no_less_sensitive() {
+        let (all, now) = (KeptAnswers::new(Some(HOUR), 1 << 20), Instant::now());
+        all.of(1, now).put_as(Label::Internal, answer("a", None, 1));
+        all.of(1, now).put_as(Label::Public, answer("b", None, 1));
+        let seen = Cell::new(None);
+        let own = all.of(1, now).watched(&seen);
+        assert!(own.get("none").is_none() && seen.get().is_none());
+        own.history("b").unwrap();
+        assert_eq!(seen.get(), Some(Label::Public));
+        own.history("a").unwrap();
+        own.get("b").unwrap();
+        assert_eq!(seen.get(), Some(Label::Internal));
+    }
 
     fn answer(id: &str, previous: Option<&str>, n_bytes: usize) -> Kept {
         Kept {

@@ -60,7 +60,7 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use behind::Behind;
 use deadline::within;
 use engine::Sampling;
-use policy::{Departure, Route};
+use policy::{Departure, Label, Route};
 use prepare::{Asking, Notes};
 use record::{Outcome, Record};
 use route::Chosen;
@@ -109,7 +109,7 @@ pub(crate) async fn serve<D: Dialect>(
     match answer::<D>(app.clone(), &arrival, &headers, body, &mut record).await {
         Ok((notes, Answered::Whole(mut whole))) => {
             let body = whole.reply.whole(&whole.choices, whole.usage);
-            keep(&app, arrival.principal, &mut whole.reply);
+            keep(&app, arrival.principal, record.label(), &mut whole.reply);
             let mut response = json_response(StatusCode::OK, body);
             tell_receipt(record.receipt_id(), &mut response);
             record.end(Outcome::Done);
@@ -367,9 +367,9 @@ fn named<D: Dialect>(error: ServerError) -> ServerError {
 
 /// Keeps what of an answer later requests may refer to: before the client knows of its end, so that
 /// the next request finds it.
-fn keep(app: &App, client: u64, reply: &mut impl Reply) {
+fn keep(app: &App, client: u64, label: Label, reply: &mut impl Reply) {
     if let Some(kept) = reply.take_kept() {
-        app.kept.of(client, Instant::now()).put(kept);
+        app.kept.of(client, Instant::now()).put_as(label, kept);
     }
 }
 
@@ -476,6 +476,7 @@ async fn gather(
 
 /// Follows an answer to its end and sends its events as they come.
 async fn stream<R: Reply>(mut start: Start<R>, mut sink: Sink, mut record: Record) {
+    let label = record.label();
     let error = match pump(&mut start, &mut sink, &mut record).await {
         Ok(()) => {
             record.end(Outcome::Done);
@@ -504,7 +505,7 @@ async fn stream<R: Reply>(mut start: Start<R>, mut sink: Sink, mut record: Recor
     // Whoever is told of the end finds the place free.
     drop((source, seat));
     if sink.is_in_background() {
-        keep(&app, client, &mut reply);
+        keep(&app, client, label, &mut reply);
     }
     sink.end(out).await;
 }
@@ -570,7 +571,7 @@ async fn pump<R: Reply>(
         record.queue(source.queue());
         if source.is_done() {
             reply.close(source.usage(), &mut out);
-            keep(app, *client, reply);
+            keep(app, *client, record.label(), reply);
             record.seal();
             record.settle(Outcome::Done);
             return sink.last(out).await;

@@ -21,7 +21,9 @@ use engine::{
     Banned, CallGrammar, Calls, Channels, ChatEnd, Constraint, ConstraintError, DateTime, Engine,
     EngineError, Grammar, Preamble, Task, Tool, ToolChoice, ToolFormat,
 };
+use policy::Label;
 use serde_json::{Map, Value, json};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use text::{ChatTemplate, Special, Tokenizer};
@@ -99,13 +101,24 @@ pub(super) fn parse<D: Dialect>(
     asking: &Asking,
     body: &[u8],
 ) -> Result<D::Request, BadRequest> {
+    Ok(parse_labelled::<D>(app, asking, body)?.0)
+}
+
+/// As [`parse`], with the most sensitive label of what it refers to.
+pub(super) fn parse_labelled<D: Dialect>(
+    app: &App,
+    asking: &Asking,
+    body: &[u8],
+) -> Result<(D::Request, Option<Label>), BadRequest> {
     let limits = app.limits.get();
     let mut request = match asking.unknown {
         Unknown::Refused => D::parse(body, &limits),
         Unknown::Ignored => D::parse_leniently(body, &limits),
     }?;
-    D::recall(&mut request, app.kept.of(asking.client, Instant::now()), &limits)?;
-    Ok(request)
+    let seen = Cell::new(None);
+    let own = app.kept.of(asking.client, Instant::now()).watched(&seen);
+    D::recall(&mut request, own, &limits)?;
+    Ok((request, seen.get()))
 }
 
 /// Prepares one request, whose body is `body`, where its model is open.

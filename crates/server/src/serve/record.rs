@@ -15,6 +15,7 @@ use crate::running::{AtWork, Work};
 use crate::traces::{self, Told};
 use axum::http::StatusCode;
 use engine::{FinishReason, Part, TokenInfo};
+use policy::Label;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -180,6 +181,11 @@ impl Record {
     /// What the rules came to.
     pub(super) fn went(&mut self, went: Option<Went>) {
         self.went = went;
+    }
+
+    /// The label of the request; where nobody has asked, the most sensitive.
+    pub(super) fn label(&self) -> Label {
+        self.went.as_ref().map_or(Label::Private, |went| went.label)
     }
 
     pub(super) fn model(&mut self, name: &str) {

@@ -49,7 +49,7 @@ pub(super) struct Chosen {
 pub(super) struct Went {
     /// `here` or `there`.
     pub(super) answered: &'static str,
-    pub(super) label: &'static str,
+    pub(super) label: Label,
     pub(super) rule: Option<String>,
     pub(super) upstream: Option<String>,
     pub(super) redacted: BTreeMap<&'static str, usize>,
@@ -65,7 +65,7 @@ impl Chosen {
 
     /// Of a request that is answered here.
     pub(super) fn here(&self) -> Went {
-        let (label, rule) = (self.label.name(), self.rule.clone());
+        let (label, rule) = (self.label, self.rule.clone());
         Went { answered: "here", label, rule, ..Went::default() }
     }
 }
@@ -96,7 +96,7 @@ impl Went {
     pub(super) fn receipt(&self) -> ReceiptRoute {
         ReceiptRoute {
             answered: self.answered.to_owned(),
-            label: self.label.to_owned(),
+            label: self.label.name().to_owned(),
             rule: self.rule.clone(),
             there: None,
         }
@@ -115,7 +115,8 @@ pub(super) fn choose<D: Dialect>(
     body: Vec<u8>,
 ) -> Result<(Given<D::Request>, Option<Chosen>), ServerError> {
     let ways = app.ways.get();
-    let request = prepare::parse::<D>(app, asking, &body)?;
+    let (request, recalled) = prepare::parse_labelled::<D>(app, asking, &body)?;
+    let claimed = claimed.max(recalled);
     let call = D::call(&request);
     if !ways.are_open() || !matches!(call.delivery, Delivery::Stream | Delivery::Whole) {
         return Ok((Given { request: Some(request), body }, None));

@@ -2,7 +2,7 @@
 //! any here, read, check, write. A file is never in memory as a whole.
 
 use super::deadline::{self, within};
-use super::{Notes, blocking, body, error_response, json_response, lenient, with_notes};
+use super::{Notes, blocking, body, error_response, json_response, lenient, route, with_notes};
 use crate::app::{App, Arrival};
 use crate::batches::Upload;
 use crate::batches::record::StoredFile;
@@ -60,6 +60,10 @@ pub(crate) async fn create_batch(
         let batches = app.batches()?;
         let deadline = deadline::of(&headers, arrival.started)?;
         let unknown = lenient::of(&headers, &arrival.who)?;
+        if headers.contains_key(route::LABEL) {
+            let why = "the lines of a batch have the label of the key, and no other";
+            return Err(BadRequest::unsupported(route::LABEL, why).into());
+        }
         let body = within(deadline, body::read(&app, &headers, body)).await?;
         let (ask, ignored) = batch::parse(&body, unknown)?;
         let made = blocking(move || batches.create(arrival.principal, ask)).await?;

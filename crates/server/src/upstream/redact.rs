@@ -277,6 +277,8 @@ mod tests {
     use crate::dialects::Dialect;
     use crate::dialects::openai::chat::Chat;
     use crate::limits::Limits;
+    use crate::upstream::Asked;
+    use broker::UpstreamKind;
     use engine::FinishReason;
     use policy::Settings;
     use proptest::prelude::*;
@@ -313,8 +315,8 @@ mod tests {
         let mut call = call(&request);
         let redaction = Redaction::of(&mut call, &detector()).unwrap();
         assert_eq!(redaction.counts, [("email", 8)].into());
-        let whole = format!("{call:?}");
-        assert!(!whole.contains("x.org"), "{whole}");
+        let body = Asked::new(&call, UpstreamKind::OpenAi, "m").unwrap().body.to_string();
+        assert!(!body.contains("x.org") && body.contains("such as ⟦EMAIL_1⟧"), "{body}");
         let Prompts::Chat { messages, .. } = &call.prompts else { panic!("it is a chat") };
         assert_eq!(messages[1]["content"], "Write to ⟦EMAIL_2⟧, not ⟦EMAIL_1⟧.");
         let arguments = &messages[2]["tool_calls"][0]["function"]["arguments"];
