@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use freehold_ledger::{Content, ContentKeys, Entry, Kind, Ledger, LedgerError, NodeKey, Reader};
+use freehold_ledger::{
+    Content, ContentKeys, Entry, Kind, Ledger, LedgerError, NodeKey, Reader, Usage,
+};
 use serde_json::Value;
 
 use crate::site::{Site, entry, other_key};
@@ -128,13 +130,14 @@ async fn contents_are_sealed_and_read_back(site: &Site) {
 async fn what_is_over_its_time_is_deleted_and_recorded(site: &Site) {
     let ledger = open(site).await;
     // More than a transaction deletes.
-    for n in 1..=300 {
-        ledger.keep(Content { until: content(n, "").at, ..content(n, "zoe") }).unwrap();
+    for n in 1..=301 {
+        ledger.keep(content(n, "zoe")).unwrap();
     }
-    ledger.keep(content(301, "zoe")).unwrap();
     ledger.flush().await.unwrap();
     assert_eq!(ledger.reader().persons().await.unwrap()[0].n_contents, 301);
     ledger.close().await.unwrap();
+    // As if that were long ago: nobody looks while none has it open.
+    site.sql("UPDATE ledger_contents SET until_us = at_us WHERE id <> 'a301'").await;
 
     let ledger = open(site).await;
     until(async || ledger.reader().persons().await.unwrap()[0].n_contents == 1).await;
@@ -189,9 +192,21 @@ async fn a_person_is_erased_and_the_chain_stays(site: &Site) {
         ledger.append(receipt(n)).unwrap();
         ledger.keep(content(n, person)).unwrap();
     }
+    // Requests whose contents were not kept, and whose receipts are there.
+    for n in 301..=305 {
+        ledger.append(receipt(n)).unwrap();
+        let person = if n == 305 { "adam" } else { "zoe" }.to_owned();
+        let (id, receipt) = (format!("r{n}"), format!("a{n}"));
+        ledger.record(Usage { id, person, receipt, at_us: n, ..Usage::default() }).unwrap();
+    }
     ledger.flush().await.unwrap();
     let erased = ledger.erase_person("zoe", "owner").await.unwrap();
-    assert_eq!((erased.n_forgotten, erased.n_keys_elsewhere), (200, 0));
+    assert_eq!((erased.n_forgotten, erased.n_keys_elsewhere), (204, 0));
+    let rows = ledger.reader().usage_rows(0, 100).await.unwrap();
+    let named: Vec<_> = rows.iter().map(|row| &*row.usage.person).collect();
+    assert_eq!(named, ["", "", "", "", "adam"]);
+    let found = ledger.find(Kind::Receipt, "a304").await.unwrap().unwrap();
+    assert_eq!(found.entry.body, "");
     assert_eq!(n_files(&folder(site)), 1, "the key of the other person");
     let persons = ledger.reader().persons().await.unwrap();
     assert_eq!((persons.len(), &*persons[0].name, persons[0].n_contents), (1, "adam", 100));
@@ -203,8 +218,9 @@ async fn a_person_is_erased_and_the_chain_stays(site: &Site) {
     let found = audits(&ledger).await;
     let act = found.iter().find(|audit| audit["act"] == "person.erase").unwrap();
     assert_eq!((&act["person"], &act["contents"]), (&"zoe".into(), &200.into()));
+    assert_eq!(act["usage"], 4);
     let found = ledger.verify().await.unwrap();
-    assert!(found.is_intact() && found.n_erased == 200, "{found:?}");
+    assert!(found.is_intact() && found.n_erased == 204, "{found:?}");
     assert!(erased.record > 300 && erased.record < found.head.unwrap().0);
 
     let told = ledger.erase_person("zoe", "owner").await.unwrap_err().to_string();
@@ -280,7 +296,11 @@ async fn everything_of_a_person_is_exported(site: &Site) {
         ledger.keep(content(n, "zoe")).unwrap();
     }
     ledger.keep(content(21, "adam")).unwrap();
-    ledger.append(receipt(7)).unwrap();
+    for (n, of) in [(7, "a7"), (30, "a30")] {
+        ledger.append(receipt(n)).unwrap();
+        let (person, receipt) = ("zoe".to_owned(), of.to_owned());
+        ledger.record(Usage { person, receipt, n_answer: 5, ..Usage::default() }).unwrap();
+    }
     ledger.flush().await.unwrap();
     site.sql("UPDATE ledger_contents SET at_us = at_us + 1 WHERE id = 'a9'").await;
     let mut lines: Vec<Value> = Vec::new();
@@ -289,12 +309,19 @@ async fn everything_of_a_person_is_exported(site: &Site) {
         Ok::<(), LedgerError>(())
     };
     let found = ledger.reader().export_person("zoe", &keys(site), write).await.unwrap();
-    assert_eq!((found.n_contents, found.n_dark, found.n_receipts), (19, 1, 1));
+    assert_eq!((found.n_contents, found.n_dark), (19, 1));
+    assert_eq!((found.n_usage, found.n_receipts), (2, 2));
     assert_eq!(lines[0]["person"]["name"], "zoe");
     assert_eq!(lines[1]["content"]["body"]["said"], SECRET);
     assert_eq!((&lines[7]["content"]["id"], &lines[8]["receipt"]["n"]), (&"a7".into(), &7.into()));
     assert_eq!(lines.last().unwrap()["end"]["contents"], 19);
-    assert_eq!(lines.len(), 1 + 19 + 1 + 1 + 1);
+    // The receipt of a content stands behind that, another one behind its row of usage.
+    assert_eq!(lines[22]["usage"]["n_answer"], 5);
+    assert_eq!(
+        (&lines[23]["usage"]["receipt"], &lines[24]["receipt"]["n"]),
+        (&"a30".into(), &30.into())
+    );
+    assert_eq!(lines.len(), 1 + 19 + 1 + 1 + 2 + 1 + 1);
     let mut n_lines = 0;
     let write = |_: &str| {
         n_lines += 1;
