@@ -251,11 +251,11 @@ export const t = {
     when: "When", where: "Where", label: "Label", rule: "Rule", size: "Size", cost: "Cost", redacted: "Redacted", status: "Status",
     policy: "Rules",
     policyAbout: "The first rule that fits decides. Without any, everything stays here.",
-    noPolicy: "This server has no rules: everything stays here. In a terminal you can try some:",
-    noRules: "There are no rules: everything stays here.",
-    if: "If", then: "Then", always: "always",
-    tryText: "Try a request",
-    tryDo: "Which rule decides?",
+    commands: [
+      ["freehold policy explain policy.toml --request key_label=internal --text 'Dear Ms Smith'",
+        "Which rule decides about a request, and why those before it did not."],
+      ["freehold policy check policy.toml", "Everything that is wrong with them, by place."],
+    ],
   },
 
   limits: {
@@ -279,6 +279,7 @@ export const t = {
     budgetsAbout: "Caps that you set, and what is left of each.",
     noBudgets: "This server sets no limits but those of the machine.",
     noneSet: "No limits are set.",
+    per: "Per", set: "Set", lift: "Lift",
     subject: "Whose", what: "What", amount: "Limit", left: "Left", then: "Then", atOnce: "at once",
     used: "Used", reached: "reached", leftOf: (n) => `${n} left`,
     usage: "Use",

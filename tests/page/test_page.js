@@ -11,7 +11,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { once } from "node:events";
 import { parseArgs } from "node:util";
 
@@ -412,11 +412,10 @@ async function looked(text) {
 // A model that is not what the lock says is red. A server of its own, in a folder with such a lock.
 async function drifted(binary, browser) {
   const folder = mkdtempSync(join(tmpdir(), "freehold-drift-"));
-  execFileSync(binary, ["lock", MODEL, "--lock", join(folder, "freehold.lock")], { stdio: "pipe" });
+  execFileSync(resolve(binary), ["lock", MODEL], { cwd: folder, stdio: "pipe" });
   const path = join(folder, "freehold.lock");
   const text = readFileSync(path, "utf8");
-  const entry = text.indexOf(MODEL);
-  const changed = text.slice(0, entry) + text.slice(entry).replace(/[0-9a-f]{64}/, (hash) => hash.replace(/./g, "0"));
+  const changed = text.replace(/(tokenizer = ")[0-9a-f]{8}/, "$100000000");
   assert.notEqual(changed, text);
   writeFileSync(path, changed);
   const server = await Server.start(binary, MODEL, ["--lock", path]);
@@ -425,7 +424,7 @@ async function drifted(binary, browser) {
     await show(page, server.url, "models");
     const card = page.locator(`[data-model="${MODEL}"].drifted`);
     await card.waitFor();
-    assert.match(await card.textContent(), /not what the lock says.*sha256/s);
+    assert.match(await card.textContent(), /not what the lock says.*tokenizer/s);
     const colour = await card.locator(".notice.bad").evaluate((element) => getComputedStyle(element).color);
     assert.equal(colour, "rgb(156, 43, 38)");
     clean(seen, "drifted");
@@ -473,7 +472,7 @@ async function main() {
     await idle(server.url).catch(() => failed.push(`${name}: requests are left`));
   }
   if (await server.stop() !== 0) failed.push("the server's end");
-  if (!values.only && !values.at) {
+  if (!values.at && "a drifted model is red".includes(values.only ?? "")) {
     await drifted(binary, browser).then(() => {
       console.log("ok      a drifted model is red");
       nPassed += 1;

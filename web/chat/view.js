@@ -1,7 +1,7 @@
 // The chat: a conversation with its models.
 import { get, perhaps } from "../lib/api.js";
 import * as history from "../lib/history.js";
-import { Button, Notice, useAsked } from "../lib/parts.js";
+import { Button, KeyField, Notice, useAsked } from "../lib/parts.js";
 import { lastModel, lastOptions, welcomed } from "../lib/settings.js";
 import { go, html, useEffect, useLayoutEffect, useRef, useState } from "../lib/ui.js";
 import { t } from "../strings.en.js";
@@ -42,7 +42,8 @@ export function Chat({ id }) {
         <${Button} kind="bare" icon="tune" label=${t.options.title} pressed=${isTuning}
           onClick=${() => tune(!isTuning)} more=${{ id: "tune" }} />
       </header>
-      ${models.error && html`<${Notice} kind="bad">${models.error.message}</${Notice}>`}
+      ${models.error && html`<${Notice} kind="bad">${models.error.message}
+        ${models.error.status === 401 && html`<${KeyField} />`}</${Notice}>`}
       <${Thread} conversation=${shown} acts=${acts} names=${names} model=${model} status=${status.value} />
       <${Composer} conversationId=${shown?.id} runs=${shown && anyRunning(shown)}
         takesImages=${card?.meta?.images} onSend=${acts.send} onStop=${() => stopAll(shown)}

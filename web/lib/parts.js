@@ -1,6 +1,7 @@
 // The small parts that all views are made of.
 import { html, signal, useEffect, useRef, useState } from "./ui.js";
 import { Icon } from "./icons.js";
+import { key } from "./settings.js";
 import { t } from "../strings.en.js";
 
 /** A button; with an icon alone its label is what is read out. */
@@ -182,8 +183,14 @@ export function useAsked(load, ms, inputs = []) {
       isOver = true;
       clearInterval(timer);
     };
-  }, [n, ...inputs]);
+  }, [n, key.value, ...inputs]);
   return { ...state, again: () => setN((before) => before + 1) };
+}
+
+/** The place for the key that this page sends. */
+export function KeyField() {
+  return html`<${Field} label=${t.operate.key}><input type="password" autocomplete="off" value=${key.value} id="key"
+    placeholder=${t.operate.noKey} onChange=${(event) => (key.value = event.target.value.trim())} /></${Field}>`;
 }
 
 /** What stands where something is still on its way, or did not come. */

@@ -1,11 +1,9 @@
-// Nothing leaves: whether anything can, what did, and what the rules would say.
-import { get, perhaps, post } from "../lib/api.js";
+// Nothing leaves: whether anything can, what did, and where the rules are tried.
+import { get, perhaps } from "../lib/api.js";
 import { bytes, money, moment } from "../lib/format.js";
 import { Icon } from "../lib/icons.js";
-import {
-  Badge, Button, Command, Empty, Field, Notice, Section, Table, View, Waiting, useAsked,
-} from "../lib/parts.js";
-import { html, useState } from "../lib/ui.js";
+import { Badge, Button, Command, Empty, Section, Table, View, Waiting, useAsked } from "../lib/parts.js";
+import { html } from "../lib/ui.js";
 import { t } from "../strings.en.js";
 
 const ASKED_MS = 5000;
@@ -79,45 +77,10 @@ function DepartureTable({ rows }) {
     ])} />`;
 }
 
-/** The rules, and a box to try a request against them. */
+/** The rules are the owner's files: they are read and tried where those are. */
 function Policy() {
-  const asked = useAsked(() => perhaps("/admin/policy"), 0);
   return html`<${Section} title=${t.leaves.policy} about=${t.leaves.policyAbout}>
-    ${asked.value === undefined ? html`<${Waiting} asked=${asked} />`
-      : asked.value === null ? html`<p class="empty">${t.leaves.noPolicy}</p>
-          <${Command} text="freehold policy explain rules.toml --label internal --text 'Dear Ms Smith'" />`
-        : html`<${Rules} policy=${asked.value} /><${Try} />`}
+    ${t.leaves.commands.map(([command, about]) => html`<div class="deed"><p>${about}</p>
+      <${Command} text=${command} /></div>`)}
   </${Section}>`;
-}
-
-function Rules({ policy }) {
-  const rows = rowsOf(policy);
-  return html`<${Table} caption=${t.leaves.policy} empty=${t.leaves.noRules}
-    heads=${["#", t.leaves.rule, t.leaves.if, t.leaves.then]}
-    rows=${rows.map((rule, idx) => [idx + 1, html`<code>${rule.name}</code>`,
-      (rule.conditions ?? []).join(", ") || t.leaves.always, rule.outcome ?? rule.route])} />`;
-}
-
-function Try() {
-  const [body, set] = useState({ text: "", label: "private", model: "" });
-  const [found, setFound] = useState({});
-  const field = (name) => (event) => set({ ...body, [name]: event.target.value });
-  const ask = async () => {
-    try {
-      setFound({ value: await post("/admin/policy/try", body) });
-    } catch (error) {
-      setFound({ error });
-    }
-  };
-  return html`<div class="try">
-    <${Field} label=${t.leaves.tryText}><textarea rows="3" value=${body.text}
-      onInput=${field("text")}></textarea></${Field}>
-    <${Field} label=${t.leaves.label}><select value=${body.label} onChange=${field("label")}>
-      ${["private", "internal", "public"].map((word) => html`<option value=${word}>${word}</option>`)}
-    </select></${Field}>
-    <${Button} kind="primary" label=${t.leaves.tryDo} onClick=${ask} />
-    ${found.error && html`<${Notice} kind="bad">${found.error.message}</${Notice}>`}
-    ${found.value && html`<${Notice}><strong>${found.value.outcome}</strong> ${found.value.rule}
-      <ul>${(found.value.reasons ?? []).map((reason) => html`<li>${reason}</li>`)}</ul></${Notice}>`}
-  </div>`;
 }

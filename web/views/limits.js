@@ -81,15 +81,45 @@ function NewKey({ onMake }) {
 }
 
 function Budgets() {
+  const [failed, setFailed] = useState(null);
+  const act = async (work, again) => {
+    await work().then(() => setFailed(null), setFailed);
+    again();
+  };
   return html`<${Section} title=${t.limits.budgets} about=${t.limits.budgetsAbout}>
+    ${failed && html`<${Notice} kind="bad">${failed.message}</${Notice}>`}
     <${Asked} path="/admin/limits" absent=${t.limits.noBudgets}>${(asked) => html`
+      <${NewBudget} onSet=${(body) => act(() => post("/admin/limits", body), asked.again)} />
       <${Table} caption=${t.limits.budgets} empty=${t.limits.noneSet}
-        heads=${[t.limits.subject, t.limits.what, `#${t.limits.amount}`, t.limits.left, t.limits.then]}
+        heads=${[t.limits.subject, t.limits.what, `#${t.limits.amount}`, t.limits.left, t.limits.then, ""]}
         rows=${rowsOf(asked.value).map((of) => [html`<code>${of.subject ?? "all"}</code>`,
           `${of.what} / ${of.per ?? t.limits.atOnce}`, count(of.amount), html`<${Left} of=${of} />`,
-          of.then ?? "refuse"])} />
+          of.then ?? "refuse", html`<${Button} small label=${t.limits.lift}
+            onClick=${() => act(() => remove(`/admin/limits/${encodeURIComponent(of.id)}`), asked.again)} />`])} />
     `}</${Asked}>
   </${Section}>`;
+}
+
+const WHAT = ["requests", "tokens", "tokens-in", "tokens-out", "money", "energy", "concurrent"];
+const PER = ["minute", "hour", "day", "month"];
+
+function NewBudget({ onSet }) {
+  const [body, set] = useState({ subject: "all", what: "tokens", amount: "", per: "day" });
+  const field = (name) => (event) => set({ ...body, [name]: event.target.value });
+  const pick = (name, all) => html`<select aria-label=${t.limits[name]} value=${body[name]} onChange=${field(name)}>
+    ${all.map((one) => html`<option value=${one}>${one}</option>`)}</select>`;
+  return html`<form class="inline" onSubmit=${(event) => {
+    event.preventDefault();
+    const { per, ...rest } = { ...body, amount: Number(body.amount) };
+    onSet(body.what === "concurrent" ? rest : { ...rest, per });
+  }}>
+    <input type="text" aria-label=${t.limits.subject} value=${body.subject} required onInput=${field("subject")} />
+    ${pick("what", WHAT)}
+    <input type="number" min="0" step="any" aria-label=${t.limits.amount} placeholder=${t.limits.amount} required
+      value=${body.amount} onInput=${field("amount")} />
+    ${body.what !== "concurrent" && pick("per", PER)}
+    <button class="button primary" disabled=${!body.amount}>${t.limits.set}</button>
+  </form>`;
 }
 
 function Left({ of }) {
@@ -106,7 +136,7 @@ const GROUPS = ["day", "model", "key", "project"];
 function Usage() {
   const [since, setSince] = useState("30d");
   const [by, setBy] = useState("day");
-  const path = `/admin/usage?by=${by}&since=${since}`;
+  const path = `/admin/usage?by=${by}&since=${since}&times=true`;
   const csv = async () => save("usage.csv", "text/csv", await (await ask("GET", `${path}&format=csv`)).text());
   const pick = (label, all, value, set) => html`<select aria-label=${label} value=${value}
     onChange=${(event) => set(event.target.value)}>
@@ -121,7 +151,7 @@ function Usage() {
 }
 
 function UsageOf({ rows, by }) {
-  const name = (row) => row[by] ?? row.group ?? row.name ?? "–";
+  const name = (row) => row[by] || "–";
   const chart = by === "day" && rows.length > 1;
   return html`
     ${chart && html`<${Chart} label=${t.limits.usage} x=${rows.map((row) => Date.parse(name(row)) / 1000)} series=${[
@@ -131,8 +161,8 @@ function UsageOf({ rows, by }) {
     <${Table} caption=${t.limits.usage} empty=${t.limits.noneUsed}
       heads=${[t.limits.words[by], `#${t.limits.requests}`, `#${t.limits.prompt}`, `#${t.limits.answer}`,
         `#${t.limits.median}`, `#${t.limits.cost}`]}
-      rows=${rows.map((row) => [name(row), count(row.requests ?? row.n_requests ?? 0), count(row.n_prompt ?? 0),
-        count(row.n_answer ?? 0), ms((row.total_p50_us ?? null) && row.total_p50_us / 1000),
+      rows=${rows.map((row) => [name(row), count(row.n_requests), count(row.n_prompt),
+        count(row.n_answer), ms((row.total_p50_us ?? null) && row.total_p50_us / 1000),
         money((row.money_micro ?? 0) / 1e6)])} />`;
 }
 

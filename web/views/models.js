@@ -53,10 +53,10 @@ function Model({ model, machine, mayChange, onChanged }) {
         : t.models.atLeast(bytes(needs))}${fits ? "" : ` – ${t.models.tooLarge}`}</span>`],
       [t.models.parameters, model.n_parameters > 0 && `${short(model.n_parameters)} ${model.architecture}`],
       [t.models.context, (model.open?.n_ctx ?? model.n_ctx) && t.models.tokens(model.open?.n_ctx ?? model.n_ctx)],
-      [t.models.licence, model.licence || t.models.unknown],
-      [t.models.source, model.source],
+      [t.models.licence, html`<span title=${model.licence}>${model.licence.split(" (")[0] || t.models.unknown}</span>`],
       [t.models.installed, model.installed && when(model.installed)],
     ]} />
+    <${Hash} name=${t.models.source} value=${model.source.split("#")[0]} />
     <${Hash} name=${t.models.digest} value=${model.digest} none=${t.models.noDigest} />
     <${Hash} name=${t.models.lock} value=${model.lock} />
     ${mayChange && html`<div class="actions"><${Button} small icon="trash" label=${t.models.remove}
@@ -80,7 +80,8 @@ function State({ model }) {
 }
 
 function Pin({ model }) {
-  if (model.lock) return html`<${Badge} kind="good"><${Icon} name="lock" /> ${t.models.locked}</${Badge}>`;
+  const kind = model.refused ? "quiet" : "good";
+  if (model.lock) return html`<${Badge} kind=${kind}><${Icon} name="lock" /> ${t.models.locked}</${Badge}>`;
   return html`<${Badge}>${model.digest ? t.models.hashed : t.models.unpinned}</${Badge}>`;
 }
 

@@ -2,9 +2,8 @@
 import { get, metrics, post, remove } from "../lib/api.js";
 import { bytes, count, ms, span, time } from "../lib/format.js";
 import {
-  Badge, Button, Empty, Field, Figures, Notice, Section, Table, View, Waiting, confirm, useAsked,
+  Badge, Button, Empty, Figures, KeyField, Notice, Section, Table, View, Waiting, confirm, useAsked,
 } from "../lib/parts.js";
-import { key } from "../lib/settings.js";
 import { html, signal, useState } from "../lib/ui.js";
 import { t } from "../strings.en.js";
 import { Chart } from "./own.js";
@@ -137,8 +136,7 @@ function LedgerCheck({ of }) {
 /** The key that this page sends. */
 function Access() {
   return html`<${Section} title=${t.operate.access} about=${t.operate.accessAbout}>
-    <${Field} label=${t.operate.key}><input type="password" autocomplete="off" value=${key.value} id="key"
-      placeholder=${t.operate.noKey} onChange=${(event) => (key.value = event.target.value.trim())} /></${Field}>
+    <${KeyField} />
   </${Section}>`;
 }
 

@@ -86,6 +86,9 @@ function colours(frame) {
   return (name) => all[name];
 }
 
+/** Steps of an axis of time that is short. */
+const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 900, 1800, 3600, 7200, 14400, 43200];
+
 /** Lines over a common axis, with what they are under the pointer. */
 export function Chart({ label, x, series, isTime = true, xName = t.limits.time }) {
   const element = useRef(null);
@@ -106,9 +109,12 @@ export function Chart({ label, x, series, isTime = true, xName = t.limits.time }
       plot?.destroy();
       plot = new UPlot({
         ...size(),
-        scales: { x: { time: isTime } },
+        scales: { x: { time: isTime }, y: { range: (_, least, most) => [Math.min(0, least), most * 1.1 || 1] } },
         axes: [
-          { ...axis, space: 80, values: (_, all) => all.map((at) => (isTime ? clock(at) : at)) },
+          {
+            ...axis, space: 80, incrs: isTime && !isLong ? SECONDS : undefined,
+            values: (_, all) => all.map((at) => (isTime ? clock(at) : at)),
+          },
           { ...axis, size: 56, values: (_, all) => all.map((n) => short(n)) },
         ],
         series: [{

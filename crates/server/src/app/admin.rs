@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// What the kernel says of a process that has given rights up, as it writes it (proc_pid_status(5)).
+/// What the kernel says of a process that has given rights up (proc_pid_status(5)).
 const KERNEL_SAYS: [&str; 3] = ["NoNewPrivs", "Seccomp", "Seccomp_filters"];
 
 /// Walks through the ledger at once: each reads all of it.
