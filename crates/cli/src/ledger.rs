@@ -121,7 +121,7 @@ pub(crate) fn needed_place(context: &Context, given: Option<&str>) -> anyhow::Re
         Some(place) => Some(place.to_owned()),
         None => usual_place(context)?,
     };
-    let none = || Failure::new(Exit::NotFound, "ledger none: expected --ledger PATH|URL");
+    let none = || Failure::new(Exit::Usage, "ledger none: expected a ledger (--ledger PATH|URL)");
     Ok(place.filter(|place| place != NONE).ok_or_else(none)?)
 }
 

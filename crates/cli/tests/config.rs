@@ -150,7 +150,7 @@ fn upstreams_are_tables_of_the_file() {
     assert!(a["key-file"].as_str().unwrap().ends_with("keys/a"), "{a}");
     // As it is printed it can be read.
     let text = home.run(&["config", "show", "--origin", "--config", arg(&file)]).ok();
-    assert!(text.contains("u.toml:7:11\n[upstream.a]\n"), "{text}");
+    assert!(text.contains("u.toml:8:11\n[upstream.a]\n"), "{text}");
     let again = home.write("again.toml", text.as_bytes());
     let shown = show(&home, &["--config", arg(&again)], &[]).json();
     assert_eq!((&shown["upstream"]["b"]["value"], &shown["ctx"]["value"]), (&b, &7.into()));

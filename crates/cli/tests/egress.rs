@@ -175,6 +175,7 @@ fn a_server_with_upstreams_is_locked_beside_a_broker_that_is_too() {
     server.request("POST /v1/completions", QUESTION);
     assert!(Path::new(&status).exists());
     terminate(server.child.id());
+    wait_for_end(server.child.id());
     wait_for_end(broker[0]);
     let said = server.stop();
     let line = "upstreams: near (openai, 2 addresses), lost (anthropic, 0 addresses); reached by \

@@ -244,7 +244,7 @@ fn a_client_cannot_remove_what_a_rollback_needs() {
     stream.read_to_string(&mut answer).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
     assert!(answer.contains("local/m-v2: freehold.lock says that m is this"), "{answer}");
     home.run(&["rollback", "m"]).ok();
 }

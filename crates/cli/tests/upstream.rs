@@ -8,6 +8,7 @@ mod binary;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use binary::{Home, arg};
 use serde_json::{Value, json};
@@ -100,7 +101,13 @@ fn a_request_leaves_by_rule_and_is_in_the_ledger() {
     assert_eq!(status, 403, "{answer}");
     assert!(answer.contains("its label is private"), "{answer}");
 
-    let listed = home.run(&["departures", "--json"]).json();
+    // Its end is written by nobody who waits for that.
+    let list = || home.run(&["departures", "--json"]).json();
+    let began = Instant::now();
+    while list()[0]["end"]["outcome"].is_null() && began.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let listed = list();
     let [left] = &listed.as_array().unwrap()[..] else { panic!("{listed}") };
     let is = |field: &str, value: &str| assert_eq!(left[field], value, "{left}");
     is("upstream", "vendor");

@@ -245,7 +245,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const PRICE: &str = "[[price]]\nvendor = \"v\"\nmodel = \"m\"\nin = 2\ncached = 0.5\nout = 8.5\n\
+    const PRICE: &str = "[[price]]\nvendor = \"v\"\nmodel = \"m\"\nin = 2\ncached = 0.5\n\
+                         out = 8.5\n\
                          currency = \"EUR\"\nsince = 2026-01-01\n";
 
     fn one() -> Price {

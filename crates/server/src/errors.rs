@@ -26,8 +26,8 @@ pub enum ServerError {
     /// A field of the request, or the body as a whole, is not what it must be.
     #[error(transparent)]
     BadRequest(#[from] BadRequest),
-    /// The request comes from where none is taken, a foreign host name or web page, or asks for what
-    /// its sender may not have.
+    /// The request comes from where none is taken, a foreign host name or web page, or asks for
+    /// what its sender may not have.
     #[error("{0}")]
     Forbidden(String),
     /// Nobody is known by what the request brings.

@@ -83,11 +83,11 @@ const CANARY: &str = "x-freehold-canary";
 /// The header with the id of the answer's receipt.
 pub(crate) const RECEIPT: &str = "x-freehold-receipt";
 
-/// Longest body that is read at once by the thread it came to: telling the runtime of it takes about
-/// as long. What may take longer at that length tells it itself ([`aside`]).
+/// Longest body that is read at once by the thread it came to: telling the runtime of it takes
+/// about as long. What may take longer at that length tells it itself ([`aside`]).
 const AT_ONCE_BYTES_MAX: usize = 8 << 10;
-/// Longest body that is read on that thread while another one takes over its connections: waking one
-/// takes longer than reading it. What is longer must not keep a deadline from being noticed.
+/// Longest body that is read on that thread while another one takes over its connections: waking
+/// one takes longer than reading it. What is longer must not keep a deadline from being noticed.
 const HERE_BYTES_MAX: usize = 64 << 10;
 /// Why a request failed whose reading panicked; the panic itself is in the log.
 const UNREAD: &str = "the request was not read: reading it panicked";

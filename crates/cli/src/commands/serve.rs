@@ -294,8 +294,7 @@ impl Subcommand for Serve {
         config.traces = traces.clone();
         config.reload_told = reload_told;
         runtime.block_on(async {
-            let broker = upstreams::attach(started)?;
-            config.broker = broker.as_ref().map(|(broker, _)| broker.clone());
+            let broker = upstreams::attach(started, &mut config)?;
             listener.set_nonblocking(true).context("listener")?;
             let listener = tokio::net::TcpListener::from_std(listener).context("listener")?;
             let shutdown = shutdown_signal(hung_up)?;

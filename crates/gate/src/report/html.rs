@@ -34,8 +34,10 @@ pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:0;font:13px/1.45 ui-monos
 del{background:var(--badbg)}ins{background:var(--goodbg);text-decoration:underline}
 details{border:1px solid var(--line);border-radius:6px;margin:.5rem 0;padding:.4rem .7rem}
 summary{cursor:pointer;overflow-wrap:anywhere}.asked{white-space:pre-wrap}
-details pre{margin:.6rem 0;padding:.6rem;border-left:3px solid var(--line)}td pre{border:0;padding:0}
-div:target{outline:2px solid var(--b);outline-offset:.3rem}figure{margin:1rem 0;max-width:44rem}figcaption{color:var(--dim)}
+details pre{margin:.6rem 0;padding:.6rem;border-left:3px solid var(--line)}
+td pre{border:0;padding:0}
+div:target{outline:2px solid var(--b);outline-offset:.3rem}
+figure{margin:1rem 0;max-width:44rem}figcaption{color:var(--dim)}
 svg{width:100%;height:auto}text{fill:var(--fg);font:12px system-ui,sans-serif}
 .tick{text-anchor:middle;fill:var(--dim)}.name{text-anchor:end}.grid{stroke:var(--line)}
 .bar{fill:var(--b)}.two .b0{fill:var(--a)}.error,.mark{stroke:var(--fg);stroke-width:1.5;fill:none}

@@ -287,12 +287,14 @@ async fn slow_a_month_of_a_million_rows_is_summed_in_time() {
     site.open().await.close().await.unwrap();
     let begin = Per::Month.window(AT).start;
     site.sql(&format!(
-        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers LIMIT 1000000) \
+        "WITH RECURSIVE numbers (n) AS \
+         (SELECT 1 UNION ALL SELECT n + 1 FROM numbers LIMIT 1000000) \
          INSERT INTO ledger_usage (instance, n, id, at_us, key, project, person, alias, model, \
          route, label, upstream, n_prompt, n_cached, n_answer, queue_us, first_us, total_us, \
          outcome, money_micro, energy_mj, energy_source, receipt) \
          SELECT 1, n, 'req_' || n, {begin} + n * 2600000, 'key' || (n % 50), 'p', '', '', \
-         'model' || (n % 2), '/v1/chat/completions', '', '', 100, 10, 50, 0, 1000, 50000, 'done', 0, \
+         'model' || (n % 2), '/v1/chat/completions', '', '', 100, 10, 50, 0, 1000, 50000, \
+         'done', 0, \
          0, '', '' FROM numbers; \
          INSERT INTO ledger_usage_days SELECT at_us - at_us % 86400000000, key, project, model, \
          upstream, count(*), sum(n_prompt), sum(n_cached), sum(n_answer), 0, 0 \

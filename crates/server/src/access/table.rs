@@ -326,7 +326,7 @@ mod tests {
         check(&held, other.shown(), 1, Err("not known here"));
         let forged = Secret::draw(&one.id).unwrap();
         check(&held, forged.shown(), 1, Err("not known here"));
-        for malformed in ["any-key", "Basic azpr", "fh_", &secret.shown()[..40]] {
+        for malformed in ["any-key", "Basic azpr", "fh_a", &secret.shown()[..40]] {
             check(&held, malformed, 1, Err("expected fh_ID_SECRET"));
         }
         let who = held.who(secret.shown().as_bytes(), 1).unwrap();

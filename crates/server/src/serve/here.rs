@@ -35,8 +35,7 @@ pub(super) async fn answer<D: Dialect>(
     record: &mut Record,
 ) -> Result<(Notes, Answered<D::Reply>), ServerError> {
     let Taken { seat, deadline, mark, asking } = taken;
-    let may_change = app.accounts.as_ref().is_some_and(Accounts::has_alias);
-    let is_copied = may_change || Behind::needs_body(app, arrival);
+    let is_copied = Behind::needs_body(app, arrival) || may_change(app);
     let copy = is_copied.then(|| given.body.clone());
     let content = app.contents.as_ref().and_then(|contents| contents.draft(arrival, &given.body));
     let route = app.has_receipt(arrival).then(|| arrival.route.clone());
@@ -95,8 +94,12 @@ pub(super) async fn answer<D: Dialect>(
     record.begin(draft.map(|draft| draft.begin(id, &seeds)), content);
     let waits = deadline.is_some() || chosen.is_some_and(Chosen::may_be_mended);
     let end = End { delivery, waits, client: arrival.principal, mark, seat };
-    let answered = followed(app, end, source, reply, behind, record).await?;
-    Ok((notes, answered))
+    Ok((notes, followed(app, end, source, reply, behind, record).await?))
+}
+
+/// Whether another model may have to answer, by the limits.
+fn may_change(app: &App) -> bool {
+    app.accounts.as_ref().is_some_and(Accounts::has_alias)
 }
 
 /// An answer for which nothing was generated.

@@ -1,5 +1,5 @@
-//! The path of a request to an upstream: replace, translate, reserve, write the departure down, send,
-//! follow.
+//! The path of a request to an upstream: replace, translate, reserve, write the departure down,
+//! send, follow.
 //!
 //! Until the first byte goes to the client, whatever goes wrong is an error that somebody else may
 //! mend by answering here.
@@ -118,8 +118,8 @@ pub(super) async fn answer<D: Dialect>(
     Ok((notes, answered))
 }
 
-/// Holds what leaves against the owner's limits, where the server keeps accounts. It is not cut: the
-/// upstream is asked for what the client asked for, or not at all.
+/// Holds what leaves against the owner's limits, where the server keeps accounts. It is not cut:
+/// the upstream is asked for what the client asked for, or not at all.
 async fn reserved(
     app: &App,
     arrival: &Arrival,

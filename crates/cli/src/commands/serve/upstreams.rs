@@ -90,9 +90,14 @@ impl Serve {
     }
 }
 
-/// The broker, to be asked in this runtime, and what ends it.
-pub(super) fn attach(started: Option<Started>) -> anyhow::Result<Option<(Broker, Ending)>> {
-    started.map(Started::attach).transpose().context("the broker")
+/// Has the server ask the broker, in this runtime. Returns it, and what ends it.
+pub(super) fn attach(
+    started: Option<Started>,
+    config: &mut server::Config,
+) -> anyhow::Result<Option<(Broker, Ending)>> {
+    let broker = started.map(Started::attach).transpose().context("the broker")?;
+    config.broker = broker.as_ref().map(|(broker, _)| broker.clone());
+    Ok(broker)
 }
 
 /// Ends the broker, once nobody else has it.
