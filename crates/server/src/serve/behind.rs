@@ -28,9 +28,11 @@ pub(super) struct Asked<'a> {
 }
 
 impl Behind {
-    /// Whether the body of a request may be needed at its answer's end.
+    /// Whether the body of a request may be needed at its answer's end. Behind one that is asked
+    /// once more there is nothing to do.
     pub(super) fn needs_body(app: &App, arrival: &Arrival) -> bool {
-        arrival.is_recorded || !app.shares.get().shadows.is_empty()
+        let is_first = arrival.seeds.is_none();
+        is_first && (arrival.is_recorded || !app.shares.get().shadows.is_empty())
     }
 
     /// What is to be done behind the one answer to a request whose body is `body`. Where that is

@@ -87,7 +87,8 @@ fn signed(address: SocketAddr, id: &str) -> SignedReceipt {
 fn again_with(engine: Engine) -> InProcess {
     let (fleet, mut model) = only_model(engine, "");
     model.digest = None;
-    InProcess::new(Config::new(fleet, vec![model])).unwrap()
+    let limits = Limits { keep_responses: Some(Duration::from_secs(60)), ..Limits::default() };
+    InProcess::new(Config { limits, ..Config::new(fleet, vec![model]) }).unwrap()
 }
 
 /// Asks all of them at once, and holds the receipts together.
