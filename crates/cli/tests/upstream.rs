@@ -123,7 +123,9 @@ fn a_request_leaves_by_rule_and_is_in_the_ledger() {
     let id = head.lines().find_map(|line| line.strip_prefix("x-freehold-receipt: ")).unwrap();
     let request = home.write("body.json", body.as_bytes());
     let verified = home.run(&["receipt", "verify", id, "--request", arg(&request)]);
-    verified.says(9, "NOT asked again");
+    assert_eq!(verified.code, Some(9), "{}", verified.stderr);
+    let told = String::from_utf8(verified.stdout).unwrap();
+    assert!(told.contains("NOT asked again"), "{told}");
     let shown = home.run(&["receipt", "show", id]).ok();
     assert!(shown.contains("there, label public, rule: \"out\""), "{shown}");
 

@@ -14,8 +14,8 @@
 //! threads compute is without both. `load` asks a server of this kind, or a proxy before one, with
 //! many clients (`bench/gateway.py`). `path` asks at a fixed rate, in turns a server without a
 //! ledger and one with keys, limits and receipts in the ledger at LEDGER (a file that it makes, or
-//! an address): what the second takes longer is the whole path of checking a key, reserving, settling
-//! and writing a receipt. A request counts from when it was due.
+//! an address): what the second takes longer is the whole path of checking a key, reserving,
+//! settling and writing a receipt. A request counts from when it was due.
 
 #![allow(clippy::print_stdout)]
 

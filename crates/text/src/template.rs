@@ -51,7 +51,8 @@ const STEPS_MAX: u64 = 4_000_000;
 const STACK_BYTES_PER_STEP: u64 = 512;
 
 /// Steps of a rendering that is tried on the caller's thread first: a thread of its own takes
-/// longer than most renderings. At [`STACK_BYTES_PER_STEP`] it needs 512 KiB, which any thread has left.
+/// longer than most renderings. At [`STACK_BYTES_PER_STEP`] it needs 512 KiB, which any thread has
+/// left.
 const STEPS_HERE_MAX: u64 = 1024;
 
 /// Longest messages, tools and variables together for which that is tried, in bytes: what is long

@@ -49,9 +49,12 @@ fn before(query: &str) -> Result<Option<String>, BadRequest> {
             let shown = crate::dialects::fields::short(name);
             return Err(BadRequest::field(&shown, "expected only \"before\""));
         }
-        let is_id = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if value.is_empty() || value.len() > departures::ID_BYTES_MAX || !is_id(value) {
-            let problem = format!("{:?}: expected an id", crate::dialects::fields::short(value));
+        let rest = value.strip_prefix("dep_").filter(|_| value.len() <= departures::ID_BYTES_MAX);
+        if !rest.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit())) {
+            let problem = format!(
+                "{:?}: expected the id of a departure",
+                crate::dialects::fields::short(value)
+            );
             return Err(BadRequest::field(BEFORE, &problem));
         }
         before = Some(value.to_owned());
