@@ -37,6 +37,8 @@ const MODEL: &str = "model";
 const PREFIX: &str = "FREEHOLD_";
 /// Ends of the names of settings whose values are told to nobody.
 const SECRETS: [&str; 3] = ["token", "secret", "password"];
+/// What is told instead.
+const SET: &str = "(set)";
 
 /// The settings of a subcommand.
 pub(crate) struct Settings {
@@ -318,11 +320,12 @@ impl Value {
         &self.origin
     }
 
-    /// The value as JSON, which is null where there is none, and says of a secret only that it is.
+    /// The value as JSON, which is null where there is none, and says of a secret only that it is,
+    /// be it a part of an address.
     pub(crate) fn to_json(&self) -> serde_json::Value {
-        let text = |text: &OsString| text.to_string_lossy().into_owned();
+        let text = |text: &OsString| public(&text.to_string_lossy());
         match (self.shape, self.texts.first()) {
-            (_, Some(_)) if is_secret(&self.name) => "(set)".into(),
+            (_, Some(_)) if is_secret(&self.name) => SET.into(),
             (Shape::List, _) => self.texts.iter().map(text).collect(),
             (Shape::Table, _) => {
                 let pairs = self.texts.iter().map(text);
@@ -399,6 +402,28 @@ fn is_secret(name: &str) -> bool {
     SECRETS.iter().any(|end| name.ends_with(end))
 }
 
+/// `text`, of an address without its password and the values of its query, which may be one. Where
+/// it is not clear what belongs to the password, more is left out.
+fn public(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (user, rest) = match rest.rsplit_once('@') {
+        Some((user, rest)) => match user.split_once([':', '?', '#']) {
+            Some((user, _)) => (format!("{user}:{SET}@"), rest),
+            None => (format!("{user}@"), rest),
+        },
+        None => (String::new(), rest),
+    };
+    let (rest, query) = match rest.split_once('?') {
+        Some((rest, query)) => {
+            let named = |pair: &str| format!("{}={SET}", pair.split('=').next().unwrap_or(pair));
+            let named: Vec<String> = query.split('&').map(named).collect();
+            (rest, format!("?{}", named.join("&")))
+        }
+        None => (rest, String::new()),
+    };
+    format!("{scheme}://{user}{rest}{query}")
+}
+
 /// What a variable says of a list are its parts between commas.
 fn split(shape: Shape, text: OsString) -> Vec<OsString> {
     match (shape, text.to_str()) {
@@ -419,7 +444,7 @@ fn check(arg: &Arg, place: &str, text: &OsStr) -> Option<String> {
     if is_secret(&name_of(arg)) {
         return Some(format!("{place}: it is not one that can be taken"));
     }
-    Some(format!("{place}: {:?}: {}", text.to_string_lossy(), reason(&error)))
+    Some(format!("{place}: {:?}: {}", public(&text.to_string_lossy()), reason(&error)))
 }
 
 /// Why clap refuses a value, without its decoration.

@@ -152,6 +152,24 @@ fn no_secret_is_told() {
 }
 
 #[test]
+fn addresses_are_told_without_what_is_secret() {
+    let check = |address: &str, expected: &str| {
+        let (_, resolved) = resolve(&format!("site = [{address:?}]"), &[]).unwrap();
+        let value = resolved.values().iter().find(|value| value.name() == "site").unwrap();
+        assert_eq!(value.to_json(), serde_json::json!([expected]));
+        assert_eq!(value.to_toml(), format!("site = [{expected:?}]"));
+    };
+    check("postgres://me:hush@host:1/db", "postgres://me:(set)@host:1/db");
+    check("postgres://me:h@u?s/h#@host/db", "postgres://me:(set)@host/db");
+    check("postgres://host/db?password=hush&user=a@b", "postgres://host/db:(set)@b");
+    check("postgres://me@host/db?password=hush", "postgres://me@host/db?password=(set)");
+    check("https://host/v1?key=a&hush", "https://host/v1?key=(set)&hush=(set)");
+    for plain in ["postgres://me@host/db", "https://host/a@b", "http://[::1]:1/", "a:b@c?d"] {
+        check(plain, plain);
+    }
+}
+
+#[test]
 fn only_settings_that_are_asked_for_are_taken_over() {
     let old = resolve("count = 1\ncolour = \"red\"", &[]).unwrap().1;
     let new = resolve("count = 2\ncolour = \"blue\"", &[]).unwrap().1;
