@@ -224,7 +224,8 @@ async fn take<D: Dialect>(
     let who = Arc::clone(&arrival.who);
     let asking = Asking { who, client: arrival.principal, now: arrival.now, unknown };
     let taken = Taken { seat, deadline, mark, asking: asking.clone() };
-    if !app.ways.get().are_open() {
+    // What is asked once more is answered by what is here, and its label is not known any more.
+    if !app.ways.get().are_open() || arrival.seeds.is_some() {
         return Ok((taken, Given { request: None, body }, None));
     }
     let (reading, arrival) = (app.clone(), arrival.clone());

@@ -47,6 +47,13 @@ pub(crate) async fn verify(
     let signed = SignedReceipt::read(&text)
         .map_err(|error| ServerError::Failed(format!("receipt {id}: {error}")))?;
     let expected = &signed.receipt;
+    if let Some(there) = expected.route.as_ref().and_then(|route| route.there.as_ref()) {
+        let upstream = &there.upstream;
+        return Err(ServerError::Conflict(format!(
+            "receipt {id:?}: upstream {upstream:?} answered; only what was answered here can be \
+             asked once more and verified"
+        )));
+    }
     let request = request.into_bytes();
     let asked = AskedRequest::new(&expected.request.route, &request);
     if asked != expected.request {
@@ -75,7 +82,7 @@ pub(crate) fn verified(body: String, ignored: Paths) -> Response<Body> {
 }
 
 /// Asks the request of a receipt once more, for whoever `asks`, with the receipt's seeds and at its
-/// time, and makes the receipt of that answer.
+/// time, and makes the receipt of that answer. It is answered here, whatever the rules say.
 ///
 /// # Errors
 /// As over HTTP; a receipt of no route here that generates.
@@ -86,7 +93,8 @@ pub(super) async fn again(
     body: Vec<u8>,
 ) -> Result<Receipt, ServerError> {
     let mut arrival = Arrival::of_receipt(receipt)?;
-    (arrival.principal, arrival.who) = (asks.principal, Arc::clone(&asks.who));
+    (arrival.principal, arrival.cache) = (asks.principal, asks.cache);
+    arrival.who = Arc::clone(&asks.who);
     match &*receipt.request.route {
         "/v1/chat/completions" => answer_again::<Chat>(app, &arrival, receipt, body).await,
         "/v1/completions" => answer_again::<Completions>(app, &arrival, receipt, body).await,
