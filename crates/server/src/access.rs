@@ -19,10 +19,11 @@ use crate::app::{Peer, is_loopback};
 use crate::errors::ServerError;
 use crate::gate::is_own_page;
 use crate::routes::{Needs, Route};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header};
+use serde::{Deserialize, Serialize};
 
-/// Headers of requests that come from a web page, or through a proxy from another machine.
-const OF_OTHERS: [&str; 5] = ["origin", "forwarded", "via", "x-forwarded-for", "x-real-ip"];
+/// Headers of requests that come through a proxy, from any machine.
+const OF_OTHERS: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
 /// What more of such headers begins with.
 const OF_PROXIES: &str = "x-forwarded-";
 
@@ -42,6 +43,18 @@ impl LocalAccess {
     /// All, with their names.
     pub const NAMES: &[(&str, Self)] =
         &[("auto", Self::Auto), ("open", Self::Open), ("key", Self::Key)];
+}
+
+/// Who has asked for what is done later, as it is written down.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Asker {
+    /// The key of this id.
+    Key(String),
+    Owner,
+    /// Somebody else without a key.
+    #[default]
+    Anyone,
 }
 
 /// Who asks.
@@ -94,6 +107,15 @@ impl Who {
         self.person.as_deref().unwrap_or(&self.name)
     }
 
+    /// As what they ask for later keeps them.
+    pub(crate) fn asker(&self) -> Asker {
+        match &self.key {
+            Some(id) => Asker::Key(id.clone()),
+            None if self.is_admin => Asker::Owner,
+            None => Asker::Anyone,
+        }
+    }
+
     /// As entries of the ledger name them.
     pub(crate) fn principal(&self) -> String {
         match &self.key {
@@ -130,19 +152,41 @@ impl Who {
     }
 }
 
-/// Why a request without a key is not one of a program on this machine, if it is not.
-fn why_not_own(peer: Option<Peer>, headers: &HeaderMap) -> Option<String> {
-    if !is_loopback(peer) {
-        return Some("it comes from another machine, without a key".to_owned());
+/// Who is behind a request without a key that is no program's on this machine.
+#[derive(Debug, PartialEq, Eq)]
+enum Other {
+    /// Another machine that has reached this one itself.
+    Machine,
+    /// Whoever has this header set: a program that hands requests on, from anywhere.
+    Forwarded(String),
+    /// A web page in a browser on this machine that is not the server's own.
+    Page,
+}
+
+impl Other {
+    /// Who is behind it; `None`: a program on this machine.
+    fn of(peer: Option<Peer>, headers: &HeaderMap) -> Option<Self> {
+        if !is_loopback(peer) {
+            return Some(Self::Machine);
+        }
+        let is_of_others = |name: &&str| OF_OTHERS.contains(name) || name.starts_with(OF_PROXIES);
+        if let Some(name) = headers.keys().map(|name| name.as_str()).find(is_of_others) {
+            return Some(Self::Forwarded(name.to_owned()));
+        }
+        // The server's own page, which nobody else has changed, is as good as a program here.
+        let is_page = headers.contains_key(header::ORIGIN) && !is_own_page(headers);
+        is_page.then_some(Self::Page)
     }
-    // The server's own page, which nobody else has changed, is as good as a program here.
-    let is_own = is_own_page(headers);
-    let is_of_others = |name: &&str| match *name {
-        "origin" => !is_own,
-        name => OF_OTHERS.contains(&name) || name.starts_with(OF_PROXIES),
-    };
-    let header = headers.keys().map(|name| name.as_str()).find(is_of_others)?;
-    Some(format!("{header} says that a web page or another machine is behind this request"))
+
+    /// Why it is not the owner's.
+    fn why(&self) -> String {
+        let header = match self {
+            Self::Machine => return "it comes from another machine, without a key".to_owned(),
+            Self::Forwarded(name) => name,
+            Self::Page => "origin",
+        };
+        format!("{header} says that a web page or another machine is behind this request")
+    }
 }
 
 #[cfg(test)]
@@ -156,15 +200,16 @@ mod tests {
             let marked =
                 header.map(|name| (HeaderName::from_static(name), HeaderValue::from_static("x")));
             let headers = HeaderMap::from_iter(marked);
-            let why_not = why_not_own(peer.parse().ok().map(Peer), &headers);
-            assert_eq!(why_not.is_none(), is_owner, "{peer} {header:?}");
+            let other = Other::of(peer.parse().ok().map(Peer), &headers);
+            assert_eq!(other.is_none(), is_owner, "{peer} {header:?}");
         };
         check("127.0.0.1", None, true);
         check("::ffff:127.0.0.1", None, true);
         check("127.0.0.1", Some("user-agent"), true);
         check("10.0.0.1", None, false);
         check("nowhere", None, false);
-        for header in OF_OTHERS.into_iter().chain(["x-forwarded-host", "x-forwarded-proto"]) {
+        let others = ["x-forwarded-host", "x-forwarded-proto", "origin"];
+        for header in OF_OTHERS.into_iter().chain(others) {
             check("127.0.0.1", Some(header), false);
         }
     }
@@ -177,8 +222,8 @@ mod tests {
                 (HeaderName::from_static(name), value.parse().unwrap())
             };
             let headers = HeaderMap::from_iter(headers.map(header));
-            let why_not = why_not_own(peer.parse().ok().map(Peer), &headers);
-            assert_eq!(why_not.is_none(), is_owner, "{peer} {origin}");
+            let other = Other::of(peer.parse().ok().map(Peer), &headers);
+            assert_eq!(other.is_none(), is_owner, "{peer} {origin}");
         };
         check("127.0.0.1", "http://localhost:1", true);
         check("10.0.0.1", "http://localhost:1", false);

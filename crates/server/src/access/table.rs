@@ -5,7 +5,7 @@
 //! keys are taken no more.
 
 use super::credential::{self, Credential};
-use super::{Defaults, LocalAccess, Scopes, Who, why_not_own};
+use super::{Asker, Defaults, LocalAccess, Other, Scopes, Who};
 use crate::app::Peer;
 use crate::errors::ServerError;
 use crate::reload::Current;
@@ -45,8 +45,6 @@ struct Table {
     /// Whether there ever was one: from then on nobody is let in without.
     has_had_keys: bool,
     keys: HashMap<String, Held>,
-    /// Their ids by the numbers that stand for them.
-    by_number: HashMap<u64, String>,
 }
 
 struct Held {
@@ -108,12 +106,13 @@ impl Access {
         headers: &HeaderMap,
     ) -> Result<Arc<Who>, ServerError> {
         let table = self.table.get();
-        let why_not_own = why_not_own(peer, headers);
+        let other = Other::of(peer, headers);
         if !table.has_had_keys && self.local != LocalAccess::Key {
-            let is_taken = self.is_open_to_others || super::is_loopback(peer);
-            return match why_not_own {
+            // Which pages may ask is the gate's to know.
+            let is_taken = |other: &Other| self.is_open_to_others || *other == Other::Page;
+            return match other {
                 None => Ok(Arc::clone(&self.owner)),
-                Some(why_not) if is_taken => Ok(Arc::new(Who::anyone(why_not))),
+                Some(other) if is_taken(&other) => Ok(Arc::new(Who::anyone(other.why()))),
                 Some(_) => Err(unauthorized(
                     "expected one of this server's keys, of which there is none yet \
                      (`freehold key create NAME` on its machine makes one)",
@@ -122,7 +121,7 @@ impl Access {
         }
         let credential = credential::of(headers);
         if self.local == LocalAccess::Open
-            && why_not_own.is_none()
+            && other.is_none()
             && !matches!(credential, Credential::One(text) if has_form(text))
         {
             return Ok(Arc::clone(&self.owner));
@@ -144,23 +143,31 @@ impl Access {
         table.who(text, now_us())
     }
 
-    /// Who a client is that has sent something before, by its number: its lines are asked later.
+    /// Who somebody is that has asked for something before: it is done later.
     ///
     /// # Errors
-    /// As [`who`](Self::who).
-    pub(crate) fn who_of_number(&self, number: u64) -> Result<Arc<Who>, ServerError> {
+    /// [`ServerError::Unauthorized`]: the key is gone, or there was none and one is asked for now;
+    /// that the ledger cannot be asked.
+    pub(crate) fn who_of(&self, asker: &Asker) -> Result<Arc<Who>, ServerError> {
         let table = self.table.get();
-        let held = table.by_number.get(&number).and_then(|id| table.keys.get(id));
-        match held {
-            Some(held) => {
+        let is_without_keys = !table.has_had_keys && self.local != LocalAccess::Key;
+        match asker {
+            Asker::Key(id) => {
                 self.check_seen()?;
+                let gone = || unauthorized("the key with which this was sent was revoked");
+                let held = table.keys.get(id).ok_or_else(gone)?;
                 held.check_time(now_us())?;
                 Ok(Arc::clone(&held.who))
             }
-            None if !table.has_had_keys || self.local == LocalAccess::Open => {
+            Asker::Owner if is_without_keys || self.local == LocalAccess::Open => {
                 Ok(Arc::clone(&self.owner))
             }
-            None => Err(unauthorized("the key with which this was sent was revoked")),
+            Asker::Anyone if is_without_keys => {
+                Ok(Arc::new(Who::anyone("it was sent without a key".to_owned())))
+            }
+            Asker::Owner | Asker::Anyone => {
+                Err(unauthorized("this was sent without a key, and now a key is asked for"))
+            }
         }
     }
 
@@ -191,7 +198,6 @@ impl Table {
         for key in roster.keys {
             match Held::of(&key) {
                 Ok(held) => {
-                    table.by_number.extend(held.who.number.map(|number| (number, key.id.clone())));
                     table.keys.insert(key.id, held);
                 }
                 // Rights that are not understood are no rights.
@@ -406,18 +412,50 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_asked_by_the_key_that_sent_it_as_long_as_there_is_one() {
+    fn what_is_done_later_is_for_whom_asked_and_nobody_else() {
+        use LocalAccess::{Auto, Open};
         let (mut one, _) = key("one");
-        let number = number(&one.id);
-        let access = Access::new(None, LocalAccess::Auto, false);
-        assert_eq!(access.who_of_number(number).unwrap().name, "owner");
-        access.table.set(table(&[&one]));
-        assert_eq!(access.who_of_number(number).unwrap().name, "one");
-        assert_eq!(access.who_of_number(1).unwrap_err().status().as_u16(), 401);
+        let of_key = Asker::Key(one.id.clone());
+        let check = |access: &Access, asker: &Asker, expected: Result<&str, u16>| {
+            let found = access.who_of(asker).map(|who| who.name.clone());
+            let found = found.map_err(|error| error.status().as_u16());
+            assert_eq!(found, expected.map(str::to_owned), "{asker:?} {:?}", access.local);
+        };
+        for local in [Auto, Open, LocalAccess::Key] {
+            let access = Access::new(None, local, false);
+            let no = Err(401);
+            let before = |name| if local == LocalAccess::Key { no } else { Ok(name) };
+            check(&access, &of_key, no);
+            check(&access, &Asker::Owner, before("owner"));
+            check(&access, &Asker::Anyone, before("anyone"));
+            access.table.set(table(&[&one]));
+            check(&access, &of_key, Ok("one"));
+            check(&access, &Asker::Owner, if local == Open { Ok("owner") } else { no });
+            check(&access, &Asker::Anyone, no);
+            // The last key that goes makes nobody the owner.
+            access.table.set(table(&[]));
+            check(&access, &of_key, no);
+        }
         one.expires = Some(1);
+        let access = Access::new(None, Auto, false);
         access.table.set(table(&[&one]));
-        assert!(access.who_of_number(number).unwrap_err().to_string().contains("expired"));
-        access.table.set(table(&[]));
-        assert_eq!(access.who_of_number(number).unwrap_err().status().as_u16(), 401);
+        assert!(access.who_of(&of_key).unwrap_err().to_string().contains("expired"));
+    }
+
+    #[test]
+    fn what_a_proxy_hands_on_is_no_less_than_another_machine() {
+        let check = |is_open_to_others, header: &'static str, expected: Result<&str, u16>| {
+            let access = Access::new(None, LocalAccess::Auto, is_open_to_others);
+            let headers =
+                HeaderMap::from_iter([(header.parse().unwrap(), "http://x".parse().unwrap())]);
+            let who = access.who("127.0.0.1".parse().ok().map(Peer), &headers);
+            let found = who.map(|who| who.name.clone()).map_err(|error| error.status().as_u16());
+            assert_eq!(found, expected.map(str::to_owned), "{is_open_to_others} {header}");
+        };
+        check(false, "x-forwarded-for", Err(401));
+        check(false, "via", Err(401));
+        check(true, "x-forwarded-for", Ok("anyone"));
+        check(false, "origin", Ok("anyone"));
+        check(false, "accept", Ok("owner"));
     }
 }

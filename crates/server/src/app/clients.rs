@@ -1,7 +1,7 @@
 //! Who sends a request: how clients are told apart, and with whom one shares the prefix cache.
 
 use super::{App, Arrival};
-use crate::access::{Caching, Who, any_credential as key};
+use crate::access::{Asker, Caching, Who, any_credential as key};
 use crate::batches::Batches;
 use crate::cases::Cases;
 use crate::errors::ServerError;
@@ -40,7 +40,7 @@ impl App {
                 (who, if is_open { Ok(()) } else { Err(error) })
             }
         };
-        let principal = who.number.unwrap_or_else(|| self.numbers.of(headers, peer));
+        let principal = who.number.unwrap_or_else(|| self.numbers.of(&who, headers, peer));
         let cache = cache_scope(self.prefix_store.as_ref(), &who, headers, peer, principal);
         let mut arrival = Arrival::new(request, who, principal, cache);
         arrival.is_recorded = is_recorded(self.cases.as_ref(), headers, &arrival.who);
@@ -48,20 +48,22 @@ impl App {
     }
 
     /// One line of a batch of this client's, which is a request like any other, only that it can
-    /// wait, and whether its key may still use the route. It shares the prefix cache with what its
-    /// client sends.
+    /// wait, and whether who asked for it may still use the route. It shares the prefix cache with
+    /// what its client sends.
     pub(crate) fn line(
         &self,
         id: String,
         route: &'static str,
-        client: u64,
+        (by, client): (&Asker, u64),
     ) -> (Arrival, Result<(), ServerError>) {
-        let (who, admitted) = match self.access.who_of_number(client) {
+        let (who, admitted) = match self.access.who_of(by) {
             Ok(who) => {
                 let admitted = who.check_route(routes::at(route));
                 (who, admitted)
             }
-            Err(error) => (Arc::new(Who::anyone("its key is gone".to_owned())), Err(error)),
+            Err(error) => {
+                (Arc::new(Who::anyone("who asked for it is gone".to_owned())), Err(error))
+            }
         };
         let cache = match who.key {
             Some(_) => of_key(self.prefix_store.as_ref(), &who, client),
@@ -92,8 +94,9 @@ impl Numbers {
     }
 
     /// The number of whoever sent this without one of this server's keys: of whatever stands in a
-    /// key's place, which is not checked and only tells clients apart, else of the address.
-    pub(super) fn of(&self, headers: &HeaderMap, peer: Option<Peer>) -> u64 {
+    /// key's place, which is not checked and only tells clients apart, else of the address. What
+    /// anybody may say makes nobody the owner, nor does the address of a proxy on this machine.
+    pub(super) fn of(&self, who: &Who, headers: &HeaderMap, peer: Option<Peer>) -> u64 {
         let name = match key(headers) {
             Some(key) => [b"key:", key].concat(),
             None => {
@@ -101,6 +104,7 @@ impl Numbers {
                 format!("peer:{}", address.unwrap_or_default()).into_bytes()
             }
         };
+        let name = [who.name.as_bytes(), b":", &name].concat();
         match self {
             Self::Process(hasher) => hasher.hash_one(name),
             Self::Folder(batches) => batches.number(&name),
@@ -122,9 +126,9 @@ fn is_recorded(cases: Option<&Cases>, headers: &HeaderMap, who: &Who) -> bool {
     cases.is_some_and(|cases| who.defaults.record || may_keep(cases))
 }
 
-/// With whom a request shares the prefix cache. A key is the same after a restart, as is this
-/// machine, where whatever stands in a key's place tells one user from another. From elsewhere
-/// nothing does: an address may be somebody else's by then.
+/// With whom a request shares the prefix cache. A key is the same after a restart, as is the owner
+/// on this machine, where whatever stands in a key's place tells one user from another. From
+/// elsewhere nothing does: an address may be somebody else's by then.
 fn cache_scope(
     store: Option<&PrefixStore>,
     who: &Who,
@@ -135,7 +139,7 @@ fn cache_scope(
     if who.key.is_some() {
         return of_key(store, who, principal);
     }
-    match store.filter(|_| is_loopback(peer)) {
+    match store.filter(|_| who.is_admin && is_loopback(peer)) {
         Some(store) => store.scope(&[b"loopback:", key(headers).unwrap_or_default()].concat()),
         None => CacheScope::Key(principal),
     }
@@ -165,7 +169,11 @@ mod tests {
                 ((*name).clone(), HeaderValue::from_static(key))
             };
             let headers = HeaderMap::from_iter(keys.iter().map(key));
-            numbers.of(&headers, Some(Peer(address.parse().unwrap())))
+            let peer = Some(Peer(address.parse().unwrap()));
+            let number = numbers.of(&Who::owner(), &headers, peer);
+            let anyone = Who::anyone(String::new());
+            assert_ne!(numbers.of(&anyone, &headers, peer), number, "{headers:?} {peer:?}");
+            number
         };
         let number = |key: Option<&'static str>, address: &str| match key {
             Some(key) => numbered(&[(&header::AUTHORIZATION, key)], address),
@@ -218,6 +226,11 @@ mod tests {
         assert_eq!(scope(&bearer, "Bearer a", "10.0.0.1", 7), CacheScope::Key(7));
         assert_eq!(scope(&header::ACCEPT, "*/*", "10.0.0.1", 7), CacheScope::Key(7));
         let none = HeaderMap::new();
+        // What a proxy on this machine hands on may be anybody's.
+        let store = PrefixStore::open(&folder.path().join("cache"), 0, |_| {}).unwrap();
+        let (anyone, here) = (Who::anyone(String::new()), "127.0.0.1".parse().ok().map(Peer));
+        let found = cache_scope(Some(&store), &anyone, &none, here, 7);
+        assert_eq!(found, CacheScope::Key(7));
         assert_eq!(cache_scope(None, &Who::owner(), &none, None, 7), CacheScope::Key(7));
     }
 
@@ -228,7 +241,7 @@ mod tests {
             let batches = Batches::open(&folder.path().join(path), 0, |_| {}).unwrap();
             let headers =
                 HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(key))]);
-            Numbers::new(Some(&batches), None).of(&headers, None)
+            Numbers::new(Some(&batches), None).of(&Who::owner(), &headers, None)
         };
         assert_eq!(number("Bearer a", "one"), number("Bearer a", "one"));
         assert_ne!(number("Bearer a", "one"), number("Bearer b", "one"));

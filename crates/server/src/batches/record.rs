@@ -8,6 +8,7 @@
 //! ```
 
 use super::input::Problem;
+use crate::access::Asker;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -128,6 +129,18 @@ pub(crate) struct Ask {
     pub(crate) endpoint: Endpoint,
     pub(crate) input: String,
     pub(crate) metadata: BTreeMap<String, String>,
+    /// Who asks.
+    pub(crate) by: Asker,
+    /// The label that its lines claim, by its name.
+    pub(crate) label: Option<String>,
+}
+
+impl Ask {
+    /// One that says no more, of anybody.
+    pub(crate) fn new(endpoint: Endpoint, input: String) -> Self {
+        let (metadata, by, label) = Default::default();
+        Self { endpoint, input, metadata, by, label }
+    }
 }
 
 /// A batch.
@@ -136,6 +149,12 @@ pub(crate) struct Batch {
     pub(crate) id: String,
     /// Whose it is.
     pub(crate) client: u64,
+    /// As whom its lines are asked.
+    #[serde(default)]
+    pub(crate) by: Asker,
+    /// The label that they claim, by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) label: Option<String>,
     pub(crate) endpoint: Endpoint,
     /// The file of its requests.
     pub(crate) input: String,
@@ -161,6 +180,8 @@ impl Batch {
         Self {
             id: format!("batch_{name}"),
             client,
+            by: ask.by,
+            label: ask.label,
             endpoint: ask.endpoint,
             input: ask.input,
             output: format!("file-{name}-output"),
@@ -252,9 +273,9 @@ mod tests {
 
     fn batch() -> Batch {
         let ask = Ask {
-            endpoint: Endpoint::Chat,
-            input: "file-in".to_owned(),
-            metadata: BTreeMap::default(),
+            by: Asker::Key("abc".to_owned()),
+            label: Some("private".to_owned()),
+            ..Ask::new(Endpoint::Chat, "file-in".to_owned())
         };
         Batch::new(ask, 1, "a", 100, 86_400)
     }

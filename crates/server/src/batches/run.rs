@@ -7,7 +7,7 @@
 
 use super::disk::{Shelf, failed};
 use super::input::{self, Line, Lines, N_FRAME_BYTES, Problem};
-use super::record::{Batch, Counts, Endpoint, Purpose, Status, StoredFile};
+use super::record::{Batch, Counts, Purpose, Status, StoredFile};
 use super::{Batches, now};
 use crate::errors::ServerError;
 use serde::{Deserialize, Serialize};
@@ -74,14 +74,14 @@ impl Run {
         batches: &Batches,
         id: &str,
         n_body_max: usize,
-        check_model: impl Fn(Endpoint, Option<&str>) -> Result<(), ServerError>,
+        check_model: impl Fn(&Batch, Option<&str>) -> Result<(), ServerError>,
     ) -> Result<Option<Self>, ServerError> {
         let n_line_max = n_body_max + N_FRAME_BYTES;
         let mut batch = batches.at_work(id)?;
         if batch.status == Status::Validating {
             let endpoint = batch.endpoint;
             let checked = match open_input(batches, &batch, n_line_max)? {
-                Some(lines) => input::check(lines, endpoint, |model| check_model(endpoint, model))
+                Some(lines) => input::check(lines, endpoint, |model| check_model(&batch, model))
                     .map_err(failed(&batches.shared.disk.lines_path(&batch.input), "not read"))?,
                 None => Err(vec![gone(&batch)]),
             };

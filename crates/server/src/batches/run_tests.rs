@@ -1,6 +1,6 @@
 //! The machine fails at every point of a batch's life; the next start goes on.
 
-use super::super::record::Ask;
+use super::super::record::{Ask, Endpoint};
 use super::*;
 use serde_json::Value;
 use std::path::Path;
@@ -27,8 +27,7 @@ fn create(batches: &Batches) -> Result<String, ServerError> {
     let mut upload = batches.upload(CLIENT, 1 << 20)?;
     upload.write(input().as_bytes())?;
     let input = upload.complete("lines.jsonl".to_owned())?.id;
-    let metadata = BTreeMap::default();
-    Ok(batches.create(CLIENT, Ask { endpoint: Endpoint::Completions, input, metadata })?.id)
+    Ok(batches.create(CLIENT, Ask::new(Endpoint::Completions, input))?.id)
 }
 
 /// Works the batch off, two lines at once, of which the second comes back first; the third fails.
@@ -182,7 +181,7 @@ fn an_input_that_is_gone_or_wrong_fails_the_batch() {
     let batches = open(&folder.path().join("batches"));
     let id = create(&batches).unwrap();
     let no_model =
-        |_: Endpoint, _: Option<&str>| Err(ServerError::NotFound("no such model".to_owned()));
+        |_: &Batch, _: Option<&str>| Err(ServerError::NotFound("no such model".to_owned()));
     assert!(Run::begin(&batches, &id, 1000, no_model).unwrap().is_none());
     let batch = batches.batch(CLIENT, &id).unwrap();
     assert_eq!((batch.status, batch.problems[0].line), (Status::Failed, Some(1)));

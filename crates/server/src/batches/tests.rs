@@ -27,8 +27,7 @@ impl Home {
     }
 
     fn create(&self, client: u64, input: &str) -> Result<Batch, ServerError> {
-        let (input, metadata) = (input.to_owned(), BTreeMap::default());
-        self.batches.create(client, Ask { endpoint: Endpoint::Chat, input, metadata })
+        self.batches.create(client, Ask::new(Endpoint::Chat, input.to_owned()))
     }
 
     /// The batch of this id ends as it was cancelled, without any output.

@@ -5,10 +5,12 @@
 //! first there. One that the server has no room for is asked again, and one that broke off because
 //! the server went down never was: it comes again at the next start.
 
-use super::{ADAPTED, IGNORED, RECEIPT, UNUSED, blocking, error_response, serve, serve_vectors};
+use super::{
+    ADAPTED, IGNORED, RECEIPT, UNUSED, blocking, error_response, route, serve, serve_vectors,
+};
 use crate::app::App;
 use crate::batches::input::Line;
-use crate::batches::record::{Endpoint, Status};
+use crate::batches::record::{Batch, Endpoint, Status};
 use crate::batches::run::{Answered, Run};
 use crate::batches::{Batches, now};
 use crate::dialects::Family;
@@ -20,8 +22,9 @@ use crate::dialects::openai::responses::Responses;
 use crate::errors::ServerError;
 use crate::listen::told;
 use axum::body::Body;
-use axum::http::{HeaderMap, Response, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use engine::Task;
+use policy::Label;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -153,13 +156,7 @@ impl Worker {
     async fn work_once(&mut self) -> Result<End, ServerError> {
         let (app, batches, id) = (self.app.clone(), self.batches.clone(), self.id.clone());
         let begin = move || {
-            let check = |endpoint, model: Option<&str>| {
-                let task = match endpoint {
-                    Endpoint::Embeddings => Task::Embed,
-                    Endpoint::Chat | Endpoint::Completions | Endpoint::Responses => Task::Generate,
-                };
-                app.models.check(model, task)
-            };
+            let check = |batch: &Batch, model: Option<&str>| check_model(&app, batch, model);
             Run::begin(&batches, &id, app.limits.get().n_body_bytes, check)
         };
         let check = tokio::select! {
@@ -189,7 +186,7 @@ impl Worker {
         mut run: Run,
         lines: &mut JoinSet<Option<(Line, Answered)>>,
     ) -> Result<(Run, End), ServerError> {
-        let (endpoint, client) = (run.batch.endpoint, run.batch.client);
+        let client = run.batch.client;
         let (mut has_more, mut is_draining) = (true, *self.draining.borrow());
         loop {
             let (is_cancelled, has_room) = self.look(client).await?;
@@ -222,14 +219,15 @@ impl Worker {
                         run = on_disk(run, move |run| run.record(&line, &answered)).await?.0;
                     }
                 }
-                slot = self.slots.of(endpoint), if has_room => {
+                slot = self.slots.of(run.batch.endpoint), if has_room => {
                     let line;
                     (run, line) = on_disk(run, Run::next_line).await?;
                     match line {
                         Some(line) => {
                             let id = run.request_id(&line);
                             let app = self.app.clone();
-                            let asking = Asking { app, endpoint, id, client, line };
+                            let batch = run.batch.clone();
+                            let asking = Asking { app, batch, id, line };
                             lines.spawn(asking.answer(self.draining.clone(), slot));
                         }
                         None => has_more = false,
@@ -253,6 +251,23 @@ impl Worker {
     }
 }
 
+/// Refuses the model of a batch's lines that who asked for it would not be answered with.
+fn check_model(app: &App, batch: &Batch, model: Option<&str>) -> Result<(), ServerError> {
+    // That they are gone, or not known just now, each line says.
+    let Ok(who) = app.access.who_of(&batch.by) else { return Ok(()) };
+    let task = match batch.endpoint {
+        Endpoint::Embeddings => Task::Embed,
+        Endpoint::Chat | Endpoint::Completions | Endpoint::Responses => Task::Generate,
+    };
+    if let Some(name) = model.filter(|_| task == Task::Generate)
+        && route::named(app, &app.ways.get().elsewhere, name).is_some()
+    {
+        return app.models.check_permitted(&who, name);
+    }
+    let permitted = app.models.permit(&who, model, task)?;
+    app.models.check(permitted.as_deref(), task)
+}
+
 /// Has a batch do what waits for the disk, where that may wait.
 async fn on_disk<T: Send + 'static>(
     mut run: Run,
@@ -268,10 +283,9 @@ async fn on_disk<T: Send + 'static>(
 /// One line to be answered.
 struct Asking {
     app: Arc<App>,
-    endpoint: Endpoint,
+    batch: Batch,
     /// The request's.
     id: String,
-    client: u64,
     line: Line,
 }
 
@@ -298,13 +312,20 @@ impl Asking {
 
     /// Goes the path of a request.
     async fn ask(&self) -> Response<Body> {
-        let (app, headers) = (self.app.clone(), HeaderMap::new());
-        let (arrival, admitted) = app.line(self.id.clone(), self.endpoint.path(), self.client);
+        let (app, batch) = (self.app.clone(), &self.batch);
+        let label = batch.label.as_ref().map(|label| {
+            let most = HeaderValue::from_static(Label::Private.name());
+            let label = HeaderValue::from_str(label).unwrap_or(most);
+            (HeaderName::from_static(route::LABEL), label)
+        });
+        let headers = HeaderMap::from_iter(label);
+        let asker = (&batch.by, batch.client);
+        let (arrival, admitted) = app.line(self.id.clone(), batch.endpoint.path(), asker);
         if let Err(error) = admitted {
             return error_response(&error, Family::OpenAi, &arrival.id);
         }
         let body = Body::from(self.line.body.clone());
-        match self.endpoint {
+        match batch.endpoint {
             Endpoint::Chat => serve::<Chat>(app, arrival, headers, body).await,
             Endpoint::Completions => serve::<Completions>(app, arrival, headers, body).await,
             Endpoint::Embeddings => serve_vectors::<Embeddings>(app, arrival, headers, body).await,

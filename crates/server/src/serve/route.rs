@@ -6,6 +6,7 @@
 
 use super::Given;
 use super::prepare::{self, Asking};
+use crate::access::Who;
 use crate::app::{App, Arrival};
 use crate::dialects::{Call, Delivery, Dialect};
 use crate::errors::{BadRequest, ServerError};
@@ -133,10 +134,15 @@ fn decided(
     ways: Arc<Ways>,
 ) -> Result<Chosen, ServerError> {
     let elsewhere = &ways.elsewhere;
-    if let Some(name) = &call.model {
-        app.models.check_permitted(&arrival.who, name)?;
-    }
-    let facts = facts(app, arrival, claimed, call, &ways);
+    let model = match &call.model {
+        Some(name) => {
+            app.models.check_permitted(&arrival.who, name)?;
+            Some(name.clone())
+        }
+        // Who may not ask for all models gets the first of theirs, wherever it is answered.
+        None => app.models.permit(&arrival.who, None, Task::Generate)?,
+    };
+    let facts = facts(app, arrival, (claimed, model.as_deref()), call, &ways);
     let decision = decide(&elsewhere.rules, &facts);
     let rule = decision.rule().map(|rule| rule.rule.clone());
     let route = match decision.route {
@@ -162,7 +168,12 @@ fn decided(
 
 /// The upstream and its model that a request asks for by name, or by an alias.
 pub(super) fn there(app: &App, elsewhere: &Elsewhere, call: &Call) -> Option<(String, String)> {
-    let name = app.models.target(call.model.as_deref()?)?;
+    named(app, elsewhere, call.model.as_deref()?)
+}
+
+/// The same of this name.
+pub(super) fn named(app: &App, elsewhere: &Elsewhere, name: &str) -> Option<(String, String)> {
+    let name = app.models.target(name)?;
     let (upstream, model) = elsewhere.model(&name)?;
     Some((upstream.name.clone(), model.to_owned()))
 }
@@ -185,12 +196,17 @@ pub(super) fn claimed(headers: &HeaderMap) -> Result<Option<Label>, BadRequest> 
 }
 
 /// What is known of a request and of this machine.
-fn facts(app: &App, arrival: &Arrival, claimed: Option<Label>, call: &Call, ways: &Ways) -> Facts {
+fn facts(
+    app: &App,
+    arrival: &Arrival,
+    (claimed, model): (Option<Label>, Option<&str>),
+    call: &Call,
+    ways: &Ways,
+) -> Facts {
     let texts = upstream::texts(call);
     let n_tokens = upstream::n_bytes(&texts).div_ceil(BYTES_OF_TOKEN);
     let detects = ways.elsewhere.rules.ask_for_detection();
     let who = &arrival.who;
-    let model = call.model.as_deref();
     let served = app.models.get_open::<Served>(model).ok().flatten();
     let stopped = app.models.stopped();
     let is_down = served.as_ref().is_some_and(|served| stopped.as_ref() == Some(&served.name));
@@ -212,7 +228,7 @@ fn facts(app: &App, arrival: &Arrival, claimed: Option<Label>, call: &Call, ways
         n_waiting: Some(served.map_or(0, |served| served.engine.stats().n_waiting)),
         health: Some(if is_down { Health::Down } else { Health::Ok }),
         detected: if detects { detected(&texts, ways) } else { None },
-        here_problem: here_problem(app, call),
+        here_problem: here_problem(app, who, model),
         down: down(app, ways),
     }
 }
@@ -225,8 +241,11 @@ fn down(app: &App, ways: &Ways) -> BTreeSet<String> {
     ways.elsewhere.upstreams.iter().map(|upstream| upstream.name.clone()).collect()
 }
 
-fn here_problem(app: &App, call: &Call) -> Option<String> {
-    app.models.check(call.model.as_deref(), Task::Generate).err().map(|error| error.to_string())
+/// In the words of the refusal here, but that nobody is told of models that are not for them.
+fn here_problem(app: &App, who: &Who, model: Option<&str>) -> Option<String> {
+    let permitted = app.models.permit(who, model, Task::Generate);
+    let found = permitted.and_then(|model| app.models.check(model.as_deref(), Task::Generate));
+    found.err().map(|error| error.to_string())
 }
 
 /// The classes of what is found; `None` where a text is too long to be looked through.

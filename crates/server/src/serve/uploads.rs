@@ -5,7 +5,7 @@ use super::deadline::{self, within};
 use super::{Notes, blocking, body, error_response, json_response, lenient, route, with_notes};
 use crate::app::{App, Arrival};
 use crate::batches::Upload;
-use crate::batches::record::StoredFile;
+use crate::batches::record::{Ask, StoredFile};
 use crate::dialects::Family;
 use crate::dialects::Paths;
 use crate::dialects::declared::Unknown;
@@ -60,12 +60,10 @@ pub(crate) async fn create_batch(
         let batches = app.batches()?;
         let deadline = deadline::of(&headers, arrival.started)?;
         let unknown = lenient::of(&headers, &arrival.who)?;
-        if headers.contains_key(route::LABEL) {
-            let why = "the lines of a batch have the label of the key, and no other";
-            return Err(BadRequest::unsupported(route::LABEL, why).into());
-        }
+        let label = route::claimed(&headers)?.map(|label| label.name().to_owned());
         let body = within(deadline, body::read(&app, &headers, body)).await?;
         let (ask, ignored) = batch::parse(&body, unknown)?;
+        let ask = Ask { by: arrival.who.asker(), label, ..ask };
         let made = blocking(move || batches.create(arrival.principal, ask)).await?;
         Ok((batch::body(&made), ignored))
     };

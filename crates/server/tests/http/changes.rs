@@ -29,6 +29,7 @@ impl Slow {
         let mut config = Config::new(fleet, vec![model]);
         config.library = Some(slow.clone());
         config.model_changes = ModelChanges::FromLoopback;
+        config.allow_anyone = true;
         (slow, run(config))
     }
 

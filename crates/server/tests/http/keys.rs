@@ -413,7 +413,22 @@ fn programs_on_this_machine_are_let_in_as_the_owner_says() {
     let closed = House::open(|config| config.local_access = LocalAccess::Key);
     assert_eq!((ask(&closed, ""), ask(&closed, bad)), (401, 401));
     let auto = House::open(|_| {});
-    assert_eq!((ask(&auto, ""), ask(&auto, bad), ask(&auto, proxied)), (200, 200, 403));
+    assert_eq!((ask(&auto, ""), ask(&auto, bad), ask(&auto, proxied)), (200, 200, 401));
+    // What a proxy on this machine hands on is let in as other machines are.
+    let anyone = House::open(|config| config.allow_anyone = true);
+    assert_eq!((ask(&anyone, ""), ask(&anyone, proxied)), (200, 403));
+    let models = |more: &str| request(anyone.address(), &format!("GET /v1/models{more}"), b"");
+    assert_eq!(models(proxied).status, 200);
+    // It has nothing of the owner's, whatever it says.
+    let asked = json!({"prompt": "One, two,", "max_tokens": 1});
+    for said in ["", bad] {
+        let head = format!("POST /v1/completions\nContent-Type: application/json{said}");
+        let response = request(anyone.address(), &head, asked.to_string().as_bytes());
+        let path = format!("/v1/receipts/{}", response.headers["x-freehold-receipt"]);
+        let see =
+            |more: &str| request(anyone.address(), &format!("GET {path}{said}{more}"), b"").status;
+        assert_eq!((see(""), see(proxied)), (200, 404), "{said}");
+    }
 }
 
 #[test]

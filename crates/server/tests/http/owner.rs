@@ -60,9 +60,9 @@ fn at_work(address: SocketAddr, id: &str) -> Option<Value> {
 }
 
 /// Begins a long answer, and waits until there is something of it.
-fn begin(id: &str) -> Connection {
+fn begin(id: &str, more: &str) -> Connection {
     let body = json!({"prompt": "Once", "max_tokens": 500, "ignore_eos": true, "stream": true});
-    let head = format!("{}\nX-Request-Id: {id}", post_head("/v1/completions"));
+    let head = format!("{}\nX-Request-Id: {id}{more}", post_head("/v1/completions"));
     let mut connection = Connection::send(address(), &head, body.to_string().as_bytes());
     while !connection.line().starts_with("data: ") {}
     connection
@@ -77,7 +77,7 @@ fn an_answer_is_cancelled_by_its_client_and_by_the_owner() {
     // The owner's word is for everybody's, a client's for its own.
     let own_elsewhere = format!("\nAuthorization: Bearer any-key{elsewhere}");
     for (id, who) in [("mine-1", ""), ("mine-2", &*own_elsewhere)] {
-        let mut connection = begin(id);
+        let mut connection = begin(id, if who.is_empty() { "" } else { elsewhere });
         let shown = at_work(address(), id).unwrap();
         assert_eq!((&shown["route"], &shown["model"]), (&json!("/v1/completions"), &json!(MODEL)));
         assert_eq!(delete(id, &format!("\nAuthorization: Bearer other{elsewhere}")), 404);

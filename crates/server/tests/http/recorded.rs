@@ -11,6 +11,7 @@ fn start(folder: &Path, consent: Consent) -> Running {
     let (fleet, model) = only_model(engine(), "00");
     let mut config = Config::new(fleet, vec![model]);
     config.cases = Some(Cases::open(folder, consent).unwrap());
+    config.allow_anyone = true;
     run(config)
 }
 

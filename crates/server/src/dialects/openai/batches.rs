@@ -47,7 +47,7 @@ pub(crate) fn parse(body: &[u8], unknown: Unknown) -> Result<(Ask, Paths), BadRe
     let endpoint = Endpoint::of(&path);
     let endpoint = endpoint.ok_or_else(|| wrong("endpoint", &path.into(), &expected))?;
     match window.as_deref() {
-        Some(WINDOW) => Ok((Ask { endpoint, input, metadata }, ignored)),
+        Some(WINDOW) => Ok((Ask { metadata, ..Ask::new(endpoint, input) }, ignored)),
         None => Err(missing("completion_window", "\"24h\"")),
         Some(other) => Err(wrong("completion_window", &other.into(), "\"24h\"")),
     }
