@@ -77,7 +77,8 @@ impl Abroad {
         };
         self.left.end().counts = self.answer.counts();
         let steps = steps.map_err(|problem| {
-            tracing::warn!(id = self.left.id(), %problem, "an upstream's answer is none");
+            let class = problem.class();
+            tracing::warn!(id = self.left.id(), problem = class, "an upstream's answer is none");
             let said = self.answer.error().map(|said| self.restored(said));
             self.left.end().outcome = Some("malformed");
             wrong(&self.upstream, &problem, said.as_deref())

@@ -3,7 +3,7 @@
 
 use super::following::{Following, Wrong};
 use super::sse::Reader;
-use super::{TheirTokens, anthropic, openai};
+use super::{TheirTokens, anthropic, n_bytes, openai, texts};
 use crate::dialects::{Call, Step, Usage};
 use broker::UpstreamKind;
 use engine::ToolChoice;
@@ -11,6 +11,11 @@ use serde_json::Value;
 
 /// Most bytes of an answer in one piece: its texts, twice over for their escapes.
 const WHOLE_BYTES_MAX: usize = 32 << 20;
+
+/// Tokens of a prompt beyond the bytes of its texts at most: what vendors put before it.
+const N_PROMPT_MORE: u64 = 16 << 10;
+/// Most tokens of an alternative whose request has no bound: more than models write.
+const N_GENERATED_MAX: u64 = 512 << 10;
 
 /// How an answer is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +54,28 @@ pub(crate) struct Counts {
     pub(crate) n_reasoning: u64,
 }
 
+impl Counts {
+    /// The most that the answer to `call` may count: no token has less than a byte of what is read.
+    fn most(call: &Call) -> Self {
+        let n_prompt = n_bytes(&texts(call)).saturating_add(N_PROMPT_MORE);
+        let n_each = call.max_tokens.map_or(N_GENERATED_MAX, u64::from);
+        let n_generated = n_each.saturating_mul(call.n_per_prompt as u64);
+        Self { n_prompt, n_cached: n_prompt, n_generated, n_reasoning: n_generated }
+    }
+
+    /// No more than `most`, or than the bytes that were heard: some upstreams know no bound.
+    fn within(self, most: Self, n_heard: u64) -> Self {
+        let n_prompt = self.n_prompt.min(most.n_prompt);
+        let n_generated = self.n_generated.min(most.n_generated.max(n_heard));
+        Self {
+            n_prompt,
+            n_cached: self.n_cached.min(n_prompt),
+            n_generated,
+            n_reasoning: self.n_reasoning.min(n_generated),
+        }
+    }
+}
+
 /// What was heard of an answer.
 #[derive(Debug)]
 pub(super) struct Heard {
@@ -77,6 +104,8 @@ pub(crate) struct Answer {
     kind: UpstreamKind,
     form: Form,
     heard: Heard,
+    /// What is believed of its counts.
+    most: Counts,
     is_over: bool,
 }
 
@@ -105,6 +134,7 @@ impl Answer {
                 error: None,
                 stop: None,
             },
+            most: Counts::most(call),
             is_over: false,
         }
     }
@@ -163,6 +193,9 @@ impl Answer {
 
     fn finish(&mut self) -> Result<(), Wrong> {
         self.is_over = true;
+        if self.counts() != self.heard.counts {
+            tracing::warn!("an upstream counts more tokens than there can be");
+        }
         match self.heard.following.is_done() {
             true => Ok(()),
             false => Err(Wrong::new("it ended in the middle of the answer")),
@@ -179,9 +212,9 @@ impl Answer {
         self.heard.error.as_deref().filter(|message| !message.is_empty())
     }
 
-    /// What it counts so far.
+    /// What it counts so far, as far as that is believed.
     pub(crate) fn counts(&self) -> Counts {
-        self.heard.counts
+        self.heard.counts.within(self.most, self.heard.following.n_bytes() as u64)
     }
 }
 

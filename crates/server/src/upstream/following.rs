@@ -16,18 +16,33 @@ const N_CALLS_MAX: usize = 512;
 
 /// What is wrong with an answer of an upstream. It may quote names, never texts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Wrong(String);
+#[error("{what}{}", .quoted.as_ref().map(|name| format!(", {name:?}")).unwrap_or_default())]
+pub(crate) struct Wrong {
+    what: String,
+    /// A name of the upstream's or of the client's, cut short.
+    quoted: Option<String>,
+}
 
 impl Wrong {
+    /// In words of ours only.
     pub(super) fn new(what: impl Into<String>) -> Self {
-        Self(what.into())
+        Self { what: what.into(), quoted: None }
+    }
+
+    /// The same, of `name`.
+    pub(super) fn of(name: &str, what: impl Into<String>) -> Self {
+        Self { what: what.into(), quoted: Some(crate::dialects::fields::short(name)) }
+    }
+
+    /// What the log is told: nothing that others said.
+    pub(crate) fn class(&self) -> &str {
+        &self.what
     }
 
     /// That what an upstream says is no `what`. The error's own words quote values.
     pub(super) fn json(what: &str, error: &serde_json::Error) -> Self {
         let (line, column) = (error.line(), error.column());
-        Self(format!("what it says is no {what}, at line {line}, column {column}"))
+        Self::new(format!("what it says is no {what}, at line {line}, column {column}"))
     }
 }
 
@@ -68,6 +83,11 @@ impl Following {
     /// What came since.
     pub(super) fn take(&mut self) -> Vec<Step> {
         std::mem::take(&mut self.steps)
+    }
+
+    /// Bytes of all its texts so far.
+    pub(super) fn n_bytes(&self) -> usize {
+        self.n_bytes
     }
 
     /// Whether every alternative has ended.
@@ -138,8 +158,7 @@ impl Following {
 
     fn begin_call(&mut self, choice_idx: usize, key: u64, name: &str) -> Result<(), Wrong> {
         if !self.tools.iter().any(|tool| tool == name) {
-            let shown = crate::dialects::fields::short(name);
-            return Err(Wrong::new(format!("it calls {shown:?}, a tool that it was not offered")));
+            return Err(Wrong::of(name, "it calls a tool that it was not offered"));
         }
         let choice = self.choice(choice_idx)?;
         choice.n_calls += 1;
@@ -161,8 +180,7 @@ impl Following {
         if call.arguments.trim().is_empty() {
             self.steps.push(step(Part::Arguments("{}".to_owned())));
         } else if !is_object(&call.arguments) {
-            let name = call.name;
-            return Err(Wrong::new(format!("the arguments of its call of {name} are no object")));
+            return Err(Wrong::of(&call.name, "it calls a tool with what is no object"));
         }
         self.steps.push(step(Part::CallEnd));
         Ok(())
@@ -247,12 +265,24 @@ mod tests {
         check(&[(0, Some("f"), "{}"), (1, Some("g"), "{}")], Stop, &two);
         let cut = [begin, "Arguments(\"{\\\"a\\\":\")", "Length"];
         check(&[(0, Some("f"), "{\"a\":")], Length, &cut);
-        let wrong = "the arguments of its call of f are no object";
+        let wrong = "it calls a tool with what is no object, \"f\"";
         check(&[(0, Some("f"), "{\"a\":")], Stop, &[wrong]);
         check(&[(0, Some("f"), "[1]")], Stop, &[wrong]);
         check(&[(0, None, "{}")], Stop, &["a call of a tool begins without a name"]);
-        let unknown = "it calls \"h\", a tool that it was not offered";
+        let unknown = "it calls a tool that it was not offered, \"h\"";
         check(&[(0, Some("h"), "{}")], Stop, &[unknown]);
+    }
+
+    #[test]
+    fn the_log_is_told_nothing_that_others_said() {
+        let mut all = following();
+        let secret = "sk-1234";
+        let wrong = all.call(0, 0, Some(secret), "{}").unwrap_err();
+        assert!(wrong.to_string().contains(secret));
+        assert_eq!(wrong.class(), "it calls a tool that it was not offered");
+        all.call(0, 0, Some("f"), "x").unwrap();
+        let wrong = all.end_call(0).unwrap_err();
+        assert_eq!(wrong.class(), "it calls a tool with what is no object");
     }
 
     #[test]
@@ -267,16 +297,17 @@ mod tests {
     #[test]
     fn what_is_out_of_bounds_is_wrong() {
         let mut all = following();
-        assert_eq!(all.reasoning(1, "x".into()).unwrap_err().0, "it has alternative 1 of 1");
+        assert_eq!(all.reasoning(1, "x".into()).unwrap_err().what, "it has alternative 1 of 1");
         let long = "x".repeat(ANSWER_BYTES_MAX);
         all.text(0, long, Vec::new()).unwrap();
-        assert!(all.reasoning(0, "x".into()).unwrap_err().0.contains("more than 16777216 bytes"));
+        let more = all.reasoning(0, "x".into()).unwrap_err();
+        assert!(more.what.contains("more than 16777216 bytes"));
         let mut all = following();
         assert!(!all.is_done());
         all.done(0, FinishReason::Stop).unwrap();
         assert!(all.is_done());
         let behind = all.text(0, "x".into(), Vec::new()).unwrap_err();
-        assert_eq!(behind.0, "it goes on behind its end");
+        assert_eq!(behind.what, "it goes on behind its end");
         let mut all = following();
         let mut n = 0;
         while n < 1000 && all.call(0, n, Some("f"), "").is_ok() {

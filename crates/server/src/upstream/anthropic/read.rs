@@ -199,9 +199,6 @@ fn reason(stop: Stop) -> Result<Option<FinishReason>, Wrong> {
         })),
         "max_tokens" | "model_context_window_exceeded" => Ok(Some(FinishReason::Length)),
         "refusal" => Err(Wrong::new("its model refused to go on")),
-        other => {
-            let other = crate::dialects::fields::short(other);
-            Err(Wrong::new(format!("its answer ended for a reason that is not known, {other:?}")))
-        }
+        other => Err(Wrong::of(other, "its answer ended for a reason that is not known")),
     }
 }

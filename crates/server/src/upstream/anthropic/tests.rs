@@ -239,7 +239,7 @@ fn what_is_no_answer_is_told() {
     let other = "it has a block of a kind that nobody asked for";
     check_answer(Events, &events(&[begin(), start(0, search)]), Err(other));
     let block = json!({"type": "tool_use", "id": "t", "name": "rm", "input": {}});
-    let unknown = "it calls \"rm\", a tool that it was not offered";
+    let unknown = "it calls a tool that it was not offered, \"rm\"";
     check_answer(Events, &events(&[begin(), start(0, block)]), Err(unknown));
     let astray = delta(0, json!({"type": "input_json_delta", "partial_json": "{}"}));
     let nameless = "a call of a tool begins without a name";

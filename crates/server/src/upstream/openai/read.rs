@@ -179,9 +179,6 @@ fn reason(word: &str) -> Result<FinishReason, Wrong> {
         "stop" | "tool_calls" | "function_call" | "eos" => Ok(FinishReason::Stop),
         "length" => Ok(FinishReason::Length),
         "content_filter" => Err(Wrong::new("its filter of contents ended the answer")),
-        other => {
-            let other = crate::dialects::fields::short(other);
-            Err(Wrong::new(format!("its answer ended for a reason that is not known, {other:?}")))
-        }
+        other => Err(Wrong::of(other, "its answer ended for a reason that is not known")),
     }
 }

@@ -243,6 +243,21 @@ fn whole_answers_are_read() {
 }
 
 #[test]
+fn counts_that_cannot_be_are_not_believed() {
+    let request = json!({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 9});
+    let usage = json!({
+        "prompt_tokens": u64::MAX, "prompt_tokens_details": {"cached_tokens": u64::MAX},
+        "completion_tokens": u64::MAX,
+    });
+    let choice = json!({"index": 0, "message": {"content": "Ho"}, "finish_reason": "stop"});
+    let body = json!({"choices": [choice], "usage": usage}).to_string();
+    let (_, counts) = heard(OpenAi, Whole, &request, &body).unwrap();
+    assert_eq!((counts.n_generated, counts.n_reasoning), (9, 0));
+    assert!((16_384..17_000).contains(&counts.n_prompt), "{counts:?}");
+    assert_eq!(counts.n_cached, counts.n_prompt);
+}
+
+#[test]
 fn what_is_no_answer_is_told() {
     let ends = events(&[end(0, "stop"), end(1, "stop")]);
     let cut = "it ended in the middle of the answer";
@@ -256,7 +271,7 @@ fn what_is_no_answer_is_told() {
     let third = events(&[chunk(2, json!({"content": "x"}))]);
     check_answer(Events, &third, Err("it has alternative 2 of 2"));
     let unknown = events(&[chunk(0, call(0, Some("rm"), "{}"))]);
-    check_answer(Events, &unknown, Err("it calls \"rm\", a tool that it was not offered"));
+    check_answer(Events, &unknown, Err("it calls a tool that it was not offered, \"rm\""));
     let filtered = events(&[end(0, "content_filter")]);
     check_answer(Events, &filtered, Err("its filter of contents ended the answer"));
     let strange = events(&[end(0, "moon")]);
