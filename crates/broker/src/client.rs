@@ -71,12 +71,17 @@ struct Pending {
     /// Why the broker has ended, once it has.
     gone: Option<String>,
     requests: HashMap<u64, Waiter>,
-    health: HashMap<u64, oneshot::Sender<Vec<UpstreamHealth>>>,
+    /// Whether the broker was asked how upstreams are, and has not said it yet.
+    is_health_asked: bool,
+    /// Who waits for that.
+    health: Vec<oneshot::Sender<Vec<UpstreamHealth>>>,
 }
 
 /// Who waits for the frames of a request.
 struct Waiter {
     events: mpsc::UnboundedSender<Event>,
+    /// Whether the head of its answer has come.
+    has_begun: bool,
     /// Bytes that the broker may still send. What waits in `events` is bounded by it.
     n_credit: usize,
 }
@@ -204,19 +209,23 @@ impl Broker {
     /// The broker has ended, or does not answer.
     pub async fn health(&self) -> Result<Vec<UpstreamHealth>, BrokerError> {
         let (reply, answer) = oneshot::channel();
-        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        {
+        let is_asked = {
             let mut pending = self.shared.pending();
             if pending.gone.is_some() {
                 drop(pending);
                 return Err(self.shared.gone());
             }
             // Those that nobody waits for any more were not answered in time.
-            pending.health.retain(|_, reply| !reply.is_closed());
-            pending.health.insert(id, reply);
+            pending.health.retain(|reply| !reply.is_closed());
+            pending.health.push(reply);
+            std::mem::replace(&mut pending.is_health_asked, true)
+        };
+        // Who asks meanwhile is told by the same answer.
+        if !is_asked {
+            let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
+            let ask = Frame::new(FrameKind::AskHealth, id, Bytes::new());
+            let _ = self.shared.link.control.send(ask);
         }
-        let ask = Frame::new(FrameKind::AskHealth, id, Bytes::new());
-        let _ = self.shared.link.control.send(ask);
         match tokio::time::timeout(HEALTH_TIME, answer).await {
             Ok(Ok(health)) => Ok(health),
             Ok(Err(_)) => Err(self.shared.gone()),
@@ -268,7 +277,7 @@ impl Shared {
             drop(pending);
             return Err(self.gone());
         }
-        pending.requests.insert(id, Waiter { events, n_credit: WINDOW_BYTES });
+        pending.requests.insert(id, Waiter { events, has_begun: false, n_credit: WINDOW_BYTES });
         Ok(Ticket { shared: Arc::clone(self), id })
     }
 
@@ -293,17 +302,25 @@ impl Shared {
             FrameKind::End => Event::End,
             FrameKind::Error => Event::Failed(wire::read(&frame)?),
             FrameKind::Health => {
-                if let Some(reply) = pending.health.remove(&frame.request) {
-                    let _ = reply.send(wire::read(&frame)?);
+                let health: Vec<UpstreamHealth> = wire::read(&frame)?;
+                pending.is_health_asked = false;
+                for reply in pending.health.drain(..) {
+                    let _ = reply.send(health.clone());
                 }
                 return Ok(());
             }
             kind => return Err(format!("frame {kind:?}: not one for a server")),
         };
         let Some(waiter) = pending.requests.get_mut(&frame.request) else { return Ok(()) };
-        if let Event::Data(bytes) = &event {
-            let left = waiter.n_credit.checked_sub(bytes.len());
-            waiter.n_credit = left.ok_or("more of an answer than it has credit for")?;
+        match &event {
+            Event::Answer(_) if std::mem::replace(&mut waiter.has_begun, true) => {
+                return Err("an answer that begins twice".to_owned());
+            }
+            Event::Data(bytes) => {
+                let left = waiter.n_credit.checked_sub(bytes.len());
+                waiter.n_credit = left.ok_or("more of an answer than it has credit for")?;
+            }
+            _ => {}
         }
         let is_last = matches!(event, Event::End | Event::Failed(_));
         let _ = waiter.events.send(event);
@@ -394,5 +411,64 @@ impl Body {
         // Lossless: it is about a window.
         let _ = shared.link.control.send(Frame::credit(id, self.n_taken as u32));
         self.n_taken = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::UnixStream;
+
+    fn run(future: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(future);
+    }
+
+    /// A broker, and the end at which it is somebody else.
+    fn broker() -> (Broker, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Broker::over(ours, Vec::new()), theirs)
+    }
+
+    fn bytes(frames: &[Frame]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        frames.iter().for_each(|frame| frame.encode(&mut bytes).unwrap());
+        bytes
+    }
+
+    #[test]
+    fn an_answer_that_begins_twice_ends_the_broker() {
+        run(async {
+            let (broker, theirs) = broker();
+            let (events, mut answers) = mpsc::unbounded_channel();
+            let ticket = broker.shared.enter(events).unwrap();
+            let (headers, address) = (Vec::new(), String::new());
+            let head = AnswerHead { status: 200, headers, address, attempts: 1 };
+            let frame = || wire::frame(FrameKind::Answer, ticket.id, &head);
+            let bytes = bytes(&[frame(), frame()]);
+            assert_eq!(theirs.try_write(&bytes).unwrap(), bytes.len());
+            assert!(matches!(answers.recv().await, Some(Event::Answer(_))));
+            assert!(matches!(answers.recv().await, Some(Event::Failed(_))));
+            assert!(broker.ended().unwrap().contains("begins twice"));
+        });
+    }
+
+    #[test]
+    fn who_asks_how_upstreams_are_meanwhile_is_told_by_the_same_answer() {
+        run(async {
+            let (broker, theirs) = broker();
+            let (mut inbox, half) = link::split(theirs);
+            let answer = async {
+                let ask = inbox.next().await.unwrap().unwrap();
+                assert_eq!(ask.kind, FrameKind::AskHealth);
+                let none = Vec::<UpstreamHealth>::new();
+                let bytes = bytes(&[wire::frame(FrameKind::Health, ask.request, &none)]);
+                assert_eq!(half.try_write(&bytes).unwrap(), bytes.len());
+                let more = tokio::time::timeout(Duration::from_millis(50), inbox.next());
+                assert!(more.await.is_err(), "asked twice");
+            };
+            let (one, other, ()) = tokio::join!(broker.health(), broker.health(), answer);
+            assert!(one.unwrap().is_empty() && other.unwrap().is_empty());
+        });
     }
 }

@@ -1,8 +1,8 @@
 //! One end of the pair of sockets: frames are read one after the other, and written by one task.
 //!
 //! What is written has two queues. `Link::control` is for what must not wait behind bodies, and
-//! comes from places that cannot wait; what bounds it is the number of requests. `Link::data` is
-//! for the rest, in order, and whoever fills it waits.
+//! comes from places that cannot wait; what bounds it is the number of requests at work.
+//! `Link::data` is for the rest, in order, and whoever fills it waits.
 
 use std::io;
 

@@ -78,8 +78,11 @@ pub async fn serve(prepared: Prepared, means: Means, stream: UnixStream) -> Resu
     let ended = loop {
         match inbox.next().await {
             Ok(Some(frame)) => {
-                if let Err(why) = desk.take(frame) {
-                    break Err(why);
+                match desk.take(frame) {
+                    // Nothing more is read until there is room for it.
+                    Ok(Some(reply)) => drop(desk.link.data.send(reply).await),
+                    Ok(None) => {}
+                    Err(why) => break Err(why),
                 }
             }
             Ok(None) => break Ok(()),
@@ -133,27 +136,25 @@ struct Coming {
 }
 
 impl Desk {
-    /// Does what a frame asks for.
+    /// Does what a frame asks for, and returns what is to be said to it at once.
     ///
     /// # Errors
     /// One that a server of ours never sends.
-    fn take(self: &Arc<Self>, frame: Frame) -> Result<(), String> {
+    fn take(self: &Arc<Self>, frame: Frame) -> Result<Option<Frame>, String> {
         match frame.kind {
             FrameKind::Request => self.begin(&frame),
-            FrameKind::Data => self.body(&frame),
-            FrameKind::Credit => self.credit(&frame),
+            FrameKind::Data => self.body(&frame).map(|()| None),
+            FrameKind::Credit => self.credit(&frame).map(|()| None),
             FrameKind::Cancel => {
                 let running = self.requests().remove(&frame.request);
                 if let Some(task) = running.and_then(|running| running.task) {
                     task.abort();
                 }
-                Ok(())
+                Ok(None)
             }
             FrameKind::AskHealth => {
                 let health: Vec<_> = self.servers.iter().map(|server| server.health()).collect();
-                let _ =
-                    self.link.control.send(wire::frame(FrameKind::Health, frame.request, &health));
-                Ok(())
+                Ok(Some(wire::frame(FrameKind::Health, frame.request, &health)))
             }
             kind => Err(format!("frame {kind:?}: not one for a broker that is ready")),
         }
@@ -163,19 +164,19 @@ impl Desk {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(self: &Arc<Self>, frame: &Frame) -> Result<(), String> {
+    /// Takes a request, or returns why it is not taken.
+    fn begin(self: &Arc<Self>, frame: &Frame) -> Result<Option<Frame>, String> {
         let head: RequestHead = wire::read(frame)?;
         // One that is too long is told so, and none of it is kept.
         let n_bytes = if head.n_bytes > BODY_BYTES_MAX { 0 } else { head.n_bytes };
         let mut requests = self.requests();
         let held: usize = requests.values().map(|running| running.n_bytes).sum();
         if requests.len() >= REQUESTS_MAX || held.saturating_add(n_bytes) > BODIES_BYTES_MAX {
-            drop(requests);
             let why = format!(
                 "{REQUESTS_MAX} requests with {BODIES_BYTES_MAX} bytes are the most at once"
             );
-            self.fail(frame.request, &BrokerError::Busy { upstream: head.upstream, why });
-            return Ok(());
+            let busy = BrokerError::Busy { upstream: head.upstream, why };
+            return Ok(Some(wire::frame(FrameKind::Error, frame.request, &busy)));
         }
         let timeout = Duration::from_millis(head.timeout_ms).min(DEADLINE_MAX);
         let deadline = Instant::now() + timeout;
@@ -191,7 +192,7 @@ impl Desk {
         if n_bytes == 0 {
             self.start(frame.request);
         }
-        Ok(())
+        Ok(None)
     }
 
     fn body(self: &Arc<Self>, frame: &Frame) -> Result<(), String> {
