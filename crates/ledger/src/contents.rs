@@ -18,6 +18,8 @@ pub use seal::ContentKeys;
 pub use tend::Erased;
 pub(crate) use tend::{erase, resume, tend};
 
+use std::sync::Arc;
+
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
@@ -141,33 +143,51 @@ impl Task {
 /// nothing of the transaction counts.
 pub(crate) async fn keep(
     rows: &mut Rows<'_>,
-    keeper: &Keeper,
+    keeper: &Arc<Keeper>,
     content: &Content,
 ) -> Result<Result<(), LedgerError>, LedgerError> {
     let now = now_us();
-    let mut found = None;
-    if let Some(name) = rows.content_key(&content.person, &keeper.node, now - KEY_US).await? {
-        match keeper.keys.get(&name) {
-            Ok(Some(key)) => found = Some((name, key)),
-            // Whoever removed its file wanted it dark.
-            Ok(None) => drop(rows.delete_content_key(&name).await?),
-            Err(error) => return Ok(Err(error)),
-        }
-    }
-    let (name, key) = match found {
-        Some(found) => found,
-        None => match keeper.keys.make() {
-            Ok((name, key)) => {
-                rows.insert_content_key(&name, &content.person, &keeper.node, now).await?;
-                (name, key)
-            }
-            Err(error) => return Ok(Err(error)),
-        },
+    let found = rows.content_key(&content.person, &keeper.node, now - KEY_US).await?;
+    // Files and a cipher over megabytes would hold up whatever else runs on this thread.
+    let (own, plain, name) = (Arc::clone(keeper), content.clone(), found.clone());
+    let sealing = tokio::task::spawn_blocking(move || seal(&own.keys, name, &plain)).await;
+    let sealing = sealing.map_err(|_| {
+        let reason = "what seals contents has ended".to_owned();
+        LedgerError::Unwritable { reason }
+    })?;
+    let Sealed { key, bytes } = match sealing {
+        Ok(sealed) => sealed,
+        Err(error) => return Ok(Err(error)),
     };
-    match key.seal(content) {
-        Ok(sealed) => rows.insert_content(content, &name, &sealed).await.map(Ok),
-        Err(error) => Ok(Err(error)),
+    if found.as_ref() != Some(&key) {
+        // Whoever removed its file wanted it dark.
+        if let Some(gone) = &found {
+            rows.delete_content_key(gone).await?;
+        }
+        rows.insert_content_key(&key, &content.person, &keeper.node, now).await?;
     }
+    rows.insert_content(content, &key, &bytes).await.map(Ok)
+}
+
+/// A content that was sealed.
+struct Sealed {
+    /// The name of the key that did it.
+    key: String,
+    bytes: Vec<u8>,
+}
+
+/// Seals with the key `name`, or with a new one where there is none of that name any more.
+fn seal(
+    keys: &ContentKeys,
+    name: Option<String>,
+    content: &Content,
+) -> Result<Sealed, LedgerError> {
+    let known = match name {
+        Some(name) => keys.get(&name)?.map(|key| (name, key)),
+        None => None,
+    };
+    let (name, key) = known.map_or_else(|| keys.make(), Ok)?;
+    Ok(Sealed { key: name, bytes: key.seal(content)? })
 }
 
 /// Does one task behind `head`. Inside `Ok`, what it came to or why it was refused; an error means
