@@ -98,6 +98,8 @@ pub(crate) struct Spent {
     /// Of energy, in thousandths of a joule, where that is known.
     pub(crate) energy: Option<(u64, EnergySource)>,
     pub(crate) outcome: &'static str,
+    /// What the rules said of it, where there were any to ask.
+    pub(crate) label: Option<&'static str>,
     /// The id of its receipt.
     pub(crate) receipt: String,
 }
@@ -256,6 +258,9 @@ impl Account {
             receipt: spent.receipt,
             ..self.most
         };
+        if usage.label.is_empty() {
+            spent.label.unwrap_or_default().clone_into(&mut usage.label);
+        }
         put_cost(&mut usage, spent.money_micro, spent.energy);
         match self.reservation {
             Some(reservation) => reservation.settle(usage),

@@ -7,7 +7,7 @@ use engine::Handle;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Requests that have ended and are still told.
@@ -33,7 +33,7 @@ pub(crate) struct Work {
     client: u64,
     started: Instant,
     at_us: i64,
-    model: OnceLock<String>,
+    model: Mutex<String>,
     n_prompt: AtomicU64,
     n_generated: AtomicU64,
     cancelling: Mutex<Cancelling>,
@@ -89,7 +89,7 @@ impl Running {
             client: arrival.principal,
             started: arrival.started,
             at_us: arrival.at_us,
-            model: OnceLock::new(),
+            model: Mutex::default(),
             n_prompt: AtomicU64::new(0),
             n_generated: AtomicU64::new(0),
             cancelling: Mutex::default(),
@@ -125,9 +125,9 @@ impl Running {
 }
 
 impl Work {
-    /// The model that answers.
+    /// The model that answers: another one than before, where that one could not.
     pub(crate) fn model(&self, name: &str) {
-        self.model.get_or_init(|| name.to_owned());
+        name.clone_into(&mut self.model.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// How far it is, in tokens.
@@ -161,7 +161,7 @@ impl Work {
         Shown {
             id: self.id.clone(),
             route: self.route.clone(),
-            model: self.model.get().cloned().unwrap_or_default(),
+            model: self.model.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             who: self.who.clone(),
             at_us: self.at_us,
             age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
@@ -203,6 +203,7 @@ mod tests {
         let running = Arc::<Running>::default();
         let arrival = Arrival::in_process();
         let at_work = running.begin(&arrival);
+        at_work.work.model("elsewhere/m");
         at_work.work.model("m");
         at_work.work.progress(3, 2);
         let (shown, ended) = running.shown();

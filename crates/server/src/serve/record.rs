@@ -258,6 +258,7 @@ impl Record {
             first: self.time_to_first_token.unwrap_or_default(),
             total: self.started.elapsed(),
             outcome: outcome.word(),
+            label: self.went.as_ref().map(|went| went.label.name()),
             receipt: std::mem::take(&mut self.receipt),
         });
     }
