@@ -12,7 +12,7 @@ pub(crate) use credential::any as any_credential;
 pub use plan::{KEEP_DAYS_MAX, Plan, Problem};
 pub(crate) use rights::fits;
 pub use rights::{Caching, Defaults, Scopes};
-pub(crate) use table::Access;
+pub(crate) use table::{Access, numbers_of};
 pub use wire::{key_to_json, project_to_json};
 
 use crate::app::{Peer, is_loopback};
@@ -69,7 +69,6 @@ pub(crate) struct Who {
     /// The project that the key belongs to.
     pub(crate) project: Option<String>,
     /// Whose words its requests are.
-    #[allow(dead_code, reason = "of what is kept of persons, nothing is yet")]
     pub(crate) person: Option<String>,
     /// Whether it may do what only the owner may.
     pub(crate) is_admin: bool,

@@ -171,13 +171,6 @@ impl Access {
         }
     }
 
-    /// The numbers of the clients whose words are this person's.
-    pub(crate) fn numbers_of(&self, person: &str) -> Vec<u64> {
-        let table = self.table.get();
-        let own = table.keys.values().filter(|held| held.who.whose() == person);
-        own.filter_map(|held| held.who.number).collect()
-    }
-
     fn check_seen(&self) -> Result<(), ServerError> {
         let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match self.ledger.is_some() && seen.elapsed() > UNSEEN_MAX {
@@ -255,6 +248,12 @@ impl Held {
             _ => Ok(()),
         }
     }
+}
+
+/// The numbers of the clients whose words are this person's, of revoked keys too.
+pub(crate) fn numbers_of(roster: &Roster, person: &str) -> Vec<u64> {
+    let whose = |key: &&Key| key.person.as_deref().unwrap_or(&key.name) == person;
+    roster.keys.iter().filter(whose).map(|key| number(&key.id)).collect()
 }
 
 /// The number by which a key's requests are known, the same on every server and after every
@@ -371,6 +370,21 @@ mod tests {
         let renamed = Key { name: "new".to_owned(), ..one.clone() };
         assert_eq!(who(&table(&[&one])).number, who(&table(&[&renamed])).number);
         assert_ne!(number("abcdefghi0"), number("abcdefghi1"));
+    }
+
+    #[test]
+    fn a_persons_numbers_are_those_of_all_keys_that_name_it() {
+        let ((zoe, _), (other, _)) = (key("zoe"), key("other"));
+        let person = Some("zoe".to_owned());
+        let (mut revoked, _) = key("before");
+        (revoked.person, revoked.revoked) = (person, Some(2));
+        let (mut lent, _) = key("zoe");
+        lent.person = Some("ann".to_owned());
+        let expected = [number(&zoe.id), number(&revoked.id)];
+        let keys = vec![zoe, other, revoked, lent];
+        let roster = Roster { version: 1, has_had_keys: true, keys, projects: Vec::new() };
+        assert_eq!(numbers_of(&roster, "zoe"), expected);
+        assert!(numbers_of(&roster, "nobody").is_empty());
     }
 
     /// Who is let in, without a key or with one of this server's.

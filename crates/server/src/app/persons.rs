@@ -1,13 +1,14 @@
 //! What answers the owner about persons: of whom contents are kept, all of them, and their end.
 
 use super::{App, Arrival, refuse};
+use crate::access;
 use crate::errors::ServerError;
 use crate::receipts::Receipts;
 use crate::serve::{blocking, json_response};
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
-use ledger::{ContentKeys, Ledger, LedgerError, Person};
+use ledger::{ContentKeys, Ledger, LedgerError, Person, Which};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -60,10 +61,11 @@ pub(crate) async fn erase(
 }
 
 /// Erases what the ledger has of a person, and what this server keeps of the clients whose keys
-/// name it.
+/// name it, or did before they were revoked.
 async fn erased(app: &Arc<App>, arrival: &Arrival, person: &str) -> Result<Value, ServerError> {
     let (ledger, _) = kept_in(app)?;
-    let clients = app.access.numbers_of(person);
+    let roster = ledger.reader().roster(Which::All).await.map_err(|error| refusal(&error))?;
+    let clients = access::numbers_of(&roster, person);
     let n_answers: usize = clients.iter().map(|client| app.kept.forget(*client)).sum();
     let n_files = remove_files(app, clients).await?;
     let erased = match ledger.erase_person(person, &arrival.who.principal()).await {
