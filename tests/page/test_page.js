@@ -172,6 +172,7 @@ const CHECKS = {
       await ended(page);
     }
     const titles = () => page.locator(".list .title").allTextContents();
+    await page.waitForFunction(() => document.querySelectorAll(".list .title").length === 2);
     assert.deepEqual(await titles(), ["Say hawthorn.", "Say pomegranate."]);
     await page.fill("#search", "POMEGRANATE");
     await page.waitForFunction(() => document.querySelectorAll(".list .title").length === 1);

@@ -331,7 +331,7 @@ impl Arrival {
             local: request.extensions().get::<Local>().map(|Local(address)| *address),
             trace: traces::Context::of(headers),
             started: Instant::now(),
-            at_us: unix_us(),
+            at_us: accounts::now_us(),
             now: local_time(),
             seeds: None,
             limited: None,
@@ -348,7 +348,7 @@ impl Arrival {
     /// The same request once more.
     pub(crate) fn again(&self) -> Self {
         let started = Instant::now();
-        Self { started, at_us: unix_us(), now: local_time(), ..self.clone() }
+        Self { started, at_us: accounts::now_us(), now: local_time(), ..self.clone() }
     }
 
     /// See [`App::line`].
@@ -366,7 +366,7 @@ impl Arrival {
             local: None,
             trace: None,
             started: Instant::now(),
-            at_us: unix_us(),
+            at_us: accounts::now_us(),
             now: local_time(),
             seeds: None,
             limited: None,
@@ -411,11 +411,6 @@ impl Arrival {
     pub(crate) fn unix_time(&self) -> (u64, u32) {
         unix_time()
     }
-}
-
-fn unix_us() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn unix_seconds() -> u64 {

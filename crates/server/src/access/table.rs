@@ -6,6 +6,7 @@
 
 use super::credential::{self, Credential};
 use super::{Asker, Defaults, LocalAccess, Other, Scopes, Who};
+use crate::accounts::now_us;
 use crate::app::Peer;
 use crate::errors::ServerError;
 use crate::reload::Current;
@@ -15,7 +16,7 @@ use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Pause between two looks at the ledger.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
@@ -274,11 +275,6 @@ fn is_equal(one: &[u8; 32], other: &[u8; 32]) -> bool {
 
 fn unauthorized(what: &str) -> ServerError {
     ServerError::Unauthorized(what.to_owned())
-}
-
-fn now_us() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

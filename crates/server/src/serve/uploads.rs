@@ -1,8 +1,9 @@
 //! Files on their way in and out, and requests for batches of them: admit, ask whether there are
 //! any here, read, check, write. A file is never in memory as a whole.
 
+use super::admin::noted;
 use super::deadline::{self, within};
-use super::{Notes, blocking, body, error_response, json_response, lenient, route, with_notes};
+use super::{blocking, body, error_response, lenient, route};
 use crate::app::{App, Arrival};
 use crate::batches::Upload;
 use crate::batches::record::{Ask, StoredFile};
@@ -14,7 +15,7 @@ use crate::dialects::openai::{batches as batch, files};
 use crate::errors::{BadRequest, ServerError};
 use crate::streams;
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Response, header};
 use flate2::read::MultiGzDecoder;
 use hyper::body::Body as _;
 use serde_json::{Map, Value};
@@ -68,16 +69,6 @@ pub(crate) async fn create_batch(
         Ok((batch::body(&made), ignored))
     };
     noted(made.await, &arrival)
-}
-
-fn noted(told: Result<(String, Paths), ServerError>, arrival: &Arrival) -> Response<Body> {
-    match told {
-        Ok((body, ignored)) => {
-            let notes = Notes { ignored, ..Notes::default() };
-            with_notes(json_response(StatusCode::OK, body), &notes)
-        }
-        Err(error) => error_response(&error, Family::OpenAi, &arrival.id),
-    }
 }
 
 async fn store(
