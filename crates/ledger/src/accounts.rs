@@ -5,7 +5,7 @@
 //! concerns a request there is nothing to wait for: [`Ledger::record`] only writes it down.
 
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::books::{Limits, Standing, Verdict};
 use crate::limit::{LIMITS_MAX, Limit};
@@ -207,24 +207,16 @@ impl Ledger {
         answer.await.unwrap_or_else(|_| Err(crate::ledger::ended()))
     }
 
-    /// Hands over what must not be lost, and what nobody could be told of.
+    /// Hands over the end of what was reserved, which must not be lost; only a ledger that is
+    /// closed takes none.
     fn hand_over(&self, account: Account) {
-        if let Err(error) = self.submit_account(account) {
+        if let Err(error) = self.enqueue_anyway(account.n_bytes(), Work::Account(account)) {
             tracing::error!("what a request took is not written down: {error}");
         }
     }
 
     fn submit_account(&self, account: Account) -> Result<(), LedgerError> {
-        let n_bytes = account.n_bytes();
-        self.state.add(n_bytes);
-        self.queue.try_send(Work::Account(account)).map_err(|error| {
-            self.state.remove(n_bytes);
-            let (n_entries, n_bytes) = self.state.waiting();
-            match error {
-                mpsc::error::TrySendError::Full(_) => LedgerError::QueueFull { n_entries, n_bytes },
-                mpsc::error::TrySendError::Closed(_) => crate::ledger::ended(),
-            }
-        })
+        self.enqueue(account.n_bytes(), Work::Account(account))
     }
 }
 

@@ -22,7 +22,7 @@ const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// [`close`](Self::close) waits for that.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    pub(crate) queue: mpsc::Sender<Work>,
+    pub(crate) queue: mpsc::UnboundedSender<Work>,
     pub(crate) state: Arc<State>,
     pub(crate) reader: Reader,
     public: [u8; 32],
@@ -32,7 +32,7 @@ pub struct Ledger {
 
 /// A handle that keeps no ledger open.
 pub(crate) struct WeakLedger {
-    queue: mpsc::WeakSender<Work>,
+    queue: mpsc::WeakUnboundedSender<Work>,
     state: Arc<State>,
     reader: Reader,
     public: [u8; 32],
@@ -85,7 +85,8 @@ impl Ledger {
         keeper: Option<Arc<Keeper>>,
     ) -> Result<Self, LedgerError> {
         let place = Place::parse(url)?;
-        let (queue, received) = mpsc::channel(QUEUE_ENTRIES_MAX);
+        // What may wait is bounded where it is handed over: an end of what was begun has no bound.
+        let (queue, received) = mpsc::unbounded_channel();
         let (state, public) = (Arc::new(State::new(random_instance()?)), key.public());
         let writer = Writer::open(place.clone(), key, received, Arc::clone(&state)).await?;
         let reader = Reader::of(place)?;
@@ -261,9 +262,7 @@ impl Ledger {
     pub fn is_healthy(&self) -> bool {
         let (n_entries, n_bytes) = self.state.waiting();
         let has_room = n_entries < QUEUE_ENTRIES_MAX && n_bytes < QUEUE_BYTES_MAX;
-        // Flushes take places of the queue too.
-        let has_places = self.queue.capacity() > QUEUE_ENTRIES_MAX / 8;
-        has_room && has_places && self.check_open().is_ok()
+        has_room && self.check_open().is_ok()
     }
 
     pub(crate) fn check_open(&self) -> Result<(), LedgerError> {
@@ -284,29 +283,35 @@ impl Ledger {
     }
 
     /// Hands over what takes so much room, if there is that.
-    fn enqueue(&self, n_bytes: usize, work: Work) -> Result<(), LedgerError> {
+    pub(crate) fn enqueue(&self, n_bytes: usize, work: Work) -> Result<(), LedgerError> {
         let (n_waiting, n_bytes_waiting) = self.state.add(n_bytes);
-        let full = || {
+        if n_waiting > QUEUE_ENTRIES_MAX || n_bytes_waiting > QUEUE_BYTES_MAX {
             self.state.remove(n_bytes);
             let (n_entries, n_bytes) = self.state.waiting();
-            LedgerError::QueueFull { n_entries, n_bytes }
-        };
-        if n_waiting > QUEUE_ENTRIES_MAX || n_bytes_waiting > QUEUE_BYTES_MAX {
-            return Err(full());
+            return Err(LedgerError::QueueFull { n_entries, n_bytes });
         }
-        self.queue.try_send(work).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => full(),
-            mpsc::error::TrySendError::Closed(_) => {
-                self.state.remove(n_bytes);
-                ended()
-            }
+        self.send(n_bytes, work)
+    }
+
+    /// Hands over what must not be lost, whatever waits already: the end of what was begun, of
+    /// which there is no more than requests are at work.
+    pub(crate) fn enqueue_anyway(&self, n_bytes: usize, work: Work) -> Result<(), LedgerError> {
+        self.state.add(n_bytes);
+        self.send(n_bytes, work)
+    }
+
+    /// Hands over what is counted as waiting.
+    fn send(&self, n_bytes: usize, work: Work) -> Result<(), LedgerError> {
+        self.queue.send(work).map_err(|_| {
+            self.state.remove(n_bytes);
+            ended()
         })
     }
 
     /// Hands over what takes no room, and waits for the answer.
     async fn ask<T>(&self, work: impl FnOnce(Reply<T>) -> Work) -> Result<T, LedgerError> {
         let (reply, answer) = oneshot::channel();
-        self.queue.send(work(reply)).await.map_err(|_| ended())?;
+        self.queue.send(work(reply)).map_err(|_| ended())?;
         answer.await.unwrap_or_else(|_| Err(ended()))
     }
 }

@@ -340,12 +340,13 @@ impl Limit {
         if self.amount > AMOUNT_MAX {
             return Err(invalid("amount", &self.amount.to_string(), "at most 2^53"));
         }
-        // What the other model takes counts in a limit of all models too.
-        let is_left = !self.model.is_empty() || self.what == What::Money;
+        // What the other model takes counts in a limit of all models too. Money is asked for what
+        // leaves: who answers instead of an upstream is for the owner's rules to say.
+        let is_left = !self.model.is_empty() && self.what != What::Money;
         if let Then::Alias(_) = &self.then
             && !is_left
         {
-            let expected = "refuse or queue; an alias where the limit is of a model or of money";
+            let expected = "refuse or queue; an alias where the limit is of a model, not of money";
             return Err(invalid("then", &self.then.text(), expected));
         }
         Ok(())
@@ -472,7 +473,8 @@ mod tests {
         check("all", What::Concurrent, Some(Per::Day), "queue", "per \"day\": expected no time");
         check("all", What::Tokens, None, "queue", "per \"\": expected minute, hour");
         check("model:m", What::Tokens, Some(Per::Day), "alias:s", "");
-        check("key:a", What::Money, Some(Per::Month), "alias:s", "");
+        check("key:a", What::Money, Some(Per::Month), "alias:s", "then \"alias:s\": expected");
+        check("model:m", What::Money, Some(Per::Day), "alias:s", "then \"alias:s\": expected");
         check("key:a", What::Tokens, Some(Per::Day), "alias:s", "then \"alias:s\": expected");
         let many = Limit::new("all", What::Tokens, u64::MAX, Some(Per::Day)).unwrap();
         assert!(many.check().unwrap_err().to_string().contains("at most 2^53"));

@@ -175,7 +175,7 @@ pub(crate) struct Writer {
     place: Place,
     key: NodeKey,
     state: Arc<State>,
-    queue: mpsc::Receiver<Work>,
+    queue: mpsc::UnboundedReceiver<Work>,
     /// `None` behind a failure: what a transaction left behind is not gone on with.
     connection: Option<AnyConnection>,
     /// What was taken off the queue and is not written yet, in its order.
@@ -227,7 +227,7 @@ impl Writer {
     pub(crate) async fn open(
         place: Place,
         key: NodeKey,
-        queue: mpsc::Receiver<Work>,
+        queue: mpsc::UnboundedReceiver<Work>,
         state: Arc<State>,
     ) -> Result<Self, LedgerError> {
         let books = Books::new(state.instance);

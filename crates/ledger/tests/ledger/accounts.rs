@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use freehold_ledger::{
-    Kind, Ledger, Limit, Per, Reader, Reservation, Reserved, Then, Usage, UsageBy, UsageQuery, What,
+    Entry, Kind, Ledger, Limit, Per, Reader, Reservation, Reserved, Then, Usage, UsageBy,
+    UsageQuery, What,
 };
 
 use crate::site::{Site, other_key};
@@ -16,6 +17,7 @@ on_both!(
     the_books_of_a_server_that_is_gone_are_settled_and_corrected,
     sums_are_those_of_the_rows,
     an_answer_is_cut_to_what_is_left,
+    what_was_reserved_ends_also_where_the_queue_is_full,
 );
 
 /// 2026-03-04 05:06:07.
@@ -348,6 +350,25 @@ async fn an_answer_is_cut_to_what_is_left(site: &Site) {
     };
     assert_eq!(standing.left(), 8);
     drop(cut);
+    check_books(site, &ledger).await;
+    ledger.close().await.unwrap();
+}
+
+async fn what_was_reserved_ends_also_where_the_queue_is_full(site: &Site) {
+    let ledger = site.open().await;
+    ledger.set_limit(limit("all", What::Concurrent, 2, None), "owner").await.unwrap();
+    let (given_back, settled) =
+        (taken(&ledger, usage("a", 1, 1)).await, taken(&ledger, usage("a", 1, 1)).await);
+    // Nothing is awaited: the writer, on the same thread, takes nothing meanwhile.
+    let n_taken = (0..10_000).take_while(|_| ledger.record(usage("b", 1, 1)).is_ok()).count();
+    assert!(n_taken > 1000, "{n_taken}");
+    let full = ledger.record(usage("b", 1, 1)).unwrap_err();
+    assert!(matches!(full, LedgerError::QueueFull { .. }), "{full}");
+    drop(given_back);
+    settled.settle(usage("a", 1, 1));
+    ledger.flush().await.unwrap();
+    let standings = ledger.standings().await.unwrap();
+    assert!(standings.iter().all(|of| of.reserved == 0), "{standings:?}");
     check_books(site, &ledger).await;
     ledger.close().await.unwrap();
 }
