@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use freehold_ledger::{
-    Entry, Kind, Ledger, Limit, Per, Reader, Reservation, Reserved, Then, Usage, UsageBy,
+    Kind, Ledger, LedgerError, Limit, Per, Reader, Reservation, Reserved, Then, Usage, UsageBy,
     UsageQuery, What,
 };
 
