@@ -126,8 +126,13 @@ impl Rules {
 
     /// Whether what is decided depends on what is detected.
     pub fn ask_for_detection(&self) -> bool {
-        let asks = |rule: &Rule| rule.conditions.iter().any(|(name, _)| *name == "detected");
-        !self.raises.is_empty() || self.rules.iter().any(asks)
+        !self.raises.is_empty() || self.ask_for("detected")
+    }
+
+    /// Whether any rule has the condition of this name.
+    pub fn ask_for(&self, condition: &str) -> bool {
+        let asks = |rule: &Rule| rule.conditions.iter().any(|(name, _)| *name == condition);
+        self.rules.iter().any(asks)
     }
 
     /// The upstreams to which rules may send.

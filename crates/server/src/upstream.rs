@@ -89,11 +89,17 @@ impl Elsewhere {
         Some((self.upstream(upstream)?, model)).filter(|_| !model.is_empty())
     }
 
-    /// Checks that each rule that sends names an upstream that there is.
+    /// Checks that each rule that sends names an upstream that there is, and that no rule asks for
+    /// what this server does not know.
     ///
     /// # Errors
-    /// The first name that nothing has.
+    /// The first name that nothing has; a condition that could never be held against anything.
     pub fn check(&self) -> Result<(), String> {
+        if self.rules.ask_for("budget") {
+            let why = "a rule has the condition `budget`, and this server does not know what is \
+                       left of one: expected a limit of money (freehold limit) instead";
+            return Err(why.to_owned());
+        }
         match self.rules.upstreams().find(|name| self.upstream(name).is_none()) {
             None => Ok(()),
             Some(name) => Err(format!(
