@@ -50,8 +50,7 @@ pub(super) async fn answer<D: Dialect>(
     };
     record.model(&prepared.served.name);
     let taking = Taking { app, arrival, asking: &asking, deadline, body: copy.as_deref() };
-    let (prepared, account) = taking.take::<D>(prepared).await.map_err(named::<D>)?;
-    let mut prepared = *prepared;
+    let (mut prepared, account) = taking.take::<D>(prepared).await.map_err(named::<D>)?;
     prepared.notes.went = chosen.map(Chosen::here);
     record.went(prepared.notes.went.clone());
     let served = prepared.served.clone();
@@ -65,24 +64,24 @@ pub(super) async fn answer<D: Dialect>(
     let asked = asked.filter(|_| is_generated);
     let draft = asked.map(|asked| Draft::new(arrival, asked, &prepared, &like));
     keep_model::<D>(app, arrival, &mut prepared);
-    let Prepared { request, prompts, mut notes, load, .. } = prepared;
+    let Prepared { request, prompts, mut notes, load, .. } = *prepared;
     let call = D::call(&request);
     notes.canary = app.canary(arrival.principal, call).map(|(share, _)| share.model == served.name);
     record.canary(notes.canary);
+    app.check_ledger()?;
     if !is_generated {
         record.taken(account);
         let usage = spent_on_reading(arrival, &prompts, load);
         return Ok((notes, ungenerated(D::reply(request, answer, &prompts), usage, seat)));
     }
-    check_receipt(app, draft.is_some(), prompts.len() * call.n_per_prompt)?;
+    check_receipt(draft.is_some(), prompts.len() * call.n_per_prompt)?;
     let asked = AskedBehind { arrival, asking: &asking, served: &served, call };
     let copy = copy.filter(|_| Behind::needs_body(app, arrival));
     let behind = Behind::of::<D>(app, &asked, &mut like, copy);
     let begun = Begun { at: arrival.started, load };
     let seeds = seeds(arrival, &like, prompts.len(), call.n_per_prompt);
     let requests = flight::requests(&like, &prompts, &seeds);
-    let flight = Flight::submit(&served.engine, call, requests, begun);
-    let mut flight = flight.map_err(named::<D>)?;
+    let mut flight = Flight::submit(&served.engine, call, requests, begun).map_err(named::<D>)?;
     flight.may_be_cancelled(record.work());
     let source = Source::Here(Box::new(flight));
     record.taken(account);
@@ -109,12 +108,12 @@ fn ungenerated<R>(reply: R, usage: Usage, seat: Arc<Seat>) -> Answered<R> {
 }
 
 /// Checks that an answer of so many choices can have its receipt, if it is to have one.
-fn check_receipt(app: &App, is_wanted: bool, n_choices: usize) -> Result<(), ServerError> {
+fn check_receipt(is_wanted: bool, n_choices: usize) -> Result<(), ServerError> {
     if is_wanted && n_choices > N_CHOICES_MAX {
         let most = format!("{n_choices} choices: expected at most {N_CHOICES_MAX}");
         return Err(BadRequest::field("n", &format!("{most}, which a receipt has room for")).into());
     }
-    app.check_ledger()
+    Ok(())
 }
 
 /// The seed of each choice; of a request that is asked once more and brings none, those that were

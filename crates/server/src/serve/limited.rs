@@ -153,11 +153,15 @@ pub(super) struct Whole<'a> {
 }
 
 /// Takes such a request, where the server keeps accounts. No other model can answer it.
+///
+/// # Errors
+/// A ledger that takes nothing now; as [`Accounts::take`](crate::accounts::Accounts::take).
 pub(super) async fn take_whole(
     app: &App,
     arrival: &Arrival,
     of: Whole<'_>,
 ) -> Result<Option<Account>, ServerError> {
+    app.check_ledger()?;
     let Some(accounts) = &app.accounts else { return Ok(None) };
     let Whole { asked, model, n_prompt, deadline } = of;
     let (n_answer, n_least, may_change) = (0, 0, false);
