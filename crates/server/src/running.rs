@@ -3,12 +3,14 @@
 //! It follows requests to models; how they go is written in `serve`.
 
 use crate::app::Arrival;
+use crate::errors::ServerError;
 use engine::Handle;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+use tokio::sync::Notify;
 
 /// Requests that have ended and are still told.
 const N_ENDED: usize = 200;
@@ -30,13 +32,14 @@ pub(crate) struct Work {
     id: String,
     route: String,
     who: String,
-    client: u64,
     started: Instant,
     at_us: i64,
     model: Mutex<String>,
     n_prompt: AtomicU64,
     n_generated: AtomicU64,
     cancelling: Mutex<Cancelling>,
+    /// Told when somebody has it cancelled.
+    cancelled: Notify,
 }
 
 /// Whether somebody had it cancelled, and what is to be then.
@@ -86,13 +89,13 @@ impl Running {
             id: arrival.id.clone(),
             route: arrival.route.clone(),
             who: arrival.who.name.clone(),
-            client: arrival.principal,
             started: arrival.started,
             at_us: arrival.at_us,
             model: Mutex::default(),
             n_prompt: AtomicU64::new(0),
             n_generated: AtomicU64::new(0),
             cancelling: Mutex::default(),
+            cancelled: Notify::new(),
         });
         let mut all = self.lock();
         all.n_come += 1;
@@ -108,10 +111,9 @@ impl Running {
         (at_work, all.ended.iter().rev().cloned().collect())
     }
 
-    /// Has the requests of this id end, all of them or those of one client. Returns how many.
-    pub(crate) fn cancel(&self, id: &str, client: Option<u64>) -> usize {
-        let is_meant =
-            |work: &&Arc<Work>| work.id == id && client.is_none_or(|client| client == work.client);
+    /// Has the requests of this id end. Returns how many.
+    pub(crate) fn cancel(&self, id: &str) -> usize {
+        let is_meant = |work: &&Arc<Work>| work.id == id;
         let meant: Vec<Arc<Work>> =
             self.lock().at_work.values().filter(is_meant).cloned().collect();
         meant.iter().for_each(|work| work.cancel());
@@ -149,6 +151,31 @@ impl Work {
         let mut cancelling = self.cancelling.lock().unwrap_or_else(PoisonError::into_inner);
         cancelling.is_told = true;
         cancelling.handles.iter().for_each(Handle::cancel);
+        self.cancelled.notify_waiters();
+    }
+
+    /// Waits until somebody has it cancelled.
+    pub(crate) async fn cancelled(&self) {
+        // Before it is asked, so that no word in between is missed.
+        let told = self.cancelled.notified();
+        if !self.is_cancelled() {
+            told.await;
+        }
+    }
+
+    /// What `work` comes to, unless this is cancelled before: then `work` is given up.
+    ///
+    /// # Errors
+    /// [`ServerError::Cancelled`]; those of `work`.
+    pub(crate) async fn unless_cancelled<T>(
+        &self,
+        work: impl Future<Output = Result<T, ServerError>>,
+    ) -> Result<T, ServerError> {
+        tokio::select! {
+            biased;
+            () = self.cancelled() => Err(ServerError::Cancelled),
+            done = work => done,
+        }
     }
 
     /// Whether somebody had it cancelled.
@@ -217,15 +244,19 @@ mod tests {
         assert_eq!((shown.len(), ended.len()), (0, N_ENDED));
     }
 
-    #[test]
-    fn only_requests_of_the_client_are_cancelled_by_it() {
+    #[tokio::test]
+    async fn what_is_cancelled_ends_whatever_it_waits_for() {
         let running = Arc::<Running>::default();
         let arrival = Arrival::in_process();
         let at_work = running.begin(&arrival);
-        assert_eq!(running.cancel(&arrival.id, Some(arrival.principal + 1)), 0);
-        assert_eq!(running.cancel("another", None), 0);
-        assert!(!at_work.work.is_cancelled());
-        assert_eq!(running.cancel(&arrival.id, Some(arrival.principal)), 1);
-        assert!(at_work.work.is_cancelled());
+        assert_eq!(running.cancel("another"), 0);
+        let done = at_work.work.unless_cancelled(async { Ok(7) }).await;
+        assert_eq!(done.unwrap(), 7);
+        let never = at_work.work.unless_cancelled(std::future::pending::<Result<(), _>>());
+        let (ended, n) = tokio::join!(never, async { running.cancel(&arrival.id) });
+        assert!(n == 1 && matches!(ended, Err(ServerError::Cancelled)), "{ended:?}");
+        // And at once from then on.
+        let late = at_work.work.unless_cancelled(async { Ok(7) }).await;
+        assert!(matches!(late, Err(ServerError::Cancelled)), "{late:?}");
     }
 }

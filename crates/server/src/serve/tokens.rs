@@ -28,8 +28,9 @@ pub(crate) async fn serve_tokens<D: TokenDialect>(
     let mut record = Record::new(&app, &arrival);
     let answered = match deadline::of(&headers, arrival.started) {
         Ok(deadline) => {
+            let work = Arc::clone(record.work());
             let answer = answer::<D>(&app, &arrival, (&headers, deadline), body, &mut record);
-            within(deadline, answer).await
+            work.unless_cancelled(within(deadline, answer)).await
         }
         Err(error) => Err(error.into()),
     };

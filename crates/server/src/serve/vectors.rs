@@ -39,7 +39,9 @@ pub(crate) async fn serve_vectors<D: VectorDialect>(
     let answered = match deadline::of(&headers, arrival.started) {
         Ok(deadline) => {
             let asked = Asked { arrival: &arrival, headers: &headers, deadline };
-            within(deadline, answer::<D>(app, asked, body, &mut record)).await
+            let work = Arc::clone(record.work());
+            let answer = within(deadline, answer::<D>(app, asked, body, &mut record));
+            work.unless_cancelled(answer).await
         }
         Err(error) => Err(error.into()),
     };
