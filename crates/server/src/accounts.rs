@@ -6,6 +6,7 @@ pub(crate) mod wire;
 
 pub(crate) use rates::{NAMES, rates};
 
+use crate::access::Who;
 use crate::app::Arrival;
 use crate::dialects::rfc3339;
 use crate::energy::EnergySource;
@@ -141,6 +142,13 @@ impl Accounts {
     /// Whether any limit has another model answer.
     pub(crate) fn has_alias(&self) -> bool {
         self.ledger.limits().iter().any(|limit| matches!(limit.then, Then::Alias(_)))
+    }
+
+    /// Whether a limit of such a kind concerns requests of `who` that `model` answers.
+    pub(crate) fn are_limited(&self, who: &Who, model: &str, is_such: fn(What) -> bool) -> bool {
+        let project = who.project.as_deref().unwrap_or_default();
+        let limits = self.ledger.limits();
+        limits.iter().any(|limit| is_such(limit.what) && limit.concerns(&who.name, project, model))
     }
 
     /// Takes a request that fits all limits that concern it, and waits for that where the one that

@@ -139,14 +139,13 @@ impl Left {
         &mut self.end
     }
 
-    /// What it cost so far, by the upstream's own counts, in millionths of the owner's currency;
-    /// `None` where no price is listed.
-    pub(crate) fn cost_micro(&self) -> Option<i64> {
-        self.cost().map(|(micro, _)| micro)
+    /// What it costs for so many tokens, in millionths of the owner's currency; `None` where no
+    /// price is listed.
+    pub(crate) fn cost_micro(&self, counts: Counts) -> Option<i64> {
+        self.cost(counts).map(|(micro, _)| micro)
     }
 
-    fn cost(&self) -> Option<(i64, String)> {
-        let counts = self.end.counts;
+    fn cost(&self, counts: Counts) -> Option<(i64, String)> {
         let priced = Priced {
             upstream: &self.upstream,
             model: &self.model,
@@ -170,7 +169,7 @@ impl Drop for Left {
             "n_prompt": counts.n_prompt,
             "n_cached": counts.n_cached,
             "n_answer": counts.n_generated,
-            "cost": self.cost().map(money),
+            "cost": self.cost(*counts).map(money),
             "total_us": sent_us,
         });
         let entry = Entry {

@@ -342,7 +342,8 @@ impl ServerError {
             | Self::ShuttingDown
             | Self::LedgerUnavailable(_)
             | Self::RefusedByRule(_) => false,
-            Self::BadRequest(_) => was_asked_there,
+            // Other limits may concern who answers here.
+            Self::BadRequest(_) | Self::LimitReached { .. } => was_asked_there,
             Self::Overloaded { .. }
             | Self::UpstreamBusy { .. }
             | Self::UpstreamFailed(_)

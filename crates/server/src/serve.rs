@@ -106,7 +106,9 @@ pub(crate) async fn serve<D: Dialect>(
         return resume::repeated::<D>(&app, &arrival, &headers, body).await;
     }
     let mut record = Record::new(&app, &arrival);
-    match answer::<D>(app.clone(), &arrival, &headers, body, &mut record).await {
+    let work = Arc::clone(record.work());
+    let answered = answer::<D>(app.clone(), &arrival, &headers, body, &mut record);
+    match work.unless_cancelled(answered).await {
         Ok((notes, Answered::Whole(mut whole))) => {
             let body = whole.reply.whole(&whole.choices, whole.usage);
             keep(&app, arrival.principal, record.label(), &mut whole.reply);
@@ -271,8 +273,7 @@ async fn answer<D: Dialect>(
         (Err(error), Some(again)) if error.may_be_mended(was_there) => (error.word(), again),
         _ => return answered,
     };
-    record.begin(None, None);
-    record.taken(None);
+    record.again();
     let answered = asked::<D>(&app, arrival, taken, given, (&chosen, second), record).await;
     answered.map(|(mut notes, answered)| {
         notes.went.iter_mut().for_each(|went| went.fallback = Some(why));
@@ -468,7 +469,7 @@ async fn gather(
                 }
             }
         }
-        record.usage(source.usage());
+        record.usage(source.counted());
         record.cost(source.cost_micro());
         record.queue(source.queue());
     }
@@ -531,6 +532,7 @@ async fn pump<R: Reply>(
     record: &mut Record,
 ) -> Result<(), Broken> {
     let Start { app, source, reply, client, behind, .. } = start;
+    let work = Arc::clone(record.work());
     let mut over = app.over.clone();
     let silence_max = app.limits.get().keep_alive;
     let mut out = String::new();
@@ -546,6 +548,7 @@ async fn pump<R: Reply>(
             () = told(&mut over) => {
                 return Err(Broken::Failed(ServerError::ShuttingDown));
             }
+            () = work.cancelled() => return Err(Broken::Failed(ServerError::Cancelled)),
             steps = source.steps() => steps.map_err(Broken::Failed)?,
             () = tokio::time::sleep(silence_max) => {
                 sink.comment(reply.ping());
@@ -567,7 +570,7 @@ async fn pump<R: Reply>(
                 }
             }
         }
-        record.usage(source.usage());
+        record.usage(source.counted());
         record.cost(source.cost_micro());
         record.queue(source.queue());
         if source.is_done() {

@@ -1,11 +1,13 @@
 //! The answer of an upstream, followed as it comes. Dropping it gives the answer up, and writes
 //! down how it ended.
 
+use super::route::BYTES_OF_TOKEN;
 use crate::departures::Left;
 use crate::dialects::{Choice, Spent, Step, Usage};
 use crate::errors::ServerError;
-use crate::upstream::{Answer, Restoring, failure, wrong};
+use crate::upstream::{Answer, Counts, Restoring, failure, wrong};
 use broker::Body;
+use engine::Part;
 use std::time::{Duration, Instant};
 
 pub(super) struct Abroad {
@@ -23,6 +25,9 @@ pub(super) struct Abroad {
     pub(super) waiting: Vec<Step>,
     /// When the first of it came.
     pub(super) first: Option<Duration>,
+    /// Tokens of the prompt, as they were estimated, and bytes of the answer so far.
+    pub(super) n_prompt: u64,
+    pub(super) n_heard: u64,
 }
 
 impl Abroad {
@@ -38,11 +43,36 @@ impl Abroad {
 
     /// Tokens as the upstream counts them so far.
     pub(super) fn usage(&self) -> Usage {
+        self.usage_of(self.answer.counts())
+    }
+
+    /// Tokens as they are accounted for.
+    pub(super) fn counted(&self) -> Usage {
+        self.usage_of(self.estimate())
+    }
+
+    /// What the upstream counts, and where it has not (yet) said that, at least what was sent and
+    /// heard: it asks for that too, however the answer ends.
+    pub(super) fn estimate(&self) -> Counts {
+        let counts = self.answer.counts();
+        let is_told = counts.n_generated > 0 && self.answer.is_over();
+        let n_heard = self.n_heard.div_ceil(BYTES_OF_TOKEN);
+        Counts {
+            n_prompt: if counts.n_prompt > 0 { counts.n_prompt } else { self.n_prompt },
+            n_generated: match is_told {
+                true => counts.n_generated,
+                false => counts.n_generated.max(n_heard),
+            },
+            ..counts
+        }
+    }
+
+    fn usage_of(&self, counts: Counts) -> Usage {
         let total = self.started.elapsed();
         let prefill = self.first.unwrap_or(total);
         let decode = total.saturating_sub(prefill);
         let spent = Spent { total, prefill, decode, ..Spent::default() };
-        Usage { spent, ..self.answer.counts().into() }
+        Usage { spent, ..counts.into() }
     }
 
     /// Waits for the first thing to happen; [`Abroad::steps`] gives it next.
@@ -86,6 +116,7 @@ impl Abroad {
         if self.answer.is_over() {
             self.left.end().outcome = Some("done");
         }
+        self.n_heard += steps.iter().map(n_bytes).sum::<u64>();
         if !steps.is_empty() {
             self.first.get_or_insert(self.started.elapsed());
         }
@@ -97,5 +128,17 @@ impl Abroad {
 
     fn restored(&self, text: &str) -> String {
         self.restoring.as_ref().map_or_else(|| text.to_owned(), |of| of.text(text))
+    }
+}
+
+/// Bytes of what came.
+fn n_bytes(step: &Step) -> u64 {
+    let Step::Part { part, .. } = step else { return 0 };
+    match part {
+        Part::Text(text)
+        | Part::Reasoning(text)
+        | Part::CallBegin(text)
+        | Part::Arguments(text) => text.len() as u64,
+        _ => 0,
     }
 }

@@ -221,9 +221,9 @@ impl Record {
 
     /// It is computed from here on, unless somebody else does that.
     pub(super) fn computing(&mut self) {
-        if !self.went.as_ref().is_some_and(Went::is_there) {
-            self.taking = self.app.energy.as_ref().map(crate::Energy::begin);
-        }
+        let is_there = self.went.as_ref().is_some_and(Went::is_there);
+        let energy = self.app.energy.as_ref().filter(|_| !is_there);
+        self.taking = energy.map(crate::Energy::begin);
     }
 
     /// What an upstream asks for it, in millionths of the owner's currency.
@@ -237,6 +237,22 @@ impl Record {
         self.content = draft.as_ref().map(|draft| draft.id().to_owned()).zip(content);
         self.draft = draft;
         self.computing();
+    }
+
+    /// Somebody else is asked, and nothing of the answer so far is told. What left is accounted
+    /// for; what never began here is given back.
+    pub(super) fn again(&mut self) {
+        if !self.went.as_ref().is_some_and(Went::is_there) && self.usage.n_generated == 0 {
+            self.account = None;
+        }
+        self.settle(Outcome::Failed);
+        (self.draft, self.content, self.taking, self.energy) = (None, None, None, None);
+        (self.usage, self.cost_micro) = (Usage::default(), None);
+        (self.queue, self.time_to_first_token) = (None, None);
+        self.newest.clear();
+        self.between = Histogram::default();
+        self.finish_reasons.clear();
+        self.receipt.clear();
     }
 
     /// It was taken: from here on what it takes counts, however it ends.

@@ -30,7 +30,7 @@ pub(crate) const REDACTED: &str = "x-freehold-redacted";
 pub(crate) const FALLBACK: &str = "x-freehold-fallback";
 
 /// Bytes of a token where nobody has counted: of English text with the vocabularies of today.
-const BYTES_OF_TOKEN: u64 = 4;
+pub(super) const BYTES_OF_TOKEN: u64 = 4;
 
 /// What was decided.
 #[derive(Clone)]

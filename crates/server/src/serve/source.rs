@@ -37,6 +37,15 @@ impl Source {
         }
     }
 
+    /// Tokens so far as they are accounted for: where an upstream has not said how many there are,
+    /// as they are estimated.
+    pub(super) fn counted(&self) -> Usage {
+        match self {
+            Self::Here(flight) => flight.usage(),
+            Self::There(abroad) => abroad.counted(),
+        }
+    }
+
     /// How long the choice that ended first waited for its first step, where that is known.
     pub(super) fn queue(&self) -> Option<Duration> {
         match self {
@@ -49,7 +58,7 @@ impl Source {
     pub(super) fn cost_micro(&self) -> Option<i64> {
         match self {
             Self::Here(_) => None,
-            Self::There(abroad) => abroad.left.cost_micro(),
+            Self::There(abroad) => abroad.left.cost_micro(abroad.estimate()),
         }
     }
 

@@ -6,21 +6,26 @@
 
 use super::abroad::Abroad;
 use super::draft::Draft;
+use super::limited::LENGTH;
 use super::prepare::{self, Notes};
 use super::record::Record;
 use super::route::{Chosen, Went};
 use super::source::Source;
 use super::{Answered, End, Given, Taken, followed, in_turn, named, said_by};
+use crate::access::Who;
 use crate::accounts::{Account, Ask, Taken as Granted, There, rates};
 use crate::app::{App, Arrival};
 use crate::departures::{Leaving, Left};
-use crate::dialects::{Call, Dialect, Prompts, Reply};
+use crate::dialects::{Call, Dialect, Prompts, Reply, Usage};
 use crate::errors::{BadRequest, ServerError};
 use crate::receipts::{AskedRequest, ReceiptThere, sha256};
-use crate::upstream::{self, Answer, Asked, Framing, Priced, Redaction, Restoring, Upstream};
+use crate::upstream::{
+    self, Answer, Asked, Counts, Framing, Priced, Redaction, Restoring, Upstream,
+};
 use axum::http::header::CONTENT_TYPE;
 use broker::Outgoing;
 use engine::{Request, Sampling};
+use ledger::What;
 use policy::{Departure, Label};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -30,7 +35,7 @@ use std::time::{Duration, Instant};
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(3600);
 
 /// What limits hold an answer for that its request does not bound, in tokens.
-const UNBOUNDED_ANSWER: u64 = 8192;
+const UNBOUNDED_ANSWER: u32 = 8192;
 
 /// What an upstream is asked, and what belongs to it.
 struct Translated<R> {
@@ -90,17 +95,16 @@ pub(super) async fn answer<D: Dialect>(
         let name = call.model.as_deref().unwrap_or_default();
         Draft::there(arrival, asked, name, &like, &notes, there)
     });
-    let outgoing = Outgoing {
-        departure: left.id().to_owned(),
-        upstream: upstream.name.clone(),
-        path: upstream::path(upstream.kind),
-        headers: upstream::headers(upstream.kind),
-        body: body.into(),
-        deadline: taken.deadline.unwrap_or_else(|| Instant::now() + ANSWER_TIME_MAX),
-        affinity: Some(affinity(arrival, &call)),
-    };
+    // From here on it may have left, and counts however it ends.
+    let sent = Counts { n_prompt: chosen.n_prompt, ..Counts::default() };
+    record.usage(sent.into());
+    record.cost(left.cost_micro(sent));
+    record.taken(account);
+    let deadline = taken.deadline.unwrap_or_else(|| Instant::now() + ANSWER_TIME_MAX);
+    let outgoing = outgoing(arrival, &upstream, &call, (body, &left), deadline);
     let left = (left, redaction.map(Redaction::restoring));
-    let abroad = send(broker, outgoing, &upstream, &call, arrival, left).await?;
+    let about = (&upstream, &call, chosen.n_prompt);
+    let abroad = send(broker, outgoing, about, arrival, left, record).await?;
     let (name, vocabulary) = (format!("{}/{model}", upstream.name), abroad.answer.tokens());
     let (fingerprint, sampling) = (upstream.name.clone(), like.sampling);
     let answer = said_by(arrival, name, fingerprint, sampling, Box::new(vocabulary));
@@ -108,7 +112,6 @@ pub(super) async fn answer<D: Dialect>(
     let reply = D::reply(request, answer, &[Vec::new()]);
     let id = reply.stream_id().map_or(id, str::to_owned);
     let seeds = vec![0; call.n_per_prompt];
-    record.taken(account);
     record.begin(draft.map(|draft| draft.begin(id, &seeds)), content);
     let Taken { seat, mark, .. } = taken;
     let (delivery, client) = (call.delivery, arrival.principal);
@@ -118,8 +121,27 @@ pub(super) async fn answer<D: Dialect>(
     Ok((notes, answered))
 }
 
+/// What the broker is to carry.
+fn outgoing(
+    arrival: &Arrival,
+    upstream: &Upstream,
+    call: &Call,
+    (body, left): (Vec<u8>, &Left),
+    deadline: Instant,
+) -> Outgoing {
+    Outgoing {
+        departure: left.id().to_owned(),
+        upstream: upstream.name.clone(),
+        path: upstream::path(upstream.kind),
+        headers: upstream::headers(upstream.kind),
+        body: body.into(),
+        deadline,
+        affinity: Some(affinity(arrival, call)),
+    }
+}
+
 /// Holds what leaves against the owner's limits, where the server keeps accounts. It is not cut:
-/// the upstream is asked for what the client asked for, or not at all.
+/// the upstream is asked for all that it was to be asked for, or not at all.
 async fn reserved(
     app: &App,
     arrival: &Arrival,
@@ -128,12 +150,18 @@ async fn reserved(
     (upstream, model, call): (&str, &str, &Call),
 ) -> Result<Option<Account>, ServerError> {
     let Some(accounts) = &app.accounts else { return Ok(None) };
-    let n_each = call.max_tokens.map_or(UNBOUNDED_ANSWER, u64::from);
+    let n_each = u64::from(call.max_tokens.unwrap_or(UNBOUNDED_ANSWER));
     let n_answer = n_each.saturating_mul(call.n_per_prompt as u64);
     let n_prompt = chosen.n_prompt;
     let priced = Priced { upstream, model, n_prompt, n_cached: 0, n_answer };
     let prices = chosen.ways.elsewhere.prices.as_ref();
     let cost = prices.and_then(|prices| prices.cost(&priced, arrival.at_us));
+    if cost.is_none() && accounts.are_limited(&arrival.who, model, |what| what == What::Money) {
+        let problem = format!(
+            "{model:?} of upstream {upstream:?}: no price is listed for it, and a limit is of money"
+        );
+        return Err(BadRequest::field("model", &problem).into());
+    }
     let money_micro = cost.and_then(|(micro, _)| u64::try_from(micro).ok()).unwrap_or(0);
     let label = Label::from(departure.label()).name();
     let ask = Ask {
@@ -195,14 +223,22 @@ fn receipt_of(leaving: &Leaving<'_>, departure: &str) -> ReceiptThere {
 async fn send(
     broker: &broker::Broker,
     outgoing: Outgoing,
-    upstream: &Upstream,
-    call: &Call,
+    (upstream, call, n_prompt): (&Upstream, &Call, u64),
     arrival: &Arrival,
     (mut left, restoring): (Left, Option<Restoring>),
+    record: &mut Record,
 ) -> Result<Abroad, ServerError> {
     let incoming = broker.send(outgoing).await.map_err(|error| {
         // Its words have no contents: what the upstream said is not among them.
         tracing::warn!(id = left.id(), %error, "an upstream gave no answer");
+        if error.nothing_left() {
+            record.taken(None);
+        }
+        // Nobody asks anything for what was refused.
+        if error.nothing_left() || matches!(error, broker::BrokerError::Refused { .. }) {
+            record.usage(Usage::default());
+            record.cost(None);
+        }
         let restored =
             |text: &str| restoring.as_ref().map_or_else(|| text.to_owned(), |of| of.text(text));
         if let broker::BrokerError::Refused { status, address, attempts, .. } = &error {
@@ -231,6 +267,8 @@ async fn send(
         left,
         waiting: Vec::new(),
         first: None,
+        n_prompt,
+        n_heard: 0,
     })
 }
 
@@ -254,16 +292,16 @@ async fn translated<D: Dialect>(
             None => prepare::parse::<D>(&reading, &asking, &body)?,
         };
         let asked = route.map(|route| AskedRequest::new(&route, &body));
-        translate::<D>(&reading, request, &chosen, &departure, asked)
+        translate::<D>(&reading, &asking.who, request, (&chosen, &departure), asked)
     };
     super::within(taken.deadline, in_turn(app, n_bytes, work)).await.map_err(named::<D>)
 }
 
 fn translate<D: Dialect>(
     app: &App,
+    who: &Who,
     mut request: D::Request,
-    chosen: &Chosen,
-    departure: &Departure,
+    (chosen, departure): (&Chosen, &Departure),
     asked_request: Option<AskedRequest>,
 ) -> Result<Translated<D::Request>, ServerError> {
     let mut notes = Notes { ignored: D::take_ignored(&mut request), ..Notes::default() };
@@ -276,6 +314,15 @@ fn translate<D: Dialect>(
         ServerError::UpstreamFailed(format!("upstream {:?}: there is none", departure.upstream()))
     })?;
     let model = model(app, &upstream, chosen, &call)?;
+    // What limits hold for it is all that it may take.
+    let is_counted = |what| matches!(what, What::Tokens | What::TokensOut | What::Money);
+    let accounts = app.accounts.as_ref();
+    if call.max_tokens.is_none()
+        && accounts.is_some_and(|accounts| accounts.are_limited(who, &model, is_counted))
+    {
+        call.max_tokens = Some(UNBOUNDED_ANSWER);
+        notes.adapted.push(LENGTH);
+    }
     let redaction = match departure.is_redacted() {
         true if call.logprobs.is_some() => {
             let why = "what was replaced in the request would stand in the tokens";

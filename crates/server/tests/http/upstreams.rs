@@ -1,6 +1,7 @@
 //! Requests that other servers answer: a second Freehold, and servers that behave as vendors do
 //! when something is wrong. The broker is the real one, over real sockets.
 
+mod counted;
 mod failing;
 mod private;
 mod redacted;
