@@ -156,7 +156,7 @@ async fn a_limit_is_set_and_removed_for_all_servers_and_recorded(site: &Site) {
     let mut audits = String::new();
     let read = |line: &str| {
         audits.push_str(line);
-        Ok::<_, freehold_ledger::LedgerError>(())
+        Ok::<_, LedgerError>(())
     };
     reader.export(1, Some(Kind::Audit), read).await.unwrap();
     for (said, n) in [("limit set", 2), ("limit remove", 1), ("boris", 1), ("anna", 2)] {
