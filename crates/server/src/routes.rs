@@ -787,8 +787,7 @@ mod tests {
             .flat_map(|route| route.paths.iter().copied())
             .collect();
         assert_eq!(public, ["/", "/health", "/ready", "/web/{*id}"]);
-        // A client may cancel what is its own.
-        let is_admin = |path: &&str| path.starts_with("/admin/") && *path != "/admin/running/{id}";
+        let is_admin = |path: &&str| path.starts_with("/admin/");
         let admin = all().filter(|route| route.paths.iter().any(is_admin));
         assert!(admin.into_iter().all(|route| route.needs == Needs::Admin));
     }

@@ -70,9 +70,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: "delete",
         paths: &["/admin/running/{id}"],
-        needs: Needs::Key,
-        summary: "Cancels requests by the id in `x-request-id`: a client's own, or for the owner \
-                  anybody's.",
+        summary: "Cancels requests by the id in `x-request-id`.",
         answer: Some(CANCELLED),
         statuses: &[401, 403, 404],
         handler: || delete(admin::cancel),
