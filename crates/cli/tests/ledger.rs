@@ -108,7 +108,7 @@ fn the_ledger_is_looked_for_where_a_server_here_has_it() {
     with(&show, Some("elsewhere.sqlite")).fails(3, &["elsewhere.sqlite: there is no ledger"]);
     let own = [&verify[..], &["--ledger", "own.sqlite"]].concat();
     assert!(with(&own, Some("elsewhere.sqlite")).ok().starts_with("intact: 5 rows"));
-    with(&verify, Some("none")).fails(3, &["expected --ledger"]);
+    with(&verify, Some("none")).fails(2, &["expected a ledger (--ledger"]);
     with(&show, Some("none")).fails(3, &["expected a ledger, not none"]);
     home.write("freehold.toml", b"ledgre = \"own.sqlite\"\n");
     with(&verify, None).fails(2, &["freehold.toml:1:1", "ledgre"]);
