@@ -150,6 +150,8 @@ fn every_route_asks_every_form_of_credential_the_same() {
     let revoked = house.key("revoked", |_| {});
     house.act(Act::RevokeKey("revoked".to_owned()));
     house.wait_for_key(&owner);
+    house.wait_for_key(&plain);
+    house.wait_for(&scoped, 403);
     house.wait_for(&revoked, 401);
     let unknown = Secret::draw(&Secret::draw_id().unwrap()).unwrap().shown().to_owned();
     let bearer = |key: &str| format!("\nAuthorization: Bearer {key}");

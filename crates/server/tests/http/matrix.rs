@@ -324,6 +324,11 @@ fn every_route_without_a_body_is_as_published() {
         let key = if is_keyless { "" } else { "\nAuthorization: Bearer any-key" };
         let head = format!("{head}{key}");
         let response = request(address, &head, b"");
+        // Nothing is kept of persons on these servers.
+        if path.starts_with("/admin/persons") {
+            assert_eq!(response.status, 501, "{path}: {}", response.body);
+            continue;
+        }
         assert_eq!(response.status, 200, "{path}: {}", response.body);
         let kind = response.headers["content-type"].split(';').next().unwrap().to_owned();
         let published = &operation["responses"]["200"]["content"];
