@@ -137,9 +137,9 @@ const CHECKS = {
     await page.press(".editing textarea", "Enter");
     await page.waitForSelector(".message.user .branches");
     await ended(page);
-    assert.equal(await page.locator(".message.user p").textContent(), "Name a tree.");
+    await page.locator(".message.user p", { hasText: /^Name a tree\.$/ }).waitFor();
     await page.locator(".message.user .branches").getByRole("button").first().click();
-    assert.equal(await page.locator(".message.user p").textContent(), "Name a colour.");
+    await page.locator(".message.user p", { hasText: /^Name a colour\.$/ }).waitFor();
     await last(page).locator("select").selectOption(ALIAS);
     await page.waitForSelector(".besides");
     await page.waitForFunction(() => {
