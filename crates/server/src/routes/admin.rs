@@ -155,6 +155,7 @@ pub(super) const ROUTES: &[Route] = &[
         summary: "What requests took, by day, model, key or another property, as JSON or CSV.",
         query: usage::QUERY,
         answer: Some(USAGE),
+        stream: Some("text/csv"),
         statuses: &[400, 401, 403, 501, 503],
         handler: || get(app::usage::usage),
         ..ADMIN
