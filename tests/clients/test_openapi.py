@@ -88,8 +88,11 @@ def check_schemathesis(server):
 
 def start(binary, model):
     # Answers of requests that do not bound them are short, and long prompts are refused.
-    # Keys are made too, and must not lock the others out.
-    return serving.Server(binary, model, "--ctx", "256", "--local-access", "open")
+    # Keys and limits are made too: they must not lock out the other requests, nor whoever has the
+    # usual ledger later.
+    ledger = pathlib.Path(tempfile.mkdtemp()) / "ledger.sqlite"
+    settings = ["--ctx", "256", "--local-access", "open", "--ledger", str(ledger)]
+    return serving.Server(binary, model, *settings)
 
 
 if __name__ == "__main__":
