@@ -122,7 +122,9 @@ class Server:
         command = [
             options.binary, "serve", "--config", self.settings, "--listen", "127.0.0.1:0",
             "--batches", f"{folder}/batches", "--cache-dir", f"{folder}/cache",
-            "--keep-responses", "1h", "--resume-streams", "60s", *flags,
+            "--keep-responses", "1h", "--resume-streams", "60s", "--keep-contents", "1",
+            # Keys are made, which must lock out neither this day nor who has the usual ledger later.
+            "--ledger", f"{folder}/ledger.sqlite", "--local-access", "open", *flags,
         ]
         self.stderr = open(f"{folder}/stderr", "w+")
         self.process = subprocess.Popen(
@@ -216,6 +218,7 @@ def a_day(server, chat, vectors):
     image = {"type": "image_url", "image_url": {"url": f"http://{OUTSIDE_V4}/a.png"}}
     ask("POST", "/v1/chat/completions", {
         **few, "messages": [{"role": "user", "content": [image]}]}, expected=400)
+    administration(ask, chat, say)
     server.settings.write_text(server.settings.read_text() + 'allow-host = ["example.org"]\n')
     reloaded = ask("POST", "/admin/reload")
     equal(reloaded["changed"], ["allow-host"])
@@ -231,6 +234,30 @@ def resume(server, ask, chat, say):
     rest = ask("GET", "/v1/streams/{id}", headers={"Last-Event-ID": first},
                id=first.rsplit(":", 1)[0])
     assert text.endswith(rest), (text, rest)
+
+
+def administration(ask, chat, say):
+    """The owner looks at everything, makes what can be made and takes it away again."""
+    body = json.dumps({"model": chat, "messages": say, "max_tokens": 8})
+    head = {"Content-Type": "application/json"}
+    answer = ask("POST", "/v1/chat/completions", body, headers=head)
+    verified = ask("POST", "/v1/receipts/{id}/verify", {"request": body}, id=answer["id"])
+    equal(verified["equal"], True)
+    ask("POST", "/admin/projects", {"name": "house"})
+    ask("POST", "/admin/keys", {"name": "day", "project": "house"})
+    ask("POST", "/admin/keys/{key}/rotate", {}, key="day")
+    ask("POST", "/admin/limits", {"subject": "all", "what": "tokens", "amount": 10**9, "per": "day"})
+    for route in ["status", "models", "config", "running", "departures", "usage", "usage/rows",
+                  "keys", "projects", "limits", "persons"]:
+        ask("GET", f"/admin/{route}")
+    ask("GET", "/web/{id}", id="app.js")
+    ask("POST", "/admin/ledger/verify")
+    ask("DELETE", "/admin/running/{id}", expected=404, id="none")
+    ask("DELETE", "/admin/limits/{id}", id="all%20tokens/day")
+    ask("DELETE", "/admin/keys/{key}", key="day")
+    ask("DELETE", "/admin/projects/{project}", project="house")
+    ask("GET", "/admin/persons/{person}", person="owner")
+    ask("DELETE", "/admin/persons/{person}", person="owner")
 
 
 def batches(ask, chat, say):
