@@ -140,6 +140,12 @@ fn compare(name: &str, metadata: &Metadata, theirs: &tokenizers::Tokenizer) {
     compare_texts(name, metadata, theirs, texts("\\PC"));
 }
 
+/// With a normalizer: the crate's tables of combining classes are those of Unicode 9, ours are
+/// newer and put marks in order that it does not know.
+fn compare_nfc(name: &str, metadata: &Metadata, theirs: &tokenizers::Tokenizer) {
+    compare_texts(name, metadata, theirs, texts(r"[\PC&&\p{age=9.0}]"));
+}
+
 fn compare_texts(
     name: &str,
     metadata: &Metadata,
@@ -185,7 +191,7 @@ fn gpt2_and_starcoder_rules() {
     compare("smollm", smollm.metadata(), &theirs);
     let olmo = with_pre(metadata, "olmo");
     let theirs = byte_level(metadata, json!({"type": "NFC"}), vec![split(GPT2)], false);
-    compare("olmo", olmo.metadata(), &theirs);
+    compare_nfc("olmo", olmo.metadata(), &theirs);
 }
 
 #[test]
@@ -199,9 +205,10 @@ fn llama3_rule_and_whole_words() {
 fn qwen_rules() {
     let Some(gguf) = vocabulary("qwen2") else { return };
     let (metadata, nfc) = (gguf.metadata(), json!({"type": "NFC"}));
-    compare("qwen2", metadata, &byte_level(metadata, nfc.clone(), vec![split(QWEN2)], false));
+    compare_nfc("qwen2", metadata, &byte_level(metadata, nfc.clone(), vec![split(QWEN2)], false));
     let qwen35 = with_pre(metadata, "qwen35");
-    compare("qwen35", qwen35.metadata(), &byte_level(metadata, nfc, vec![split(QWEN35)], false));
+    let theirs = byte_level(metadata, nfc, vec![split(QWEN35)], false);
+    compare_nfc("qwen35", qwen35.metadata(), &theirs);
 }
 
 #[test]

@@ -65,8 +65,9 @@ fn take(stream: TcpStream, bodies: &Sender<String>) {
     reader.read_exact(&mut body).unwrap();
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n";
     let answer = format!("{head}Connection: close\r\n\r\n{{}}");
-    reader.get_mut().write_all(answer.as_bytes()).unwrap();
+    // Before the answer: whoever has it looks for the body.
     bodies.send(String::from_utf8(body).unwrap()).unwrap();
+    reader.get_mut().write_all(answer.as_bytes()).unwrap();
 }
 
 impl Collecting {
