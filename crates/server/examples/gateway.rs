@@ -6,9 +6,9 @@
 //!     cargo run --release -p freehold-server --example gateway -- load ADDRESS CLIENTS SECONDS
 //!     cargo run --release -p freehold-server --example gateway -- path MODEL.gguf LEDGER [RATE]
 //!
-//! The model gives its tokenizer and chat template; its weights are replaced by one layer of next
-//! to nothing, so that what is left is parsing, checking, rendering, tokenizing, scheduling and
-//! sending. `work` asks with one client on one connection, in turns over HTTP and in this process;
+//! The model gives the first of its tokenizer's tokens and its chat template; its weights are
+//! replaced by one layer of next to nothing, so that what is left is parsing, checking, rendering,
+//! tokenizing, scheduling and sending. `work` asks with one client on one connection, in turns over HTTP and in this process;
 //! medians count. Of the time over HTTP the client's own part, writing a request and finding the
 //! end of its answer, and the waking of threads are counted to the server; the time that its
 //! threads compute is without both. `load` asks a server of this kind, or a proxy before one, with
@@ -24,9 +24,10 @@ use freehold_server::access::Plan;
 use freehold_server::receipts::Receipts;
 use freehold_server::{Config, Model};
 use gguf::write::Writer;
-use gguf::{Gguf, TensorType, Value as Meta};
+use gguf::{Array, Gguf, TensorType, Value as Meta};
 use ledger::{Act, Ledger, Limit, NodeKey, Per, What};
 use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -34,6 +35,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 const N_EMBD: usize = 32;
+/// Tokens kept of the vocabulary: bytes and the shortest words. With all of them the products of the
+/// output alone take longer than the server's work.
+const N_VOCAB_MAX: usize = 1024;
 const N_STREAMED: u32 = 128;
 /// The name of the server's threads.
 const SERVER_THREAD: &str = "gateway-server";
@@ -233,19 +237,36 @@ fn at_rate(address: SocketAddr, key: &str, rate: f64, seconds: f64) -> Fallible<
     Ok(times)
 }
 
+/// Of what a tokenizer has for each token, what it has for those kept; of its merges, those that
+/// make one of them.
+fn first(value: &Meta, kept: &HashSet<&str>) -> Meta {
+    let n = kept.len();
+    match value {
+        Meta::Array(Array::Strings(strings)) if strings.iter().all(|text| text.contains(' ')) => {
+            let makes = |merge: &&str| kept.contains(&*merge.replacen(' ', "", 1));
+            Meta::Array(Array::Strings(strings.iter().filter(makes).collect()))
+        }
+        Meta::Array(Array::Strings(strings)) => {
+            Meta::Array(Array::Strings(strings.iter().take(n).collect()))
+        }
+        Meta::Array(Array::I32(types)) => types[..n.min(types.len())].to_vec().into(),
+        Meta::Array(Array::F32(scores)) => scores[..n.min(scores.len())].to_vec().into(),
+        other => other.clone(),
+    }
+}
+
 /// An engine whose passes take next to no time.
 fn engine(path: &Path) -> Fallible<Engine> {
     let file = Gguf::open(path)?;
     let mut writer = Writer::new();
-    let mut n_vocab = 0;
+    let tokens = file.metadata().require_strings("tokenizer.ggml.tokens")?;
+    let kept: HashSet<&str> = tokens.iter().take(N_VOCAB_MAX).collect();
     for (key, value) in file.metadata().iter() {
-        if let ("tokenizer.ggml.tokens", Meta::Array(tokens)) = (key, value) {
-            n_vocab = tokens.len();
-        }
         if key.starts_with("tokenizer.") {
-            writer.metadata(key, value.clone());
+            writer.metadata(key, first(value, &kept));
         }
     }
+    let n_vocab = kept.len();
     writer.metadata("general.architecture", Meta::String("llama".into()));
     let sizes = [
         ("block_count", 1),
