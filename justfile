@@ -30,7 +30,7 @@ test-slow:
 
 # The thread pool's protocol in every order of events (loom)
 loom:
-    RUSTFLAGS="--cfg loom" cargo test --package freehold-kernels --lib --release --target-dir target/loom pool::model
+    RUSTFLAGS="--cfg loom" cargo test --manifest-path crates/kernels/loom/Cargo.toml --locked --release --target-dir target/loom
 
 # Only the rules of the house: floors, sizes, words, licences, links
 tidy:
