@@ -31,7 +31,8 @@ table{border-collapse:collapse;width:100%;table-layout:fixed}
 td,th{border:1px solid var(--line);padding:.4rem .6rem;text-align:left;vertical-align:top;
 overflow-wrap:anywhere}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:0;font:13px/1.45 ui-monospace,monospace}
-del{background:var(--badbg)}ins{background:var(--goodbg);text-decoration:underline}
+del{background:var(--badbg);text-decoration:underline dotted}
+ins{background:var(--goodbg);text-decoration:underline}
 details{border:1px solid var(--line);border-radius:6px;margin:.5rem 0;padding:.4rem .7rem}
 summary{cursor:pointer;overflow-wrap:anywhere}.asked{white-space:pre-wrap}
 details pre{margin:.6rem 0;padding:.6rem;border-left:3px solid var(--line)}
@@ -42,7 +43,10 @@ svg{width:100%;height:auto}text{fill:var(--fg);font:12px system-ui,sans-serif}
 .tick{text-anchor:middle;fill:var(--dim)}.name{text-anchor:end}.grid{stroke:var(--line)}
 .bar{fill:var(--b)}.two .b0{fill:var(--a)}.error,.mark{stroke:var(--fg);stroke-width:1.5;fill:none}
 .cell{stroke:var(--line)}.pass{fill:var(--good)}.won{fill:var(--b)}.fail{fill:var(--a)}
-.lost{fill:var(--bad)}.none{fill:none}";
+.lost{fill:var(--bad)}.none{fill:none}
+@media(max-width:40rem){text{font-size:20px}.name{font-size:17px}svg{overflow:visible}
+details th{display:none}details td{display:block}
+details td::before{content:attr(data-of);font-weight:bold;color:var(--dim)}}";
 
 /// The whole page.
 pub fn html(report: &Report<'_>) -> String {
@@ -169,10 +173,15 @@ fn push_comparison(comparison: &Comparison, out: &mut String) {
         .map(|(what, words)| format!("<tr><th>{what}</th><td>{}</td></tr>", escaped(words)))
         .collect();
     out.push_str(&format!("<h2>Comparison</h2><table>{rows}</table>\n"));
+    if let Some((gain, interval)) = comparison.gain {
+        out.push_str(&svg::gain(gain, interval));
+    }
 }
 
 fn push_diffs(report: &Report<'_>, comparison: &Comparison, out: &mut String) {
     let Some((old, _)) = report.old else { return };
+    let [old_name, new_name] =
+        [old.candidate, report.new.candidate].map(|side| escaped(&side.name));
     let mut n_shown = 0;
     out.push_str(&format!("<h2>Answers that changed ({})</h2>\n", comparison.n_answers_changed));
     // What matters most comes first.
@@ -201,13 +210,12 @@ fn push_diffs(report: &Report<'_>, comparison: &Comparison, out: &mut String) {
             };
             out.push_str(&format!(
                 "<details{open}><summary>{} (seed {}){fate}</summary><p class=\"dim asked\">{}\
-                 </p><table><tr><th>{}</th><th>{}</th></tr><tr><td><pre>{}</pre></td><td>\
-                 <pre>{}</pre></td></tr></table></details>\n",
+                 </p><table><tr><th>{old_name}</th><th>{new_name}</th></tr><tr>\
+                 <td data-of=\"{old_name}\"><pre>{}</pre></td>\
+                 <td data-of=\"{new_name}\"><pre>{}</pre></td></tr></table></details>\n",
                 escaped(&case.id),
                 case.seed + sample_idx as u64,
                 escaped(&asked(&case.ask.prompt)),
-                escaped(&old.candidate.name),
-                escaped(&report.new.candidate.name),
                 marked(&old_runs, "del"),
                 marked(&new_runs, "ins"),
             ));
@@ -344,6 +352,8 @@ mod tests {
             "<h1 class=\"refused\">REFUSED: new</h1>",
             "<li>2 of 3 cases passed (66.7 %), expected at least 90.0 %</li>",
             "aria-label=\"Pass rates with 95 % intervals (Wilson)\"",
+            "aria-label=\"Gained pass rate with its 95 % interval: left of the line is worse\"",
+            "<td data-of=\"old &quot;&lt;&amp;\">",
             "<title>c1: lost</title>",
             "<del>yes</del>",
             "prefers-color-scheme:dark",

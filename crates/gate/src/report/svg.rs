@@ -3,6 +3,7 @@
 
 use super::Rate;
 use super::html::escaped;
+use crate::stats::Interval;
 
 /// Width of a plot in its own units.
 const WIDTH: f64 = 640.0;
@@ -47,6 +48,33 @@ pub(super) fn rates(rows: &[(&str, Rate)]) -> String {
         ));
     }
     figure(height, "Pass rates with 95 % intervals (Wilson)", &body)
+}
+
+/// By how much the mean pass rate changed, from -1 to 1, with its interval.
+pub(super) fn gain(gain: f64, interval: Interval) -> String {
+    let height = ROW + 24.0;
+    let x = |part: f64| LEFT + (part + 1.0) / 2.0 * (WIDTH - LEFT - RIGHT);
+    let mut body = String::new();
+    for (part, class) in
+        [(-1.0, "grid"), (-0.5, "grid"), (0.0, "mark"), (0.5, "grid"), (1.0, "grid")]
+    {
+        body.push_str(&format!(
+            "<line class=\"{class}\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"0\" y2=\"{ROW}\"/>\
+             <text class=\"tick\" x=\"{at:.1}\" y=\"{:.1}\">{:+.0}</text>",
+            height - 4.0,
+            100.0 * part,
+            at = x(part),
+        ));
+    }
+    let (low, high, at, middle) = (x(interval.low), x(interval.high), x(gain), ROW / 2.0);
+    let (top, left) = (middle - 5.0, LEFT - 8.0);
+    body.push_str(&format!(
+        "<text class=\"name\" x=\"{left:.1}\" y=\"{:.1}\">points</text>\
+         <path class=\"error\" d=\"M{low:.1} {middle:.1}H{high:.1}M{low:.1} {top:.1}v10M{high:.1} \
+         {top:.1}v10\"/><circle class=\"bar\" cx=\"{at:.1}\" cy=\"{middle:.1}\" r=\"5\"/>",
+        middle + 4.0,
+    ));
+    figure(height, "Gained pass rate with its 95 % interval: left of the line is worse", &body)
 }
 
 /// Bars from 0 to the largest value, each with its words.
