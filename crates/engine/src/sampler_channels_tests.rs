@@ -54,7 +54,7 @@ fn write(choice: ToolChoice, n_max: Option<u32>, wish: &str) -> (String, Vec<Par
     let schema = serde_json::json!({"type": "object", "properties": {"x": {"type": "integer"}}});
     let grammar = Grammar::Calls(Box::new(CallGrammar {
         calls: calls.clone(),
-        tools: vec![Tool { name: "f".to_owned(), parameters: Some(schema) }],
+        tools: vec![Tool { name: "f".to_owned(), parameters: Some(schema), texts: None }],
         choice,
         is_parallel: false,
         content: None,

@@ -98,7 +98,7 @@ fn calls_are_told_apart_and_stop_strings_leave_them_alone() {
     let calls = Calls::new(ToolFormat::generic(), engine().tokenizer());
     let grammar = Grammar::Calls(Box::new(CallGrammar {
         calls: calls.clone(),
-        tools: vec![Tool { name: "f".into(), parameters: Some(schema) }],
+        tools: vec![Tool { name: "f".into(), parameters: Some(schema), texts: None }],
         choice: ToolChoice::Required,
         is_parallel: false,
         content: None,

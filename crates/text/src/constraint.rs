@@ -7,6 +7,7 @@
 //! of what was compiled. Knows neither logits nor requests.
 
 mod gbnf;
+mod quoted;
 mod schema;
 mod vocabulary;
 
@@ -22,6 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use vocabulary::Vocabulary;
 
+pub(crate) use quoted::quote;
 pub(crate) use schema::{is_annotation, keyword_error, normalise};
 
 /// Longest grammar in bytes of its text (of a schema: as JSON). Real schemas of whole APIs stay
@@ -51,7 +53,7 @@ const MESSAGE_CHARS_MAX: usize = 300;
 
 /// White space between the parts of a JSON text: none, one space, or a line break and indentation.
 /// With more, small models write nothing else (llama.cpp's rule, `json-schema-to-grammar`).
-const JSON_SPACE: &str = r" |\n{1,2}[ \t]{0,20}";
+pub(crate) const JSON_SPACE: &str = r" |\n{1,2}[ \t]{0,20}";
 
 /// What an answer must look like.
 #[derive(Debug, Clone, PartialEq)]
@@ -176,6 +178,7 @@ impl Constraints {
         }
         let prototype = on_own_stack(|| {
             self.check_spelled(grammar)?;
+            self.check_texts(grammar)?;
             let mut matcher = self.parse(lower(grammar)?);
             // The first set is the same for all answers, and the most expensive.
             let _ = matcher.compute_mask_or_eos();
@@ -208,6 +211,24 @@ impl Constraints {
                 Err(ConstraintError::Grammar(problem))
             }
         }
+    }
+
+    /// Refuses a grammar of a tool's texts that is none by itself: what the parser says of what
+    /// becomes of it inside a string would show that.
+    fn check_texts(&self, grammar: &Grammar) -> Result<(), ConstraintError> {
+        let Grammar::Calls(calls) = grammar else { return Ok(()) };
+        for tool in &calls.tools {
+            let Some(texts) = &tool.texts else { continue };
+            let checked = lower(&Grammar::Lark(texts.clone())).and_then(|lowered| {
+                let error = self.parse(lowered).get_error();
+                error.map_or(Ok(()), |error| Err(ConstraintError::Grammar(message(&error))))
+            });
+            checked.map_err(|error| ConstraintError::Tool {
+                name: tool.name.clone(),
+                error: Box::new(error),
+            })?;
+        }
+        Ok(())
     }
 
     fn parse(&self, grammar: TopLevelGrammar) -> llguidance::Matcher {

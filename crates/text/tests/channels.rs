@@ -259,7 +259,7 @@ const PIECES: &[&str] = &[
 fn grammar(tokenizer: &Tokenizer, prompt: &str, choice: ToolChoice, schema: Value) -> CallGrammar {
     CallGrammar {
         calls: calls(tokenizer, prompt),
-        tools: vec![Tool { name: "f".to_owned(), parameters: Some(schema) }],
+        tools: vec![Tool { name: "f".to_owned(), parameters: Some(schema), texts: None }],
         choice,
         is_parallel: true,
         content: None,

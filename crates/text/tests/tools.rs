@@ -273,7 +273,7 @@ proptest! {
 }
 
 fn tool(name: &str, parameters: Option<Value>) -> Tool {
-    Tool { name: name.to_owned(), parameters }
+    Tool { name: name.to_owned(), parameters, texts: None }
 }
 
 /// Checks that `text` is calls of `tools`, and returns how many.
@@ -378,6 +378,57 @@ fn random_calls_are_valid() {
             assert!(is_single || n_most > 1, "{}: never two calls", family.name);
             // Which are refused is held by name below; a pair goes with either of its two.
             assert!(n_held > 0, "{}: all {n_refused} refused", family.name);
+        }
+    }
+}
+
+/// A text with a newline, a control character and what JSON escapes in it.
+const NOTE: &str = r#"start: "say \"" WORD "\"" ("\n" NUMBER)~1..3 "\\"
+WORD: /[a-c"\\\n\x01é]{1,4}/
+NUMBER: DIGIT DIGIT?
+%import common.DIGIT"#;
+
+#[test]
+fn a_text_keeps_to_the_grammar_of_its_tool() {
+    let schema = json!({"type": "object", "properties": {"input": {"type": "string"}},
+        "required": ["input"]});
+    let expected = r#"^say "[a-c"\\\n\x01é]{1,4}"(\n[0-9]{1,2}){1,3}\\$"#;
+    let expected = regex::Regex::new(expected).unwrap();
+    for tokenizer in [with_control(CONTROL), real()] {
+        let constraints = Constraints::new(Arc::clone(&tokenizer)).unwrap();
+        let families = families().into_iter().filter(|family| family.fits(&tokenizer));
+        for (seed, family) in families.enumerate() {
+            let of = |texts: &str| {
+                let texts = Some(texts.to_owned());
+                let tools = vec![Tool { texts, ..tool("note", Some(schema.clone())) }];
+                let calls = Calls::new(family.format(), &tokenizer).of_tools(&tools);
+                let (choice, is_parallel, content) = (ToolChoice::Required, false, None);
+                CallGrammar { calls, tools, choice, is_parallel, content }
+            };
+            let grammar = of(NOTE);
+            let (calls, tools) = (grammar.calls.clone(), grammar.tools.clone());
+            let constraint = constraints.compile(&Grammar::Calls(Box::new(grammar))).unwrap();
+            let text = walk_from(&constraint, &tokenizer, &[], mark_of(&family), seed as u64);
+            let splitter = || Splitter::new(None, Some(calls.clone()));
+            assert_eq!(check_calls(splitter(), &tokenizer, &text, &tools), 1, "{text:?}");
+            let ids = tokenizer.encode(&text, Special::Parse);
+            let parts = split_tokens(splitter(), &tokenizer, &ids);
+            let arguments = parts.iter().find_map(|part| match part {
+                Part::Arguments(arguments) => Some(arguments),
+                _ => None,
+            });
+            let arguments: Value = serde_json::from_str(arguments.unwrap()).unwrap();
+            let note = arguments["input"].as_str().unwrap();
+            assert!(expected.is_match(note), "{}: {note:?}", family.name);
+            for (texts, why) in [
+                ("start: missing", "unknown name: \"missing\""),
+                ("start: \"a\"..\"bc\"", "range end must be a single character"),
+                ("start: \"a\" <[1]>", "line 1: a token"),
+            ] {
+                let refused = constraints.compile(&Grammar::Calls(Box::new(of(texts))));
+                let error = refused.unwrap_err().to_string();
+                assert!(error.contains("tool note") && error.contains(why), "{error}");
+            }
         }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn read(fields: &mut Fields, name: String, schema: Schema) -> Result<
         (None, Schema::Required(_)) => return Err(missing(&param, "a JSON schema")),
     };
     let definition = definition(&name, &description, &parameters);
-    let tool = Tool { name, parameters: Some(parameters) };
+    let tool = Tool { name, parameters: Some(parameters), texts: None };
     Ok(Read { ask: ToolAsk { tool, param }, definition, name_path: fields.path("name") })
 }
 

@@ -217,6 +217,35 @@ fn a_custom_tool_gets_the_text_that_its_format_allows() {
 }
 
 #[test]
+fn a_custom_tool_gets_a_text_of_its_grammar() {
+    let ask_with = |definition: &str| {
+        let format = json!({"type": "grammar", "syntax": "lark", "definition": definition});
+        ask(json!({"max_output_tokens": 120, "tool_choice": {"type": "custom", "name": "note"},
+            "tools": [{"type": "custom", "name": "note", "format": format}]}))
+    };
+    let asked = ask_with(
+        r#"start: "note(" NAME ("," NAME)~1..2 ")\n"
+        NAME: "\"" /[a-z]{1,8}/ "\""
+        "#,
+    );
+    assert!(!asked.headers.contains_key("x-freehold-ignored"), "{:?}", asked.headers);
+    let answer = body(&asked);
+    let input = answer["output"][0]["input"].as_str().unwrap();
+    let names = input.strip_prefix("note(").and_then(|rest| rest.strip_suffix(")\n")).unwrap();
+    let is_name = |name: &str| {
+        let inner = name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap();
+        (1..=8).contains(&inner.len()) && inner.bytes().all(|byte| byte.is_ascii_lowercase())
+    };
+    let n_names = names.split(',').count();
+    assert!((2..=3).contains(&n_names) && names.split(',').all(is_name), "{input}");
+    for (definition, why) in [("start: missing", "missing"), ("start: <[1]>", "line 1: a token")] {
+        let refused = ask_with(definition);
+        check_error(&refused, 400, Some("tools[0].format.definition"), Some("invalid_value"));
+        assert!(refused.body.contains(why), "{}", refused.body);
+    }
+}
+
+#[test]
 fn a_format_is_kept_to() {
     let city = json!({"type": "string", "maxLength": 9});
     let schema = json!({"type": "object", "properties": {"city": city}, "required": ["city"],

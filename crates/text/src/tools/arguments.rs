@@ -31,8 +31,14 @@ pub(super) enum Kind {
     Json,
 }
 
+/// How the values of this schema are written in calls of `tool`.
+pub(super) fn kind_in(tool: &Tool, schema: &Value) -> Kind {
+    // A text that is held to a grammar must end where its string does.
+    if tool.texts.is_some() { Kind::Json } else { kind_of(schema) }
+}
+
 /// What a schema says of how its values are written.
-pub(super) fn kind_of(schema: &Value) -> Kind {
+fn kind_of(schema: &Value) -> Kind {
     let Some(map) = schema.as_object() else { return Kind::Json };
     let choices = match (map.get("const"), map.get("enum")) {
         (Some(value), None) => Some(std::slice::from_ref(value)),
@@ -81,7 +87,7 @@ impl Texts {
         let of_tool = |tool: &Tool| {
             let get = |keyword| tool.parameters.as_ref().and_then(|schema| schema.get(keyword));
             let properties = get("properties").and_then(Value::as_object).into_iter().flatten();
-            let is_text = |schema| kind_of(schema) != Kind::Json;
+            let is_text = |schema| kind_in(tool, schema) != Kind::Json;
             ToolTexts {
                 tool: tool.name.clone(),
                 named: properties.map(|(key, schema)| (key.clone(), is_text(schema))).collect(),

@@ -3,7 +3,9 @@
 use super::arguments::Form;
 use super::parts::bare_begin;
 use super::{Calls, Channels, ToolFormat, spelling};
-use crate::constraint::{ConstraintError, Grammar, json_grammar, lower_plain, normalise};
+use crate::constraint::{
+    ConstraintError, Grammar, JSON_SPACE, json_grammar, lower_plain, normalise, quote,
+};
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use serde_json::{Map, Value, json};
 
@@ -37,6 +39,8 @@ pub struct Tool {
     /// JSON schema of the arguments, which are an object; `None`: any object. An object whose
     /// properties it lists has no others, unless it says something about others.
     pub parameters: Option<Value>,
+    /// Grammar in Lark's notation of each argument, which is a text; `None`: as `parameters` say.
+    pub texts: Option<String>,
 }
 
 impl Tool {
@@ -95,7 +99,35 @@ pub(crate) fn lower(grammar: &CallGrammar) -> Result<TopLevelGrammar, Constraint
 fn lower_arguments(tool_idx: usize, tool: &Tool) -> Result<Vec<GrammarWithLexer>, ConstraintError> {
     let schema = normalise(&arguments_schema(tool.parameters.as_ref())?)?;
     let name = Some(format!("arguments_{tool_idx}"));
-    Ok(vec![GrammarWithLexer { name, ..json_grammar(schema) }])
+    let Some(texts) = &tool.texts else {
+        return Ok(vec![GrammarWithLexer { name, ..json_grammar(schema) }]);
+    };
+    let keys = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let (mut lark, mut before) = (String::from("start: "), "{");
+    for (key, _) in keys {
+        // In JSON, as a string of the grammar, which is JSON's too.
+        let key = Value::from(Value::from(&**key).to_string());
+        lark.push_str(&format!("\"{before}\" SPACE? {key} SPACE? \":\" SPACE? "));
+        lark.push_str(&format!("{} SPACE? ", text_in_quotes(tool_idx)));
+        before = ",";
+    }
+    lark.push_str(&format!("\"}}\"\nSPACE: /{JSON_SPACE}/\n"));
+    let arguments = GrammarWithLexer { name, ..GrammarWithLexer::from_lark(lark) };
+    Ok(vec![arguments, lower_texts(tool_idx, texts)?])
+}
+
+/// A string of JSON whose text the grammar `texts_<tool_idx>` describes.
+pub(super) fn text_in_quotes(tool_idx: usize) -> String {
+    format!("\"\\\"\" @texts_{tool_idx} \"\\\"\"")
+}
+
+/// The grammar `texts_<tool_idx>` of what stands between the quotes of an argument.
+pub(super) fn lower_texts(
+    tool_idx: usize,
+    texts: &str,
+) -> Result<GrammarWithLexer, ConstraintError> {
+    let name = Some(format!("texts_{tool_idx}"));
+    Ok(GrammarWithLexer { name, ..GrammarWithLexer::from_lark(quote(texts)?) })
 }
 
 /// The schema of a tool's arguments: of an object, and of no properties that nobody asked for.

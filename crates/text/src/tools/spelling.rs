@@ -4,8 +4,8 @@
 //! other bounds, and choices of texts. Arguments come in the order of the schema's properties. What
 //! a schema says about the object as a whole, beyond names, cannot be held to here and is refused.
 
-use super::arguments::{Form, Kind, kind_of, others_are_json};
-use super::grammar::{arguments_schema, literal};
+use super::arguments::{Form, Kind, kind_in, others_are_json};
+use super::grammar::{arguments_schema, literal, lower_texts, text_in_quotes};
 use super::{Calls, Tool};
 use crate::constraint::{ConstraintError, is_annotation, json_grammar, keyword_error, normalise};
 use llguidance::api::GrammarWithLexer;
@@ -42,7 +42,7 @@ pub(super) fn lower(
 ) -> Result<Vec<GrammarWithLexer>, ConstraintError> {
     let original = arguments_schema(tool.parameters.as_ref())?;
     let schema = with_root_defined(normalise(&original)?);
-    let shape = Shape::of(tool_idx, &original, &schema, n_bytes)?;
+    let shape = Shape::of(tool_idx, (tool, &original), &schema, n_bytes)?;
     let form = calls.format().arguments;
     match form {
         Form::Json => {}
@@ -54,7 +54,13 @@ pub(super) fn lower(
     let mut grammars = Vec::new();
     let mut push = |name: &dyn std::fmt::Display, value: &Value| {
         let name = Some(format!("value_{tool_idx}_{name}"));
-        grammars.push(GrammarWithLexer { name, ..json_grammar(value.clone()) });
+        let grammar = match tool.texts {
+            Some(_) => {
+                GrammarWithLexer::from_lark(format!("start: {}\n", text_in_quotes(tool_idx)))
+            }
+            None => json_grammar(value.clone()),
+        };
+        grammars.push(GrammarWithLexer { name, ..grammar });
     };
     let is_python = form == Form::Python;
     for (idx, (_, kind, value)) in shape.properties.iter().enumerate() {
@@ -66,13 +72,16 @@ pub(super) fn lower(
     if let Some(value) = shape.others.as_ref().filter(|value| is_python || !is_anything(value)) {
         push(&"x", value);
     }
+    if let Some(texts) = &tool.texts {
+        grammars.push(lower_texts(tool_idx, texts)?);
+    }
     Ok(grammars)
 }
 
 impl<'s> Shape<'s> {
     fn of(
         tool_idx: usize,
-        original: &'s Value,
+        (tool, original): (&Tool, &'s Value),
         schema: &'s Value,
         n_bytes: &mut usize,
     ) -> Result<Self, ConstraintError> {
@@ -88,7 +97,8 @@ impl<'s> Shape<'s> {
         }
         let properties = map.get("properties").and_then(Value::as_object).into_iter().flatten();
         let mut property = |(key, value): (&'s String, &Value)| {
-            Ok((&**key, kind_of(&original["properties"][key]), of_value(value, map, n_bytes)?))
+            let kind = kind_in(tool, &original["properties"][key]);
+            Ok((&**key, kind, of_value(value, map, n_bytes)?))
         };
         let properties: Vec<_> =
             properties.map(&mut property).collect::<Result<_, ConstraintError>>()?;

@@ -1,9 +1,8 @@
 //! Custom tools, which take a text instead of arguments. Models know functions only: each is told
 //! of as a function with one argument, which is the text, and calls are turned back as they come.
 //!
-//! A regular expression is enforced, as the pattern of that argument. A grammar in Lark's notation
-//! is shown to the model, and not more: nothing here enforces one on what is written inside a
-//! string of JSON. The response tells that its definition has no other effect.
+//! A regular expression is enforced as the pattern of that argument, a grammar in Lark's notation
+//! as that of its text. The model is shown either.
 
 use crate::dialects::declared::Field;
 use crate::dialects::fields::{Fields, missing, wrong};
@@ -44,10 +43,10 @@ pub(super) fn read(
 ) -> Result<(Read, Value), BadRequest> {
     let description = tool.text("description")?.unwrap_or_default();
     let name_path = tool.path("name");
-    let Format { told, param, schema } = read_format(tool, ignored)?;
+    let Format { told, param, schema, texts } = read_format(tool, ignored)?;
     let parameters = json!({"type": "object", "properties": {INPUT: schema}, "required": [INPUT]});
     let definition = definition(&name, &description, &parameters);
-    let tool = Tool { name, parameters: Some(parameters) };
+    let tool = Tool { name, parameters: Some(parameters), texts };
     Ok((Read { ask: ToolAsk { tool, param }, definition, name_path }, told))
 }
 
@@ -59,28 +58,27 @@ struct Format {
     param: String,
     /// Of the text.
     schema: Value,
+    /// Grammar of the text.
+    texts: Option<String>,
 }
 
 fn read_format(tool: &mut Fields, ignored: &mut Paths) -> Result<Format, BadRequest> {
     let told = json!({"type": "text"});
-    let free = Format { told, param: tool.path("format"), schema: json!({"type": "string"}) };
+    let (param, schema) = (tool.path("format"), json!({"type": "string"}));
+    let free = Format { told, param, schema, texts: None };
     let Some(mut format) = tool.object("format")? else { return Ok(free) };
     let kind_path = format.path("type");
     let kind = format.take("type").unwrap_or(Value::Null);
     let read = match kind.as_str() {
         Some("text") => free,
-        Some("grammar") => read_grammar(&mut format, free, ignored)?,
+        Some("grammar") => read_grammar(&mut format)?,
         _ => return Err(wrong(&kind_path, &kind, "\"text\" or \"grammar\"")),
     };
     ignored.extend(format.rest());
     Ok(read)
 }
 
-fn read_grammar(
-    format: &mut Fields,
-    free: Format,
-    ignored: &mut Paths,
-) -> Result<Format, BadRequest> {
+fn read_grammar(format: &mut Fields) -> Result<Format, BadRequest> {
     let (syntax_path, param) = (format.path("syntax"), format.path("definition"));
     let syntax = format.take("syntax").unwrap_or(Value::Null);
     let definition = format.text("definition")?.ok_or_else(|| missing(&param, "a string"))?;
@@ -88,18 +86,18 @@ fn read_grammar(
         let problem = format!("{} bytes: expected at most {N_DEFINITION_BYTES}", definition.len());
         return Err(BadRequest::field(&param, &problem));
     }
+    let told = json!({"type": "grammar", "syntax": syntax, "definition": definition});
     match syntax.as_str() {
         Some("regex") => {
             let says = format!("Text that matches this regular expression: {definition}");
             let pattern = format!("^(?:{definition})$");
             let schema = json!({"type": "string", "description": says, "pattern": pattern});
-            let told = json!({"type": "grammar", "syntax": "regex", "definition": definition});
-            Ok(Format { told, param, schema })
+            Ok(Format { told, param, schema, texts: None })
         }
         Some("lark") => {
-            ignored.push(param);
             let says = format!("Text that follows this grammar, in Lark's notation:\n{definition}");
-            Ok(Format { schema: json!({"type": "string", "description": says}), ..free })
+            let schema = json!({"type": "string", "description": says});
+            Ok(Format { told, param, schema, texts: Some(definition) })
         }
         _ => Err(wrong(&syntax_path, &syntax, "\"lark\" or \"regex\"")),
     }
