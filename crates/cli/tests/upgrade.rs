@@ -67,7 +67,7 @@ fn answers_with(home: &Home, version: &str) {
 #[test]
 fn a_worse_model_is_refused_and_an_equal_one_moves_the_lock() {
     let home = Home::new();
-    let cases = testkit::workspace_root().join("crates/gate/examples/smollm2/facts.toml");
+    let cases = testkit::workspace_root().join("crates/gate/examples/smollm2/texts.toml");
     home.run(&["add", arg(&testkit::smollm2()), "--name", "m"]).ok();
     home.run(&["lock", "m", "--alias", "claude-*=m"]).ok();
     let before = lock_text(&home);
