@@ -28,6 +28,7 @@ mod checked;
 mod claim;
 mod collect;
 mod collector;
+mod cosign;
 mod error;
 mod hash;
 mod home;

@@ -75,7 +75,8 @@ impl ModelKey {
         Some(Self { algorithm: *algorithm, public, hint: hasher.finish() })
     }
 
-    fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+    /// Whether `signature` is of `message`, by the holder of this key.
+    pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(self.algorithm, &self.public).verify(message, signature).is_ok()
     }
 }

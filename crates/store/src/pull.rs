@@ -254,7 +254,13 @@ fn check_signature(
     });
     let files: Vec<Signed<'_>> = signed.collect();
     let mut beside = |name: &str| opened.beside(job, fetched, name);
-    let key = wanted.check(&files, &mut beside, job.progress)?;
+    let key = match opened.attached(job, fetched)? {
+        Some(attached) => {
+            let digest = fetched.revision.as_deref().unwrap_or_default();
+            wanted.check_attached(&plan.source.to_string(), digest, &attached)?
+        }
+        None => wanted.check(&files, &mut beside, job.progress)?,
+    };
     Ok(Some(key.to_string()))
 }
 

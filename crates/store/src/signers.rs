@@ -1,7 +1,8 @@
 //! Who must have signed a model before it gets its place, by keys that the owner knows.
 //!
 //! A key says by its form what it signs: one of [minisign's](crate::minisign) `FILE.minisig` beside
-//! each file, any other [`model.sig`](crate::model_signing) beside them. Keys stand in the owner's
+//! each file, any other [`model.sig`](crate::model_signing) beside them, or in a registry the
+//! [manifest](crate::cosign). Keys stand in the owner's
 //! lock, or come with the first pull, from which `freehold lock` takes them over.
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::cosign::{self, Attached};
 use crate::error::StoreError;
 use crate::hash::Sha256;
 use crate::lockfile::LockFile;
@@ -171,11 +173,7 @@ impl Wanted {
                 Err(problem) => problems.push(problem),
             }
         }
-        let model = |key: &PublisherKey| match &key.kind {
-            Kind::Minisign(_) => None,
-            Kind::Model(key) => Some(key.clone()),
-        };
-        let keys: Vec<ModelKey> = self.keys.iter().filter_map(model).collect();
+        let keys = self.model_keys();
         if !keys.is_empty() {
             let hashes: Vec<_> = files.iter().map(|file| (file.name, file.sha256)).collect();
             let checked = match beside(model_signing::FILE)? {
@@ -195,6 +193,43 @@ impl Wanted {
             problem = format!("{problem}; {more}");
         }
         Err(StoreError::NotSigned { place, problem, whose: self.whose.clone() })
+    }
+
+    /// Which of the keys signed the manifest with this digest, by the signatures that the registry
+    /// has of it; `place` is where it lies.
+    ///
+    /// # Errors
+    /// [`StoreError::NotSigned`].
+    pub(crate) fn check_attached(
+        &self,
+        place: &str,
+        digest: &str,
+        attached: &[Attached],
+    ) -> Result<&PublisherKey, StoreError> {
+        let keys = self.model_keys();
+        let mut problem = match (keys.is_empty(), attached.is_empty()) {
+            (true, _) => "a registry has signatures of keys in PEM only, not minisign's".to_owned(),
+            (_, true) => format!("there is no signature of {digest} in the registry"),
+            _ => String::new(),
+        };
+        if !keys.is_empty() {
+            for one in attached {
+                match cosign::verify(one, digest, &keys) {
+                    Ok(idx) => return Ok(self.key(&Kind::Model(keys[idx].clone()))),
+                    Err(why) => problem = why,
+                }
+            }
+        }
+        Err(StoreError::NotSigned { place: place.to_owned(), problem, whose: self.whose.clone() })
+    }
+
+    /// The keys that are no minisign's.
+    fn model_keys(&self) -> Vec<ModelKey> {
+        let model = |key: &PublisherKey| match &key.kind {
+            Kind::Minisign(_) => None,
+            Kind::Model(key) => Some(key.clone()),
+        };
+        self.keys.iter().filter_map(model).collect()
     }
 
     /// The key of this kind, which is one of them.

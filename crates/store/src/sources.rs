@@ -14,6 +14,7 @@ mod transfer;
 
 use std::path::{Path, PathBuf};
 
+use crate::cosign::Attached;
 use crate::error::StoreError;
 use crate::hash::Sha256;
 use crate::installed::InstalledFile;
@@ -51,6 +52,19 @@ pub(crate) trait ModelSource {
         _fetched: &Fetched,
         _name: &str,
     ) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+
+    /// The signatures of what was fetched as a whole, under its revision; `None` where the source
+    /// has signatures beside files instead, or none.
+    ///
+    /// # Errors
+    /// Any.
+    fn attached(
+        &self,
+        _job: &Job<'_>,
+        _fetched: &Fetched,
+    ) -> Result<Option<Vec<Attached>>, StoreError> {
         Ok(None)
     }
 }

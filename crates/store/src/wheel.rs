@@ -37,6 +37,11 @@ impl Wheel {
         }
     }
 
+    /// Whether there is a file of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.names().any(|entry| entry == name)
+    }
+
     /// The unpacked length of one file, as the archive states it.
     pub(crate) fn n_bytes_of(&mut self, name: &str) -> Result<u64, StoreError> {
         let found = self.archive.by_name(name).map(|entry| entry.size());

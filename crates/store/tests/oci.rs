@@ -10,10 +10,14 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use freehold_store::{ErrorKind, Installed, Latest, PullOptions, Silent, Source, StoreError};
+use freehold_store::{
+    ErrorKind, Installed, Latest, PublisherKey, PullOptions, Silent, Source, StoreError, Terms,
+};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
 use support::hub::{Request, read_request};
-use support::{Home, files_below, model, settings, sha256};
+use support::{Home, base64, files_below, model, settings, sha256};
 
 const GGUF: &str = "application/vnd.ollama.image.model";
 
@@ -90,8 +94,30 @@ impl Registry {
     }
 
     fn pull(&self, home: &Home, reference: &str) -> Result<Installed, StoreError> {
+        self.pull_with(home, reference, &PullOptions::default())
+    }
+
+    fn pull_with(
+        &self,
+        home: &Home,
+        reference: &str,
+        options: &PullOptions,
+    ) -> Result<Installed, StoreError> {
         let source = Source::parse(&format!("oci://{}/{reference}", self.host)).unwrap();
-        home.store.pull(&source, &PullOptions::default(), &Silent)
+        home.store.pull(&source, options, &Silent)
+    }
+
+    /// Puts texts and their signatures where cosign has those of the manifest with this digest.
+    fn sign(&self, digest: &str, signed: &[(String, String)]) {
+        let layer = |(text, signature): &(String, String)| {
+            let kind = "application/vnd.dev.cosign.simplesigning.v1+json";
+            let mut layer = self.layer(kind, text.as_bytes());
+            layer["annotations"] = json!({ "dev.cosignproject.cosign/signature": signature });
+            layer
+        };
+        let layers: Vec<Value> = signed.iter().map(layer).collect();
+        let tag = format!("{}.sig", digest.replace(':', "-"));
+        self.manifest(&tag, &json!({ "schemaVersion": 2, "layers": layers }));
     }
 
     fn log(&self, at: &str) -> Vec<Request> {
@@ -455,4 +481,76 @@ fn what_holds_no_model_is_refused_in_words() {
     assert!(registry.pull(&home, "library/tiny").unwrap_err().to_string().contains("manifest:"));
     let error = registry.pull(&home, "library/tiny:none").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+}
+
+/// A publisher with a key as `cosign generate-key-pair` makes one.
+struct Publisher(EcdsaKeyPair);
+
+impl Publisher {
+    fn new() -> Self {
+        let (random, kind) = (SystemRandom::new(), &ECDSA_P256_SHA256_ASN1_SIGNING);
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(kind, &random).unwrap();
+        Self(EcdsaKeyPair::from_pkcs8(kind, pkcs8.as_ref(), &random).unwrap())
+    }
+
+    fn key(&self) -> PublisherKey {
+        let head = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\
+                     \x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
+        base64(&[&head[..], self.0.public_key().as_ref()].concat()).parse().unwrap()
+    }
+
+    /// The text that cosign signs for a manifest with this digest, and the signature.
+    fn sign(&self, digest: &str) -> (String, String) {
+        let critical = json!({
+            "identity": { "docker-reference": "registry/library/tiny" },
+            "image": { "docker-manifest-digest": digest },
+            "type": "cosign container image signature",
+        });
+        let text = json!({ "critical": critical, "optional": null }).to_string();
+        let signature = self.0.sign(&SystemRandom::new(), text.as_bytes()).unwrap();
+        (text, base64(signature.as_ref()))
+    }
+}
+
+#[test]
+fn a_model_comes_in_only_with_a_signature_of_its_manifest_by_a_key_that_the_owner_names() {
+    let (registry, home) = (Registry::start(), Home::new(settings()));
+    let [ours, other] = [Publisher::new(), Publisher::new()];
+    let digest = registry.model("1b", &model(64, 1));
+    let pull = |reference: &str, key: PublisherKey| {
+        let terms = Terms { lock: None, signed_by: Some(key) };
+        let options = PullOptions { terms, ..PullOptions::default() };
+        registry.pull_with(&home, reference, &options)
+    };
+    let refused = |words: &str| {
+        let error = pull("library/tiny:1b", ours.key()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Verification, "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    };
+    refused(&format!("there is no signature of {digest}"));
+    registry.sign(&digest, &[]);
+    refused("there is no signature");
+    registry.sign(&digest, &[other.sign(&digest)]);
+    refused("it is not what the key");
+    registry.sign(&digest, &[ours.sign(&format!("sha256:{}", sha256(b"another")))]);
+    refused("docker-manifest-digest");
+    // What the registry gives for the text is another.
+    let signed = ours.sign(&digest);
+    registry.sign(&digest, &[signed.clone()]);
+    let blob = format!("sha256:{}", sha256(signed.0.as_bytes()));
+    registry.set(|state| drop(state.blobs.insert(blob, b"{}".to_vec())));
+    refused("sha256");
+
+    registry.sign(&digest, &[other.sign(&digest), signed]);
+    let pulled = pull("library/tiny:1b", ours.key()).unwrap();
+    assert_eq!(pulled.signed_by, Some(ours.key().to_string()));
+    // Of an index its own digest is signed, and names the manifests by theirs.
+    let manifests = json!([{ "mediaType": "m", "digest": digest, "size": 1 }]);
+    let index = registry.manifest("all", &json!({ "schemaVersion": 2, "manifests": manifests }));
+    assert!(pull("library/tiny:all", ours.key()).is_err());
+    registry.sign(&index, &[ours.sign(&index)]);
+    assert_eq!(pull("library/tiny:all", ours.key()).unwrap().revision, Some(index));
+    let minisign = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3".parse().unwrap();
+    let told = pull("library/tiny:1b", minisign).unwrap_err().to_string();
+    assert!(told.contains("not minisign's"), "{told}");
 }

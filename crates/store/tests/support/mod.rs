@@ -38,6 +38,17 @@ pub fn sha256(bytes: &[u8]) -> Sha256 {
     hex.parse().unwrap()
 }
 
+pub fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let encode = |chunk: &[u8]| {
+        let word = chunk.iter().fold(0_u32, |word, byte| (word << 8) | u32::from(*byte));
+        let word = word << (8 * (3 - chunk.len()));
+        let digit = |idx: usize| char::from(DIGITS[(word >> (18 - 6 * idx)) as usize & 63]);
+        (0..4).map(|idx| if idx > chunk.len() { '=' } else { digit(idx) }).collect::<String>()
+    };
+    bytes.chunks(3).map(encode).collect()
+}
+
 /// Settings that wait milliseconds where a user's wait seconds.
 pub fn settings() -> Settings {
     let mut settings = Settings::default();

@@ -23,18 +23,24 @@ pub fn has_pip() -> bool {
 
 /// Builds the smallest wheel that pip takes: `version` of `package`, with `content` at `path`.
 pub fn build_wheel(folder: &Path, package: &str, version: &str, path: &str, content: &[u8]) {
+    build_wheel_of(folder, package, version, &[(path, content)]);
+}
+
+/// The same with several files, by path.
+pub fn build_wheel_of(folder: &Path, package: &str, version: &str, files: &[(&str, &[u8])]) {
     let wheel = File::create(folder.join(format!("{package}-{version}-py3-none-any.whl"))).unwrap();
     let mut writer = ZipWriter::new(wheel);
     let info = format!("{package}-{version}.dist-info");
     let metadata = format!("Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n");
     let tags = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
-    for (name, bytes) in [
-        (path.to_owned(), content),
+    let own = [
         (format!("{info}/METADATA"), metadata.as_bytes()),
         (format!("{info}/WHEEL"), tags.as_bytes()),
         (format!("{info}/RECORD"), b"".as_slice()),
-    ] {
+    ];
+    let files = files.iter().map(|(path, content)| ((*path).to_owned(), *content));
+    for (name, bytes) in files.chain(own) {
         writer.start_file(name, options).unwrap();
         writer.write_all(bytes).unwrap();
     }
