@@ -59,6 +59,7 @@ clients:
     target/venv/bin/node tests/clients/node/test_openai.js target/release/freehold
     target/venv/bin/node tests/clients/node/test_anthropic.js target/release/freehold
     target/venv/bin/node tests/clients/node/test_ai.js target/release/freehold
+    target/venv/bin/node tests/clients/node/test_oidc.js target/release/freehold
     target/venv/bin/python tests/clients/test_openapi.py target/release/freehold
 
 # The page in chromium, against the real server and model

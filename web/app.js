@@ -12,6 +12,7 @@ import { Leaves } from "./views/leaves.js";
 import { Limits } from "./views/limits.js";
 import { Models } from "./views/models.js";
 import { Operate } from "./views/operate.js";
+import { Session } from "./views/session.js";
 
 const VIEWS = [
   ["chat", (parts) => html`<${Chat} id=${parts[1]} />`],
@@ -66,6 +67,7 @@ function Bar({ name }) {
       <nav aria-label=${t.nav}><ul>${VIEWS.map(([one]) => html`<li>
         <${Goes} to=${one} name=${name} onGo=${close} /></li>`)}</ul></nav>
       <${Sidebar} onGo=${close} />
+      <${Session} />
       <div class="bar-foot"><${Lock} />
         <span class="grow"></span>
         <${Button} kind="bare" small icon="help" label=${t.keys.title} onClick=${() => (isHelping.value = true)} />

@@ -32,6 +32,12 @@ export const t = {
     ],
   },
 
+  session: {
+    signIn: "Sign in",
+    signOut: "Sign out",
+    as: (name, role) => `${name.replace(/^oidc\./, "")}, ${role}`,
+  },
+
   chat: {
     model: "Model",
     you: "You",

@@ -251,6 +251,11 @@ def administration(ask, chat, say):
                   "keys", "projects", "limits", "persons"]:
         ask("GET", f"/admin/{route}")
     ask("GET", "/web/{id}", id="app.js")
+    for route in ["/session", "/admin/sessions"]:
+        ask("GET", route)
+    for method, route in [("GET", "/login"), ("GET", "/login/callback"), ("POST", "/logout")]:
+        ask(method, route, expected=501)  # nobody signs in here
+    ask("DELETE", "/admin/sessions/{id}", expected=404, id="none")
     ask("POST", "/admin/ledger/verify")
     ask("DELETE", "/admin/running/{id}", expected=404, id="none")
     ask("DELETE", "/admin/limits/{id}", id="all%20tokens/day")

@@ -28,7 +28,7 @@ export async function ask(method, path, { body, headers, signal } = {}) {
   try {
     response = await fetch(path, {
       method, signal, body: typeof body === "object" ? JSON.stringify(body) : body,
-      headers: headersOf({ ...json, ...headers }), cache: "no-store", credentials: "omit",
+      headers: headersOf({ ...json, ...headers }), cache: "no-store", credentials: "same-origin",
       redirect: "error",
     });
   } catch (error) {

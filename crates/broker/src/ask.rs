@@ -229,14 +229,20 @@ impl Server {
 
     fn request(&self, question: &Question, target: &Target) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(question.body.clone()));
-        *request.method_mut() = Method::POST;
+        let is_form = self.config.kind == UpstreamKind::Oidc;
+        let is_read = is_form && question.body.is_empty();
+        *request.method_mut() = if is_read { Method::GET } else { Method::POST };
         let path = format!("{}{}", target.path, question.path);
         *request.uri_mut() = path.parse().expect("both parts were parsed before");
         let headers = request.headers_mut();
         let host = HeaderValue::from_str(&target.authority());
         headers.insert(hyper::header::HOST, host.expect("it was parsed before"));
         let json = HeaderValue::from_static("application/json");
-        headers.insert(hyper::header::CONTENT_TYPE, json.clone());
+        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+        if !is_read {
+            let media_type = if is_form { form } else { json.clone() };
+            headers.insert(hyper::header::CONTENT_TYPE, media_type);
+        }
         headers.insert(hyper::header::ACCEPT, json);
         headers.insert(hyper::header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(hyper::header::USER_AGENT, HeaderValue::from_static(USER_AGENT));

@@ -27,10 +27,13 @@ pub enum UpstreamKind {
     OpenAi,
     /// Anthropic's messages.
     Anthropic,
+    /// An issuer's of OpenID Connect: the very address of one of its endpoints, to which a form is
+    /// sent, or which is read where there is none.
+    Oidc,
 }
 
 impl UpstreamKind {
-    /// Every kind.
+    /// Every kind that answers requests to models.
     pub const ALL: [Self; 2] = [Self::OpenAi, Self::Anthropic];
 
     /// The name in the settings.
@@ -38,6 +41,7 @@ impl UpstreamKind {
         match self {
             Self::OpenAi => "openai",
             Self::Anthropic => "anthropic",
+            Self::Oidc => "oidc",
         }
     }
 }
@@ -64,6 +68,8 @@ pub struct Upstream {
     pub urls: Vec<String>,
     /// Where the key is, if it wants one.
     pub key: Option<KeySource>,
+    /// Whose password the key is, for an issuer of OpenID Connect.
+    pub user: String,
     /// Authorities that sign its certificates, in PEM, instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// Whether `http://` may go to addresses that are neither this machine's nor private.
@@ -99,6 +105,7 @@ impl Upstream {
             kind,
             urls,
             key: None,
+            user: String::new(),
             ca_file: None,
             allow_plain: false,
             connect_timeout_ms: 10_000,
@@ -192,7 +199,8 @@ pub(crate) struct Target {
     /// A name or an address; one of IPv6 without its brackets.
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// What stands before the paths of requests: empty, or from `/` on, without one at the end.
+    /// What stands before the paths of requests: empty, or from `/` on, without one at the end;
+    /// of an issuer's endpoint the whole path.
     pub(crate) path: String,
 }
 
@@ -234,9 +242,11 @@ impl Target {
         if host.is_empty() || port == 0 {
             return Err(wrong(FORM));
         }
-        let path = match uri.path().trim_end_matches('/') {
-            "" if kind == UpstreamKind::OpenAi => "/v1".to_owned(),
-            path => path.to_owned(),
+        let path = match (kind, uri.path(), uri.path().trim_end_matches('/')) {
+            // It is all of the address, and nothing is put behind it.
+            (UpstreamKind::Oidc, path, _) => path.to_owned(),
+            (UpstreamKind::OpenAi, _, "") => "/v1".to_owned(),
+            (_, _, path) => path.to_owned(),
         };
         Ok(Self { is_tls, host, port, path })
     }
@@ -295,11 +305,12 @@ mod tests {
 
     #[test]
     fn urls_are_those_of_the_vendors_clients() {
-        use UpstreamKind::{Anthropic, OpenAi};
+        use UpstreamKind::{Anthropic, Oidc, OpenAi};
         check("https://api.openai.com/v1", OpenAi, Ok("https://api.openai.com/v1"));
         check("http://127.0.0.1:8000", OpenAi, Ok("http://127.0.0.1:8000/v1"));
         check("http://[::1]:8000/", OpenAi, Ok("http://[::1]:8000/v1"));
         check("https://api.anthropic.com/", Anthropic, Ok("https://api.anthropic.com"));
+        check("https://h/o/token/", Oidc, Ok("https://h/o/token/"));
         check("https://h:443/openai/v1/", OpenAi, Ok("https://h/openai/v1"));
         for wrong in
             ["", "h", "ftp://h", "http://", "http://h:x", "http://h:0", "/v1", "http://h?a"]

@@ -20,10 +20,12 @@ pub const fn paths(kind: UpstreamKind) -> &'static [&'static str] {
     match kind {
         UpstreamKind::OpenAi => &["/chat/completions", "/completions", "/embeddings", "/responses"],
         UpstreamKind::Anthropic => &["/v1/messages", "/v1/messages/count_tokens"],
+        UpstreamKind::Oidc => &[""],
     }
 }
 
-/// A request to an upstream. It is a `POST` of JSON.
+/// A request to an upstream. It is a `POST` of JSON; to an issuer of OpenID Connect one of a form,
+/// or a `GET` where the body is empty.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     /// The id of the departure. Its entry in the ledger must be durable, written after the broker
@@ -36,7 +38,7 @@ pub struct Outgoing {
     pub path: &'static str,
     /// Only those of [`HEADERS`]. Key, host, length and type are the broker's.
     pub headers: Vec<(&'static str, String)>,
-    /// JSON, at most [`BODY_BYTES_MAX`].
+    /// As above, at most [`BODY_BYTES_MAX`].
     pub body: Bytes,
     /// When the whole answer must be there.
     pub deadline: Instant,

@@ -141,7 +141,7 @@ impl Prepared {
 impl Found {
     fn new(config: Upstream) -> Result<Self, String> {
         config.check().map_err(|error| error.to_string())?;
-        let key = config.key.as_ref().map(|source| key_header(source, config.kind)).transpose()?;
+        let key = config.key.as_ref().map(|source| key_header(source, &config)).transpose()?;
         let (mut addresses, mut problems) = (Vec::new(), Vec::new());
         let mut tls = None;
         for url in &config.urls {
@@ -189,7 +189,7 @@ fn resolve(target: &Target) -> Result<Vec<SocketAddr>, String> {
 }
 
 /// The header with the key, which is marked so that nothing prints it.
-fn key_header(source: &KeySource, kind: UpstreamKind) -> Result<(HeaderName, HeaderValue), String> {
+fn key_header(source: &KeySource, of: &Upstream) -> Result<(HeaderName, HeaderValue), String> {
     let (place, key) = match source {
         KeySource::Env(name) => {
             let key = std::env::var(name);
@@ -208,15 +208,43 @@ fn key_header(source: &KeySource, kind: UpstreamKind) -> Result<(HeaderName, Hea
     if key.is_empty() {
         return Err(format!("{place}: empty, expected the key in it"));
     }
-    let (name, value) = match kind {
+    let (name, value) = match of.kind {
         UpstreamKind::OpenAi => (header::AUTHORIZATION, format!("Bearer {key}")),
         UpstreamKind::Anthropic => (HeaderName::from_static("x-api-key"), key.to_owned()),
+        UpstreamKind::Oidc => (header::AUTHORIZATION, basic(&of.user, key)),
     };
     let value = HeaderValue::try_from(value);
     let mut value =
         value.map_err(|_| format!("{place}: not one line of text, expected the key alone"))?;
     value.set_sensitive(true);
     Ok((name, value))
+}
+
+/// User and password as OAuth has them in `Authorization` (RFC 6749, section 2.3.1): each as in a
+/// form, then together in base64.
+fn basic(user: &str, password: &str) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let as_in_a_form = |text: &str| -> String {
+        let one = |byte: u8| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        };
+        text.bytes().map(one).collect()
+    };
+    let both = format!("{}:{}", as_in_a_form(user), as_in_a_form(password));
+    let mut text = "Basic ".to_owned();
+    for three in both.as_bytes().chunks(3) {
+        let mut group = [0; 3];
+        group[..three.len()].copy_from_slice(three);
+        let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
+        for place in 0..4 {
+            let digit = char::from(DIGITS[(bits >> (18 - 6 * place) & 63) as usize]);
+            text.push(if place <= three.len() { digit } else { '=' });
+        }
+    }
+    text
 }
 
 /// Reads the very file that `check` has passed.
@@ -326,6 +354,14 @@ mod tests {
         assert!(known.problems[0].starts_with("http://no-such-host.invalid: "), "{known:?}");
     }
 
+    #[test]
+    fn an_issuer_is_told_user_and_password() {
+        // The example of RFC 7617, section 2, and what a form would have otherwise.
+        assert_eq!(basic("Aladdin", "open"), "Basic QWxhZGRpbjpvcGVu");
+        assert_eq!(basic("a", "b"), "Basic YTpi");
+        assert_eq!(basic("a:", "b"), "Basic YSUzQTpi");
+    }
+
     #[cfg(unix)]
     #[test]
     fn a_key_is_one_line_that_not_everybody_reads() {
@@ -335,7 +371,8 @@ mod tests {
         let write = |text: &str, mode| {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            key_header(&KeySource::File(path.clone()), UpstreamKind::OpenAi)
+            let of = Upstream::new("one", UpstreamKind::OpenAi, Vec::new());
+            key_header(&KeySource::File(path.clone()), &of)
         };
         let (name, value) = write(" secret-1\n", 0o600).unwrap();
         assert_eq!((name, value.as_bytes()), (header::AUTHORIZATION, &b"Bearer secret-1"[..]));

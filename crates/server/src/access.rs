@@ -1,10 +1,13 @@
-//! Who asks, and what they may: a key, the owner on this machine, or, while there is no key,
-//! anybody. One check before the router; what a key may do is in `rights`, which keys there are in
-//! `table`, what a new one is to be in `plan`.
+//! Who asks, and what they may: a key, somebody who has signed in, the owner on this machine, or,
+//! while there is no key, anybody. One check before the router; what a key may do is in `rights`,
+//! what a role may in `roles`, which keys there are in `table`, what a new one is to be in `plan`,
+//! who has signed in in `sessions`.
 
 mod credential;
 mod plan;
 mod rights;
+mod roles;
+mod sessions;
 mod table;
 pub(crate) mod wire;
 
@@ -12,14 +15,16 @@ pub(crate) use credential::any as any_credential;
 pub use plan::{KEEP_DAYS_MAX, Plan, Problem};
 pub(crate) use rights::fits;
 pub use rights::{Caching, Defaults, Scopes};
-pub(crate) use table::{Access, numbers_of};
+pub use roles::Role;
+pub(crate) use sessions::{Person, Session, Sessions, cookie};
+pub(crate) use table::{Access, number_of, numbers_of};
 pub use wire::{key_to_json, project_to_json};
 
 use crate::app::{Peer, is_loopback};
 use crate::errors::ServerError;
 use crate::gate::is_own_page;
 use crate::routes::{Needs, Route};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Method, header};
 use serde::{Deserialize, Serialize};
 
 /// Headers of requests that come through a proxy, from any machine.
@@ -51,6 +56,8 @@ impl LocalAccess {
 pub(crate) enum Asker {
     /// The key of this id.
     Key(String),
+    /// Who has signed in, in the session of this id.
+    Session(String),
     Owner,
     /// Somebody else without a key.
     #[default]
@@ -62,6 +69,8 @@ pub(crate) enum Asker {
 pub(crate) struct Who {
     /// The id of the key, where there is one.
     pub(crate) key: Option<String>,
+    /// The id of the session, where somebody has signed in.
+    pub(crate) session: Option<String>,
     /// The number that stands for it.
     pub(crate) number: Option<u64>,
     /// The key's name; `owner` for a program on this machine, `anyone` for others without a key.
@@ -83,6 +92,7 @@ impl Who {
     pub(crate) fn owner() -> Self {
         Self {
             key: None,
+            session: None,
             number: None,
             name: "owner".to_owned(),
             project: None,
@@ -108,27 +118,49 @@ impl Who {
 
     /// As what they ask for later keeps them.
     pub(crate) fn asker(&self) -> Asker {
-        match &self.key {
-            Some(id) => Asker::Key(id.clone()),
-            None if self.is_admin => Asker::Owner,
-            None => Asker::Anyone,
+        match (&self.key, &self.session) {
+            (Some(id), _) => Asker::Key(id.clone()),
+            (None, Some(id)) => Asker::Session(id.clone()),
+            (None, None) if self.is_admin => Asker::Owner,
+            (None, None) => Asker::Anyone,
         }
+    }
+
+    /// Whether they have shown who they are, by a key or by signing in.
+    pub(crate) fn is_known(&self) -> bool {
+        self.key.is_some() || self.session.is_some()
     }
 
     /// As entries of the ledger name them.
     pub(crate) fn principal(&self) -> String {
-        match &self.key {
-            Some(id) => format!("key:{}:{id}", self.name),
-            None => self.name.clone(),
+        match (&self.key, &self.session) {
+            (Some(id), _) => format!("key:{}:{id}", self.name),
+            (None, Some(id)) => format!("person:{}:{id}", self.name),
+            (None, None) => self.name.clone(),
         }
     }
 
-    /// Refuses a route that is not for them; `None`: there is no such route.
-    pub(crate) fn check_route(&self, route: Option<&Route>) -> Result<(), ServerError> {
+    /// Refuses a route that is not for them, by this method; `None`: there is no such route.
+    pub(crate) fn check_route(
+        &self,
+        route: Option<&Route>,
+        method: &Method,
+    ) -> Result<(), ServerError> {
         let Some(route) = route else { return Ok(()) };
         let (path, needs) = (route.paths[0], route.needs);
         let is_named = self.scopes.names_route(route.paths);
         let forbidden = |why: String| Err(ServerError::Forbidden(format!("{path}: {why}")));
+        if let Some(role) = self.scopes.role {
+            let is_reading = matches!(*method, Method::GET | Method::HEAD);
+            return match needs == Needs::Nothing || role.may(route, is_reading) {
+                true => Ok(()),
+                false => forbidden(format!(
+                    "{method} is not for the role {:?} of {:?}",
+                    role.name(),
+                    self.name
+                )),
+            };
+        }
         match (&self.scopes.routes, needs) {
             (_, Needs::Nothing) => Ok(()),
             (Some(routes), _) if !is_named => {
@@ -144,8 +176,16 @@ impl Who {
         }
     }
 
+    /// Refuses whoever may not change which models there are.
+    pub(crate) fn check_changes(&self) -> Result<(), ServerError> {
+        match self.scopes.role {
+            Some(role) if role.changes_models() => Ok(()),
+            _ => self.check_admin("models are changed"),
+        }
+    }
+
     /// Refuses what only the owner may do; `what` is that.
-    pub(crate) fn check_admin(&self, what: &str) -> Result<(), ServerError> {
+    fn check_admin(&self, what: &str) -> Result<(), ServerError> {
         let forbidden = || format!("{what}: for the owner only: {}", self.why_not);
         if self.is_admin { Ok(()) } else { Err(ServerError::Forbidden(forbidden())) }
     }

@@ -12,11 +12,12 @@ pub(crate) mod persons;
 pub(crate) mod receipts;
 pub(crate) mod reload;
 pub(crate) mod responses;
+pub(crate) mod signin;
 pub(crate) mod usage;
 
 pub(crate) use clients::{Peer, is_loopback};
 
-use crate::access::{Access, Who};
+use crate::access::{Access, Sessions, Who};
 use crate::accounts::{self, Accounts};
 use crate::background::Background;
 use crate::batches::Batches;
@@ -40,6 +41,7 @@ use crate::serve::limited::Limited;
 use crate::serve::{
     N_SHADOWS, blocking, error_response, json_response, resume, serve, serve_tokens, serve_vectors,
 };
+use crate::signin::Desk;
 use crate::streams::Streams;
 use crate::tls::Tls;
 use crate::traces::{self, Traces};
@@ -155,6 +157,8 @@ pub(crate) struct App {
     pub(crate) gate: Current<Gate>,
     /// Who may ask.
     pub(crate) access: Access,
+    /// Where people sign in, if they do.
+    pub(crate) sign_in: Option<Desk>,
     /// What connections that come now are served with.
     pub(crate) tls: Current<Option<Tls>>,
     /// Turns at handshakes.
@@ -216,7 +220,9 @@ impl App {
                 config.receipts.as_ref().map(|receipts| receipts.ledger().clone()),
                 config.local_access,
                 config.allow_anyone,
+                Sessions::new(config.sign_in.as_ref().map(|of| of.cookies().0)),
             ),
+            sign_in: config.sign_in.map(Desk::new).transpose()?,
             tls: Current::new(config.tls),
             handshakes,
             traces: config.traces,

@@ -31,6 +31,7 @@ mod running;
 mod seats;
 mod serve;
 mod shares;
+mod signin;
 mod streams;
 mod tls;
 mod traces;
@@ -48,6 +49,7 @@ pub use policy::Label;
 pub use reload::{Live, Prepared, Reload, Report, Setting};
 pub use serve::{InProcess, Told, ToldCall};
 pub use shares::{Share, Shares};
+pub use signin::{CALLBACK, KEYS_UPSTREAM, RoleRule, SignIn, TOKEN_UPSTREAM};
 pub use tls::{Tls, TlsError};
 pub use traces::{Deliver, Traces, Undelivered};
 pub use upstream::{Costs, Elsewhere, Priced, Upstream};
@@ -171,6 +173,9 @@ pub struct Config {
     pub local_access: access::LocalAccess,
     /// Whether other machines may ask while there is no key.
     pub allow_anyone: bool,
+    /// With whom people sign in, where they do; then there must be a broker that has the issuer's
+    /// endpoints, and receipts.
+    pub sign_in: Option<SignIn>,
     /// Where what is asked and answered is kept, if any of it may be; answers have receipts then.
     pub contents: Option<Contents>,
     /// What tells how much energy requests take, where something does.
@@ -240,6 +245,7 @@ impl Config {
             elsewhere: Elsewhere::default(),
             broker: None,
             local_access: access::LocalAccess::default(),
+            sign_in: None,
             allow_anyone: false,
             contents: None,
             energy: None,

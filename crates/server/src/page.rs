@@ -67,7 +67,7 @@ const FILES: &[File] = files! {
         "chat/answer.js" "chat/ask.js" "chat/composer.js" "chat/conversation.js"
         "chat/message.js" "chat/options.js" "chat/receipt.js" "chat/sidebar.js" "chat/view.js"
         "views/leaves.js" "views/limits.js" "views/models.js" "views/operate.js" "views/own.js"
-        "views/welcome.js"
+        "views/session.js" "views/welcome.js"
         "vendor/highlight.js" "vendor/hooks.js" "vendor/htm.js" "vendor/languages.js"
         "vendor/marked.js" "vendor/preact.js" "vendor/purify.js" "vendor/signals-core.js"
         "vendor/signals.js" "vendor/uplot.js";

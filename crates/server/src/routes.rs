@@ -6,6 +6,7 @@ pub(crate) mod openapi;
 mod owner;
 #[cfg(test)]
 mod page;
+mod signin;
 
 use crate::app::{self, App, generate, tokens, vectors};
 use crate::dialects::Family;
@@ -152,7 +153,7 @@ const KEEP: Route = Route { group: BATCHES, statuses: &[401, 403, 404, 500], ..R
 
 /// All routes.
 pub(crate) fn all() -> impl Iterator<Item = &'static Route> {
-    ROUTES.iter().chain(admin::ROUTES).chain(owner::ROUTES)
+    ROUTES.iter().chain(admin::ROUTES).chain(owner::ROUTES).chain(signin::ROUTES)
 }
 
 /// The route that the router has at a path; of several methods there the first.
@@ -786,7 +787,8 @@ mod tests {
             .filter(|route| route.needs == Needs::Nothing)
             .flat_map(|route| route.paths.iter().copied())
             .collect();
-        assert_eq!(public, ["/", "/health", "/ready", "/web/{*id}"]);
+        let expected = "/ /health /ready /web/{*id} /login /login/callback /logout /session";
+        assert_eq!(public.join(" "), expected);
         let is_admin = |path: &&str| path.starts_with("/admin/");
         let admin = all().filter(|route| route.paths.iter().any(is_admin));
         assert!(admin.into_iter().all(|route| route.needs == Needs::Admin));

@@ -38,13 +38,15 @@ pub(crate) fn path(kind: UpstreamKind) -> &'static str {
     match kind {
         UpstreamKind::OpenAi => "/chat/completions",
         UpstreamKind::Anthropic => "/v1/messages",
+        // Its address is whole.
+        UpstreamKind::Oidc => "",
     }
 }
 
 /// Headers that a request needs beside those of whoever carries it.
 pub(crate) fn headers(kind: UpstreamKind) -> Vec<(&'static str, String)> {
     match kind {
-        UpstreamKind::OpenAi => Vec::new(),
+        UpstreamKind::OpenAi | UpstreamKind::Oidc => Vec::new(),
         UpstreamKind::Anthropic => vec![("anthropic-version", anthropic::VERSION.to_owned())],
     }
 }

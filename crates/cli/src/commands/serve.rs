@@ -8,6 +8,7 @@ mod keep;
 mod library;
 mod limits;
 mod network;
+mod oidc;
 mod refusals;
 mod reload;
 mod shares;
@@ -41,6 +42,7 @@ use library::{Known, KnownModel, OwnModels};
 pub(in crate::commands) use library::{digest, quantization};
 use limits::LimitArgs;
 use network::NetworkArgs;
+use oidc::OidcArgs;
 use refusals::Refusals;
 pub(crate) use reload::RELOADABLE;
 use reload::Reloader;
@@ -179,6 +181,8 @@ pub(crate) struct Serve {
     allow_model_changes: bool,
     #[command(flatten)]
     access: AccessArgs,
+    #[command(flatten)]
+    oidc: OidcArgs,
     #[command(flatten)]
     network: NetworkArgs,
     /// Serve HTTPS with this certificate, in PEM; those that lead from it to a root stand behind it
@@ -362,6 +366,7 @@ impl Serve {
         config.egress = self.network.mode;
         config.local_access = self.access.local_access;
         config.allow_anyone = self.access.allow_anyone;
+        config.sign_in = self.sign_in().ok().flatten();
         config.allowed_origins.extend(self.allow_origin.iter().cloned());
         config.allowed_hosts.extend(self.allow_host.iter().cloned());
         config
@@ -459,6 +464,7 @@ impl Serve {
         problems.extend(self.egress_problem());
         problems.extend(self.access_problem());
         problems.extend(self.upstreams_problem());
+        problems.extend(self.sign_in().err());
         problems.extend(self.keep_problem());
         for (one, other) in [("tls-cert", "tls-key"), ("tls-key", "tls-cert")] {
             let is_given = |name| if name == "tls-cert" { &self.tls_cert } else { &self.tls_key };

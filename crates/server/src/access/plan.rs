@@ -53,7 +53,17 @@ impl Plan {
             routes::all().any(|route| route.paths.iter().any(|path| super::fits(pattern, path)))
         };
         names("routes", self.scopes.routes.as_deref(), is_route, "the path of a route")?;
-        let (label, least) = (self.defaults.label, self.scopes.labels);
+        let Scopes { routes, admin, role, labels: least, .. } = &self.scopes;
+        if let Some(role) = role
+            && (routes.is_some() || *admin)
+        {
+            let message = format!(
+                "{}: a role says which routes the key may use, expected it alone",
+                role.name()
+            );
+            return problem("role", message);
+        }
+        let (label, least) = (self.defaults.label, *least);
         if label < least {
             return problem("label", format!("{label}: the key may claim {least} at most"));
         }
@@ -136,7 +146,7 @@ fn names(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Caching;
+    use crate::access::{Caching, Role};
     use policy::Label;
 
     #[track_caller]
@@ -167,6 +177,11 @@ mod tests {
         check(|plan| plan.scopes.routes = list(&["/v1/*", "/metrics", "/api/chat"]), Ok(()));
         check(|plan| plan.scopes.routes = list(&["/v2/*"]), Err(("routes", "\"/v2/*\"")));
         check(|plan| plan.scopes.routes = list(&["v1"]), Err(("routes", "\"v1\"")));
+        check(|plan| plan.scopes.role = Some(Role::Auditor), Ok(()));
+        let both = |plan: &mut Plan| {
+            (plan.scopes.role, plan.scopes.admin) = (Some(Role::User), true);
+        };
+        check(both, Err(("role", "user: a role says which routes")));
         check(|plan| plan.defaults.label = Label::Public, Err(("label", "public: the key may")));
         check(|plan| plan.scopes.labels = Label::Public, Ok(()));
         check(|plan| plan.defaults.keep = Some(0), Err(("keep", "0: expected 1 to")));

@@ -3,6 +3,7 @@
 //! The ledger keeps both as JSON and does not know what they mean. What says more than is known
 //! here is of a later version and no rights at all: a limit that is overlooked would be none.
 
+use super::Role;
 use crate::models::plain_name;
 use policy::Label;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,9 @@ pub struct Scopes {
     /// Whether it may do what only the owner may.
     #[serde(skip_serializing_if = "is_false")]
     pub admin: bool,
+    /// What it is to the server, in the place of routes and that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
     /// The least sensitive label that its requests may have.
     #[serde(with = "label")]
     pub labels: Label,
@@ -82,6 +86,11 @@ impl Scopes {
         Self { admin: true, labels: Label::Public, ..Self::default() }
     }
 
+    /// Whether they are of whoever may do what only the owner may.
+    pub(crate) fn is_owner(&self) -> bool {
+        self.admin || self.role == Some(Role::Owner)
+    }
+
     /// Whether they name a model of this name, its own or an alias, with or without the tag for
     /// none.
     pub(crate) fn has_model(&self, name: &str) -> bool {
@@ -138,14 +147,16 @@ mod tests {
             models: Some(vec!["a*".to_owned()]),
             routes: Some(vec!["/v1/*".to_owned()]),
             admin: true,
+            role: Some(Role::Auditor),
             labels: Label::Internal,
         };
         let text = serde_json::to_string(&scopes).unwrap();
-        let expected = r#"{"models":["a*"],"routes":["/v1/*"],"admin":true,"labels":"internal"}"#;
+        let expected = r#"{"models":["a*"],"routes":["/v1/*"],"admin":true,"role":"auditor","labels":"internal"}"#;
         assert_eq!(text, expected);
         assert_eq!(serde_json::from_str::<Scopes>(&text).unwrap(), scopes);
         assert_eq!(serde_json::from_str::<Scopes>("{}").unwrap(), Scopes::default());
-        for wrong in [r#"{"mdoels":[]}"#, r#"{"labels":"secret"}"#, r#"{"admin":1}"#, "[1]", ""] {
+        for wrong in [r#"{"mdoels":[]}"#, r#"{"labels":"secret"}"#, r#"{"role":"king"}"#, "[1]", ""]
+        {
             assert!(serde_json::from_str::<Scopes>(wrong).is_err(), "{wrong}");
         }
         let defaults = Defaults { cache: Caching::Off, keep: Some(7), ..Defaults::default() };

@@ -5,12 +5,12 @@
 //! keys are taken no more.
 
 use super::credential::{self, Credential};
-use super::{Asker, Defaults, LocalAccess, Other, Scopes, Who};
+use super::{Asker, Defaults, LocalAccess, Other, Scopes, Sessions, Who};
 use crate::accounts::now_us;
 use crate::app::Peer;
 use crate::errors::ServerError;
 use crate::reload::Current;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Method};
 use ledger::{KEY_FORM, Key, Ledger, LedgerError, Roster, Secret, Which, id_of};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -33,6 +33,8 @@ pub(crate) struct Access {
     /// Whether other machines may ask while there is no key.
     is_open_to_others: bool,
     owner: Arc<Who>,
+    /// Who has signed in.
+    pub(crate) sessions: Sessions,
     table: Current<Table>,
     /// When the table was last known to be as the ledger has it.
     seen: Mutex<Instant>,
@@ -56,9 +58,15 @@ struct Held {
 }
 
 impl Access {
-    pub(crate) fn new(ledger: Option<Ledger>, local: LocalAccess, is_open_to_others: bool) -> Self {
+    pub(crate) fn new(
+        ledger: Option<Ledger>,
+        local: LocalAccess,
+        is_open_to_others: bool,
+        sessions: Sessions,
+    ) -> Self {
         let (table, seen) = (Current::new(Table::default()), Mutex::new(Instant::now()));
-        Self { ledger, local, is_open_to_others, owner: Arc::new(Who::owner()), table, seen }
+        let owner = Arc::new(Who::owner());
+        Self { ledger, local, is_open_to_others, owner, sessions, table, seen }
     }
 
     /// The ledger, where there is one to keep keys in.
@@ -105,8 +113,15 @@ impl Access {
         &self,
         peer: Option<Peer>,
         headers: &HeaderMap,
+        method: &Method,
     ) -> Result<Arc<Who>, ServerError> {
         let table = self.table.get();
+        // A key that is sent beside a cookie goes before it, where keys are looked at.
+        if (!table.has_had_keys || credential::any(headers).is_none())
+            && let Some(who) = self.sessions.of(headers, method, now_us())
+        {
+            return Ok(who);
+        }
         let other = Other::of(peer, headers);
         if !table.has_had_keys && self.local != LocalAccess::Key {
             // Which pages may ask is the gate's to know.
@@ -159,6 +174,10 @@ impl Access {
                 let held = table.keys.get(id).ok_or_else(gone)?;
                 held.check_time(now_us())?;
                 Ok(Arc::clone(&held.who))
+            }
+            Asker::Session(id) => {
+                let over = || unauthorized("who has sent this is not signed in any more");
+                self.sessions.get(id, now_us()).map(|of| of.who).ok_or_else(over)
             }
             Asker::Owner if is_without_keys || self.local == LocalAccess::Open => {
                 Ok(Arc::clone(&self.owner))
@@ -230,10 +249,11 @@ impl Held {
         let defaults: Defaults = serde_json::from_str(&key.defaults)?;
         let who = Who {
             key: Some(key.id.clone()),
+            session: None,
             number: Some(number(&key.id)),
             project: key.project.clone(),
             person: key.person.clone(),
-            is_admin: scopes.admin,
+            is_admin: scopes.is_owner(),
             why_not: format!("the key {:?} has not the right", key.name),
             name: key.name.clone(),
             scopes,
@@ -260,7 +280,12 @@ pub(crate) fn numbers_of(roster: &Roster, person: &str) -> Vec<u64> {
 /// The number by which a key's requests are known, the same on every server and after every
 /// restart.
 fn number(id: &str) -> u64 {
-    let hash = Sha256::new_with_prefix(b"freehold.key:").chain_update(id).finalize();
+    number_of("key", id)
+}
+
+/// The number of something of this kind.
+pub(crate) fn number_of(kind: &str, id: &str) -> u64 {
+    let hash = Sha256::new_with_prefix(format!("freehold.{kind}:")).chain_update(id).finalize();
     hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
@@ -269,7 +294,7 @@ fn has_form(text: &[u8]) -> bool {
 }
 
 /// Compares in the same time wherever they differ.
-fn is_equal(one: &[u8; 32], other: &[u8; 32]) -> bool {
+pub(super) fn is_equal(one: &[u8; 32], other: &[u8; 32]) -> bool {
     one.iter().zip(other).fold(0, |differs, (one, other)| black_box(differs | (one ^ other))) == 0
 }
 
@@ -389,7 +414,7 @@ mod tests {
         if let Some(key) = key {
             headers.insert("x-api-key", key.parse().unwrap());
         }
-        let who = access.who(peer.parse().ok().map(Peer), &headers);
+        let who = access.who(peer.parse().ok().map(Peer), &headers, &Method::GET);
         who.map(|who| who.name.clone()).map_err(|error| error.status().as_u16())
     }
 
@@ -399,7 +424,7 @@ mod tests {
         let (here, elsewhere) = ("127.0.0.1", "10.0.0.1");
         let (key, secret) = key("one");
         let check = |local, is_open_to_others, has_keys: bool, expected: [Result<&str, u16>; 4]| {
-            let access = Access::new(None, local, is_open_to_others);
+            let access = Access::new(None, local, is_open_to_others, Sessions::default());
             if has_keys {
                 access.table.set(table(&[&key]));
             }
@@ -432,7 +457,7 @@ mod tests {
             assert_eq!(found, expected.map(str::to_owned), "{asker:?} {:?}", access.local);
         };
         for local in [Auto, Open, LocalAccess::Key] {
-            let access = Access::new(None, local, false);
+            let access = Access::new(None, local, false, Sessions::default());
             let no = Err(401);
             let before = |name| if local == LocalAccess::Key { no } else { Ok(name) };
             check(&access, &of_key, no);
@@ -447,7 +472,7 @@ mod tests {
             check(&access, &of_key, no);
         }
         one.expires = Some(1);
-        let access = Access::new(None, Auto, false);
+        let access = Access::new(None, Auto, false, Sessions::default());
         access.table.set(table(&[&one]));
         assert!(access.who_of(&of_key).unwrap_err().to_string().contains("expired"));
     }
@@ -455,10 +480,11 @@ mod tests {
     #[test]
     fn what_a_proxy_hands_on_is_no_less_than_another_machine() {
         let check = |is_open_to_others, header: &'static str, expected: Result<&str, u16>| {
-            let access = Access::new(None, LocalAccess::Auto, is_open_to_others);
+            let access =
+                Access::new(None, LocalAccess::Auto, is_open_to_others, Sessions::default());
             let headers =
                 HeaderMap::from_iter([(header.parse().unwrap(), "http://x".parse().unwrap())]);
-            let who = access.who("127.0.0.1".parse().ok().map(Peer), &headers);
+            let who = access.who("127.0.0.1".parse().ok().map(Peer), &headers, &Method::GET);
             let found = who.map(|who| who.name.clone()).map_err(|error| error.status().as_u16());
             assert_eq!(found, expected.map(str::to_owned), "{is_open_to_others} {header}");
         };

@@ -1,6 +1,6 @@
 //! Keys and projects on the wire: `/admin/keys`, `/admin/projects`.
 
-use super::{Caching, Defaults, KEEP_DAYS_MAX, Plan, Problem, Scopes};
+use super::{Caching, Defaults, KEEP_DAYS_MAX, Plan, Problem, Role, Scopes};
 use crate::dialects::Paths;
 use crate::dialects::declared::{Field, Unknown};
 use crate::dialects::fields::{Fields, missing, short, wrong};
@@ -16,6 +16,7 @@ const LIFE_MAX_S: i64 = 100 * 366 * 24 * 3600;
 const US: i64 = 1_000_000;
 
 const LIST: &str = r#"{"type":"array","items":{"type":"string"}}"#;
+const ROLES: &[&str] = &["owner", "operator", "auditor", "user"];
 const LABELS: &[&str] = &["public", "internal", "private"];
 
 /// Parameters of the query of the list.
@@ -36,6 +37,7 @@ pub(crate) const KEY_FIELDS: &[Field] = &[
         .good(r#"["/v1/*"]"#)
         .note("paths of routes that it may use; absent: all but what only the owner may"),
     Field::honoured("admin").flag().note("it may do what only the owner may"),
+    Field::honoured("role").words(ROLES).note("in the place of `routes` and `admin`"),
     Field::honoured("labels").words(LABELS).note("the least sensitive that it may claim"),
     Field::honoured("label").words(LABELS).note("that of its requests; absent: `private`"),
     Field::honoured("lenient").flag().note("as if each request had `x-freehold-lenient: true`"),
@@ -70,6 +72,7 @@ pub(crate) fn read_key(
     let models = texts(&mut fields, "models")?;
     let routes = texts(&mut fields, "routes")?;
     let admin = fields.flag("admin")?.unwrap_or_default();
+    let role = word(&mut fields, "role", Role::NAMES)?;
     let labels = word(&mut fields, "labels", Label::NAMES)?;
     let label = word(&mut fields, "label", Label::NAMES)?.unwrap_or_default();
     let lenient = fields.flag("lenient")?.unwrap_or_default();
@@ -82,7 +85,7 @@ pub(crate) fn read_key(
         name,
         project,
         person,
-        scopes: Scopes { models, routes, admin, labels: labels.unwrap_or(label) },
+        scopes: Scopes { models, routes, admin, role, labels: labels.unwrap_or(label) },
         defaults: Defaults {
             lenient,
             cache,
@@ -214,6 +217,10 @@ mod tests {
             r#"{"name":"a","label":"public","labels":"internal"}"#,
             Err("label: public: the key"),
         );
+        let (plan, _) = read_key(br#"{"name":"a","role":"auditor"}"#, Unknown::Refused, 0).unwrap();
+        assert_eq!(plan.scopes.role, Some(Role::Auditor));
+        check(r#"{"name":"a","role":"king"}"#, Err("role: \"king\": expected one of owner"));
+        check(r#"{"name":"a","role":"user","routes":["/v1/*"]}"#, Err("role: user: a role"));
         check(r#"{"name":"a","keep":0}"#, Err("keep: 0: expected"));
         check(r#"{"name":"a","secret":"x"}"#, Err("secret: this server does not know"));
     }

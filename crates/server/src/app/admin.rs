@@ -21,9 +21,9 @@ const KERNEL_SAYS: [&str; 3] = ["NoNewPrivs", "Seccomp", "Seccomp_filters"];
 /// Walks through the ledger at once: each reads all of it.
 static VERIFYING: Semaphore = Semaphore::const_new(1);
 
-/// Answers with `body`, unless somebody else asks.
+/// Answers with `body`; that it is for whoever asks was checked before the router.
 fn told(arrival: &Arrival, body: impl FnOnce() -> Result<Value, ServerError>) -> Response<Body> {
-    match arrival.who.check_admin("the server tells of itself").and_then(|()| body()) {
+    match body() {
         Ok(body) => json_response(StatusCode::OK, body.to_string()),
         Err(error) => refuse(&error, arrival),
     }
@@ -197,7 +197,6 @@ pub(crate) async fn verify_ledger(
     Extension(arrival): Extension<Arrival>,
 ) -> Response<Body> {
     let verified = async {
-        arrival.who.check_admin("the ledger is verified")?;
         let Some(receipts) = &app.receipts else {
             let why = "this server keeps no ledger: it was started with --ledger none";
             return Err(ServerError::NotImplemented(why.to_owned()));

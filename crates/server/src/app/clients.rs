@@ -8,7 +8,7 @@ use crate::errors::ServerError;
 use crate::receipts::Receipts;
 use crate::routes::{self, Needs};
 use axum::extract::{MatchedPath, Request};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Method};
 use engine::{CacheScope, PrefixStore};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -28,9 +28,9 @@ impl App {
         let headers = request.headers();
         let route = request.extensions().get::<MatchedPath>();
         let route = route.and_then(|path| routes::at(path.as_str()));
-        let (who, admitted) = match self.access.who(peer, headers) {
+        let (who, admitted) = match self.access.who(peer, headers, request.method()) {
             Ok(who) => {
-                let admitted = who.check_route(route);
+                let admitted = who.check_route(route, request.method());
                 (who, admitted)
             }
             Err(error) => {
@@ -58,16 +58,16 @@ impl App {
     ) -> (Arrival, Result<(), ServerError>) {
         let (who, admitted) = match self.access.who_of(by) {
             Ok(who) => {
-                let admitted = who.check_route(routes::at(route));
+                let admitted = who.check_route(routes::at(route), &Method::POST);
                 (who, admitted)
             }
             Err(error) => {
                 (Arc::new(Who::anyone("who asked for it is gone".to_owned())), Err(error))
             }
         };
-        let cache = match who.key {
-            Some(_) => of_key(self.prefix_store.as_ref(), &who, client),
-            None => CacheScope::Key(client),
+        let cache = match who.is_known() {
+            true => of_key(self.prefix_store.as_ref(), &who, client),
+            false => CacheScope::Key(client),
         };
         (Arrival::of_line(id, route, who, cache, client), admitted)
     }
@@ -121,7 +121,7 @@ pub(crate) fn is_loopback(peer: Option<Peer>) -> bool {
 /// Whether who sent this has consented to it being kept as a case: by what the owner said of the
 /// key, by a key that the settings list, or without one as a program on this machine.
 fn is_recorded(cases: Option<&Cases>, headers: &HeaderMap, who: &Who) -> bool {
-    let is_owner = who.is_admin && who.key.is_none();
+    let is_owner = who.is_admin && !who.is_known();
     let may_keep = |cases: &Cases| cases.may_keep(key(headers), is_owner);
     cases.is_some_and(|cases| who.defaults.record || may_keep(cases))
 }
@@ -136,7 +136,7 @@ fn cache_scope(
     peer: Option<Peer>,
     principal: u64,
 ) -> CacheScope {
-    if who.key.is_some() {
+    if who.is_known() {
         return of_key(store, who, principal);
     }
     match store.filter(|_| who.is_admin && is_loopback(peer)) {

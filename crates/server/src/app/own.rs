@@ -20,7 +20,7 @@ impl App {
                  `freehold serve --allow-model-changes`",
             ),
             ModelChanges::FromLoopback => {
-                who.check_admin("models are changed")?;
+                who.check_changes()?;
                 Ok(Arc::clone(library))
             }
         }
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
     use crate::app::Peer;
     use crate::{Config, Facts, LibraryError, Model, Watcher};
-    use axum::http::HeaderMap;
+    use axum::http::{HeaderMap, Method};
     use tokio::sync::watch;
 
     /// A library that has nothing.
@@ -70,7 +70,8 @@ mod tests {
             config.allow_anyone = true;
             let signal = || watch::channel(false).1;
             let app = App::new(config, signal(), signal()).unwrap();
-            let who = app.access.who(peer.parse().ok().map(Peer), &HeaderMap::new()).unwrap();
+            let from = peer.parse().ok().map(Peer);
+            let who = app.access.who(from, &HeaderMap::new(), &Method::GET).unwrap();
             let found = app.library_for(&who);
             let found = found.map_or_else(|error| error.status().as_u16(), |_| 200);
             assert_eq!(found, status, "{changes:?} {peer}");

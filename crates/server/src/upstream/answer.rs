@@ -17,6 +17,9 @@ const N_PROMPT_MORE: u64 = 16 << 10;
 /// Most tokens of an alternative whose request has no bound: more than models write.
 const N_GENERATED_MAX: u64 = 512 << 10;
 
+/// What is wrong with an issuer's, which is asked no requests to models.
+const NO_MODEL: &str = "it comes from an issuer of OpenID Connect, which has no model";
+
 /// How an answer is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
@@ -158,6 +161,7 @@ impl Answer {
                     let said = match self.kind {
                         UpstreamKind::OpenAi => openai::event(&event, &mut self.heard)?,
                         UpstreamKind::Anthropic => anthropic::event(&event, &mut self.heard)?,
+                        UpstreamKind::Oidc => return Err(Wrong::new(NO_MODEL)),
                     };
                     if said == Said::End {
                         self.finish()?;
@@ -183,6 +187,7 @@ impl Answer {
             match self.kind {
                 UpstreamKind::OpenAi => openai::whole(&body, &mut self.heard)?,
                 UpstreamKind::Anthropic => anthropic::whole(&body, &mut self.heard)?,
+                UpstreamKind::Oidc => return Err(Wrong::new(NO_MODEL)),
             }
         }
         if !self.is_over {

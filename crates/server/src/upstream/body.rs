@@ -38,6 +38,7 @@ impl Asked {
         let body = match kind {
             UpstreamKind::OpenAi => openai::body(call, model, turns, &mut asked)?,
             UpstreamKind::Anthropic => anthropic::body(call, model, turns, &mut asked)?,
+            UpstreamKind::Oidc => return Err(refused("model", kind)),
         };
         Ok(Self { body: Value::Object(body), ..asked })
     }

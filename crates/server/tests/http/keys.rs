@@ -120,7 +120,8 @@ fn routes(house: &House, key: &str) -> Vec<(String, String)> {
     routes
 }
 
-const PUBLIC: [&str; 3] = ["/", "/health", "/ready"];
+const PUBLIC: [&str; 7] =
+    ["/", "/health", "/ready", "/login", "/login/callback", "/logout", "/session"];
 
 /// A refusal has the shape of its family.
 fn check_shape(method: &str, path: &str, response: &Response) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ledger::Act;
 use server::Label;
-use server::access::{Caching, Defaults, KEEP_DAYS_MAX, Plan, Problem, Scopes, key_to_json};
+use server::access::{Caching, Defaults, KEEP_DAYS_MAX, Plan, Problem, Role, Scopes, key_to_json};
 
 use super::{KeysArgs, behind, now_us, span};
 use crate::commands::Subcommand;
@@ -22,7 +22,8 @@ Examples:
   freehold key create laptop
   freehold key create support --model support --model 'smollm2-*' --expires 90d
   freehold key create monitor --route /metrics
-  freehold key create operator --admin")]
+  freehold key create books --role auditor
+  freehold key create boss --admin")]
 pub(crate) struct Create {
     /// Its name: letters, digits and . _ - @ +; no other key has it that is not revoked
     #[arg(value_name = "NAME")]
@@ -44,6 +45,10 @@ pub(crate) struct Create {
     /// It may do what only the owner may: administer keys, change models, have settings read anew
     #[arg(long)]
     admin: bool,
+    /// What it is to the server, in the place of --route and --admin: owner, operator, auditor or
+    /// user (docs/keys.md)
+    #[arg(long, value_name = "ROLE", value_parser = role)]
+    role: Option<Role>,
     /// How sensitive its requests are: public, internal or private; a request can only raise it
     #[arg(long, value_name = "LABEL", default_value = "private", value_parser = label)]
     label: Label,
@@ -103,6 +108,7 @@ impl Create {
                 models: some(&self.models),
                 routes: some(&self.routes),
                 admin: self.admin,
+                role: self.role,
                 labels: self.label,
             },
             defaults: Defaults {
@@ -130,6 +136,10 @@ fn refused(problem: &Problem) -> Failure {
 
 fn label(text: &str) -> Result<Label, String> {
     one_of(text, Label::NAMES)
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    one_of(text, Role::NAMES)
 }
 
 fn cache(text: &str) -> Result<Caching, String> {

@@ -77,6 +77,9 @@ fn may(scopes: &str) -> String {
         None => format!("all {what}"),
         Some(names) => format!("{what} {}", names.join(", ")),
     };
+    if let Some(role) = scopes.role {
+        return format!("{}; as {}", list("models", &scopes.models), role.name());
+    }
     let admin = if scopes.admin { "; administer" } else { "" };
     format!("{}; {}{admin}", list("models", &scopes.models), list("routes", &scopes.routes))
 }

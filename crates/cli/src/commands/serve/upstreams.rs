@@ -1,5 +1,5 @@
-//! The broker of a server that has upstreams: a process that is started before the server gives up
-//! its own connections, and ends with it.
+//! The broker of a server that has upstreams, or an issuer with whom people sign in: a process that
+//! is started before the server gives up its own connections, and ends with it.
 
 use std::process::{Command, Stdio};
 
@@ -25,16 +25,21 @@ impl Serve {
         })
     }
 
-    /// Starts the broker, if there is an upstream, and says what it came to.
+    /// Starts the broker, if there is something for it to reach, and says what it came to.
     ///
     /// # Errors
     /// It cannot be started; it cannot be locked, and is to be.
     pub(super) fn start_broker(&self, context: &Context) -> anyhow::Result<Option<Started>> {
         let told = self.settings.upstreams();
-        let (Some(first), Some(ledger)) = (told.first(), self.ledger.place(context)?) else {
+        let mut upstreams: Vec<_> = told.iter().map(|told| told.upstream.clone()).collect();
+        upstreams.extend(self.issuer());
+        let Some(ledger) = self.ledger.place(context)?.filter(|_| !upstreams.is_empty()) else {
             return Ok(None);
         };
-        let upstreams = told.iter().map(|told| told.upstream.clone()).collect();
+        let first = match told.first() {
+            Some(first) => first.place.to_string(),
+            None => self.settings.place("oidc-issuer"),
+        };
         let program = std::env::current_exe().context("find this program")?;
         let mut command = Command::new(program);
         command.arg("broker").arg(format!("--log-format={}", self.log_format));
@@ -75,7 +80,7 @@ impl Serve {
                 let message = format!(
                     "{}: locked, but the broker cannot be, for {}: {}",
                     self.settings.place("egress"),
-                    first.place,
+                    first,
                     ready.lock
                 );
                 return Err(Failure::new(Exit::Failed, message).into());
