@@ -38,7 +38,9 @@ impl Serve {
     /// # Errors
     /// A ledger that cannot be read.
     pub(super) async fn warn_of_access(&self, address: SocketAddr) -> anyhow::Result<()> {
-        if address.ip().is_loopback() {
+        // Where people sign in, who does not is nobody, also before the first key.
+        let signs_in = !self.issuer().is_empty() && !self.access.allow_anyone;
+        if address.ip().is_loopback() || signs_in {
             return Ok(());
         }
         if let Some(receipts) = &self.receipts
