@@ -136,4 +136,7 @@ function onKey(event) {
 
 addEventListener("keydown", onKey);
 sweep().catch(() => {});
-render(html`<${Page} />`, document.getElementById("page"));
+const page = document.getElementById("page");
+// What stood there until the scripts were here.
+page.replaceChildren();
+render(html`<${Page} />`, page);

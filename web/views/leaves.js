@@ -5,6 +5,7 @@ import { Icon } from "../lib/icons.js";
 import { Badge, Button, Command, Empty, Section, Table, View, Waiting, useAsked } from "../lib/parts.js";
 import { html } from "../lib/ui.js";
 import { t } from "../strings.en.js";
+import { Policy } from "./policy.js";
 
 const ASKED_MS = 5000;
 
@@ -75,12 +76,4 @@ function DepartureTable({ rows }) {
       html`<${Badge}>${of.label}</${Badge}>`, html`<code>${of.rule}</code>`, bytes(of.n_bytes),
       cost(of), redacted(of), of.end?.outcome ?? of.end?.status ?? "–",
     ])} />`;
-}
-
-/** The rules are the owner's files: they are read and tried where those are. */
-function Policy() {
-  return html`<${Section} title=${t.leaves.policy} about=${t.leaves.policyAbout}>
-    ${t.leaves.commands.map(([command, about]) => html`<div class="deed"><p>${about}</p>
-      <${Command} text=${command} /></div>`)}
-  </${Section}>`;
 }

@@ -7,6 +7,7 @@ import {
 } from "../lib/parts.js";
 import { html, useRef, useState } from "../lib/ui.js";
 import { t } from "../strings.en.js";
+import { Lock } from "./lock.js";
 
 const ASKED_MS = 5000;
 
@@ -20,6 +21,7 @@ export function Models() {
       ${asked.value.models.map((model) => html`<${Model} key=${model.name} model=${model}
         machine=${asked.value.machine} mayChange=${mayChange} onChanged=${asked.again} />`)}
       <${Aliases} aliases=${asked.value.aliases} />
+      <${Lock} models=${asked.value.models} mayChange=${mayChange} />
     ` : html`<${Waiting} asked=${asked} />`}
     <${Pull} mayChange=${mayChange} onChanged=${asked.again} />
     <${Upgrades} />

@@ -207,6 +207,11 @@ impl Lock {
         Ok(true)
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What the lock says.
     pub(crate) fn file(&self) -> &LockFile {
         &self.file

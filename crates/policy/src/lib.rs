@@ -51,4 +51,4 @@ pub use label::{Label, Sendable};
 pub use outcome::{Departure, Route};
 pub use redact::{Pseudonyms, Redacted};
 pub use restore::{Escape, Restorer};
-pub use rule::{Rules, SECTIONS};
+pub use rule::{Rule, Rules, SECTIONS};

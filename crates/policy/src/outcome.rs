@@ -155,6 +155,23 @@ impl Outcome {
         }
     }
 
+    /// In the words of whoever asks why.
+    pub(crate) fn told(&self) -> String {
+        match self {
+            Self::Here => "here".to_owned(),
+            Self::Refuse(reason) => format!("refuse: {reason}"),
+            Self::Send(order, Target { upstream, is_redacted, .. }) => {
+                let word = match order {
+                    Order::There => "there",
+                    Order::HereThenThere => "here-then-there",
+                    Order::ThereThenHere => "there-then-here",
+                };
+                let redacted = if *is_redacted { ", redacted" } else { "" };
+                format!("{word}: {upstream}{redacted}")
+            }
+        }
+    }
+
     /// Where it leads with these facts, and what was left out on the way.
     pub(crate) fn route(&self, label: Label, facts: &Facts) -> (Route, Vec<String>) {
         let mut notes = Vec::new();

@@ -30,11 +30,13 @@ pub struct Rules {
 
 /// One rule.
 #[derive(Debug)]
-pub(crate) struct Rule {
+pub struct Rule {
     pub(crate) name: String,
     pub(crate) place: Place,
     /// The names of the fields, and what they say.
     conditions: Vec<(&'static str, Box<dyn Condition>)>,
+    /// The same for people, in the same order.
+    told: Vec<String>,
     pub(crate) outcome: Outcome,
 }
 
@@ -117,6 +119,16 @@ impl Rules {
     /// Whether there is no rule: then everything is answered here, or refused.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// All rules, in the order in which they are asked.
+    pub fn all(&self) -> std::slice::Iter<'_, Rule> {
+        self.rules.iter()
+    }
+
+    /// The names of the classes that raise a request, each with that of the label.
+    pub fn raises(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.raises.iter().map(|(class, label)| (class.name(), label.name()))
     }
 
     /// How contents are looked through.
@@ -222,7 +234,7 @@ impl Rule {
         table.set_owner("rule: ".to_owned());
         let name = name(&table.must("name")?)?.to_owned();
         table.set_owner(format!("rule {}: ", quoted(&name)));
-        let mut conditions = Vec::new();
+        let (mut conditions, mut told) = (Vec::new(), Vec::new());
         let mut labels = None;
         for kind in KINDS {
             let Some(value) = table.take(kind.name) else { continue };
@@ -230,10 +242,31 @@ impl Rule {
                 labels = Some(condition::label::read(&value)?);
             }
             conditions.push((kind.name, (kind.read)(&value)?));
+            told.push(value.told());
         }
         let outcome = Outcome::read(&mut table, upstreams, labels.as_deref())?;
         table.finish()?;
-        Ok(Self { name, place: table.place(), conditions, outcome })
+        Ok(Self { name, place: table.place(), conditions, told, outcome })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it begins in its file; the first line is 1.
+    pub fn line(&self) -> usize {
+        self.place.line
+    }
+
+    /// The names of its conditions, each with what it says on one line.
+    pub fn conditions(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.conditions.iter().zip(&self.told).map(|((name, _), told)| (*name, told.as_str()))
+    }
+
+    /// What becomes of a request by it, in words.
+    pub fn outcome(&self) -> String {
+        self.outcome.told()
     }
 
     /// Asks each condition. What is not known holds where the rule keeps or refuses, and does not
@@ -345,6 +378,28 @@ mod tests {
                 Rules::parse("t", &rule("label = [\"public\", \"internal\"]", outcome)).is_ok()
             );
         }
+    }
+
+    #[test]
+    fn a_rule_is_told_as_people_read_it() {
+        let text = "upstreams = [\"u\"]\n[detect]\nraise = { iban = \"private\" }\n[[rule]]\n\
+                    name = \"a\"\nlabel = [\"public\", \"internal\"]\noutcome = \"there\"\n\
+                    upstream = \"u\"\nredacted = true\n[rule.tokens]\nmin = 1000\n[[rule]]\n\
+                    name = \"b\"\noutcome = \"refuse\"\nreason = \"why\"\n";
+        let rules = Rules::parse("t.toml", text).unwrap();
+        let found: Vec<String> = rules
+            .all()
+            .map(|rule| {
+                let conditions: Vec<_> = rule.conditions().collect();
+                format!("{} {} {conditions:?} {}", rule.name(), rule.line(), rule.outcome())
+            })
+            .collect();
+        let expected = [
+            "a 4 [(\"label\", \"public, internal\"), (\"tokens\", \"min 1000\")] there: u, redacted",
+            "b 12 [] refuse: why",
+        ];
+        assert_eq!(found, expected);
+        assert!(rules.raises().eq([("iban", "private")]));
     }
 
     #[test]

@@ -157,6 +157,11 @@ impl<'a> Value<'a> {
         self.wrong(format!("{}, expected {expected}", shown(self.value.get_ref())))
     }
 
+    /// What it says, on one line, for people.
+    pub(crate) fn told(&self) -> String {
+        told(self.value.get_ref())
+    }
+
     pub(crate) fn text(&self) -> Result<&'a str, Problem> {
         match self.value.get_ref() {
             DeValue::String(text) => Ok(text.as_ref()),
@@ -238,6 +243,26 @@ impl<'a> Value<'a> {
             _ => Err(self.unfit(&format!("[[{}]] tables", self.name))),
         };
         list.iter().map(table).collect()
+    }
+}
+
+/// Words as they are, lists with commas, of a table each name before its value.
+fn told(value: &DeValue<'_>) -> String {
+    let joined = |parts: Vec<String>| parts.join(", ");
+    match value {
+        DeValue::String(text) => text.as_ref().to_owned(),
+        DeValue::Integer(number) => number.as_str().to_owned(),
+        DeValue::Float(number) => number.as_str().to_owned(),
+        DeValue::Boolean(flag) => flag.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Array(list) => joined(list.iter().map(|one| told(one.get_ref())).collect()),
+        DeValue::Table(fields) => {
+            let field = |(name, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
+                let name: &std::borrow::Cow<'_, str> = name.get_ref();
+                format!("{name} {}", told(value.get_ref()))
+            };
+            joined(fields.iter().map(field).collect())
+        }
     }
 }
 

@@ -38,12 +38,15 @@ mod traces;
 mod upstream;
 pub mod usage;
 
+pub use app::policy::explained;
 pub use batches::Batches;
 pub use cases::{Cases, Consent, PENDING_CASES};
 pub use contents::Contents;
 pub use energy::{Energy, EnergySource};
 pub use errors::{BadRequest, ServerError};
-pub use library::{Facts, Library, LibraryError, Watcher, Work};
+pub use library::{
+    Existing, Facts, Library, LibraryError, LockStanding, LockVersion, LockedModel, Watcher, Work,
+};
 pub use limits::Limits;
 pub use policy::Label;
 pub use reload::{Live, Prepared, Reload, Report, Setting};

@@ -2,6 +2,7 @@
 //! them without opening them, and how they come and go. Where their files are it does not know.
 
 use crate::Model;
+use serde::Serialize;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -79,6 +80,90 @@ pub trait Library: Send + Sync {
     /// # Errors
     /// It is not in the library, or somebody else is at work on it.
     fn remove(&self, name: &str) -> Result<(), LibraryError>;
+
+    /// What the owner's lock says now and said before, and what is otherwise.
+    ///
+    /// # Errors
+    /// It, its history or an installed model cannot be read.
+    fn lock(&self) -> Result<LockStanding, LibraryError> {
+        Ok(LockStanding::default())
+    }
+
+    /// Has the lock say of the model or alias `name` what it said in the version `to`, or before
+    /// the last move, because of `why`. Returns what came of it, in words. What is served stays as
+    /// it is.
+    ///
+    /// # Errors
+    /// No such version, or it is not here as the lock said it.
+    fn roll_back(
+        &self,
+        name: &str,
+        to: Option<u32>,
+        why: Option<String>,
+    ) -> Result<String, LibraryError> {
+        let _ = (to, why);
+        Err(LibraryError::NotFound(format!("{name}: this library has no lock")))
+    }
+
+    /// Has the lock say what the installed model `name` is, every byte hashed. Returns what came of
+    /// it, in words.
+    ///
+    /// # Errors
+    /// It is not here, would change, or has a licence or a signer that the lock does not allow.
+    fn pin(&self, name: &str, entry: Existing) -> Result<String, LibraryError> {
+        let _ = entry;
+        Err(LibraryError::NotFound(format!("{name}: this library has no lock")))
+    }
+}
+
+/// What becomes of an entry that a lock has already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and one that would change is refused.
+    Stays,
+    /// It becomes another.
+    Changes,
+}
+
+/// How it stands with the owner's lock.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct LockStanding {
+    /// Where it is; `None`: models are held to none.
+    pub file: Option<String>,
+    /// Whether it is another by now than the one that models are held to.
+    pub has_changed: bool,
+    /// What it has, by name.
+    pub models: Vec<LockedModel>,
+    /// In what the installed models are otherwise, each as `freehold diff --json` has it.
+    pub changes: Vec<Value>,
+}
+
+/// A model of a lock, and what stood for it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LockedModel {
+    /// What applications ask for.
+    pub name: String,
+    /// In the order in which the lock first said them; not empty.
+    pub versions: Vec<LockVersion>,
+    /// The number of what the lock says now; the first is 1.
+    pub now: usize,
+    /// The number of what it said before the last move; `None`: nothing is behind.
+    pub back: Option<usize>,
+}
+
+/// Something that a lock says of a model, or said.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LockVersion {
+    /// SHA-256 of its entry, in hexadecimal digits.
+    pub digest: String,
+    /// The installed model that it is; `None`: nobody knows any more.
+    pub installed: Option<String>,
+    /// When the lock first came to it by a move, as RFC 3339.
+    pub since: Option<String>,
+    /// Why it last did, in a line.
+    pub why: Option<String>,
+    /// What the gate found then, as the history has it.
+    pub gate: Option<Value>,
 }
 
 /// Hears how far long work on the library has come.

@@ -66,7 +66,8 @@ const FILES: &[File] = files! {
         "lib/parts.js" "lib/settings.js" "lib/ui.js"
         "chat/answer.js" "chat/ask.js" "chat/composer.js" "chat/conversation.js"
         "chat/message.js" "chat/options.js" "chat/receipt.js" "chat/sidebar.js" "chat/view.js"
-        "views/leaves.js" "views/limits.js" "views/models.js" "views/operate.js" "views/own.js"
+        "views/leaves.js" "views/limits.js" "views/lock.js" "views/models.js"
+        "views/operate.js" "views/own.js" "views/policy.js"
         "views/session.js" "views/welcome.js"
         "vendor/highlight.js" "vendor/hooks.js" "vendor/htm.js" "vendor/languages.js"
         "vendor/marked.js" "vendor/preact.js" "vendor/purify.js" "vendor/signals-core.js"
@@ -195,6 +196,15 @@ mod tests {
                     assert!(is_late || text.contains(file.name), "{}: not preloaded", file.name);
                 }
                 assert!(!text.contains("<style") && !text.contains(" style="));
+                // What is seen before the scripts are there says what they will say.
+                let strings = include_str!("../../../web/strings.en.js");
+                for said in ["<span>", "placeholder=\"", "<p class=\"hint\">"] {
+                    for rest in text.split(said).skip(1) {
+                        let word = rest.split(['<', '"']).next().unwrap_or_default();
+                        let is_name = word == "Freehold";
+                        assert!(is_name || strings.contains(&format!("\"{word}\"")), "{word}");
+                    }
+                }
                 assert_eq!(
                     text.matches("<script").count(),
                     text.matches("<script src").count()

@@ -67,6 +67,18 @@ impl Subcommand for Diff {
     }
 }
 
+/// In what the models that are installed are otherwise than `lock` says, as `--json` has it.
+///
+/// # Errors
+/// One that cannot be read.
+pub(in crate::commands) fn of_installed(
+    store: &Store,
+    lock: &LockFile,
+) -> anyhow::Result<Vec<Value>> {
+    let found = installed(store, lock)?;
+    Ok(changes(lock, &found).iter().map(to_json).collect())
+}
+
 fn read(path: &Path) -> anyhow::Result<LockFile> {
     let found = locked::read(Some(path))?;
     Ok(found.map(|(_, file)| file).unwrap_or_default())

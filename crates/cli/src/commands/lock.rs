@@ -1,9 +1,12 @@
 //! `freehold lock`: writes down what models are.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gguf::Gguf;
-use store::{History, Installed, LOCK_FILE, LockFile, LockedModel, Store, StoreError};
+use server::Existing;
+use store::{
+    Difference, History, Installed, LOCK_FILE, LockFile, LockedModel, Progress, Store, StoreError,
+};
 
 use crate::aliases::AliasArgs;
 use crate::commands::Subcommand;
@@ -47,29 +50,11 @@ impl Subcommand for LockModels {
         let mut after = before.clone();
         let (mut n_new, mut n_changed) = (0, 0);
         for full_name in self.full_names(context, &store, &before)? {
-            let (name, entry, signed_by) = examine(context, &store, &full_name, &before)?;
-            if signed_by.is_some_and(|key| after.note_signer(&name, &key)) {
-                n_new += 1;
-            }
-            match before.models.get(&name) {
-                None => n_new += 1,
-                Some(old) if *old == entry => {}
-                Some(old) => {
-                    n_changed += 1;
-                    for difference in old.differences(&entry) {
-                        terminal::print_line(&format!("{name}: {difference}"))?;
-                    }
-                }
-            }
-            let (publisher, twin) =
-                (entry.publisher.clone(), after.models.insert(name.clone(), entry));
-            if let Some(twin) = twin.filter(|twin| before.models.get(&name) != Some(twin)) {
-                let message = format!(
-                    "{name}: {} and {publisher} both have one, and a lock has one of each name",
-                    twin.publisher
-                );
-                return Err(Failure::new(Exit::Usage, message).into());
-            }
+            let examined = examine(&store, &full_name, &before, &Shown::new(context))?;
+            let put = put(&before, &mut after, examined)?;
+            n_new += put.n_new;
+            n_changed += usize::from(put.changed.is_some());
+            put.changed.iter().flatten().try_for_each(|line| terminal::print_line(line))?;
         }
         for alias in self.aliases.all() {
             if !after.models.contains_key(&alias.model) {
@@ -164,15 +149,85 @@ fn version_of<'a>(lock: &'a LockFile, history: &History, model: &Installed) -> O
     lock.models.iter().find(is_of).map(|(name, _)| name.as_str())
 }
 
-/// The name that applications ask for, what the model is, every byte hashed, and the key that
-/// signed it.
+/// Writes what the installed model `name` is into the lock at `path`. Returns what came of it.
+///
+/// # Errors
+/// It is not here, would change an entry that stays, or the lock does not allow its licence.
+pub(in crate::commands) fn pin(
+    store: &Store,
+    path: &Path,
+    (name, existing): (&str, Existing),
+    progress: &dyn Progress,
+) -> anyhow::Result<String> {
+    let before = LockFile::read(path)?.unwrap_or_default();
+    let mut after = before.clone();
+    let full_name = before.resolve(store, name)?.full_name();
+    let examined = examine(store, &full_name, &before, progress)?;
+    let Put { n_new, changed } = put(&before, &mut after, examined)?;
+    for (name, model) in &after.models {
+        after.check_licence(name, &model.licence, path)?;
+    }
+    let shown = path.display();
+    if let Some(lines) = changed.as_ref().filter(|_| existing == Existing::Stays) {
+        let lines = lines.join("; ");
+        let message = format!("{shown}: an entry would change, nothing was written: {lines}");
+        return Err(Failure::new(Exit::Verification, message).into());
+    }
+    if before == after && path.exists() {
+        return Ok(format!("{shown} says so already"));
+    }
+    after.write(path)?;
+    Ok(format!("{shown}: {n_new} new, {} changed", usize::from(changed.is_some())))
+}
+
+/// What became of a lock by one model.
+struct Put {
+    n_new: usize,
+    /// In what its entry becomes another, line by line.
+    changed: Option<Vec<String>>,
+}
+
+/// The name that applications ask for, what the model is, and the key that signed it.
+type Examined = (String, LockedModel, Option<String>);
+
+/// Has `after` say what a model is.
+fn put(
+    before: &LockFile,
+    after: &mut LockFile,
+    (name, entry, signed_by): Examined,
+) -> anyhow::Result<Put> {
+    let mut put = Put { n_new: 0, changed: None };
+    if signed_by.is_some_and(|key| after.note_signer(&name, &key)) {
+        put.n_new += 1;
+    }
+    match before.models.get(&name) {
+        None => put.n_new += 1,
+        Some(old) if *old == entry => {}
+        Some(old) => {
+            let differences = old.differences(&entry);
+            let line = |difference: &Difference| format!("{name}: {difference}");
+            put.changed = Some(differences.iter().map(line).collect());
+        }
+    }
+    let (publisher, twin) = (entry.publisher.clone(), after.models.insert(name.clone(), entry));
+    if let Some(twin) = twin.filter(|twin| before.models.get(&name) != Some(twin)) {
+        let message = format!(
+            "{name}: {} and {publisher} both have one, and a lock has one of each name",
+            twin.publisher
+        );
+        return Err(Failure::new(Exit::Usage, message).into());
+    }
+    Ok(put)
+}
+
+/// What a model is, every byte hashed.
 fn examine(
-    context: &Context,
     store: &Store,
     full_name: &str,
     lock: &LockFile,
-) -> anyhow::Result<(String, LockedModel, Option<String>)> {
-    store.verify(full_name, &Shown::new(context))?.into_result()?;
+    progress: &dyn Progress,
+) -> anyhow::Result<Examined> {
+    store.verify(full_name, progress)?.into_result()?;
     let installed = store.resolve(full_name)?;
     let file = Gguf::open(installed.path())?;
     // A version that is named by itself takes the place of the one that the lock has.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use gguf::Gguf;
-use store::{History, LockedModel, Planned, Step, StoreError, Timeline};
+use store::{History, LockedModel, Planned, Progress, Step, Store, StoreError, Timeline};
 
 use crate::commands::Subcommand;
 use crate::commands::list::table;
@@ -45,51 +45,82 @@ pub(crate) struct Rollback {
 impl Subcommand for Rollback {
     fn run(self, context: &Context) -> anyhow::Result<()> {
         let (path, lock) = locked::read_some(self.lock.as_deref())?;
-        let (name, from) = locked::entry_of(&path, &lock, &self.name)?;
-        let timeline = History::read(&path)?.timeline(name, from);
         if self.list {
+            let (name, from) = locked::entry_of(&path, &lock, &self.name)?;
+            let timeline = History::read(&path)?.timeline(name, from);
             return terminal::print(&table(&rows(name, &timeline)));
         }
-        let not_found = |message: String| Failure::new(Exit::NotFound, message);
-        let n_versions = timeline.versions.len();
-        let wanted = match self.to {
-            Some(number) => number as usize - 1,
-            None => timeline.back.ok_or_else(|| {
-                let history = History::path_of(&path);
-                not_found(format!("{name}: nothing is behind it in {}", history.display()))
-            })?,
-        };
-        if wanted == timeline.now {
-            context.note(&format!("{name} is at version {} already", wanted + 1));
-            return Ok(());
-        }
-        let version = timeline.versions.get(wanted).ok_or_else(|| {
-            not_found(format!("{name}: --to {}, expected 1 to {n_versions}", wanted + 1))
-        })?;
-        let to = version.entry.as_ref().ok_or_else(|| {
-            let digest = version.digest;
-            not_found(format!("{name}: the lock left {digest} without a move: nobody has it"))
-        })?;
-        lock.check_licence(name, &to.licence, &path)?;
-        check(context, &path, name, to)?;
-        let why = self.why.unwrap_or_else(|| format!("rollback to version {}", wanted + 1));
-        let step = Step::Rollback;
-        let planned = Planned { name, step, from, to, gate: None, forced: false, why };
-        History::make(&path, planned)?;
-        context.note(&format!(
-            "{name} is {} again (version {} of {n_versions}); a server that runs takes it up when \
-             it is started anew, and `freehold rollback {name} --to {}` undoes this",
-            to.full_name(name),
-            wanted + 1,
-            timeline.now + 1
-        ));
+        let wanted = Wanted { name: &self.name, to: self.to, why: self.why };
+        let told = roll_back(&context.store()?, &path, wanted, &Shown::if_slow(context))?;
+        context.note(&told);
         Ok(())
     }
 }
 
+/// What is to be gone back to.
+pub(in crate::commands) struct Wanted<'a> {
+    /// A model or an alias of the lock.
+    pub(in crate::commands) name: &'a str,
+    /// The number of the version; `None`: what the lock said before the last move.
+    pub(in crate::commands) to: Option<u32>,
+    /// A line for the history.
+    pub(in crate::commands) why: Option<String>,
+}
+
+/// Has the lock at `path` say again what it said. Returns what came of it.
+///
+/// # Errors
+/// No such version; one that is not here as the lock said it; a lock that does not allow it.
+pub(in crate::commands) fn roll_back(
+    store: &Store,
+    path: &Path,
+    Wanted { name, to, why }: Wanted<'_>,
+    progress: &dyn Progress,
+) -> anyhow::Result<String> {
+    let (path, lock) = locked::read_some(Some(path))?;
+    let (name, from) = locked::entry_of(&path, &lock, name)?;
+    let timeline = History::read(&path)?.timeline(name, from);
+    let not_found = |message: String| Failure::new(Exit::NotFound, message);
+    let n_versions = timeline.versions.len();
+    let wanted = match to {
+        Some(number) => (number as usize).saturating_sub(1),
+        None => timeline.back.ok_or_else(|| {
+            let history = History::path_of(&path);
+            not_found(format!("{name}: nothing is behind it in {}", history.display()))
+        })?,
+    };
+    if wanted == timeline.now {
+        return Ok(format!("{name} is at version {} already", wanted + 1));
+    }
+    let version = timeline.versions.get(wanted).ok_or_else(|| {
+        not_found(format!("{name}: version {}, expected 1 to {n_versions}", wanted + 1))
+    })?;
+    let to = version.entry.as_ref().ok_or_else(|| {
+        let digest = version.digest;
+        not_found(format!("{name}: the lock left {digest} without a move: nobody has it"))
+    })?;
+    lock.check_licence(name, &to.licence, &path)?;
+    check(store, &path, (name, to), progress)?;
+    let why = why.unwrap_or_else(|| format!("rollback to version {}", wanted + 1));
+    let step = Step::Rollback;
+    let planned = Planned { name, step, from, to, gate: None, forced: false, why };
+    History::make(&path, planned)?;
+    Ok(format!(
+        "{name} is {} again (version {} of {n_versions}); a server that runs takes it up when it \
+         is started anew, and `freehold rollback {name} --to {}` undoes this",
+        to.full_name(name),
+        wanted + 1,
+        timeline.now + 1
+    ))
+}
+
 /// That the version `to` is here as the lock said it, and would be answered with.
-fn check(context: &Context, lock: &Path, name: &str, to: &LockedModel) -> anyhow::Result<()> {
-    let store = context.store()?;
+fn check(
+    store: &Store,
+    lock: &Path,
+    (name, to): (&str, &LockedModel),
+    progress: &dyn Progress,
+) -> anyhow::Result<()> {
     let full_name = to.full_name(name);
     let installed = store.resolve(&full_name).map_err(|error| match error {
         StoreError::UnknownName { .. } => {
@@ -99,7 +130,7 @@ fn check(context: &Context, lock: &Path, name: &str, to: &LockedModel) -> anyhow
         }
         error => anyhow::Error::from(error),
     })?;
-    store.ensure_intact(&installed, &Shown::if_slow(context))?;
+    store.ensure_intact(&installed, progress)?;
     let found = locked::observed_as(to, &installed, &Gguf::open(installed.path())?)?;
     let differences = to.differences(&found);
     if differences.is_empty() {

@@ -7,6 +7,7 @@ mod elsewhere;
 mod keep;
 mod library;
 mod limits;
+mod lock;
 mod network;
 mod oidc;
 mod refusals;

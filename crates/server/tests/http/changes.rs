@@ -204,3 +204,29 @@ fn every_change_of_models_leaves_a_line_in_the_log() {
     );
     assert!(!log.text().contains("4720"));
 }
+
+#[test]
+fn the_lock_is_written_where_models_may_be_changed() {
+    let (_slow, running) = Slow::start();
+    let check = |path: &str, body: Value, status: u16, words: &str| {
+        let found = post(running.address, path, &body);
+        assert_eq!(found.status, status, "{path} {body}: {}", found.body);
+        assert!(found.body.contains(words), "{path} {body}: {}", found.body);
+    };
+    let none = "m: this library has no lock";
+    check("/admin/lock/m", json!({}), 404, none);
+    check("/admin/lock/m", json!({"update": true}), 404, none);
+    check("/admin/lock/m", json!({"update": 1}), 400, "update: 1: expected true or false");
+    let back = "/admin/lock/m/rollback";
+    check(back, json!({"to": 2, "why": "worse"}), 404, none);
+    check(back, json!({"to": 0}), 400, "to: 0: expected an integer between 1 and");
+    check(back, json!({"too": 1}), 400, "too: this server does not know this parameter");
+    let told = request(running.address, "GET /admin/lock", b"").json();
+    assert_eq!(told, json!({"file": null, "has_changed": false, "models": [], "changes": []}));
+    // Elsewhere there is nothing to change it.
+    for path in ["/admin/lock/m", back] {
+        assert_eq!(post(super::address(), path, &json!({})).status, 501, "{path}");
+    }
+    let head = format!("POST {back}\nX-Forwarded-For: 10.0.0.1\nContent-Type: application/json");
+    assert_eq!(request(running.address, &head, b"{}").status, 403);
+}

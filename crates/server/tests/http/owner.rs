@@ -122,3 +122,25 @@ fn a_receipt_is_verified_where_it_was_made() {
     assert_eq!(ledger["intact"], true);
     assert!(ledger["rows"].as_i64().unwrap() >= 2, "{ledger}");
 }
+
+#[test]
+fn a_request_that_is_made_up_is_told_which_rule_decides() {
+    let rules = get(address(), "/admin/policy");
+    assert_eq!(rules, json!({"rules": [], "raises": [], "upstreams": []}));
+    let explain = |body: &Value| post(address(), "/admin/policy/explain", body);
+    let body = json!({"request": {"key_label": "public", "tokens": 12}, "text": "a fox"});
+    let found = explain(&body);
+    assert_eq!(found.status, 200, "{}", found.body);
+    let found = found.json();
+    assert_eq!((&found["outcome"], &found["label"]), (&json!("here"), &json!("public")));
+    assert_eq!((&found["rule"], &found["considered"]), (&Value::Null, &json!([])));
+    for (body, param) in [
+        (json!({"request": {"tokns": 1}}), "request"),
+        (json!({"request": {"tokens": {}}}), "request"),
+        (json!({"text": 7}), "text"),
+        (json!({"alias": "m"}), "alias"),
+    ] {
+        let found = explain(&body);
+        assert_eq!((found.status, &found.json()["error"]["param"]), (400, &json!(param)), "{body}");
+    }
+}

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use policy::{Decision, Departure, Detector, Facts, Route, decide};
-use serde_json::{Value, json};
+use policy::{Decision, Detector, Facts, Route, decide};
 
 use crate::commands::Subcommand;
 use crate::context::Context;
@@ -53,7 +52,7 @@ impl Subcommand for Explain {
         }
         let decision = decide(&rules, &facts);
         if self.json {
-            return terminal::print_json(&to_json(&decision));
+            return terminal::print_json(&server::explained(&decision));
         }
         terminal::print_answer(&to_text(&decision))
     }
@@ -90,31 +89,4 @@ fn to_text(decision: &Decision) -> String {
         passed.why_not.iter().for_each(|why_not| line("", why_not));
     }
     text
-}
-
-fn to_json(decision: &Decision) -> Value {
-    let reason = match &decision.route {
-        Route::Refuse { reason } => Some(reason),
-        _ => None,
-    };
-    let departure = decision.route.departure();
-    let considered = decision.considered.iter().map(|rule| {
-        json!({
-            "rule": rule.rule,
-            "line": rule.line,
-            "why_not": rule.why_not,
-            "assumed": rule.assumed,
-        })
-    });
-    json!({
-        "outcome": decision.route.name(),
-        "upstream": departure.map(Departure::upstream),
-        "redacted": departure.map(Departure::is_redacted),
-        "reason": reason,
-        "notes": decision.notes,
-        "rule": decision.rule().map(|rule| &rule.rule),
-        "label": decision.label.name(),
-        "label_because": decision.label_because,
-        "considered": considered.collect::<Vec<Value>>(),
-    })
 }

@@ -9,16 +9,19 @@ use std::time::SystemTime;
 use engine::{DEFAULT_N_CTX, Fleet};
 use gguf::{Gguf, Value as GgufValue};
 use model::is_encoder;
-use server::{Facts, Library, LibraryError, Model, Watcher, Work};
+use server::{Existing, Facts, Library, LibraryError, LockStanding, Model, Watcher, Work};
 use store::{
     Catalogue, ErrorKind, Installed, Progress, PullOptions, Source, Store, StoreError, Terms,
 };
 
-use super::{LastFailure, Serve};
+use super::{LastFailure, Serve, lock};
+use crate::commands::lock::pin;
+use crate::commands::rollback::{Wanted, roll_back};
 use crate::commands::show;
 use crate::context::Context;
 use crate::locate::{Chosen, Missing};
 use crate::locked::Lock;
+use crate::progress::Shown;
 
 /// Longest text of a file's metadata that is told, in bytes.
 const N_TEXT_BYTES: usize = 4096;
@@ -286,6 +289,32 @@ impl Library for OwnModels {
         // Answers that run go on; the files stay in memory until the last of them has ended.
         self.fleet.remove(name);
         Ok(())
+    }
+
+    fn lock(&self) -> Result<LockStanding, LibraryError> {
+        match &self.serve.lock {
+            None => Ok(LockStanding::default()),
+            Some(held) => lock::standing(held, &self.store()?).map_err(|error| lock::told(&error)),
+        }
+    }
+
+    fn roll_back(
+        &self,
+        name: &str,
+        to: Option<u32>,
+        why: Option<String>,
+    ) -> Result<String, LibraryError> {
+        let wanted = Wanted { name, to, why };
+        let path = lock::path(self.serve.lock.as_deref())?;
+        let told = roll_back(&self.store()?, path, wanted, &Shown::if_slow(&self.context));
+        told.map_err(|error| lock::told(&error))
+    }
+
+    fn pin(&self, name: &str, entry: Existing) -> Result<String, LibraryError> {
+        let path = lock::path(self.serve.lock.as_deref())?;
+        let progress = Shown::if_slow(&self.context);
+        let told = pin(&self.store()?, path, (name, entry), &progress);
+        told.map_err(|error| lock::told(&error))
     }
 }
 

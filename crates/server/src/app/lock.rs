@@ -1,0 +1,107 @@
+//! What answers the owner about the lock: what it says of the models and said before, in what they
+//! differ from it, and the way back.
+
+use super::{App, Arrival};
+use crate::dialects::Paths;
+use crate::dialects::declared::Field;
+use crate::dialects::fields::Fields;
+use crate::errors::ServerError;
+use crate::library::{Existing, LibraryError};
+use crate::serve::admin::{Taken, noted, take};
+use crate::serve::blocking;
+use axum::body::Body;
+use axum::extract::{Extension, Path, State};
+use axum::http::{HeaderMap, Response};
+use serde_json::json;
+use std::sync::Arc;
+
+/// Most versions that a model has in a lock's history.
+const N_VERSIONS_MAX: i64 = 20_000;
+
+/// Which way a model goes.
+pub(crate) const ROLLBACK_FIELDS: &[Field] = &[
+    Field::honoured("to")
+        .integer(1, N_VERSIONS_MAX)
+        .note("the number of a version; absent: what the lock said before"),
+    Field::honoured("why").text().note("a line for the history"),
+];
+
+/// What an installed model is written down as.
+pub(crate) const PIN_FIELDS: &[Field] =
+    &[Field::honoured("update").flag().note("let an entry change that is there already")];
+
+/// What the lock says, said, and what is otherwise.
+pub(crate) async fn lock(
+    State(app): State<Arc<App>>,
+    Extension(arrival): Extension<Arrival>,
+) -> Response<Body> {
+    let told = blocking(move || {
+        let told = app.library.as_ref().map(|library| library.lock()).transpose()?;
+        Ok(serde_json::to_string(&told.unwrap_or_default()).expect("texts and numbers are JSON"))
+    });
+    noted(told.await.map(|body| (body, Paths::default())), &arrival)
+}
+
+/// Has the lock say what it said before.
+pub(crate) async fn rollback(
+    State(app): State<Arc<App>>,
+    Extension(arrival): Extension<Arrival>,
+    Path(model): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    let done = async {
+        let library = app.library_for(&arrival.who)?;
+        let Taken { body, unknown, .. } = &take(&app, &arrival, &headers, body).await?;
+        let mut fields = Fields::parse(body)?;
+        fields.treat(ROLLBACK_FIELDS)?;
+        let to = fields.integer("to", 1..=N_VERSIONS_MAX)?;
+        let to = to.and_then(|to| u32::try_from(to).ok());
+        let why = fields.text("why")?;
+        let ignored = fields.finish(*unknown)?;
+        let name = model.clone();
+        let told = changed(&app, move || library.roll_back(&name, to, why)).await?;
+        Ok((json!({"name": model, "told": told}).to_string(), ignored))
+    };
+    noted(done.await, &arrival)
+}
+
+/// Writes down what an installed model is.
+pub(crate) async fn pin(
+    State(app): State<Arc<App>>,
+    Extension(arrival): Extension<Arrival>,
+    Path(model): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    let done = async {
+        let library = app.library_for(&arrival.who)?;
+        let Taken { body, unknown, .. } = &take(&app, &arrival, &headers, body).await?;
+        let mut fields = Fields::parse(body)?;
+        fields.treat(PIN_FIELDS)?;
+        let entry = match fields.flag("update")? {
+            Some(true) => Existing::Changes,
+            _ => Existing::Stays,
+        };
+        let ignored = fields.finish(*unknown)?;
+        let name = model.clone();
+        let told = changed(&app, move || library.pin(&name, entry)).await?;
+        Ok((json!({"name": model, "told": told}).to_string(), ignored))
+    };
+    noted(done.await, &arrival)
+}
+
+/// What a change of the lock comes to, one of few at a time: each may hash a model.
+async fn changed(
+    app: &App,
+    work: impl FnOnce() -> Result<String, LibraryError> + Send + 'static,
+) -> Result<String, ServerError> {
+    let turn = Arc::clone(&app.changes).try_acquire_owned();
+    let turn =
+        turn.map_err(|_| LibraryError::Busy("other changes of models are at work".into()))?;
+    blocking(move || {
+        let _turn = turn;
+        Ok(work()?)
+    })
+    .await
+}
