@@ -536,7 +536,7 @@ fn a_model_comes_in_only_with_a_signature_of_its_manifest_by_a_key_that_the_owne
     refused("docker-manifest-digest");
     // What the registry gives for the text is another.
     let signed = ours.sign(&digest);
-    registry.sign(&digest, &[signed.clone()]);
+    registry.sign(&digest, std::slice::from_ref(&signed));
     let blob = format!("sha256:{}", sha256(signed.0.as_bytes()));
     registry.set(|state| drop(state.blobs.insert(blob, b"{}".to_vec())));
     refused("sha256");

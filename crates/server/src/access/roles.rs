@@ -39,9 +39,17 @@ const OPERATOR: Grant = Grant {
         "/admin/limits",
         "/admin/usage",
         "/admin/usage/rows",
+        "/admin/policy",
+        "/admin/lock",
         "/metrics",
     ],
-    uses: &["/admin/running/{id}", "/admin/reload", "/admin/ledger/verify"],
+    uses: &[
+        "/admin/running/{id}",
+        "/admin/reload",
+        "/admin/ledger/verify",
+        // Decides about a request that is made up.
+        "/admin/policy/explain",
+    ],
 };
 
 const AUDITOR: Grant = Grant {
@@ -59,14 +67,17 @@ const AUDITOR: Grant = Grant {
         "/admin/usage/rows",
         "/admin/persons",
         "/admin/sessions",
+        "/admin/policy",
+        "/admin/lock",
         "/metrics",
         "/v1/models",
         "/v1/models/{*id}",
         "/version",
         "/openapi.json",
     ],
-    // It reads the whole ledger, and writes nothing.
-    uses: &["/admin/ledger/verify"],
+    // The first reads the whole ledger, the second decides about a request that is made up; neither
+    // writes.
+    uses: &["/admin/ledger/verify", "/admin/policy/explain"],
 };
 
 const USER: Grant = Grant { asks: true, reads: &[], uses: &[] };
