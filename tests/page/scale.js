@@ -1,0 +1,136 @@
+// How long the page's questions take where much has been kept: a ledger with 1,000,000 rows of
+// usage and 10,000 kept contents, a browser with 10,000 conversations. Prints the medians; nothing
+// is held against a time, which is the machine's too.
+//
+//     node tests/page/scale.js target/release/freehold [--rows 1000000] [--conversations 10000]
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { cpus, tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { parseArgs } from "node:util";
+
+import { Server } from "../clients/node/serving.js";
+import { launch, open, show } from "./browser.js";
+
+const MODEL = "smollm2-135m";
+const N_TIMES = 7;
+const DAY_US = 86_400_000_000;
+// What the views ask for.
+const ASKED = [
+  ["chat", "/v1/models"], ["chat", "/admin/status"],
+  ["models", "/admin/models"], ["models", "/admin/lock"],
+  ["leaves", "/admin/departures"], ["leaves", "/admin/policy"],
+  ["limits", "/admin/keys"], ["limits", "/admin/limits"],
+  ...["day", "model", "key", "project"].flatMap((by) =>
+    ["30d", "365d"].map((since) => ["limits", `/admin/usage?by=${by}&since=${since}`])),
+  ["limits, on a click", "/admin/usage?by=day&since=1d&times=true"],
+  ["limits, on a click", "/admin/usage?by=day&since=30d&times=true"],
+  ["operate", "/admin/running"], ["operate", "/metrics"], ["operate", "/admin/config"], ["operate", "/health"],
+  ["by script", "/admin/persons"], ["by script", "/admin/usage/rows?limit=1000"],
+];
+
+function fill(path, nRows, nConversations) {
+  const database = new DatabaseSync(path);
+  const now = Date.now() * 1000;
+  // A year of traffic of 40 keys of 8 projects, by 3 models.
+  database.exec(`
+    BEGIN;
+    WITH RECURSIVE of(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM of WHERE n < ${nRows})
+    INSERT INTO ledger_usage (instance, n, id, at_us, key, project, person, alias, model, route, label, upstream,
+      n_prompt, n_cached, n_answer, queue_us, first_us, total_us, outcome, money_micro, energy_mj, energy_source, receipt)
+    SELECT 77, n, 'req_' || n, ${now} - ${365 * DAY_US} + n * (${365 * DAY_US} / ${nRows}), 'key-' || (n * 7 % 40),
+      'project-' || (n * 7 % 8), '', '', 'model-' || (n % 3), '/v1/chat/completions', 'private', '',
+      n % 900, n % 300, n % 400, n % 1000, 20000 + n % 90000, 400000 + n % 5000000, 'done', n % 50, n % 7000, 'estimated',
+      'chatcmpl-' || n FROM of;
+    INSERT INTO ledger_usage_days (day_us, key, project, model, upstream, n_requests, n_prompt, n_cached, n_answer,
+      money_micro, energy_mj)
+    SELECT at_us / ${DAY_US} * ${DAY_US}, key, project, model, upstream, count(*), sum(n_prompt), sum(n_cached),
+      sum(n_answer), sum(money_micro), sum(energy_mj) FROM ledger_usage GROUP BY 1, 2, 3, 4, 5;
+    INSERT INTO ledger_content_keys (id, person, node, made_us, erased_us)
+      SELECT 'scale', 'owner', x'00', ${now}, 0;
+    WITH RECURSIVE of(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM of WHERE n < ${nConversations})
+    INSERT INTO ledger_contents (id, person, key, at_us, until_us, sealed)
+    SELECT 'resp_' || n, 'owner', 'scale', ${now}, ${now} + ${30 * DAY_US}, randomblob(4000) FROM of;
+    COMMIT;`);
+  database.close();
+}
+
+const median = (all) => all.sort((one, other) => one - other)[all.length >> 1];
+
+async function timed(work) {
+  const all = [];
+  for (let n = 0; n < N_TIMES; n += 1) {
+    const begun = performance.now();
+    await work();
+    all.push(performance.now() - begun);
+  }
+  return median(all);
+}
+
+// Conversations of a question and an answer each, in the page's own store.
+async function converse(page, n) {
+  await page.evaluate(async (n) => {
+    const { save } = await import("/web/lib/history.js");
+    const { ROOT, add, create } = await import("/web/chat/conversation.js");
+    for (let idx = 0; idx < n; idx += 1) {
+      const one = create("smollm2-135m", {});
+      const asked = add(one, ROOT, { role: "user", text: `Question ${idx} about pomegranates` });
+      add(one, asked.id, { role: "assistant", text: "An answer of some words. ".repeat(20), state: "done" });
+      one.title = `Question ${idx}`;
+      const done = save(one);
+      if (idx % 500 === 499) await done;
+    }
+  }, n);
+}
+
+async function main() {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { rows: { type: "string", default: "1000000" }, conversations: { type: "string", default: "10000" } },
+  });
+  const [nRows, nConversations] = [Number(values.rows), Number(values.conversations)];
+  const folder = mkdtempSync(join(tmpdir(), "freehold-scale-"));
+  const more = ["--ledger", join(folder, "ledger.sqlite"), "--keep-contents", "30", "--local-access", "open"];
+  // Once, so that the tables are there.
+  await (await Server.start(positionals[0], MODEL, more)).stop();
+  fill(join(folder, "ledger.sqlite"), nRows, nConversations);
+  const server = await Server.start(positionals[0], MODEL, more);
+  const headers = { "content-type": "application/json" };
+  const post = (path, body) => fetch(`${server.url}${path}`, { method: "POST", headers, body: JSON.stringify(body) });
+  for (const per of ["day", "month"]) {
+    await post("/admin/limits", { subject: "all", what: "tokens", amount: 1e9, per });
+    await post("/admin/limits", { subject: "key:key-7", what: "requests", amount: 1e6, per });
+  }
+  console.log(`${cpus().length} cores of ${cpus()[0].model}, ${new Date().toISOString().slice(0, 10)}`);
+  console.log(`${nRows} rows of usage, ${nConversations} conversations; medians of ${N_TIMES}\n`);
+  for (const [view, path] of ASKED) {
+    const ms = await timed(async () => {
+      const response = await fetch(`${server.url}${path}`);
+      await response.arrayBuffer();
+      if (!response.ok) throw new Error(`${path}: ${response.status}`);
+    });
+    console.log(`${view.padEnd(20)} ${path.padEnd(44)} ${ms.toFixed(1).padStart(8)} ms`);
+  }
+  const browser = await launch();
+  if (browser) {
+    const { page } = await open(browser, server.url);
+    await show(page, server.url, "chat");
+    await converse(page, nConversations);
+    const told = await page.evaluate(async () => {
+      const { list, search } = await import("/web/lib/history.js");
+      const timed = async (work) => {
+        const begun = performance.now();
+        await work();
+        return performance.now() - begun;
+      };
+      return [await timed(() => list(100)), await timed(() => search("pomegranates 77", 200))];
+    });
+    console.log(`\nin the browser: the list ${told[0].toFixed(0)} ms, a search through all ${told[1].toFixed(0)} ms`);
+    await browser.close();
+  }
+  await server.stop();
+  rmSync(folder, { recursive: true });
+}
+
+await main();
