@@ -56,6 +56,7 @@ clients:
     target/venv/bin/python tests/clients/test_ollama.py target/release/freehold
     target/venv/bin/python tests/clients/test_langchain.py target/release/freehold
     target/venv/bin/python tests/clients/test_litellm.py target/release/freehold
+    target/venv/bin/python tests/clients/test_upstream.py target/release/freehold
     target/venv/bin/node tests/clients/node/test_openai.js target/release/freehold
     target/venv/bin/node tests/clients/node/test_anthropic.js target/release/freehold
     target/venv/bin/node tests/clients/node/test_ai.js target/release/freehold
