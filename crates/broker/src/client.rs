@@ -1,15 +1,16 @@
 //! The server's side: requests in, answers out, over the pair of sockets.
 
 use std::collections::HashMap;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::frame::{DATA_BYTES_MAX, Frame, FrameKind, WINDOW_BYTES};
-use crate::link::{self, Inbox, Link};
+use crate::link::{self, Deaf, Inbox, Link};
 use crate::request::{BODY_BYTES_MAX, Outgoing};
 use crate::serve::{BODIES_BYTES_MAX, REQUESTS_MAX};
 use crate::wire::{self, AnswerHead, Known, RequestHead};
@@ -25,7 +26,13 @@ const PERMIT_BYTES: usize = 1024;
 /// The broker, as the server has it. Clones are the same one.
 #[derive(Clone)]
 pub struct Broker {
-    shared: Arc<Shared>,
+    line: Arc<Line>,
+}
+
+/// The broker that is asked, and the one behind it.
+struct Line {
+    upstreams: Vec<Known>,
+    state: Mutex<(Arc<Shared>, Option<UnixStream>)>,
 }
 
 /// The beginning of an answer from an upstream; its status is one of success. Dropping it gives the
@@ -63,7 +70,8 @@ struct Shared {
     next: AtomicU64,
     requests: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
-    upstreams: Vec<Known>,
+    /// Told when the broker reads nothing.
+    deaf: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -95,45 +103,56 @@ enum Event {
 }
 
 impl Broker {
-    /// Speaks to the broker at the other end of `stream`, which has said that it is ready. Must be
-    /// called in a runtime, which then reads and writes.
-    pub(crate) fn over(stream: tokio::net::UnixStream, upstreams: Vec<Known>) -> Self {
-        let (inbox, half) = link::split(stream);
-        let (link, outbox) = Link::new();
-        let shared = Arc::new(Shared {
-            link,
-            pending: Mutex::default(),
-            next: AtomicU64::new(1),
-            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
-            bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX / PERMIT_BYTES)),
-            upstreams,
-        });
-        let weak = Arc::downgrade(&shared);
-        let writer = tokio::spawn(link::write(outbox, half));
-        tokio::spawn(async move {
-            let mut inbox = inbox;
-            let why = loop {
-                let frame = match next(&mut inbox).await {
-                    Ok(frame) => frame,
-                    Err(why) => break why,
-                };
-                let Some(shared) = weak.upgrade() else { return };
-                if let Err(why) = shared.take(frame) {
-                    break format!("it said what it may not: {why}");
-                }
-            };
-            // What was read after a frame that cannot be is worth nothing.
-            writer.abort();
-            if let Some(shared) = weak.upgrade() {
-                shared.end(&why);
-            }
-        });
-        Self { shared }
+    /// Speaks to the broker at the other end of `stream`, which has said that it is ready, and once
+    /// that has ended to the one at the end of `spare`. Must be called in a runtime, which then
+    /// reads and writes.
+    pub(crate) fn over(
+        stream: tokio::net::UnixStream,
+        spare: Option<UnixStream>,
+        upstreams: Vec<Known>,
+    ) -> Self {
+        let state = Mutex::new((Shared::over(stream), spare));
+        Self { line: Arc::new(Line { upstreams, state }) }
     }
 
     /// The upstreams that it knows.
     pub fn upstreams(&self) -> &[Known] {
-        &self.shared.upstreams
+        &self.line.upstreams
+    }
+
+    fn state(&self) -> MutexGuard<'_, (Arc<Shared>, Option<UnixStream>)> {
+        self.line.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why nothing can be asked, where nothing can.
+    pub fn away(&self) -> Option<BrokerError> {
+        let state = self.state();
+        let why = state.0.pending().gone.clone()?;
+        Some(BrokerError::Away { why, has_spare: state.1.is_some() })
+    }
+
+    /// The broker that is asked.
+    fn shared(&self) -> Result<Arc<Shared>, BrokerError> {
+        match self.away() {
+            Some(away) => Err(away),
+            None => Ok(Arc::clone(&self.state().0)),
+        }
+    }
+
+    /// Puts the spare in the place of a broker that has ended, if there is one.
+    fn renew(&self) {
+        let mut state = self.state();
+        if state.0.pending().gone.is_none() {
+            return;
+        }
+        let Some(spare) = state.1.take() else { return };
+        match tokio::net::UnixStream::from_std(spare) {
+            Ok(stream) => {
+                state.0 = Shared::over(stream);
+                tracing::warn!("another broker has taken the place of the one that ended");
+            }
+            Err(error) => tracing::error!("the spare broker cannot be asked: {error}"),
+        }
     }
 
     /// Sends a request, and waits for the beginning of its answer. Dropping the future gives it up.
@@ -152,7 +171,7 @@ impl Broker {
             let why = format!("a body of {} bytes, expected {BODY_BYTES_MAX} at most", body.len());
             return Err(BrokerError::Invalid { upstream, why });
         }
-        let shared = &self.shared;
+        let shared = &self.shared()?;
         let busy = || BrokerError::Busy {
             upstream: upstream.clone(),
             why: format!("{REQUESTS_MAX} requests are on their way, the most at once"),
@@ -176,7 +195,7 @@ impl Broker {
             timeout_ms: u64::try_from(timeout_ms).unwrap_or(u64::MAX),
             affinity,
         };
-        let _ = shared.link.control.send(wire::frame(FrameKind::Request, ticket.id, &head));
+        shared.say(wire::frame(FrameKind::Request, ticket.id, &head));
         let until = (deadline + GRACE).into();
         let sent_and_answered = async {
             // A refusal may come before all of the body is sent.
@@ -203,17 +222,19 @@ impl Broker {
         }
     }
 
-    /// How the upstreams are.
+    /// How the upstreams are. Where the broker has ended, its spare takes its place with this.
     ///
     /// # Errors
     /// The broker has ended, or does not answer.
     pub async fn health(&self) -> Result<Vec<UpstreamHealth>, BrokerError> {
+        self.renew();
+        let shared = self.shared()?;
         let (reply, answer) = oneshot::channel();
         let is_asked = {
-            let mut pending = self.shared.pending();
+            let mut pending = shared.pending();
             if pending.gone.is_some() {
                 drop(pending);
-                return Err(self.shared.gone());
+                return Err(shared.gone());
             }
             // Those that nobody waits for any more were not answered in time.
             pending.health.retain(|reply| !reply.is_closed());
@@ -222,13 +243,12 @@ impl Broker {
         };
         // Who asks meanwhile is told by the same answer.
         if !is_asked {
-            let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
-            let ask = Frame::new(FrameKind::AskHealth, id, Bytes::new());
-            let _ = self.shared.link.control.send(ask);
+            let id = shared.next.fetch_add(1, Ordering::Relaxed);
+            shared.say(Frame::new(FrameKind::AskHealth, id, Bytes::new()));
         }
         match tokio::time::timeout(HEALTH_TIME, answer).await {
             Ok(Ok(health)) => Ok(health),
-            Ok(Err(_)) => Err(self.shared.gone()),
+            Ok(Err(_)) => Err(shared.gone()),
             Err(_) => {
                 let why = format!("no word of it for {} s", HEALTH_TIME.as_secs());
                 Err(BrokerError::Gone { why })
@@ -236,15 +256,15 @@ impl Broker {
         }
     }
 
-    /// Why the broker has ended, once it has.
+    /// Why the broker that was asked last has ended, once it has.
     pub fn ended(&self) -> Option<String> {
-        self.shared.pending().gone.clone()
+        self.state().0.pending().gone.clone()
     }
 }
 
 impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Broker").field("upstreams", &self.shared.upstreams).finish()
+        f.debug_struct("Broker").field("upstreams", &self.line.upstreams).finish()
     }
 }
 
@@ -257,6 +277,52 @@ async fn next(inbox: &mut Inbox) -> Result<Frame, String> {
 }
 
 impl Shared {
+    fn over(stream: tokio::net::UnixStream) -> Arc<Self> {
+        let (mut inbox, half) = link::split(stream);
+        let (link, outbox) = Link::new();
+        let deaf = Arc::new(Notify::new());
+        let shared = Arc::new(Self {
+            link,
+            pending: Mutex::default(),
+            next: AtomicU64::new(1),
+            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX / PERMIT_BYTES)),
+            deaf: Arc::clone(&deaf),
+        });
+        let weak = Arc::downgrade(&shared);
+        let writer = tokio::spawn(link::write(outbox, half));
+        tokio::spawn(async move {
+            let why = loop {
+                let frame = tokio::select! {
+                    biased;
+                    () = deaf.notified() => Err(Deaf.to_string()),
+                    frame = next(&mut inbox) => frame,
+                };
+                let frame = match frame {
+                    Ok(frame) => frame,
+                    Err(why) => break why,
+                };
+                let Some(shared) = weak.upgrade() else { return };
+                if let Err(why) = shared.take(frame) {
+                    break format!("it said what it may not: {why}");
+                }
+            };
+            // What was read after a frame that cannot be is worth nothing.
+            writer.abort();
+            if let Some(shared) = weak.upgrade() {
+                shared.end(&why);
+            }
+        });
+        shared
+    }
+
+    /// Puts a frame before all that may wait; a broker that reads nothing is given up.
+    fn say(&self, frame: Frame) {
+        if self.link.say(frame).is_err() {
+            self.deaf.notify_one();
+        }
+    }
+
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -332,7 +398,7 @@ impl Shared {
 
     /// The broker has ended: all that wait are told.
     fn end(&self, why: &str) {
-        tracing::warn!("the broker has ended ({why}): no upstream can be reached until a restart");
+        tracing::error!("the broker has ended ({why}): no upstream can be asked by it any more");
         let mut pending = self.pending();
         pending.gone = Some(why.to_owned());
         pending.health.clear();
@@ -358,8 +424,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         // One whose last frame came is not there any more.
         if self.shared.pending().requests.remove(&self.id).is_some() {
-            let cancel = Frame::new(FrameKind::Cancel, self.id, Bytes::new());
-            let _ = self.shared.link.control.send(cancel);
+            self.shared.say(Frame::new(FrameKind::Cancel, self.id, Bytes::new()));
         }
     }
 }
@@ -409,7 +474,7 @@ impl Body {
         waiter.n_credit += self.n_taken;
         drop(pending);
         // Lossless: it is about a window.
-        let _ = shared.link.control.send(Frame::credit(id, self.n_taken as u32));
+        shared.say(Frame::credit(id, self.n_taken as u32));
         self.n_taken = 0;
     }
 }
@@ -427,7 +492,7 @@ mod tests {
     /// A broker, and the end at which it is somebody else.
     fn broker() -> (Broker, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        (Broker::over(ours, Vec::new()), theirs)
+        (Broker::over(ours, None, Vec::new()), theirs)
     }
 
     fn bytes(frames: &[Frame]) -> Vec<u8> {
@@ -441,7 +506,7 @@ mod tests {
         run(async {
             let (broker, theirs) = broker();
             let (events, mut answers) = mpsc::unbounded_channel();
-            let ticket = broker.shared.enter(events).unwrap();
+            let ticket = broker.shared().unwrap().enter(events).unwrap();
             let (headers, address) = (Vec::new(), String::new());
             let head = AnswerHead { status: 200, headers, address, attempts: 1 };
             let frame = || wire::frame(FrameKind::Answer, ticket.id, &head);
@@ -450,6 +515,25 @@ mod tests {
             assert!(matches!(answers.recv().await, Some(Event::Answer(_))));
             assert!(matches!(answers.recv().await, Some(Event::Failed(_))));
             assert!(broker.ended().unwrap().contains("begins twice"));
+        });
+    }
+
+    #[test]
+    fn a_broker_that_reads_nothing_is_given_up() {
+        run(async {
+            let (broker, _theirs) = broker();
+            let shared = broker.shared().unwrap();
+            let (events, mut answers) = mpsc::unbounded_channel();
+            let _ticket = shared.enter(events).unwrap();
+            // More than the queue and the system's own buffers hold.
+            for n in 0..100_000 {
+                shared.say(Frame::credit(n, 1));
+            }
+            let told = answers.recv().await;
+            assert!(matches!(told, Some(Event::Failed(BrokerError::Gone { .. }))), "{told:?}");
+            assert!(broker.ended().unwrap().contains("reads nothing"));
+            let away = broker.health().await.unwrap_err();
+            assert!(matches!(away, BrokerError::Away { has_spare: false, .. }), "{away:?}");
         });
     }
 

@@ -269,8 +269,9 @@ impl fmt::Display for Target {
     }
 }
 
-/// A user's password stands there.
+/// A user's password stands there, and keys in queries.
 fn without_user(url: &str) -> String {
+    let url = url.split_inclusive(['?', '#']).next().unwrap_or_default();
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{rest}"),
         _ => url.to_owned(),
@@ -319,6 +320,10 @@ mod tests {
         }
         let told = Target::parse("https://user:secret@h/v1", OpenAi).unwrap_err().to_string();
         assert!(told.contains("no user in it") && !told.contains("secret"), "{told}");
+        for url in ["https://h/v1?key=secret", "https://h/v1#secret"] {
+            let told = Target::parse(url, OpenAi).unwrap_err().to_string();
+            assert!(told.contains("https://h/v1") && !told.contains("secret"), "{told}");
+        }
     }
 
     #[test]

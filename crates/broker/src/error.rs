@@ -126,12 +126,27 @@ pub enum BrokerError {
         /// What happened.
         why: String,
     },
-    /// The broker has ended, and nothing can be sent until the server is started again.
-    #[error("the broker has ended ({why}): no upstream can be reached until the server restarts")]
+    /// The broker has ended while the request was with it.
+    #[error("the broker has ended ({why})")]
     Gone {
         /// What is known of it.
         why: String,
     },
+    /// There is no broker that could be asked.
+    #[error("the broker has ended ({why}): {}", spare_words(*.has_spare))]
+    Away {
+        /// What is known of its end.
+        why: String,
+        /// Whether another one takes its place, within a second or two.
+        has_spare: bool,
+    },
+}
+
+fn spare_words(has_spare: bool) -> &'static str {
+    match has_spare {
+        true => "another takes its place",
+        false => "no upstream can be reached until the server restarts",
+    }
 }
 
 impl BrokerError {
@@ -142,7 +157,8 @@ impl BrokerError {
             | Self::NoDeparture { .. }
             | Self::Invalid { .. }
             | Self::Busy { .. }
-            | Self::CircuitOpen { .. } => true,
+            | Self::CircuitOpen { .. }
+            | Self::Away { .. } => true,
             Self::Unreachable { is_sent, .. } => !is_sent,
             Self::TimedOut { waiting, .. } => *waiting == Waiting::Connection,
             // With a broker that ended nobody knows.
@@ -155,6 +171,7 @@ impl BrokerError {
         match self {
             Self::CircuitOpen { retry_after_s, .. } => Some(Duration::from_secs(*retry_after_s)),
             Self::Refused { retry_after_s, .. } => retry_after_s.map(Duration::from_secs),
+            Self::Away { has_spare: true, .. } => Some(Duration::from_secs(2)),
             _ => None,
         }
     }
@@ -178,5 +195,8 @@ mod tests {
         };
         assert!(unreachable(false).nothing_left() && !unreachable(true).nothing_left());
         assert!(!BrokerError::Gone { why: String::new() }.nothing_left());
+        let away = |has_spare| BrokerError::Away { why: String::new(), has_spare };
+        assert!(away(true).nothing_left() && away(true).retry_after().is_some());
+        assert!(away(false).retry_after().is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! One end of the pair of sockets: frames are read one after the other, and written by one task.
 //!
-//! What is written has two queues. `Link::control` is for what must not wait behind bodies, and
-//! comes from places that cannot wait; what bounds it is the number of requests at work.
+//! What is written has two queues. One is for what must not wait behind bodies, and comes from
+//! places that cannot wait: where it is full, the other side reads nothing, and is given up.
 //! `Link::data` is for the rest, in order, and whoever fills it waits.
 
 use std::io;
@@ -9,11 +9,16 @@ use std::io;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::frame::{Decoder, Frame};
+use crate::serve::REQUESTS_MAX;
 
 /// Frames that wait to be written: a megabyte of data.
 const QUEUE_FRAMES: usize = 64;
+/// The same of those that cannot wait: as many as all requests at once can cause, four each, while
+/// the other side reads on.
+const CONTROL_FRAMES: usize = 4 * REQUESTS_MAX;
 /// Bytes read at once.
 const READ_BYTES: usize = 64 << 10;
 /// Bytes written at once, at most, but for a longer frame.
@@ -22,21 +27,37 @@ const WRITE_BYTES: usize = 64 << 10;
 /// Where frames are put to be written.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
-    pub(crate) control: mpsc::UnboundedSender<Frame>,
+    control: mpsc::Sender<Frame>,
     pub(crate) data: mpsc::Sender<Frame>,
 }
 
+/// That the other side reads nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it reads nothing, with {CONTROL_FRAMES} frames for it")]
+pub(crate) struct Deaf;
+
 /// What is put there.
 pub(crate) struct Outbox {
-    control: mpsc::UnboundedReceiver<Frame>,
+    control: mpsc::Receiver<Frame>,
     data: mpsc::Receiver<Frame>,
 }
 
 impl Link {
     pub(crate) fn new() -> (Self, Outbox) {
-        let (control, control_box) = mpsc::unbounded_channel();
+        let (control, control_box) = mpsc::channel(CONTROL_FRAMES);
         let (data, data_box) = mpsc::channel(QUEUE_FRAMES);
         (Self { control, data }, Outbox { control: control_box, data: data_box })
+    }
+
+    /// Puts a frame before all that may wait. One to a side that has ended goes nowhere.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub(crate) fn say(&self, frame: Frame) -> Result<(), Deaf> {
+        match self.control.try_send(frame) {
+            Err(TrySendError::Full(_)) => Err(Deaf),
+            Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
+        }
     }
 }
 

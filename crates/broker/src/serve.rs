@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::ask::{Answer, Question};
 use crate::connections::{Dial, told};
-use crate::departures::{Departures, Used};
+use crate::departures::{Departures, Later, Used};
 use crate::frame::{DATA_BYTES_MAX, Frame, FrameKind, WINDOW_BYTES};
-use crate::link::{self, Link};
+use crate::link::{self, Deaf, Link};
 use crate::request::{BODY_BYTES_MAX, HEADER_BYTES_MAX, HEADERS, paths};
 use crate::upstreams::{Prepared, Server};
 use crate::wire::{self, AnswerHead, Ready, RequestHead};
@@ -38,19 +38,20 @@ const ANSWER_BYTES_MAX: u64 = 256 << 20;
 pub struct Means {
     /// Where departures are looked for.
     pub departures: Arc<dyn Departures>,
-    /// The place in the chain of the last entry when the broker was started: departures stand
-    /// behind it.
-    pub floor: i64,
+    /// Waits until it may serve, and then gives the place in the chain of the last entry: departures
+    /// stand behind it.
+    pub floor: Later<'static, Result<i64, String>>,
     /// The way to other servers.
     pub dial: Arc<dyn Dial>,
     /// What holds the process, or why nothing does, in words.
     pub lock: Result<String, String>,
 }
 
-/// Serves the other end of `stream` until that is closed.
+/// Serves the other end of `stream` until that is closed. It says that it is ready, and then reads
+/// and asks nothing before it may.
 ///
 /// # Errors
-/// The other side sent what it may not.
+/// The other side sent what it may not, or reads nothing; the ledger cannot be asked.
 pub async fn serve(prepared: Prepared, means: Means, stream: UnixStream) -> Result<(), String> {
     let servers = prepared.servers(&means.dial);
     stream.set_nonblocking(true).map_err(|error| error.to_string())?;
@@ -63,7 +64,8 @@ pub async fn serve(prepared: Prepared, means: Means, stream: UnixStream) -> Resu
         lock: means.lock.unwrap_or_else(|why| why),
         upstreams: servers.iter().map(|server| server.known()).collect(),
     };
-    let _ = link.control.send(wire::frame(FrameKind::Ready, 0, &ready));
+    link.say(wire::frame(FrameKind::Ready, 0, &ready)).map_err(|deaf| deaf.to_string())?;
+    let floor = means.floor.await?;
     let mut checks = JoinSet::new();
     for server in &servers {
         watch(server, &mut checks);
@@ -71,12 +73,18 @@ pub async fn serve(prepared: Prepared, means: Means, stream: UnixStream) -> Resu
     let desk = Arc::new(Desk {
         servers,
         departures: means.departures,
-        used: Used::since(means.floor),
+        used: Used::since(floor),
         link,
         requests: Mutex::default(),
+        deaf: Notify::new(),
     });
     let ended = loop {
-        match inbox.next().await {
+        let frame = tokio::select! {
+            biased;
+            () = desk.deaf.notified() => break Err(Deaf.to_string()),
+            frame = inbox.next() => frame,
+        };
+        match frame {
             Ok(Some(frame)) => {
                 match desk.take(frame) {
                     // Nothing more is read until there is room for it.
@@ -116,6 +124,8 @@ struct Desk {
     used: Used,
     link: Link,
     requests: Mutex<HashMap<u64, Running>>,
+    /// Told when the server reads nothing.
+    deaf: Notify,
 }
 
 /// A request.
@@ -347,7 +357,9 @@ impl Desk {
     }
 
     fn fail(&self, id: u64, error: &BrokerError) {
-        let _ = self.link.control.send(wire::frame(FrameKind::Error, id, error));
+        if self.link.say(wire::frame(FrameKind::Error, id, error)).is_err() {
+            self.deaf.notify_one();
+        }
     }
 
     fn cancel_all(&self) {

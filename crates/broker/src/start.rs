@@ -47,13 +47,23 @@ fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::Io { doing, source }
 }
 
-/// A broker that has been started, and is ready. It ends when this, and every [`Broker`] of it, is
-/// dropped.
+/// A broker that has been started, and is ready, with its spare, if it has one. Both end when this,
+/// and every [`Broker`] of it, is dropped.
 #[derive(Debug)]
 pub struct Started {
     stream: UnixStream,
     child: Option<Child>,
     ready: Ready,
+    spare: Option<Box<Self>>,
+}
+
+/// Which of two brokers a command is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The one that is asked.
+    First,
+    /// The one that takes its place: it must wait for the [end](ended) of the other.
+    Spare,
 }
 
 impl Started {
@@ -62,7 +72,31 @@ impl Started {
     ///
     /// # Errors
     /// It cannot be started, or says why it cannot be one.
-    pub fn process(mut command: Command, setup: &Setup) -> Result<Self, StartError> {
+    pub fn process(command: Command, setup: &Setup) -> Result<Self, StartError> {
+        Self::command(command, setup)
+    }
+
+    /// As [`process`](Self::process), with a spare: a second process that has all that the first
+    /// has, serves nothing while that lives, and takes its place when it ends. A server that is
+    /// locked can start none. The standard outputs of both are a pair of sockets, by whose end the
+    /// second knows of the end of the first.
+    ///
+    /// # Errors
+    /// As [`process`](Self::process), of either.
+    pub fn with_spare(
+        command: impl Fn(Place) -> Command,
+        setup: &Setup,
+    ) -> Result<Self, StartError> {
+        let (held, watched) = UnixStream::pair().map_err(io_error("a pair of sockets"))?;
+        let [mut first, mut spare] = [Place::First, Place::Spare].map(command);
+        first.stdout(OwnedFd::from(held));
+        spare.stdout(OwnedFd::from(watched));
+        let mut started = Self::command(first, setup)?;
+        started.spare = Some(Box::new(Self::command(spare, setup)?));
+        Ok(started)
+    }
+
+    fn command(mut command: Command, setup: &Setup) -> Result<Self, StartError> {
         let (own, other) = UnixStream::pair().map_err(io_error("a pair of sockets"))?;
         command.stdin(OwnedFd::from(other));
         let child = command.spawn().map_err(io_error("a process"))?;
@@ -83,7 +117,7 @@ impl Started {
             let prepared = prepare(&other)?;
             let means = Means {
                 departures,
-                floor: 0,
+                floor: Box::pin(async { Ok(0) }),
                 dial: Arc::new(Unlocked),
                 lock: Err("it is a thread of its server".to_owned()),
             };
@@ -99,6 +133,7 @@ impl Started {
             stream,
             child,
             ready: Ready { is_locked: false, lock: String::new(), upstreams: vec![] },
+            spare: None,
         };
         started.ready = started.greet(setup)?;
         Ok(started)
@@ -134,40 +169,74 @@ impl Started {
     /// # Errors
     /// The runtime cannot take the socket.
     pub fn attach(self) -> io::Result<(Broker, Ending)> {
-        self.stream.set_nonblocking(true)?;
-        self.stream.set_read_timeout(None)?;
-        let stream = tokio::net::UnixStream::from_std(self.stream)?;
-        Ok((Broker::over(stream, self.ready.upstreams), Ending { child: self.child }))
+        let (mut children, mut spare) = (Vec::from_iter(self.child), None);
+        if let Some(second) = self.spare {
+            children.extend(second.child);
+            spare = Some(waiting(second.stream)?);
+        }
+        let stream = tokio::net::UnixStream::from_std(waiting(self.stream)?)?;
+        Ok((Broker::over(stream, spare, self.ready.upstreams), Ending { children }))
     }
 }
 
-/// A broker's process, to be waited for when all that speak to it are gone.
+/// A socket as a runtime takes it.
+fn waiting(stream: UnixStream) -> io::Result<UnixStream> {
+    stream.set_nonblocking(true)?;
+    stream.set_read_timeout(None)?;
+    Ok(stream)
+}
+
+/// The processes of a broker, to be waited for when all that speak to it are gone.
 #[derive(Debug)]
 pub struct Ending {
-    child: Option<Child>,
+    /// The one that is asked first, and its spare.
+    children: Vec<Child>,
 }
 
 impl Ending {
-    /// The number of the process, if it is one.
+    /// The number of the process that is asked first, if it is one.
     pub fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
+        self.children.first().map(Child::id)
     }
 
-    /// Waits for the end of the process, and ends it where it does not come; what it ended with,
-    /// if it was one.
-    pub fn wait(mut self) -> Option<ExitStatus> {
-        let child = self.child.as_mut()?;
+    /// Waits for the end of the processes, and ends those where it does not come; what the first
+    /// ended with, if it was one.
+    pub fn wait(self) -> Option<ExitStatus> {
         let began = Instant::now();
-        while began.elapsed() < END_TIME {
-            match child.try_wait() {
-                Ok(None) => thread::sleep(POLL_INTERVAL),
-                Ok(Some(status)) => return Some(status),
-                Err(_) => return None,
-            }
+        let all: Vec<_> = self.children.into_iter().map(|child| end(child, began)).collect();
+        all.into_iter().next().flatten()
+    }
+}
+
+fn end(mut child: Child, began: Instant) -> Option<ExitStatus> {
+    while began.elapsed() < END_TIME {
+        match child.try_wait() {
+            Ok(None) => thread::sleep(POLL_INTERVAL),
+            Ok(Some(status)) => return Some(status),
+            Err(_) => return None,
         }
-        // A lock may forbid it: then it ends by itself, or the system ends it with the server.
-        child.kill().ok()?;
-        child.wait().ok()
+    }
+    // A lock may forbid it: then it ends by itself, or the system ends it with the server.
+    child.kill().ok()?;
+    child.wait().ok()
+}
+
+/// Waits until the other end of `watched` is closed: until the broker has ended whose spare this
+/// is. What comes there says nothing.
+///
+/// # Errors
+/// The socket fails.
+pub async fn ended(watched: UnixStream) -> io::Result<()> {
+    let watched = tokio::net::UnixStream::from_std(waiting(watched)?)?;
+    let mut buffer = [0; 64];
+    loop {
+        watched.readable().await?;
+        match watched.try_read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
     }
 }
 

@@ -1,7 +1,5 @@
 //! The upstreams as the broker has them: resolved, with their keys, before it locks itself.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +14,7 @@ use crate::budget::Budget;
 use crate::choose::Candidate;
 use crate::config::{ADDRESSES_MAX, Target, UPSTREAMS_MAX, is_near};
 use crate::connections::{Connections, Dial, Tls};
+use crate::guarded;
 use crate::wire::{Known, Setup};
 use crate::{KeySource, Upstream, UpstreamHealth, UpstreamKind};
 
@@ -199,7 +198,7 @@ fn key_header(source: &KeySource, of: &Upstream) -> Result<(HeaderName, HeaderVa
         KeySource::File(path) => {
             let place = format!("key-file: {}", path.display());
             let told = |why: String| format!("{place}: {why}");
-            let bytes = read(path, KEY_BYTES_MAX, check_readers).map_err(told)?;
+            let bytes = guarded::key(path, KEY_BYTES_MAX).map_err(told)?;
             let key = String::from_utf8(bytes).map_err(|_| told("not UTF-8".to_owned()))?;
             (place, key)
         }
@@ -247,49 +246,13 @@ fn basic(user: &str, password: &str) -> String {
     text
 }
 
-/// Reads the very file that `check` has passed.
-fn read(
-    path: &Path,
-    n_bytes_max: u64,
-    check: impl FnOnce(&File) -> Result<(), String>,
-) -> Result<Vec<u8>, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    check(&file)?;
-    let mut bytes = Vec::new();
-    file.take(n_bytes_max + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > n_bytes_max {
-        return Err(format!("more than {n_bytes_max} bytes, expected a key or certificates"));
-    }
-    Ok(bytes)
-}
-
-/// The owner may read a key, and a group made for that.
-#[cfg(unix)]
-fn check_readers(file: &File) -> Result<(), String> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let metadata = file.metadata().map_err(|error| error.to_string())?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if metadata.is_file() && mode & 0o007 != 0 {
-        return Err(format!(
-            "mode {mode:04o}: everybody on this machine can read the key or change it, expected \
-             0600 or 0640 (chmod o= FILE)"
-        ));
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn check_readers(_file: &File) -> Result<(), String> {
-    Ok(())
-}
-
 /// Trusts the authorities in a file, else the system's.
 fn client_config(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     match authorities {
         Some(path) => {
             let told = |why: String| format!("ca-file: {}: {why}", path.display());
-            let text = read(path, AUTHORITIES_BYTES_MAX, |_| Ok(())).map_err(told)?;
+            let text = guarded::public(path, AUTHORITIES_BYTES_MAX).map_err(told)?;
             for certificate in CertificateDer::pem_slice_iter(&text) {
                 let certificate = certificate.map_err(|error| told(error.to_string()))?;
                 roots.add(certificate).map_err(|error| told(error.to_string()))?;

@@ -37,6 +37,8 @@ pub(crate) struct Accounts {
     freed: Arc<Notify>,
     /// By limit and by what became of them: requests that did not fit.
     reached: Arc<Mutex<BTreeMap<(String, &'static str), u64>>>,
+    /// How limits of money stood when they were last looked at.
+    money: Arc<Mutex<Vec<Standing>>>,
 }
 
 /// What a request may take.
@@ -131,7 +133,8 @@ impl Accounts {
     pub(crate) fn of(receipts: &Receipts) -> Result<Self, ServerError> {
         let ledger = receipts.ledger().clone();
         ledger.watch().map_err(|error| unwritable(&error.to_string()))?;
-        Ok(Self { ledger, freed: Arc::default(), reached: Arc::default() })
+        let (freed, reached, money) = (Arc::default(), Arc::default(), Arc::default());
+        Ok(Self { ledger, freed, reached, money })
     }
 
     /// The ledger.
@@ -149,6 +152,24 @@ impl Accounts {
         let project = who.project.as_deref().unwrap_or_default();
         let limits = self.ledger.limits();
         limits.iter().any(|limit| is_such(limit.what) && limit.concerns(&who.name, project, model))
+    }
+
+    /// Looks how the limits of money stand; where the ledger does not say, nothing is known of them.
+    pub(crate) async fn look_at_money(&self) {
+        let standings = tokio::time::timeout(GAUGES_WAIT, self.ledger.standings()).await;
+        let mut standings = standings.ok().and_then(Result::ok).unwrap_or_default();
+        standings.retain(|standing| standing.limit.what == What::Money);
+        *self.money.lock().unwrap_or_else(PoisonError::into_inner) = standings;
+    }
+
+    /// What was left for requests of `who` when that was last looked at, in the owner's currency:
+    /// the least of the limits of money that concern them, whatever model answers. `None`: none
+    /// does, or nothing is known of them.
+    pub(crate) fn money_left(&self, who: &Who) -> Option<f64> {
+        let project = who.project.as_deref().unwrap_or_default();
+        let money = self.money.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = money.iter().filter(|one| one.limit.concerns(&who.name, project, ""));
+        own.map(Standing::left).min().map(|left_micro| left_micro as f64 / 1e6)
     }
 
     /// Takes a request that fits all limits that concern it, and waits for that where the one that

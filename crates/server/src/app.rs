@@ -649,6 +649,7 @@ pub(crate) async fn metrics_page(State(app): State<Arc<App>>) -> Response<Body> 
         numerics: NUMERICS_VERSION,
         started: app.started,
         egress: app.egress,
+        has_broker: app.broker.as_ref().map(|broker| broker.away().is_none()),
         n_at_work: app.seats.n_taken(),
         n_stream_bytes: app.streams.n_bytes(),
         rss_bytes: engine::rss_bytes(),

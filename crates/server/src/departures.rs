@@ -69,6 +69,8 @@ pub(crate) struct End {
     pub(crate) address: String,
     pub(crate) attempts: u32,
     pub(crate) counts: Counts,
+    /// Whether the counts are what was sent and heard, as the upstream has not said (all of) its.
+    pub(crate) is_estimate: bool,
 }
 
 impl Left {
@@ -159,7 +161,7 @@ impl Left {
 
 impl Drop for Left {
     fn drop(&mut self) {
-        let End { outcome, status, address, attempts, counts } = &self.end;
+        let End { outcome, status, address, attempts, counts, is_estimate } = &self.end;
         let sent_us = i64::try_from(self.sent.elapsed().as_micros()).unwrap_or(i64::MAX);
         let body = json!({
             "outcome": outcome.unwrap_or("cancelled"),
@@ -169,6 +171,7 @@ impl Drop for Left {
             "n_prompt": counts.n_prompt,
             "n_cached": counts.n_cached,
             "n_answer": counts.n_generated,
+            "estimated": is_estimate,
             "cost": self.cost(*counts).map(money),
             "total_us": sent_us,
         });

@@ -186,6 +186,14 @@ pub enum ServerError {
         /// When it may take some.
         retry_after: Duration,
     },
+    /// No upstream can be asked now, and nothing was sent.
+    #[error("{what}")]
+    UpstreamAway {
+        /// Which one was to be asked, and why it cannot be.
+        what: String,
+        /// When it may be; `None`: not while this server runs.
+        retry_after: Option<Duration>,
+    },
     /// Nothing can be written down, so nothing is answered that must be.
     #[error("{0}")]
     LedgerUnavailable(String),
@@ -276,6 +284,7 @@ impl ServerError {
             Self::ModelUnavailable { .. }
             | Self::NotAsLocked(_)
             | Self::DeadlineOutOfReach { .. }
+            | Self::UpstreamAway { .. }
             | Self::LedgerUnavailable(_)
             | Self::Cancelled
             | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
@@ -313,6 +322,7 @@ impl ServerError {
             Self::RefusedByRule(_) => "refused_by_rule",
             Self::UpstreamFailed(_) => "upstream_failed",
             Self::UpstreamBusy { .. } => "upstream_busy",
+            Self::UpstreamAway { .. } => "upstream_unavailable",
             Self::Cancelled => "cancelled",
             Self::ShuttingDown => "shutting_down",
             Self::Config(_) | Self::Io(_) | Self::Failed(_) => "failed",
@@ -326,9 +336,9 @@ impl ServerError {
             | Self::UpstreamBusy { .. }
             | Self::BodyTimeout { .. }
             | Self::BodyBroken(_) => false,
-            Self::ModelUnavailable { retry_after, .. } | Self::LimitReached { retry_after, .. } => {
-                retry_after.is_none()
-            }
+            Self::ModelUnavailable { retry_after, .. }
+            | Self::UpstreamAway { retry_after, .. }
+            | Self::LimitReached { retry_after, .. } => retry_after.is_none(),
             Self::NotImplemented(_) | Self::NotAsLocked(_) | Self::Cancelled => true,
             other => other.status().is_client_error(),
         }
@@ -347,6 +357,7 @@ impl ServerError {
             Self::Overloaded { .. }
             | Self::UpstreamBusy { .. }
             | Self::UpstreamFailed(_)
+            | Self::UpstreamAway { .. }
             | Self::DeadlineOutOfReach { .. }
             | Self::ModelUnavailable { .. }
             | Self::NotAsLocked(_)
@@ -362,9 +373,9 @@ impl ServerError {
             Self::Overloaded { retry_after, .. }
             | Self::UpstreamBusy { retry_after, .. }
             | Self::DeadlineOutOfReach { retry_after, .. } => Some(*retry_after),
-            Self::ModelUnavailable { retry_after, .. } | Self::LimitReached { retry_after, .. } => {
-                *retry_after
-            }
+            Self::ModelUnavailable { retry_after, .. }
+            | Self::UpstreamAway { retry_after, .. }
+            | Self::LimitReached { retry_after, .. } => *retry_after,
             Self::ShuttingDown => Some(Duration::from_secs(1)),
             Self::LedgerUnavailable(_) => Some(RETRY_LEDGER),
             _ => None,

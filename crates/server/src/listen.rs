@@ -54,6 +54,7 @@ pub(crate) async fn run(
     {
         let closing = close_idle(&app);
         let looking = look_at_upstreams(&app);
+        let counting = look_at_money(&app);
         let reloading = reload_when_told(&app);
         let following = app.access.follow();
         let server = Server { app: app.clone(), router, draining: draining_seen };
@@ -64,6 +65,7 @@ pub(crate) async fn run(
             () = accepting => {}
             () = closing => {}
             () = looking => {}
+            () = counting => {}
             () = reloading => {}
             () = following => {}
         }
@@ -114,6 +116,17 @@ async fn close_idle(app: &Arc<App>) {
         if tokio::task::spawn_blocking(look).await.is_err() {
             tracing::error!("closing idle models panicked");
         }
+    }
+}
+
+/// Looks each second what is left of limits of money, where a rule asks for that, for ever.
+async fn look_at_money(app: &Arc<App>) {
+    let Some(accounts) = &app.accounts else { return std::future::pending().await };
+    loop {
+        if app.ways.get().elsewhere.rules.ask_for("budget") {
+            accounts.look_at_money().await;
+        }
+        tokio::time::sleep(CLOSE_PAUSE).await;
     }
 }
 

@@ -82,6 +82,9 @@ pub(crate) struct ShadowSeen {
     pub(crate) time_shadow: Duration,
 }
 
+/// Most pairs of a route and a model that are told apart: more than any owner serves.
+const N_SERIES_MAX: usize = 4096;
+
 /// Everything counted since the start.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -132,7 +135,13 @@ impl Metrics {
     /// A request has ended.
     pub(crate) fn request(&self, route: &str, model: &str, seen: &Seen) {
         let mut counted = self.lock();
-        let of = counted.requests.entry((route.to_owned(), model.to_owned())).or_default();
+        // Of upstreams' models clients choose the names.
+        let is_full = counted.requests.len() >= N_SERIES_MAX;
+        let key = match (route.to_owned(), model.to_owned()) {
+            key if is_full && !counted.requests.contains_key(&key) => (key.0, "other".to_owned()),
+            key => key,
+        };
+        let of = counted.requests.entry(key).or_default();
         *of.outcomes.entry(seen.outcome).or_default() += 1;
         if let Some(error) = seen.error {
             *of.errors.entry(error).or_default() += 1;
@@ -198,6 +207,8 @@ pub(crate) struct Now {
     /// Seconds since 1970 at which the server began.
     pub(crate) started: u64,
     pub(crate) egress: Egress,
+    /// Where there are upstreams, whether somebody is there who can ask them.
+    pub(crate) has_broker: Option<bool>,
     pub(crate) n_at_work: usize,
     /// Bytes of streams that can be resumed.
     pub(crate) n_stream_bytes: usize,
@@ -310,6 +321,11 @@ impl Page {
         let name = "freehold_egress_locked";
         self.family(name, "gauge", "Whether the process can open no connection.");
         self.line(name, &[], u8::from(now.egress == Egress::Locked));
+        if let Some(is_there) = now.has_broker {
+            let name = "freehold_broker_up";
+            self.family(name, "gauge", "Whether the process is there that asks upstreams.");
+            self.line(name, &[], u8::from(is_there));
+        }
         let name = "freehold_requests_at_work";
         self.family(name, "gauge", "Requests that have come and not ended.");
         self.line(name, &[], now.n_at_work);
@@ -464,6 +480,7 @@ mod tests {
             numerics: 2,
             started: 1000,
             egress: Egress::Locked,
+            has_broker: Some(true),
             n_at_work: 5,
             n_stream_bytes: 300,
             rss_bytes: Some(1 << 20),

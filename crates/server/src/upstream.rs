@@ -91,17 +91,11 @@ impl Elsewhere {
         Some((self.upstream(upstream)?, model)).filter(|_| !model.is_empty())
     }
 
-    /// Checks that each rule that sends names an upstream that there is, and that no rule asks for
-    /// what this server does not know.
+    /// Checks that each rule that sends names an upstream that there is.
     ///
     /// # Errors
-    /// The first name that nothing has; a condition that could never be held against anything.
+    /// The first name that nothing has.
     pub fn check(&self) -> Result<(), String> {
-        if self.rules.ask_for("budget") {
-            let why = "a rule has the condition `budget`, and this server does not know what is \
-                       left of one: expected a limit of money (freehold limit) instead";
-            return Err(why.to_owned());
-        }
         match self.rules.upstreams().find(|name| self.upstream(name).is_none()) {
             None => Ok(()),
             Some(name) => Err(format!(
@@ -152,10 +146,13 @@ pub struct Priced<'a> {
     pub n_answer: u64,
 }
 
-/// The names of upstreams none of whose addresses is asked now.
+/// The names of upstreams none of whose addresses is asked now. Where there is no broker to say so,
+/// none: whoever would ask one is told why nothing can be asked.
 pub(crate) async fn down(broker: &Broker) -> BTreeSet<String> {
-    let Ok(health) = broker.health().await else {
-        return broker.upstreams().iter().map(|known| known.name.clone()).collect();
+    let health = match broker.health().await {
+        Ok(health) => health,
+        Err(_) if broker.away().is_some() => return BTreeSet::new(),
+        Err(_) => return broker.upstreams().iter().map(|known| known.name.clone()).collect(),
     };
     let is_down = |circuit: &Circuit| matches!(circuit, Circuit::Open { .. });
     let down = health

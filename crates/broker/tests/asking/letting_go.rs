@@ -79,7 +79,7 @@ fn ends_with(frames: &[Frame]) -> Result<(), String> {
     let setup = Setup { upstreams: Vec::new(), ledger: String::new() };
     let means = Means {
         departures: Arc::new(Nothing),
-        floor: 0,
+        floor: Box::pin(async { Ok(0) }),
         dial: Arc::new(Unlocked),
         lock: Ok("in a test".to_owned()),
     };

@@ -44,6 +44,14 @@ impl Ledger {
 /// Those files, as another process sees them.
 pub(crate) struct Folder(pub(crate) PathBuf);
 
+impl Folder {
+    /// Counts those that were written, when it is called: the place of the last.
+    pub(crate) fn n_written(&self) -> impl FnOnce() -> i64 + Send + use<> {
+        let folder = self.0.clone();
+        move || i64::try_from(std::fs::read_dir(folder).unwrap().count()).unwrap()
+    }
+}
+
 impl Departures for Folder {
     fn find<'a>(&'a self, id: &'a str) -> Later<'a, Result<Option<Departure>, String>> {
         let text = std::fs::read_to_string(self.0.join(id)).ok();

@@ -39,6 +39,9 @@ pub(crate) struct Broker {
     /// How the log is written
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
     log_format: String,
+    /// Serve when another one ends, which standard output is a socket to
+    #[arg(long)]
+    spare: bool,
 }
 
 impl Subcommand for Broker {
@@ -52,6 +55,11 @@ impl Subcommand for Broker {
                            itself (freehold serve)";
             return Err(Failure::new(Exit::Usage, message).into());
         }
+        let watched = match self.spare {
+            true => Some(io::stdout().as_fd().try_clone_to_owned().context("standard output")?),
+            false => None,
+        };
+        let watched = watched.map(UnixStream::from);
         let prepared = broker::prepare(&stream).map_err(said)?;
         let place = prepared.ledger().to_owned();
         // What starts behind the lock, it holds whole: the threads of the ledger.
@@ -60,15 +68,22 @@ impl Subcommand for Broker {
         runtime.context("start the broker")?.block_on(async {
             // It ends with its server, whoever else is told to.
             let _deaf = deaf().context("signals")?;
-            let departures = OwnLedger { place, reader: OnceCell::new() };
-            let floor = departures.last_seq().await.map_err(|error| {
+            let departures = Arc::new(OwnLedger { place, reader: OnceCell::new() });
+            let before = departures.last_seq().await.map_err(|error| {
                 let why = error.to_string();
                 broker::refuse(&stream, &why);
                 said(why)
             })?;
-            let means = Means { departures: Arc::new(departures), floor, dial, lock };
+            let ledger = Arc::clone(&departures);
+            let floor: Later<'static, _> = Box::pin(async move {
+                let Some(watched) = watched else { return Ok(before) };
+                broker::ended(watched).await.map_err(|error| error.to_string())?;
+                // What the other has sent is not sent again.
+                ledger.last_seq().await.map_err(|error| error.to_string())
+            });
+            let means = Means { departures, floor, dial, lock };
             broker::serve(prepared, means, stream).await.map_err(|why| {
-                tracing::error!("the broker ends: its server said what it may not: {why}");
+                tracing::error!("the broker ends: {why}");
                 said(why)
             })
         })

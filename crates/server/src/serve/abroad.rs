@@ -67,6 +67,18 @@ impl Abroad {
         }
     }
 
+    /// Whether the upstream has counted all of it.
+    fn is_told(&self) -> bool {
+        let counts = self.answer.counts();
+        counts.n_prompt > 0 && counts.n_generated > 0 && self.answer.is_over()
+    }
+
+    /// Notes how many tokens its end tells.
+    fn note_counts(&mut self) {
+        let (counts, is_estimate) = (self.estimate(), !self.is_told());
+        (self.left.end().counts, self.left.end().is_estimate) = (counts, is_estimate);
+    }
+
     fn usage_of(&self, counts: Counts) -> Usage {
         let total = self.started.elapsed();
         let prefill = self.first.unwrap_or(total);
@@ -105,7 +117,7 @@ impl Abroad {
                 return Err(error);
             }
         };
-        self.left.end().counts = self.answer.counts();
+        self.note_counts();
         let steps = steps.map_err(|problem| {
             let class = problem.class();
             tracing::warn!(id = self.left.id(), problem = class, "an upstream's answer is none");
@@ -117,6 +129,7 @@ impl Abroad {
             self.left.end().outcome = Some("done");
         }
         self.n_heard += steps.iter().map(n_bytes).sum::<u64>();
+        self.note_counts();
         if !steps.is_empty() {
             self.first.get_or_insert(self.started.elapsed());
         }

@@ -224,7 +224,7 @@ fn facts(
         minute: u16::try_from(60 * i32::from(arrival.now.hour()) + i32::from(arrival.now.minute()))
             .ok(),
         weekday: weekday(arrival),
-        budget: None,
+        budget: app.accounts.as_ref().and_then(|accounts| accounts.money_left(who)),
         n_waiting: Some(served.map_or(0, |served| served.engine.stats().n_waiting)),
         health: Some(if is_down { Health::Down } else { Health::Ok }),
         detected: if detects { detected(&texts, ways) } else { None },

@@ -68,6 +68,9 @@ pub(super) async fn answer<D: Dialect>(
         let why = "upstreams cannot be asked: there is no broker, or no ledger";
         return Err(ServerError::UpstreamFailed(why.to_owned()));
     };
+    if let Some(away) = broker.away() {
+        return Err(upstream::failure(departure.upstream(), &away, str::to_owned));
+    }
     let said = if app.contents.is_some() { given.body.clone() } else { Vec::new() };
     let translated = translated::<D>(app, arrival, &taken, given, chosen, departure).await?;
     let Translated { request, call, upstream, model, body, redaction, mut notes, asked } =
@@ -80,7 +83,7 @@ pub(super) async fn answer<D: Dialect>(
         ..chosen.here()
     });
     record.went(notes.went.clone());
-    record.model(&upstream.name);
+    record.model(&named_there(&upstream.name, &model));
     let about = (&*upstream.name, &*model, &call);
     let account = reserved(app, arrival, taken.deadline, (chosen, departure), about).await?;
     let standings = account.as_ref().map_or(&[][..], Account::standings);
@@ -88,7 +91,7 @@ pub(super) async fn answer<D: Dialect>(
     notes.rates = rates(D::FAMILY, standings, at_us);
     let content = app.contents.as_ref().and_then(|contents| contents.draft(arrival, &said));
     let leaving = leaving(arrival, chosen, departure, (&upstream, &model, &call), &notes, &body);
-    let left = Left::record(receipts, &chosen.ways, &leaving).await?;
+    let mut left = Left::record(receipts, &chosen.ways, &leaving).await?;
     let like = like(&call);
     let draft = asked.map(|asked| {
         let there = receipt_of(&leaving, left.id());
@@ -97,6 +100,7 @@ pub(super) async fn answer<D: Dialect>(
     });
     // From here on it may have left, and counts however it ends.
     let sent = Counts { n_prompt: chosen.n_prompt, ..Counts::default() };
+    (left.end().counts, left.end().is_estimate) = (sent, true);
     record.usage(sent.into());
     record.cost(left.cost_micro(sent));
     record.taken(account);
@@ -105,7 +109,7 @@ pub(super) async fn answer<D: Dialect>(
     let left = (left, redaction.map(Redaction::restoring));
     let about = (&upstream, &call, chosen.n_prompt);
     let abroad = send(broker, outgoing, about, arrival, left, record).await?;
-    let (name, vocabulary) = (format!("{}/{model}", upstream.name), abroad.answer.tokens());
+    let (name, vocabulary) = (named_there(&upstream.name, &model), abroad.answer.tokens());
     let (fingerprint, sampling) = (upstream.name.clone(), like.sampling);
     let answer = said_by(arrival, name, fingerprint, sampling, Box::new(vocabulary));
     let id = format!("answer-{}", answer.id);
@@ -156,7 +160,8 @@ async fn reserved(
     let priced = Priced { upstream, model, n_prompt, n_cached: 0, n_answer };
     let prices = chosen.ways.elsewhere.prices.as_ref();
     let cost = prices.and_then(|prices| prices.cost(&priced, arrival.at_us));
-    if cost.is_none() && accounts.are_limited(&arrival.who, model, |what| what == What::Money) {
+    let name = named_there(upstream, model);
+    if cost.is_none() && accounts.are_limited(&arrival.who, &name, |what| what == What::Money) {
         let problem = format!(
             "{model:?} of upstream {upstream:?}: no price is listed for it, and a limit is of money"
         );
@@ -166,7 +171,7 @@ async fn reserved(
     let label = Label::from(departure.label()).name();
     let ask = Ask {
         asked: call.model.as_deref(),
-        model,
+        model: &name,
         there: Some(There { upstream, label, money_micro }),
         n_prompt,
         n_answer,
@@ -178,6 +183,11 @@ async fn reserved(
         Granted::Account(account) => Ok(Some(*account)),
         Granted::Instead(_) => unreachable!("another model may not answer"),
     }
+}
+
+/// The one name of an upstream's model, by which requests may ask for it.
+fn named_there(upstream: &str, model: &str) -> String {
+    format!("{upstream}/{model}")
 }
 
 /// What is written down before a request leaves.
@@ -238,6 +248,7 @@ async fn send(
         if error.nothing_left() || matches!(error, broker::BrokerError::Refused { .. }) {
             record.usage(Usage::default());
             record.cost(None);
+            (left.end().counts, left.end().is_estimate) = (Counts::default(), false);
         }
         let restored =
             |text: &str| restoring.as_ref().map_or_else(|| text.to_owned(), |of| of.text(text));
@@ -318,7 +329,9 @@ fn translate<D: Dialect>(
     let is_counted = |what| matches!(what, What::Tokens | What::TokensOut | What::Money);
     let accounts = app.accounts.as_ref();
     if call.max_tokens.is_none()
-        && accounts.is_some_and(|accounts| accounts.are_limited(who, &model, is_counted))
+        && accounts.is_some_and(|accounts| {
+            accounts.are_limited(who, &named_there(&upstream.name, &model), is_counted)
+        })
     {
         call.max_tokens = Some(UNBOUNDED_ANSWER);
         notes.adapted.push(LENGTH);

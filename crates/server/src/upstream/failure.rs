@@ -46,7 +46,21 @@ pub(crate) fn failure(
         BrokerError::TimedOut { .. } => failed("it took too long"),
         BrokerError::Unreachable { .. } => failed("it cannot be reached"),
         BrokerError::Cut { .. } => failed("it broke off in the middle of the answer"),
+        BrokerError::Away { has_spare, .. } => away(upstream, *has_spare),
+        BrokerError::Gone { .. } => failed("who carries requests to it has ended meanwhile"),
         _ => failed("it cannot be asked"),
+    }
+}
+
+/// That nobody is there who could ask it.
+fn away(upstream: &str, has_spare: bool) -> ServerError {
+    let when = match has_spare {
+        true => "another one takes that place, try again",
+        false => "until this server is started again, no upstream can be asked",
+    };
+    ServerError::UpstreamAway {
+        what: format!("upstream {upstream:?}: who carries requests to it has ended; {when}"),
+        retry_after: has_spare.then_some(RETRY_AFTER),
     }
 }
 
@@ -113,6 +127,14 @@ mod tests {
         let expired = "the request's time was over before its answer was complete";
         check(&timed_out(Waiting::Deadline), 504, expired);
         let gone = BrokerError::Gone { why: "10.0.0.1".to_owned() };
-        check(&gone, 502, "upstream \"u\": it cannot be asked");
+        check(&gone, 502, "upstream \"u\": who carries requests to it has ended meanwhile");
+        let away = |has_spare| BrokerError::Away { why: "10.0.0.1".to_owned(), has_spare };
+        let told = |error: &BrokerError| {
+            let error = failure("u", error, str::to_owned);
+            assert!(!error.to_string().contains("10.0.0.1") && error.may_be_mended(true));
+            (error.status().as_u16(), error.retry_after().is_some(), error.is_final())
+        };
+        assert_eq!(told(&away(true)), (503, true, false));
+        assert_eq!(told(&away(false)), (503, false, true));
     }
 }

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use broker::guarded;
 use server::{Cases, Consent};
 
 use super::Serve;
-use super::tls::{check_readers, read};
+use super::tls::N_BYTES_MAX;
 
 /// The flags of cases that are recorded.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -52,7 +53,7 @@ impl Serve {
             Some(path) => {
                 let place =
                     || format!("{}: {}", self.settings.place("record-keys"), path.display());
-                let text = read(path, check_readers);
+                let text = guarded::key(path, N_BYTES_MAX);
                 let text = text.map_err(|problem| format!("{}: {problem}", place()))?;
                 let lines = text.split(|&byte| byte == b'\n').map(|line| line.trim_ascii());
                 let keys: Vec<Vec<u8>> =

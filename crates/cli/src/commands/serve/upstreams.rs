@@ -1,10 +1,11 @@
 //! The broker of a server that has upstreams, or an issuer with whom people sign in: a process that
-//! is started before the server gives up its own connections, and ends with it.
+//! is started before the server gives up its own connections, and ends with it. A second one waits
+//! beside it to take its place.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::Context as _;
-use broker::{Broker, Ending, Known, Setup, Started};
+use broker::{Broker, Ending, Known, Place, Setup, Started};
 
 use super::{Serve, warn};
 use crate::context::{Context, Verbosity};
@@ -41,17 +42,20 @@ impl Serve {
             None => self.settings.place("oidc-issuer"),
         };
         let program = std::env::current_exe().context("find this program")?;
-        let mut command = Command::new(program);
-        command.arg("broker").arg(format!("--log-format={}", self.log_format));
-        command.args(self.log.iter().map(|log| format!("--log={log}")));
-        command.args(match context.verbosity() {
-            Verbosity::Quiet => Some("--quiet"),
-            Verbosity::Normal => None,
-            Verbosity::Verbose => Some("-v"),
-            Verbosity::Debug => Some("-vv"),
-        });
-        command.stdout(Stdio::null());
-        let started = Started::process(command, &Setup { upstreams, ledger });
+        let command = |place: Place| {
+            let mut command = Command::new(&program);
+            command.arg("broker").arg(format!("--log-format={}", self.log_format));
+            command.args(self.log.iter().map(|log| format!("--log={log}")));
+            command.args(match context.verbosity() {
+                Verbosity::Quiet => Some("--quiet"),
+                Verbosity::Normal => None,
+                Verbosity::Verbose => Some("-v"),
+                Verbosity::Debug => Some("-vv"),
+            });
+            command.args((place == Place::Spare).then_some("--spare"));
+            command
+        };
+        let started = Started::with_spare(command, &Setup { upstreams, ledger });
         let started = started.map_err(|error| {
             let path = self.settings.file().map(|path| format!("{}: ", path.display()));
             let message = format!("{}{error}", path.unwrap_or_default());

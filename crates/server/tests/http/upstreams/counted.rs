@@ -55,7 +55,41 @@ fn what_an_upstream_does_not_count_is_estimated() {
         assert!(row.n_prompt > 5, "{row:?}");
         assert_eq!((row.n_answer, &*row.outcome), (6, "done"), "{row:?}");
         assert_eq!(row.money_micro, row.n_prompt + 60);
+        assert_eq!(row.model, format!("vendor/{}", crate::MODEL));
     }
+    let begun = Instant::now();
+    while house.departures().iter().any(|left| left["end"].is_null()) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", house.departures());
+    }
+    for left in house.departures() {
+        let (end, n_prompt) = (&left["end"], left["end"]["n_prompt"].as_u64().unwrap());
+        assert_eq!((&end["estimated"], &end["n_answer"]), (&json!(true), &json!(6)), "{left}");
+        assert_eq!(end["cost"]["micro"], n_prompt + 60, "{left}");
+    }
+}
+
+#[test]
+fn a_rule_knows_what_is_left_of_the_money() {
+    let vendor = Scripted::streaming(SILENT);
+    let rules = rule("there", "budget = { min = 0.5 }");
+    let house = House::open(OpenAi, &vendor.url(), &rules);
+    let goes = |expected: &str| {
+        let begun = Instant::now();
+        loop {
+            let response = house.chat(json!({"model": crate::MODEL}));
+            assert_eq!(response.status, 200, "{}", response.body);
+            if response.headers["x-freehold-route"] == expected {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "not answered {expected}");
+        }
+    };
+    // Of what is not known nothing is sent.
+    goes("here");
+    house.limit(What::Money, 1_000_000);
+    goes("there");
+    house.limit(What::Money, 400_000);
+    goes("here");
 }
 
 #[test]
