@@ -9,8 +9,9 @@ use tokio::sync::oneshot;
 
 use crate::books::{Limits, Standing, Verdict};
 use crate::limit::{LIMITS_MAX, Limit};
+use crate::turn::Urgency;
 use crate::usage::Usage;
-use crate::writer::{Reply, Work};
+use crate::work::{Reply, Work};
 use crate::{Entry, Kind, Ledger, LedgerError, now_us};
 
 /// What the writer is handed of accounts.
@@ -30,9 +31,14 @@ pub(crate) enum Change {
 }
 
 impl Account {
-    /// Whether nobody waits for it.
-    pub(crate) fn may_wait(&self) -> bool {
-        matches!(self, Self::Settle(..) | Self::Release(_) | Self::Record(..))
+    /// How it stands to others in the queue.
+    pub(crate) fn urgency(&self) -> Urgency {
+        match self {
+            Self::Reserve { .. } => Urgency::First,
+            Self::Settle(..) | Self::Release(_) => Urgency::WithFirst,
+            Self::Record(..) => Urgency::Later,
+            Self::Limits(..) | Self::Watch => Urgency::InOrder,
+        }
     }
 
     /// What it takes while it waits.

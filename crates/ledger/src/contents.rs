@@ -29,7 +29,8 @@ use crate::chain::Hash;
 use crate::entry::{Entry, Kind, check_name};
 use crate::hex::hex;
 use crate::rows::Rows;
-use crate::writer::{Erase, append};
+use crate::work::Erase;
+use crate::writer::append;
 use crate::{LedgerError, now_us};
 
 /// Longest body: it is held whole while it waits, is sealed and is read back.

@@ -9,7 +9,8 @@ use crate::access::{Act, Order, check_plain};
 use crate::contents::{self, Content, ContentKeys, Erased, Keeper, Task};
 use crate::entry::check_name;
 use crate::place::Place;
-use crate::writer::{Erase, Reply, State, Work, Writer};
+use crate::work::{Erase, Reply, Work};
+use crate::writer::{State, Writer};
 use crate::{Entry, Kind, LedgerError, NodeKey, Reader, Recorded, Verified};
 
 /// What may wait for the writer: a few seconds of a busy server, within this much memory.

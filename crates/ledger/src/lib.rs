@@ -31,6 +31,7 @@ mod accounts;
 mod books;
 mod chain;
 mod contents;
+mod disk;
 mod entry;
 mod error;
 mod export;
@@ -42,8 +43,10 @@ mod place;
 mod reader;
 mod rows;
 mod schema;
+mod turn;
 mod usage;
 mod usage_reader;
+mod work;
 mod writer;
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -130,13 +130,13 @@ impl Place {
     }
 
     /// The ways of a SQLite file: readers never wait for the writer, what was committed is on disk,
-    /// and what was erased is overwritten.
+    /// and what was erased is overwritten. Its log is copied by whom [`Disk`](crate::disk) says.
     pub(crate) async fn settle(&self, connection: &mut AnyConnection) -> Result<(), LedgerError> {
         if let Database::Postgres = self.database {
             return Ok(());
         }
-        let ways =
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON";
+        let ways = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+             PRAGMA secure_delete = ON; PRAGMA wal_autocheckpoint = 0";
         // The change to WAL asks for the whole file and does not wait for it, as all else does.
         for _ in 0..SETTLE_TRIES {
             match sqlx::raw_sql(ways).execute(&mut *connection).await {

@@ -1,4 +1,5 @@
-//! The one writer: takes what is queued, writes it in batches, signs the head now and then.
+//! The one writer: takes what is queued, writes it in batches, signs the head now and then. Whose
+//! [turn](crate::turn) it is, and what the [disk](crate::disk) has, are decided elsewhere.
 //!
 //! What cannot be written makes the ledger fail closed: who waits is told, nothing more is taken,
 //! and what was queued before is tried again each second until the database takes it.
@@ -8,20 +9,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::{AnyConnection, Connection as _};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use crate::access::{self, Order};
+use crate::access;
 use crate::accounts::{Account, Change, check_room};
 use crate::books::{Attempt, Books, Limits, Sheet, Verdict};
 use crate::chain::{Hash, ORIGIN, SignedHead};
-use crate::contents::{self, Content, Keeper, Task};
+use crate::contents;
+use crate::disk::{self, Copied, Disk, Waiter};
 use crate::entry::{Entry, Kind};
 use crate::place::{Database, Durability, Place};
 use crate::rows::{Inserted, Rows};
+use crate::turn::{self, BATCH_ENTRIES, Turn};
+use crate::work::{Erase, Reply, Work};
 use crate::{LedgerError, NodeKey, now_us, schema};
-
-/// Entries of one transaction: enough that its sync costs each of them little.
-const BATCH_ENTRIES: usize = 256;
 
 /// Rows between two signed heads at most, and the longest time that a row stays unsigned: what is
 /// cut off behind the last head goes unnoticed.
@@ -31,77 +32,12 @@ const HEAD_WAIT: Duration = Duration::from_secs(10);
 /// How often a database that takes nothing is tried again.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
 
-/// How long what nobody waits for waits for more of it, and how long what was written may be in the
-/// system's memory only while somebody waits for other things: writing is cheap, syncing is not.
+/// How long what nobody waits for waits for more of it.
 const GATHER_WAIT: Duration = Duration::from_millis(20);
-const SYNC_WAIT: Duration = Duration::from_millis(100);
 
 /// How long one transaction may take: longer than SQLite waits for its lock, and an end for a
 /// connection whose other side is gone.
 const COMMIT_WAIT: Duration = Duration::from_secs(30);
-
-/// What the writer is handed.
-pub(crate) enum Work {
-    Append(Entry, Option<Reply<i64>>),
-    Erase(Erase, Reply<i64>),
-    Act(Box<Order>, Reply<i64>),
-    Account(Account),
-    Keep(Box<Content>, Arc<Keeper>),
-    Tidy(Box<Task>, Reply<i64>),
-    Flush(Reply<()>),
-    Close(Reply<()>),
-}
-
-impl Work {
-    /// Whether nobody waits for it.
-    fn may_wait(&self) -> bool {
-        match self {
-            Self::Append(_, reply) => reply.is_none(),
-            Self::Account(account) => account.may_wait(),
-            Self::Keep(..) => true,
-            Self::Erase(..) | Self::Act(..) | Self::Tidy(..) => false,
-            Self::Flush(_) | Self::Close(_) => false,
-        }
-    }
-
-    /// Whether somebody waits for it to be on disk.
-    fn is_durable(&self) -> bool {
-        match self {
-            Self::Append(_, reply) => reply.is_some(),
-            Self::Account(account) => matches!(account, Account::Limits(..)),
-            Self::Keep(..) => false,
-            Self::Erase(..) | Self::Act(..) | Self::Tidy(..) => true,
-            Self::Flush(_) | Self::Close(_) => true,
-        }
-    }
-
-    /// Whether it may write behind the head of the chain.
-    fn is_chained(&self) -> bool {
-        match self {
-            Self::Account(account) => matches!(account, Account::Limits(..)),
-            Self::Keep(..) => false,
-            _ => true,
-        }
-    }
-
-    /// Whether something goes of which the database's log may still have a part.
-    fn erases(&self) -> bool {
-        match self {
-            Self::Erase(..) => true,
-            Self::Tidy(task, _) => task.deletes(),
-            _ => false,
-        }
-    }
-}
-
-/// Whose body is erased, and by whom.
-pub(crate) struct Erase {
-    pub(crate) kind: Kind,
-    pub(crate) id: String,
-    pub(crate) principal: String,
-}
-
-pub(crate) type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
 
 /// What the handles see of the writer.
 #[derive(Debug)]
@@ -192,9 +128,12 @@ pub(crate) struct Writer {
     closing: Vec<(Reply<()>, Result<(), LedgerError>)>,
     is_ending: bool,
     books: Books,
-    /// How the connection's transactions end, and since when something may not be on disk.
+    /// How the connection's transactions end.
     durability: Durability,
-    unsynced_since: Option<Instant>,
+    disk: Disk,
+    /// Since when something waits for which nobody waits, and whose turn it was last.
+    gathering_since: Option<Instant>,
+    was_first: bool,
 }
 
 /// What one transaction did.
@@ -230,7 +169,7 @@ impl Writer {
         queue: mpsc::UnboundedReceiver<Work>,
         state: Arc<State>,
     ) -> Result<Self, LedgerError> {
-        let books = Books::new(state.instance);
+        let (books, disk) = (Books::new(state.instance), Disk::of(&place));
         let mut writer = Self {
             place,
             key,
@@ -247,7 +186,9 @@ impl Writer {
             is_ending: false,
             books,
             durability: Durability::Synced,
-            unsynced_since: None,
+            disk,
+            gathering_since: None,
+            was_first: false,
         };
         let mut connection = connect(&writer.place).await?;
         let mut rows = Rows { place: &writer.place, connection: &mut connection };
@@ -279,6 +220,7 @@ impl Writer {
         while !self.waiting.is_empty() && self.state.failed().is_none() {
             self.turn().await;
         }
+        self.disk.finish().await;
         if let Some(connection) = self.connection.take()
             && let Err(error) = connection.close().await
         {
@@ -289,46 +231,98 @@ impl Writer {
         }
     }
 
-    /// Waits for work, or until something is due without any.
+    /// Waits until there is something to write.
     async fn receive(&mut self) {
-        let has_failed = self.state.failed().is_some();
-        if !self.waiting.is_empty() && !has_failed {
-            return;
+        while let Ok(work) = self.queue.try_recv() {
+            self.waiting.push(work);
         }
-        let unsigned = self.unsigned_since.map(|since| HEAD_WAIT.saturating_sub(since.elapsed()));
-        let unsynced = self.unsynced_since.map(|since| SYNC_WAIT.saturating_sub(since.elapsed()));
-        let due = match has_failed {
-            true => Some(RETRY_WAIT),
-            false => [unsigned, unsynced, self.books.due()].into_iter().flatten().min(),
-        };
-        self.take_more(due).await;
-        let until = Instant::now() + GATHER_WAIT;
-        while !has_failed
-            && !self.is_ending
-            && (1..BATCH_ENTRIES).contains(&self.waiting.len())
-            && self.waiting.iter().all(Work::may_wait)
-        {
-            let left = until.saturating_duration_since(Instant::now());
-            if !self.take_more(Some(left)).await {
+        self.gather();
+        if self.disk.has_ended() {
+            let outcome = self.disk.ended().await;
+            self.heed(outcome).await;
+        }
+        while let Some(wait) = self.idle_for() {
+            let n_received = tokio::select! {
+                biased;
+                n = self.queue.recv_many(&mut self.waiting, BATCH_ENTRIES) => Some(n),
+                outcome = self.disk.ended() => {
+                    self.heed(outcome).await;
+                    None
+                }
+                () = over(wait) => None,
+            };
+            self.is_ending |= n_received == Some(0);
+            if self.is_ending || self.state.failed().is_some() {
                 return;
             }
+            self.gather();
+            self.disk.go_on();
         }
     }
 
-    /// Waits for more work, no longer than `wait`; whether any came, or nobody is left.
-    async fn take_more(&mut self, wait: Option<Duration>) -> bool {
-        let receive = self.queue.recv_many(&mut self.waiting, BATCH_ENTRIES);
-        let n_received = match wait {
-            Some(wait) => tokio::time::timeout(wait, receive).await.ok(),
-            None => Some(receive.await),
+    /// Notes since when something waits for which nobody does.
+    fn gather(&mut self) {
+        self.gathering_since = match self.waiting.iter().any(Work::may_wait) {
+            true => self.gathering_since.or_else(|| Some(Instant::now())),
+            false => None,
         };
-        self.is_ending |= n_received == Some(0);
-        n_received.is_some()
+    }
+
+    /// How long nothing is to be written; inside it `None`: until something comes.
+    fn idle_for(&self) -> Option<Option<Duration>> {
+        if self.state.failed().is_some() {
+            return Some(Some(RETRY_WAIT));
+        }
+        let is_waited_for = self.waiting.iter().any(|work| !work.may_wait());
+        let is_unsigned_old = self.unsigned_since.is_some_and(|at| at.elapsed() >= HEAD_WAIT);
+        let is_sync_due = !self.disk.is_beside() && self.disk.is_old();
+        if is_waited_for
+            || is_unsigned_old
+            || is_sync_due
+            || self.is_behind()
+            || self.books.due().is_some_and(|due| due.is_zero())
+        {
+            return None;
+        }
+        let gathered = self.gathering_since.map(|at| GATHER_WAIT.saturating_sub(at.elapsed()));
+        let unsigned = self.unsigned_since.map(|at| HEAD_WAIT.saturating_sub(at.elapsed()));
+        let due = [gathered, unsigned, self.disk.due(), self.books.due()];
+        Some(due.into_iter().flatten().min())
+    }
+
+    /// Whether what nobody waits for has waited long enough.
+    fn is_behind(&self) -> bool {
+        let is_old = self.gathering_since.is_some_and(|at| at.elapsed() >= GATHER_WAIT);
+        is_old || self.waiting.len() >= BATCH_ENTRIES
+    }
+
+    /// Takes notice of a sync or a copy of the log that has ended.
+    async fn heed(&mut self, outcome: Result<Option<Copied>, LedgerError>) {
+        match (outcome, &mut self.connection) {
+            (Err(error), _) => {
+                // What it wrote may be nowhere: it is written again with the next row.
+                self.connection = None;
+                self.fail(&error);
+            }
+            (Ok(Some(copied)), Some(connection)) if copied.is_too_long() => {
+                if let Err(error) = disk::copy(&self.place, connection).await {
+                    tracing::warn!("the ledger's log is not copied: {error}");
+                }
+            }
+            (Ok(_), _) => {}
+        }
     }
 
     /// Writes one batch of what waits.
     async fn turn(&mut self) {
-        let n = self.waiting.len().min(BATCH_ENTRIES);
+        let is_first = !(self.was_first && self.is_behind());
+        let turn = match is_first {
+            _ if self.is_ending || self.state.failed().is_some() => Turn::InOrder,
+            true => Turn::First,
+            false => Turn::Later,
+        };
+        let n = turn::next(&mut self.waiting, turn, Work::urgency);
+        self.was_first = is_first;
         let is_closed = self.waiting[..n].iter().any(|work| matches!(work, Work::Close(_)));
         self.is_ending |= is_closed;
         let attempt = tokio::time::timeout(COMMIT_WAIT, self.commit_over_any(n)).await;
@@ -340,6 +334,7 @@ impl Writer {
             Ok(committed) => self.done(n, committed),
             Err(error) => self.fail(&error),
         }
+        self.gather();
     }
 
     /// As [`commit`](Self::commit), once more where the connection was an old one that turned out
@@ -413,23 +408,29 @@ impl Writer {
         if let Some(sheet) = &mut sheet {
             sheet.write(&mut rows).await?;
         }
-        if durability == Durability::Synced && self.unsynced_since.is_some() {
+        let may_be_nowhere = self.disk.is_unsynced() || self.state.failed().is_some();
+        if durability == Durability::Synced && may_be_nowhere {
             rows.touch().await?;
         }
         transaction.commit().await.map_err(|error| place.error(&error))?;
         if work.iter().any(Work::erases) {
+            self.disk.stop_copying().await;
             forget_erased(place, &mut connection).await;
         }
         self.connection = Some(connection);
         Ok(Committed { outcomes, head, n_new, has_signed, sheet })
     }
 
-    /// How the transaction of this work ends: with a sync, unless somebody waits and nobody for
-    /// that.
+    /// How the transaction of this work ends. Where the disk is synced beside it, with a sync only
+    /// in the end, and behind a failure: then only its own sync shows that there is none any more.
+    /// Elsewhere with one, unless somebody waits and nobody for that.
     fn durability_of(&self, work: &[Work]) -> Durability {
         let is_waited_for = work.iter().any(|work| !work.may_wait());
-        let is_old = self.unsynced_since.is_some_and(|since| since.elapsed() >= SYNC_WAIT);
-        match is_waited_for && !is_old && !work.iter().any(Work::is_durable) {
+        let may_be_later = match self.disk.is_beside() {
+            true => true,
+            false => is_waited_for && !self.disk.is_old() && !work.iter().any(Work::is_durable),
+        };
+        match may_be_later && !self.is_ending && self.state.failed().is_none() {
             true => Durability::Later,
             false => Durability::Synced,
         }
@@ -457,53 +458,60 @@ impl Writer {
             self.n_unsigned += n_new;
             self.unsigned_since.get_or_insert_with(Instant::now);
         }
-        match self.durability {
-            Durability::Synced => self.unsynced_since = None,
-            Durability::Later => {
-                self.unsynced_since.get_or_insert_with(Instant::now);
-            }
-        }
         if let Some(sheet) = sheet {
             self.state.set_limits(self.books.close(sheet));
         }
-        for (work, outcome) in self.waiting.drain(..n).zip(outcomes) {
-            // Who waited may have gone; what was done stays done.
-            match (work, outcome) {
-                (Work::Append(entry, reply), outcome) => {
-                    self.state.remove(entry.n_bytes());
-                    match (reply, row(outcome)) {
-                        (Some(reply), outcome) => drop(reply.send(outcome)),
-                        (None, Err(error)) => {
-                            tracing::error!("an entry was not recorded: {error}");
-                            self.refused.get_or_insert(error);
-                        }
-                        (None, Ok(_)) => {}
+        let mut waiters = Vec::new();
+        let written: Vec<Work> = self.waiting.drain(..n).collect();
+        for (work, outcome) in written.into_iter().zip(outcomes) {
+            waiters.extend(self.told(work, outcome));
+        }
+        match self.durability {
+            Durability::Synced => self.disk.synced(waiters),
+            Durability::Later => self.disk.wrote(waiters),
+        }
+    }
+
+    /// Tells what became of a piece of work that was written, or returns who waits until that is on
+    /// disk. Who waited may have gone; what was done stays done.
+    fn told(&mut self, work: Work, outcome: Result<Outcome, LedgerError>) -> Option<Waiter> {
+        match (work, outcome) {
+            (Work::Append(entry, reply), outcome) => {
+                self.state.remove(entry.n_bytes());
+                match (reply, row(outcome)) {
+                    (Some(reply), outcome) => return Some(synced(reply, outcome)),
+                    (None, Err(error)) => {
+                        tracing::error!("an entry was not recorded: {error}");
+                        self.refused.get_or_insert(error);
                     }
-                }
-                (Work::Erase(_, reply) | Work::Act(_, reply) | Work::Tidy(_, reply), outcome) => {
-                    drop(reply.send(row(outcome)));
-                }
-                (Work::Keep(content, _), outcome) => {
-                    self.state.remove(content.n_bytes());
-                    if let Err(error) = outcome {
-                        tracing::error!(id = %content.id, "a content was not kept: {error}");
-                    }
-                }
-                (Work::Account(account), outcome) => {
-                    self.state.remove(account.n_bytes());
-                    if matches!(account, Account::Watch) {
-                        self.books.watch();
-                    }
-                    tell(account, outcome);
-                }
-                (Work::Flush(reply), _) => {
-                    drop(reply.send(self.refused.take().map_or(Ok(()), Err)));
-                }
-                (Work::Close(reply), _) => {
-                    self.closing.push((reply, self.refused.take().map_or(Ok(()), Err)));
+                    (None, Ok(_)) => {}
                 }
             }
+            (Work::Erase(_, reply) | Work::Act(_, reply) | Work::Tidy(_, reply), outcome) => {
+                return Some(synced(reply, row(outcome)));
+            }
+            (Work::Keep(content, _), outcome) => {
+                self.state.remove(content.n_bytes());
+                if let Err(error) = outcome {
+                    tracing::error!(id = %content.id, "a content was not kept: {error}");
+                }
+            }
+            (Work::Account(account), outcome) => {
+                self.state.remove(account.n_bytes());
+                if matches!(account, Account::Watch) {
+                    self.books.watch();
+                }
+                return tell(account, outcome);
+            }
+            (Work::Flush(reply), _) => {
+                let refused = self.refused.take();
+                return Some(synced(reply, refused.map_or(Ok(()), Err)));
+            }
+            (Work::Close(reply), _) => {
+                self.closing.push((reply, self.refused.take().map_or(Ok(()), Err)));
+            }
         }
+        None
     }
 
     /// Keeps what nobody waits for, and tells all others.
@@ -529,7 +537,9 @@ impl Writer {
                     if matches!(account, Account::Watch) {
                         self.books.watch();
                     }
-                    tell(account, Err(error.clone()));
+                    if let Some(waiter) = tell(account, Err(error.clone())) {
+                        waiter(Err(error.clone()));
+                    }
                 }
                 Work::Keep(content, _) => self.state.remove(content.n_bytes()),
                 Work::Erase(_, reply) | Work::Act(_, reply) | Work::Tidy(_, reply) => {
@@ -567,17 +577,35 @@ async fn open_books(
     Ok(Some(sheet))
 }
 
-/// Tells who waits for a piece of accounts what became of it.
-fn tell(account: Account, outcome: Result<Outcome, LedgerError>) {
+/// Tells who waits for a piece of accounts what became of it, or returns who waits until that is on
+/// disk.
+fn tell(account: Account, outcome: Result<Outcome, LedgerError>) -> Option<Waiter> {
     match account {
-        Account::Reserve { reply, .. } => drop(reply.send(outcome.map(|outcome| match outcome {
-            Outcome::Verdict(verdict) => verdict,
-            _ => unreachable!("a reservation has a verdict"),
-        }))),
-        Account::Limits(_, reply) => {
-            drop(reply.send(outcome.map(|outcome| matches!(outcome, Outcome::Changed(true)))));
+        Account::Reserve { reply, .. } => {
+            drop(reply.send(outcome.map(|outcome| match outcome {
+                Outcome::Verdict(verdict) => verdict,
+                _ => unreachable!("a reservation has a verdict"),
+            })));
+            None
         }
-        Account::Settle(..) | Account::Release(_) | Account::Record(..) | Account::Watch => {}
+        Account::Limits(_, reply) => {
+            let was_there = outcome.map(|outcome| matches!(outcome, Outcome::Changed(true)));
+            Some(synced(reply, was_there))
+        }
+        Account::Settle(..) | Account::Release(_) | Account::Record(..) | Account::Watch => None,
+    }
+}
+
+/// Who is told an outcome once it is on disk.
+fn synced<T: Send + 'static>(reply: Reply<T>, outcome: Result<T, LedgerError>) -> Waiter {
+    Box::new(move |synced| drop(reply.send(synced.and(outcome))))
+}
+
+/// Waits for so long; without a time for ever.
+async fn over(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
     }
 }
 

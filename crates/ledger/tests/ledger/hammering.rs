@@ -136,6 +136,10 @@ async fn hammer_for(site: &Site, length: Duration) {
     let (begun, mut is_killed, mut n_full) = (Instant::now(), false, 0);
     while begun.elapsed() < length {
         if !is_killed && begun.elapsed() > length / 2 {
+            // Where nothing is left nobody has anything at work.
+            amount += 40 * STEP;
+            ledger.set_limit(tokens(amount), "owner").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
             one.kill().unwrap();
             one.wait().unwrap();
             is_killed = true;
