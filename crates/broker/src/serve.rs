@@ -38,8 +38,8 @@ const ANSWER_BYTES_MAX: u64 = 256 << 20;
 pub struct Means {
     /// Where departures are looked for.
     pub departures: Arc<dyn Departures>,
-    /// Waits until it may serve, and then gives the place in the chain of the last entry: departures
-    /// stand behind it.
+    /// Waits until it may serve, and then gives the place in the chain of the last entry:
+    /// departures stand behind it.
     pub floor: Later<'static, Result<i64, String>>,
     /// The way to other servers.
     pub dial: Arc<dyn Dial>,

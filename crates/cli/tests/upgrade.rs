@@ -168,7 +168,7 @@ fn the_lock_goes_back_step_by_step_and_forward() {
     answers_with(&home, "m");
     home.run(&["rollback", "m"]).fails(3, &["nothing is behind it"]);
     home.run(&["rollback", "m", "--to", "1"]).says(0, "at version 1 already");
-    home.run(&["rollback", "m", "--to", "4"]).fails(3, &["--to 4, expected 1 to 3"]);
+    home.run(&["rollback", "m", "--to", "4"]).fails(3, &["version 4, expected 1 to 3"]);
     home.run(&["rollback", "m", "--to", "3", "--why", "it was not that"]).ok();
     assert_eq!(lock_text(&home), third);
     answers_with(&home, "m-v3");

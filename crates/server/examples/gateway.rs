@@ -8,10 +8,10 @@
 //!
 //! The model gives the first of its tokenizer's tokens and its chat template; its weights are
 //! replaced by one layer of next to nothing, so that what is left is parsing, checking, rendering,
-//! tokenizing, scheduling and sending. `work` asks with one client on one connection, in turns over HTTP and in this process;
-//! medians count. Of the time over HTTP the client's own part, writing a request and finding the
-//! end of its answer, and the waking of threads are counted to the server; the time that its
-//! threads compute is without both. `load` asks a server of this kind, or a proxy before one, with
+//! tokenizing, scheduling and sending. `work` asks with one client on one connection, in turns over
+//! HTTP and in this process; medians count. Of the time over HTTP the client's own part, writing a
+//! request and finding the end of its answer, and the waking of threads are counted to the server;
+//! the time that its threads compute is without both. `load` asks a server of this kind, or a proxy before one, with
 //! many clients (`bench/gateway.py`). `path` asks at a fixed rate, in turns a server without a
 //! ledger and one with keys, limits and receipts in the ledger at LEDGER (a file that it makes, or
 //! an address): what the second takes longer is the whole path of checking a key, reserving,
@@ -35,8 +35,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 const N_EMBD: usize = 32;
-/// Tokens kept of the vocabulary: bytes and the shortest words. With all of them the products of the
-/// output alone take longer than the server's work.
+/// Tokens kept of the vocabulary: bytes and the shortest words. With all of them the products of
+/// the output alone take longer than the server's work.
 const N_VOCAB_MAX: usize = 1024;
 const N_STREAMED: u32 = 128;
 /// The name of the server's threads.

@@ -154,7 +154,7 @@ impl Accounts {
         limits.iter().any(|limit| is_such(limit.what) && limit.concerns(&who.name, project, model))
     }
 
-    /// Looks how the limits of money stand; where the ledger does not say, nothing is known of them.
+    /// Looks how the limits of money stand; where the ledger does not say, nothing is known.
     pub(crate) async fn look_at_money(&self) {
         let standings = tokio::time::timeout(GAUGES_WAIT, self.ledger.standings()).await;
         let mut standings = standings.ok().and_then(Result::ok).unwrap_or_default();
