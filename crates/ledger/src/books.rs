@@ -121,6 +121,11 @@ impl Books {
         }
     }
 
+    /// Whether there are others, as far as was looked.
+    pub(crate) fn has_others(&self) -> bool {
+        self.seen.keys().any(|instance| *instance != self.instance)
+    }
+
     /// From now on looks after the others.
     pub(crate) fn watch(&mut self) {
         let now = Instant::now();

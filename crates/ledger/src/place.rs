@@ -93,6 +93,10 @@ impl Place {
         LedgerError::database(&self.shown, error)
     }
 
+    pub(crate) fn is_sqlite(&self) -> bool {
+        matches!(self.database, Database::Sqlite(_))
+    }
+
     /// How a transaction begins that writes. SQLite's takes the right to write at once, so that
     /// the head that it reads is still the head when it writes.
     pub(crate) fn begin_writing(&self) -> &'static str {

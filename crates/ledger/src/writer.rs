@@ -134,6 +134,8 @@ pub(crate) struct Writer {
     /// Since when something waits for which nobody waits, and whose turn it was last.
     gathering_since: Option<Instant>,
     was_first: bool,
+    /// When the last transaction ended.
+    written: Option<Instant>,
 }
 
 /// What one transaction did.
@@ -156,6 +158,9 @@ enum Outcome {
     Changed(bool),
     Done,
 }
+
+/// How long a SQLite file is left to other servers behind each transaction: as long as one takes.
+const ROOM_FOR_OTHERS: Duration = Duration::from_millis(2);
 
 impl Writer {
     /// Opens the ledger for writing, and makes it where there is none.
@@ -189,6 +194,7 @@ impl Writer {
             disk,
             gathering_since: None,
             was_first: false,
+            written: None,
         };
         let mut connection = connect(&writer.place).await?;
         let mut rows = Rows { place: &writer.place, connection: &mut connection };
@@ -321,6 +327,7 @@ impl Writer {
             true => Turn::First,
             false => Turn::Later,
         };
+        self.leave_room().await;
         let n = turn::next(&mut self.waiting, turn, Work::urgency);
         self.was_first = is_first;
         let is_closed = self.waiting[..n].iter().any(|work| matches!(work, Work::Close(_)));
@@ -334,7 +341,22 @@ impl Writer {
             Ok(committed) => self.done(n, committed),
             Err(error) => self.fail(&error),
         }
+        self.written = Some(Instant::now());
         self.gather();
+    }
+
+    /// Lets others write between two transactions. SQLite lets nobody stand in line: who waits for
+    /// the right to write looks for it now and then, and would hardly ever find it free.
+    async fn leave_room(&self) {
+        if self.place.is_sqlite()
+            && self.books.has_others()
+            && let Some(written) = self.written
+        {
+            let left = ROOM_FOR_OTHERS.saturating_sub(written.elapsed());
+            if !left.is_zero() {
+                tokio::time::sleep(left).await;
+            }
+        }
     }
 
     /// As [`commit`](Self::commit), once more where the connection was an old one that turned out

@@ -228,9 +228,11 @@ mod tests {
     fn files_are_short() {
         for file in FILES.iter().filter(|file| !file.name.starts_with("vendor/")) {
             let n_lines = text(file).lines().count();
-            assert!(n_lines <= 400, "{}: {n_lines} lines", file.name);
             // Texts and drawings are as long as they are.
-            if file.media_type != SCRIPT || ["strings.en.js", "lib/icons.js"].contains(&file.name) {
+            let is_told = ["strings.en.js", "lib/icons.js"].contains(&file.name);
+            let n_most = if is_told { 600 } else { 400 };
+            assert!(n_lines <= n_most, "{}: {n_lines} lines", file.name);
+            if file.media_type != SCRIPT || is_told {
                 continue;
             }
             let long = text(file).lines().find(|line| line.chars().count() > 120);
