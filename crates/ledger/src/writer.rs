@@ -347,7 +347,7 @@ impl Writer {
 
     /// Lets others write between two transactions. SQLite lets nobody stand in line: who waits for
     /// the right to write looks for it now and then, and would hardly ever find it free.
-    async fn leave_room(&self) {
+    async fn leave_room(&mut self) {
         if self.place.is_sqlite()
             && self.books.has_others()
             && let Some(written) = self.written

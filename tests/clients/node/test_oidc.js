@@ -219,8 +219,8 @@ class House {
   audit() {
     const args = ["ledger", "export", "--ledger", join(this.folder, "ledger.sqlite")];
     const lines = execFileSync(this.binary, [...args, "--kind", "audit"]).toString().trim();
-    const rows = lines.split("\n").map((line) => JSON.parse(line)).filter((row) => row.body);
-    return rows.map((row) => (typeof row.body === "string" ? JSON.parse(row.body) : row.body));
+    const rows = lines.split("\n").map((line) => JSON.parse(line).row).filter((row) => row);
+    return rows.map((row) => JSON.parse(row.body));
   }
 }
 
