@@ -81,7 +81,9 @@ function Versions({ of, act }) {
 function Gate({ of }) {
   if (!of) return "–";
   const { n_cases: n, n_passed_old: old, n_passed_new: now, n_lost: lost, n_won: won } = of;
-  return html`<div class="gate"><${Badge} kind=${of.passed ? "good" : "bad"}>${of.passed ? t.lock.passed
-    : t.lock.notPassed}</${Badge}><span class="about"> ${t.lock.gateAbout(count(old), count(now), count(n), count(lost), count(won),
-    of.p_worse.toPrecision(2))} ${t.lock.answers(count(of.n_answers_changed), count(of.n_answers))}</span></div>`;
+  const [kind, verdict] = of.passed ? ["good", t.lock.passed] : ["bad", t.lock.notPassed];
+  const counts = [old, now, n, lost, won].map(count);
+  return html`<div class="gate"><${Badge} kind=${kind}>${verdict}</${Badge}><span class="about">
+    ${" "}${t.lock.gateAbout(...counts, of.p_worse.toPrecision(2))}
+    ${" "}${t.lock.answers(count(of.n_answers_changed), count(of.n_answers))}</span></div>`;
 }

@@ -11,11 +11,11 @@
 //! tokenizing, scheduling and sending. `work` asks with one client on one connection, in turns over
 //! HTTP and in this process; medians count. Of the time over HTTP the client's own part, writing a
 //! request and finding the end of its answer, and the waking of threads are counted to the server;
-//! the time that its threads compute is without both. `load` asks a server of this kind, or a proxy before one, with
-//! many clients (`bench/gateway.py`). `path` asks at a fixed rate, in turns a server without a
-//! ledger and one with keys, limits and receipts in the ledger at LEDGER (a file that it makes, or
-//! an address): what the second takes longer is the whole path of checking a key, reserving,
-//! settling and writing a receipt. A request counts from when it was due.
+//! the time that its threads compute is without both. `load` asks a server of this kind, or a proxy
+//! before one, with many clients (`bench/gateway.py`). `path` asks at a fixed rate, in turns a
+//! server without a ledger and one with keys, limits and receipts in the ledger at LEDGER (a file
+//! that it makes, or an address): what the second takes longer is the whole path of checking a key,
+//! reserving, settling and writing a receipt. A request counts from when it was due.
 
 #![allow(clippy::print_stdout)]
 
