@@ -123,7 +123,7 @@ pub(crate) async fn revoke(
 
 fn desk(app: &App) -> Result<&Desk, ServerError> {
     app.sign_in.as_ref().ok_or_else(|| {
-        ServerError::NotImplemented(
+        ServerError::NotFound(
             "nobody signs in here: expected the server to be started with --oidc-issuer, and an \
              address of its own that ends in "
                 .to_owned()

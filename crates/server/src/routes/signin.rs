@@ -5,9 +5,9 @@ use crate::app::signin;
 use crate::dialects::declared::Field;
 use axum::routing::{delete, get, post};
 
-/// A route for everybody, which answers 501 where nobody signs in.
+/// A route for everybody, which answers 404 where nobody signs in.
 const OPEN: Route =
-    Route { group: "Signing in", needs: Needs::Nothing, statuses: &[403, 501], ..READ };
+    Route { group: "Signing in", needs: Needs::Nothing, statuses: &[403, 404], ..READ };
 
 /// What an issuer sends a browser back with; it may say more, which is passed over (RFC 6749,
 /// section 4.1.2).
@@ -23,7 +23,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         paths: &["/login"],
         summary: "Sends a browser to the issuer, to sign in there.",
-        statuses: &[403, 500, 501],
+        statuses: &[403, 404, 500],
         handler: || get(signin::begin),
         ..OPEN
     },
@@ -31,7 +31,7 @@ pub(super) const ROUTES: &[Route] = &[
         paths: &["/login/callback"],
         summary: "Takes a browser that comes back from the issuer, and sends it to the page.",
         query: BACK,
-        statuses: &[400, 403, 429, 500, 501, 502, 503, 504],
+        statuses: &[400, 403, 404, 429, 500, 501, 502, 503, 504],
         handler: || get(signin::end),
         ..OPEN
     },
@@ -42,7 +42,7 @@ pub(super) const ROUTES: &[Route] = &[
         answer: Some(
             r#"{"type":"object","properties":{"signed_out":{"const":true}},"required":["signed_out"]}"#,
         ),
-        statuses: &[401, 403, 501],
+        statuses: &[401, 403, 404],
         handler: || post(signin::sign_out),
         ..OPEN
     },
