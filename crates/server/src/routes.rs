@@ -144,7 +144,7 @@ const GENERATE: Route = Route {
 const CHANGE: Route = Route {
     group: OLLAMA_MODELS,
     family: Family::Ollama,
-    statuses: &[400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 501, 503],
+    statuses: &[400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 501, 503, 504],
     ..COMPUTE
 };
 

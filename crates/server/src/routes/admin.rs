@@ -16,7 +16,7 @@ const ADMIN: Route = Route { group: "Administration", needs: Needs::Admin, ..REA
 /// answers 501.
 const CHANGE: Route = Route {
     method: "post",
-    statuses: &[400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 501, 503],
+    statuses: &[400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 501, 503, 504],
     ..ADMIN
 };
 

@@ -15,12 +15,12 @@ const RULE: Route = Route { group: "Administration: rules and the lock", ..OWN }
 
 /// One of them that reads a body.
 const ASK: Route =
-    Route { method: "post", statuses: &[400, 401, 403, 408, 413, 415, 429, 500], ..RULE };
+    Route { method: "post", statuses: &[400, 401, 403, 408, 413, 415, 429, 500, 504], ..RULE };
 
 /// One that changes the lock, where the owner lets clients change models; without a library of
 /// models it answers 501.
 const CHANGE: Route =
-    Route { statuses: &[400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 501, 503], ..ASK };
+    Route { statuses: &[400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 501, 503, 504], ..ASK };
 
 /// All of them.
 pub(super) const ROUTES: &[Route] = &[
