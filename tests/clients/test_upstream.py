@@ -245,7 +245,7 @@ def check_departures(world):
 def start(binary, model):
     llama = llama_server()
     if llama is None:
-        print("skipped: no llama-server (LLAMA_SERVER, or bench/peers.sh builds one)")
+        print("upstream: skipped, no llama-server (LLAMA_SERVER, or bench/peers.sh builds one)")
         sys.exit(0)
     return World(str(pathlib.Path(binary).resolve()), model, llama)
 
