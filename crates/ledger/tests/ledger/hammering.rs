@@ -158,9 +158,7 @@ async fn hammer_for(site: &Site, length: Duration) {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let told = [end(one), end(two)];
-    eprintln!("told {told:?}");
-    let n_told = told[0] + told[1];
+    let n_told = end(one) + end(two);
     let n_lost = settle_the_killed(site).await;
     let total = &reader.usage(&UsageQuery::all()).await.unwrap()[0];
     let n_used = total.n_prompt + total.n_answer;
