@@ -113,8 +113,9 @@ export async function checkFreeSoon(ask) {
   holds(seconds < 20, `${seconds.toFixed(1)} s for a short answer after clients left`);
 }
 
-// Runs the checks (functions of a server, by name) in order; sets the exit status.
-export async function runChecks(name, checks) {
+// Runs the checks (functions of a server, or of what `open` makes of the program and a model, by
+// name) in order; sets the exit status.
+export async function runChecks(name, checks, open = Server.start) {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
@@ -126,7 +127,7 @@ export async function runChecks(name, checks) {
     console.error("usage: node FILE BINARY [--model NAME] [--only TEXT]");
     process.exit(2);
   }
-  const server = await Server.start(positionals[0], values.model);
+  const server = await open(positionals[0], values.model);
   let [nPassed, nFailed] = [0, 0];
   for (const [key, check] of Object.entries(checks)) {
     if (!key.includes(values.only)) continue;
@@ -141,9 +142,12 @@ export async function runChecks(name, checks) {
       nFailed += 1;
     }
     const seconds = ((performance.now() - start) / 1000).toFixed(1);
-    console.log(`${key.padEnd(28)} ${outcome.padEnd(7)} ${seconds.padStart(6)} s`);
+    console.log(`${key.padEnd(45)} ${outcome.padEnd(7)} ${seconds.padStart(6)} s`);
   }
-  await server.stop();
+  if ((await server.stop()) !== 0) {
+    console.log("the server did not end well");
+    nFailed += 1;
+  }
   if (nFailed) {
     const lines = server.diagnostics.trimEnd().split("\n").slice(-N_LINES_SHOWN);
     console.log(["the server said:", ...lines].join("\n"));

@@ -11,11 +11,10 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 
 import Provider from "oidc-provider";
 
-import { Server, equal, holds } from "./serving.js";
+import { Server, equal, holds, runChecks } from "./serving.js";
 
 const START_MS_MAX = 300_000; // may fetch the model
 const SECRET = "a secret: of 100% & more"; // what a form has to escape
@@ -187,7 +186,12 @@ class House {
     }
   }
 
-  async close() {
+  // What the server says, of its last start.
+  get diagnostics() {
+    return this.server.diagnostics;
+  }
+
+  async stop() {
     const status = await this.server.stop();
     for (const server of this.servers) server.close().closeAllConnections();
     rmSync(this.folder, { recursive: true, force: true });
@@ -388,34 +392,4 @@ const CHECKS = {
   },
 };
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    model: { type: "string", default: "smollm2-135m" },
-    only: { type: "string", default: "" }, // run only checks whose name contains this
-  },
-});
-if (positionals.length !== 1) {
-  console.error("usage: node FILE BINARY [--model NAME] [--only TEXT]");
-  process.exit(2);
-}
-const house = await House.open(positionals[0], values.model);
-let [nPassed, nFailed] = [0, 0];
-for (const [name, check] of Object.entries(CHECKS)) {
-  if (!name.includes(values.only)) continue;
-  try {
-    await check(house);
-    nPassed += 1;
-    console.log(`${name.padEnd(52)} ok`);
-  } catch (error) {
-    house.forger.forge = null;
-    nFailed += 1;
-    console.log(error);
-    console.log(`${name.padEnd(52)} FAILED`);
-  }
-}
-const status = await house.close();
-if (status !== 0) nFailed += 1;
-if (nFailed) console.log(`the server said:\n${house.server.diagnostics.trimEnd().split("\n").slice(-40).join("\n")}`);
-console.log(`node oidc: ${nPassed} passed, ${nFailed} failed`);
-process.exitCode = nFailed ? 1 : 0;
+await runChecks("oidc", CHECKS, House.open);
