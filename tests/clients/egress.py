@@ -257,7 +257,7 @@ def administration(ask, chat, say):
     for route in ["/session", "/admin/sessions"]:
         ask("GET", route)
     for method, route in [("GET", "/login"), ("GET", "/login/callback"), ("POST", "/logout")]:
-        ask(method, route, expected=501)  # nobody signs in here
+        ask(method, route, expected=404)  # nobody signs in here
     ask("DELETE", "/admin/sessions/{id}", expected=404, id="none")
     ask("POST", "/admin/ledger/verify")
     ask("DELETE", "/admin/running/{id}", expected=404, id="none")
