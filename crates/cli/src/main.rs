@@ -33,6 +33,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 
 fn main() -> ExitCode {
+    kernels::give_freed_memory_back();
     let matches = match commands::root().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {

@@ -17,7 +17,7 @@
 //!   not multiply: nobody writes a kernel for a pair.
 //! - `activations.rs`, `elementwise.rs`, `rope.rs`, `kv.rs`, `attention.rs`: everything else of a
 //!   transformer.
-//! - `pool.rs`: the threads. `reference.rs`: the slow twin that defines matrix products.
+//! - `pool.rs`: the threads. `arena.rs`, `heap.rs`: memory. `reference.rs`: the slow twin that defines matrix products.
 //!   `limits.rs`: what the machine can do at best.
 //!
 //! ```
@@ -49,6 +49,7 @@ mod elementwise;
 #[macro_use]
 mod format;
 mod formats;
+mod heap;
 mod isa;
 mod kv;
 mod limits;
@@ -67,6 +68,7 @@ pub use arena::Arena;
 pub use attention::AttentionSpec;
 pub use cpu::Cpu;
 pub use format::Format;
+pub use heap::give_freed_memory_back;
 pub use isa::{ISA_VARIABLE, Isa, IsaError};
 pub use kv::{KvFormat, KvPool, KvShape, PAGE_LEN, Query};
 pub use matmul::{OutMode, Product, STRIP_ROWS};
