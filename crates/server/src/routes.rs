@@ -114,7 +114,7 @@ const READ: Route = Route {
     answer: None,
     stream: None,
     statuses: &[401, 403],
-    handler: || get(app::root),
+    handler: || get(app::operate::root),
 };
 
 /// A route that answers by computing.

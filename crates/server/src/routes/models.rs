@@ -16,7 +16,7 @@ pub(super) const ROUTES: &[Route] = &[
         query: anthropic::PAGE_FIELDS,
         answer: Some(LIST),
         statuses: &[400, 401, 403],
-        handler: || get(app::models),
+        handler: || get(app::models::list),
         ..READ
     },
     Route {
@@ -25,7 +25,7 @@ pub(super) const ROUTES: &[Route] = &[
         summary: "Describes a model; with a header `anthropic-version`, in Anthropic's form.",
         answer: Some(CARD),
         statuses: &[401, 403, 404],
-        handler: || get(app::model),
+        handler: || get(app::models::one),
         ..READ
     },
 ];

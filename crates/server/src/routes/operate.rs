@@ -1,7 +1,7 @@
 //! The routes of this server's own: streams and receipts of answers, and how it is.
 
 use super::{EVENTS, Needs, READ, Route};
-use crate::app;
+use crate::app::{self, operate};
 use crate::serve::resume;
 use axum::routing::get;
 
@@ -14,7 +14,7 @@ pub(super) const ROUTES: &[Route] = &[
         query: resume::STREAM_QUERY,
         stream: EVENTS,
         statuses: &[400, 401, 403, 404, 410],
-        handler: || get(app::stream),
+        handler: || get(operate::stream),
         ..READ
     },
     Route {
@@ -30,7 +30,7 @@ pub(super) const ROUTES: &[Route] = &[
         needs: Needs::Nothing,
         summary: "The page, to browsers; else says which program this is.",
         statuses: &[403],
-        handler: || get(app::root),
+        handler: || get(operate::root),
         ..READ
     },
     Route {
@@ -39,7 +39,7 @@ pub(super) const ROUTES: &[Route] = &[
         summary: "Whether the server is well: 503 where a model's engine has stopped.",
         answer: Some(STATUS),
         statuses: &[403, 503],
-        handler: || get(app::health),
+        handler: || get(operate::health),
         ..READ
     },
     Route {
@@ -48,14 +48,14 @@ pub(super) const ROUTES: &[Route] = &[
         summary: "Whether requests are answered: 503 on the way down.",
         answer: Some(STATUS),
         statuses: &[403, 503],
-        handler: || get(app::ready),
+        handler: || get(operate::ready),
         ..READ
     },
     Route {
         paths: &["/metrics"],
         needs: Needs::Named,
         summary: "What the server counts, as Prometheus reads it.",
-        handler: || get(app::metrics_page),
+        handler: || get(operate::metrics_page),
         ..READ
     },
     Route {
@@ -64,14 +64,14 @@ pub(super) const ROUTES: &[Route] = &[
         answer: Some(
             r#"{"type":"object","properties":{"version":{"type":"string"},"egress":{"enum":["locked","open"]}},"required":["version","egress"]}"#,
         ),
-        handler: || get(app::version),
+        handler: || get(operate::version),
         ..READ
     },
     Route {
         paths: &["/openapi.json"],
         summary: "What is published of all routes, as an OpenAPI document.",
         answer: Some(r#"{"type":"object","required":["openapi","info","paths"]}"#),
-        handler: || get(app::openapi),
+        handler: || get(operate::openapi),
         ..READ
     },
 ];
