@@ -38,7 +38,7 @@ tidy:
 
 # Renews the list of crates and their licences, after a change of Cargo.lock
 licences:
-    UPDATE=1 cargo test --package freehold-cli --test licences the_list
+    UPDATE=1 cargo test --package freehold-cli --test it licences::the_list
 
 # The documentation of the libraries, warnings as errors
 doc:

@@ -331,18 +331,22 @@ const CHECKS = {
       "lists no key": (token, of) => of.signed(token, {}, of.stranger, "unknown"),
       "base64url": (token) => `${token}=`,
     };
-    for (const [expected, forge] of Object.entries(forgeries)) {
-      house.forger.forge = forge;
-      const [browser, response] = await house.signIn("boss");
-      const text = await response.text();
-      equal(response.status, 403, `${expected}: ${text}`);
-      holds(text.includes(expected), [expected, text]);
-      equal(await house.status(browser, "/v1/models"), 401, expected);
+    try {
+      for (const [expected, forge] of Object.entries(forgeries)) {
+        house.forger.forge = forge;
+        const [browser, response] = await house.signIn("boss");
+        const text = await response.text();
+        equal(response.status, 403, `${expected}: ${text}`);
+        holds(text.includes(expected), [expected, text]);
+        equal(await house.status(browser, "/v1/models"), 401, expected);
+      }
+      // What the forger only signs is one: the refusals above are of what it changed.
+      house.forger.forge = (token, of) => of.signed(token, {});
+      equal((await house.signIn("boss"))[1].status, 303);
+    } finally {
+      // The checks behind this one sign in too, whatever became of it.
+      house.forger.forge = null;
     }
-    // What the forger only signs is one: the refusals above are of what it changed.
-    house.forger.forge = (token, of) => of.signed(token, {});
-    equal((await house.signIn("boss"))[1].status, 303);
-    house.forger.forge = null;
     const nKeys = house.forger.asked.filter((one) => one.url === "/jwks").length;
     holds(nKeys <= 2, `keys were asked for ${nKeys} times`);
   },

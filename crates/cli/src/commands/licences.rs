@@ -9,7 +9,7 @@ use crate::commands::list::table;
 use crate::context::Context;
 use crate::terminal;
 
-/// All packages of `Cargo.lock`, as `UPDATE=1` on `tests/licences.rs` writes them.
+/// All packages of `Cargo.lock`, as `UPDATE=1` on `tests/it/licences.rs` writes them.
 const CRATES: &str = include_str!("licences/crates.tsv");
 
 /// What comes with a crate and is another's.

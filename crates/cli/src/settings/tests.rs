@@ -1,5 +1,5 @@
 //! What a file and flags become, and what is wrong with them. Variables need a process of their
-//! own: `tests/config.rs` has them.
+//! own: `tests/it/config.rs` has them.
 
 use clap::Args as _;
 

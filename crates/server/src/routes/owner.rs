@@ -1,7 +1,7 @@
 //! The routes of the server's owner, and of the page.
 
 use super::{Body, COMPUTE, Needs, READ, Route};
-use crate::app::{self, admin, lock, policy};
+use crate::app::{self, admin, lock, operate, policy};
 use crate::dialects::declared::Unknown;
 use crate::serve::VERIFY_FIELDS;
 use axum::routing::{delete, get, post};
@@ -47,7 +47,7 @@ pub(super) const ROUTES: &[Route] = &[
         summary: "A file of the page, of its own media type.",
         stream: Some("*/*"),
         statuses: &[403, 404],
-        handler: || get(app::page_file),
+        handler: || get(operate::page_file),
         ..READ
     },
     Route {

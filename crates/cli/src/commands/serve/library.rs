@@ -14,7 +14,8 @@ use store::{
     Catalogue, ErrorKind, Installed, Progress, PullOptions, Source, Store, StoreError, Terms,
 };
 
-use super::{LastFailure, Serve, lock};
+use super::opening::LastFailure;
+use super::{Serve, lock};
 use crate::commands::lock::pin;
 use crate::commands::rollback::{Wanted, roll_back};
 use crate::commands::show;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Command;
 
-use super::some_time;
+use super::{Serve, some_time};
 use crate::numbers;
 
 /// Where the help lists them.
@@ -107,6 +107,17 @@ impl LimitArgs {
             resume_streams: None,
             n_stream_bytes: self.max_stream,
             n_streams_bytes: self.max_streams,
+        }
+    }
+}
+
+impl Serve {
+    /// The bounds, with those that have settings of their own elsewhere.
+    pub(super) fn limits(&self) -> server::Limits {
+        server::Limits {
+            keep_responses: self.keep_responses,
+            resume_streams: self.resume_streams,
+            ..self.limits.limits()
         }
     }
 }

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use engine::{Fleet, Keep};
 use server::{Elsewhere, Live, Model, Prepared, Reload, Report, Setting, Tls};
 
+use super::Serve;
 use super::library::{Known, KnownModel};
-use super::{LastFailure, Serve, opening_failed};
+use super::opening::{LastFailure, opening_failed};
 use crate::context::Context;
 use crate::locate::{Chosen, Missing};
 
