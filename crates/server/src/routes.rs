@@ -7,6 +7,7 @@ mod owner;
 #[cfg(test)]
 mod page;
 mod signin;
+mod upkeep;
 
 use crate::app::{self, App, generate, tokens, vectors};
 use crate::dialects::Family;
@@ -153,7 +154,8 @@ const KEEP: Route = Route { group: BATCHES, statuses: &[401, 403, 404, 500], ..R
 
 /// All routes.
 pub(crate) fn all() -> impl Iterator<Item = &'static Route> {
-    ROUTES.iter().chain(admin::ROUTES).chain(owner::ROUTES).chain(signin::ROUTES)
+    let own = admin::ROUTES.iter().chain(owner::ROUTES).chain(upkeep::ROUTES);
+    ROUTES.iter().chain(own).chain(signin::ROUTES)
 }
 
 /// The route that the router has at a path; of several methods there the first.

@@ -16,6 +16,7 @@ mod shares;
 mod signals;
 mod tls;
 mod traces;
+mod upkeep;
 mod upstreams;
 
 use std::io;
