@@ -261,7 +261,7 @@ export const t = {
     ratesPlot: "Pass rates with 95 % intervals",
     gainPlot: "Gained pass rate with its 95 % interval: left of the line is worse",
     casesPlot: (told) => `Cases: ${told}`,
-    fates: { lost: "lost", fail: "fails", won: "won", pass: "passes" },
+    fates: { lost: "lost", fail: "failed", won: "won", pass: "passed" },
     cases: "Passed", ofCases: (passed, n) => `${passed} of ${n} cases`,
     speed: "Speed", perSecond: (n) => `${n} tokens/s`,
     written: "Written", tokens: (n) => `${n} tokens`,

@@ -118,7 +118,7 @@ function Changes({ report }) {
   return html`<${Section} title=${t.gate.changes(count(n))} about=${t.gate.changesAbout}>
     ${n === 0 && html`<${Empty}>${t.gate.noChanges}</${Empty}>`}
     ${report.changes.map((one, idx) => html`<details class="change" open=${one.fate === "lost" && idx < N_OPEN}>
-      <summary><span class="break">${plain(one.id)}</span> <span class="about">${t.gate.seed(one.seed)}</span>
+      <summary><span class="break">${plain(one.id)}</span> <span class="about">${t.gate.seed(one.seed)}</span>${" "}
         ${(one.fate === "lost" || one.fate === "won") && html`<${Fate} of=${one.fate} />`}</summary>
       <p class="asked">${plain(one.asked)}</p>
       <div class="two">

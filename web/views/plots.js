@@ -36,7 +36,7 @@ export function Rates({ sides, words }) {
       <line class="grid" x1=${x(tick)} x2=${x(tick)} y1="0" y2=${height - 20} />
       <text class="tick" x=${x(tick)} y=${height - 4}>${100 * tick} %</text>`)}
     ${sides.map((side, idx) => html`<text class="name" x=${LEFT - 8} y=${ROW * idx + 19}>${short(side.name)}</text>
-      <rect class=${side.isOld ? "bar old" : "bar"} x=${LEFT} y=${ROW * idx + 6}
+      <rect class=${side.isOld ? "rate old" : "rate"} x=${LEFT} y=${ROW * idx + 6}
         width=${x(side.pass_rate) - LEFT} height="18" />
       <${Interval} x=${x} at=${side.pass_rate_interval} y=${ROW * idx + 15} />`)}
   </${Plot}>`;
@@ -52,7 +52,7 @@ export function Gain({ gain, interval, words }) {
       <text class="tick" x=${x(tick)} y=${ROW + 20}>${tick > 0 ? "+" : ""}${100 * tick}</text>`)}
     <text class="name" x=${LEFT - 8} y=${y + 4}>${t.gate.points}</text>
     <${Interval} x=${x} at=${interval} y=${y} />
-    <circle class="bar" cx=${x(gain)} cy=${y} r="5" />
+    <circle class="rate" cx=${x(gain)} cy=${y} r="5" />
   </${Plot}>`;
 }
 

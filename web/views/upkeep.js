@@ -49,7 +49,8 @@ function Found({ of, isWorking, adopt }) {
       rows=${of.models.map((one) => [html`<span><strong class="break">${one.name}</strong>
         <br /><code class="about break">${one.path}</code>
         ${one.notes.map((note) => html`<br /><span class="about">${note}</span>`)}</span>`,
-        one.owner, bytes(one.n_bytes), way(one)])} />
+        html`<span class="whole">${one.owner}</span>`, html`<span class="whole">${bytes(one.n_bytes)}</span>`,
+        way(one)])} />
     ${!adopt && words.length > 0 && html`<p class="about">${t.adopt.terminal}</p>
       ${words.map((word) => html`<${Command} text=${`freehold adopt ${word}`} />`)}<${Command} text=${SERVE} />`}`;
 }
