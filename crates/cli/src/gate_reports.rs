@@ -1,6 +1,6 @@
-//! The reports of the behaviour gate that are kept in the data directory, so that they can be looked
-//! at later: the last ones, each a file of its own that its user alone may read, since the user's
-//! prompts are in it. Its first line is a summary, its second the report.
+//! The reports of the behaviour gate that are kept in the data directory, so that they can be
+//! looked at later: the last ones, each a file of its own that its user alone may read, since the
+//! user's prompts are in it. Its first line is a summary, its second the report.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufRead, BufReader, Read, Write};

@@ -1,6 +1,6 @@
-//! The report that is kept for a later look, as JSON: the numbers, what became of each case, and the
-//! answers that changed, with what differs. All of it is bounded, whatever models have said; `json`
-//! has everything.
+//! The report that is kept for a later look, as JSON: the numbers, what became of each case, and
+//! the answers that changed, with what differs. All of it is bounded, whatever models have said;
+//! `json` has everything.
 
 use serde_json::{Value, json as value};
 

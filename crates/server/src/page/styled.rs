@@ -1,5 +1,5 @@
-//! The first file as it is sent: the styles that it links stand in it, so that its first paint waits
-//! for nothing but itself. The policy beside it names each by its hash; no other style in it counts.
+//! The first file as it is sent: the styles that it links stand in it, so that its first paint
+//! waits for nothing but itself. The policy beside it names each by its hash; no other counts.
 
 use crate::signin::base64url;
 use sha2::{Digest, Sha256};

@@ -1,5 +1,5 @@
-//! The routes by which the owner keeps models up: what the behaviour gate found, what can be adopted
-//! of other programs, and whether sources have something newer.
+//! The routes by which the owner keeps models up: what the behaviour gate found, what can be
+//! adopted of other programs, and whether sources have something newer.
 
 use super::{Body, Needs, READ, Route};
 use crate::app::upkeep;
