@@ -16,7 +16,7 @@ import { Session } from "./views/session.js";
 
 const VIEWS = [
   ["chat", (parts) => html`<${Chat} id=${parts[1]} />`],
-  ["models", () => html`<${Models} />`],
+  ["models", (parts) => html`<${Models} parts=${parts} />`],
   ["leaves", () => html`<${Leaves} />`],
   ["limits", () => html`<${Limits} />`],
   ["operate", () => html`<${Operate} />`],

@@ -248,11 +248,15 @@ def administration(ask, chat, say):
     ask("POST", "/admin/keys/{key}/rotate", {}, key="day")
     ask("POST", "/admin/limits", {"subject": "all", "what": "tokens", "amount": 10**9, "per": "day"})
     for route in ["status", "models", "config", "running", "departures", "usage", "usage/rows",
-                  "keys", "projects", "limits", "persons", "policy", "lock"]:
+                  "keys", "projects", "limits", "persons", "policy", "lock", "gate/reports",
+                  "adoptable"]:
         ask("GET", f"/admin/{route}")
     ask("POST", "/admin/policy/explain", {"request": {"key_label": "public"}, "text": "a fox"})
     ask("POST", "/admin/lock/{model}", {}, expected=403, model=chat)
     ask("POST", "/admin/lock/{model}/rollback", {}, expected=403, model=chat)
+    ask("GET", "/admin/gate/reports/{id}", expected=404, id="none")
+    ask("POST", "/admin/adopt", {"owner": "Ollama", "model": "library/none"}, expected=403)
+    ask("POST", "/admin/outdated", expected=403)
     ask("GET", "/web/{id}", id="app.js")
     for route in ["/session", "/admin/sessions"]:
         ask("GET", route)

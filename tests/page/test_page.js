@@ -19,11 +19,14 @@ import { Server } from "../clients/node/serving.js";
 import { DESKTOP, PHONE, launch, open, show } from "./browser.js";
 import { HOSTILE } from "./hostile.js";
 import { ALONE } from "./own.js";
+import { UPKEEP } from "./upkeep.js";
 
 const MODEL = "smollm2-135m";
 const ALIAS = "other";
 const VIEWS = ["chat", "models", "leaves", "limits", "operate"];
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+// Times that a page is opened to know when it is painted.
+const N_PAINTS = 7;
 // Long enough that a person could stop it, or leave.
 const LONG = "Tell me a very long story about a fox and a river, with many chapters.";
 
@@ -343,18 +346,28 @@ const CHECKS = {
     other.close();
   },
 
-  async "the first paint waits for no script"({ url, page }) {
-    const paint = async () => {
-      await page.waitForSelector("#composer");
-      const [first] = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint"));
-      return `${Math.round(first.startTime)} ms`;
+  async "the first paint waits for no script"({ url, browser }) {
+    // What a browser takes for a page in which there is nothing to wait for is no fault of ours.
+    const floor = createServer((_, response) => {
+      response.setHeader("content-type", "text/html");
+      response.end("<!doctype html><title>floor</title><p>Painted.");
+    });
+    floor.listen(0, "127.0.0.1");
+    await once(floor, "listening");
+    const places = { page: url, floor: `http://127.0.0.1:${floor.address().port}/` };
+    const found = { page: [], floor: [] };
+    for (let n = 0; n < N_PAINTS; n += 1) {
+      for (const [name, at] of Object.entries(places)) found[name].push(await paints(browser, at));
+    }
+    floor.close();
+    const median = (name, which) => {
+      const all = found[name].map((paints) => paints[which]).sort((a, b) => a - b);
+      return `${Math.round(all[Math.floor(N_PAINTS / 2)])} ms`;
     };
-    await page.goto(url);
-    const once = await paint();
-    await page.reload();
-    console.log(`first contentful paint after ${once}, once more after ${await paint()}`);
+    console.log(`first contentful paint after ${median("page", 0)}, once more after ${median("page", 1)}; `
+      + `of an empty page ${median("floor", 0)}, ${median("floor", 1)} (medians of ${N_PAINTS})`);
     // What is painted does not wait for scripts: without any, it is there too.
-    const context = await page.context().browser().newContext({ javaScriptEnabled: false });
+    const context = await browser.newContext({ javaScriptEnabled: false });
     const plain = await context.newPage();
     await plain.goto(url);
     assert.equal(await plain.locator(".bar .goes").count(), VIEWS.length);
@@ -362,6 +375,22 @@ const CHECKS = {
     await context.close();
   },
 };
+
+// When the first of a page was painted, in a browser that knows nothing yet, and once more.
+async function paints(browser, at) {
+  const context = await browser.newContext({ viewport: DESKTOP });
+  const page = await context.newPage();
+  const times = [];
+  for (let n = 0; n < 2; n += 1) {
+    await page.goto(at);
+    const time = await page.waitForFunction(() =>
+      performance.getEntriesByName("first-contentful-paint")[0]?.startTime);
+    times.push(await time.jsonValue());
+    await page.waitForTimeout(300);
+  }
+  await context.close();
+  return times;
+}
 
 async function skipIfThere(page) {
   if (await page.locator("#skip-steps").count()) await page.click("#skip-steps");
@@ -482,7 +511,7 @@ async function main() {
     await idle(server.url).catch(() => failed.push(`${name}: requests are left`));
   }
   if (await server.stop() !== 0) failed.push("the server's end");
-  const alone = { "a drifted model is red": drifted, ...ALONE };
+  const alone = { "a drifted model is red": drifted, ...ALONE, ...UPKEEP };
   for (const name of Object.keys(alone).filter((name) => !values.at && name.includes(values.only ?? ""))) {
     await alone[name]({ binary, browser }).then(() => {
       console.log(`ok      ${name}`);

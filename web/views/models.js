@@ -7,11 +7,18 @@ import {
 } from "../lib/parts.js";
 import { html, useRef, useState } from "../lib/ui.js";
 import { t } from "../strings.en.js";
+import { GateReport, GateReports } from "./gate.js";
 import { Lock } from "./lock.js";
+import { Adopt, Outdated } from "./upkeep.js";
 
 const ASKED_MS = 5000;
 
-export function Models() {
+/** All of them, or what the gate found of one. */
+export function Models({ parts }) {
+  return parts[1] === "gate" && parts[2] ? html`<${GateReport} id=${parts[2]} />` : html`<${All} />`;
+}
+
+function All() {
   const asked = useAsked(() => get("/admin/models"), ASKED_MS);
   const status = useAsked(() => get("/admin/status"), 0);
   const mayChange = status.value?.model_changes;
@@ -23,7 +30,10 @@ export function Models() {
       <${Aliases} aliases=${asked.value.aliases} />
       <${Lock} models=${asked.value.models} mayChange=${mayChange} />
     ` : html`<${Waiting} asked=${asked} />`}
+    <${GateReports} />
     <${Pull} mayChange=${mayChange} onChanged=${asked.again} />
+    <${Adopt} mayChange=${mayChange} onChanged=${asked.again} />
+    <${Outdated} mayChange=${mayChange} />
     <${Upgrades} />
   </${View}>`;
 }

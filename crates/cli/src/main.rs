@@ -11,6 +11,7 @@ mod chat;
 mod commands;
 mod context;
 mod exit;
+mod gate_reports;
 mod interrupt;
 mod kv_format;
 mod ledger;

@@ -47,6 +47,6 @@ pub use error::{GateError, Place};
 pub use expect::{Expectation, Measure, Need};
 pub use pairwise::{Preference, preference, question};
 pub use record::{read, write};
-pub use report::{Report, html, json, junit, text};
+pub use report::{Report, html, json, junit, kept, text};
 pub use stats::{Interval, mcnemar_worse, wilson};
 pub use verdict::{CaseResult, Failure, Measures, Results, SampleResult, judge};

@@ -5,12 +5,14 @@
 mod html;
 mod json;
 mod junit;
+mod kept;
 mod svg;
 mod text;
 
 pub use html::html;
 pub use json::json;
 pub use junit::junit;
+pub use kept::kept;
 pub use text::text;
 
 use std::collections::BTreeMap;
@@ -48,6 +50,29 @@ impl<'a> Report<'a> {
             false => format!("REFUSED: {name}"),
         }
     }
+
+    /// What became of a case, in a word: `pass`, `fail`, or beside another `won` or `lost`.
+    fn fate(&self, case_idx: usize) -> &'static str {
+        let comparison = self.old.map(|(_, comparison)| comparison);
+        let has = |list: fn(&Comparison) -> &Vec<usize>| {
+            comparison.is_some_and(|comparison| list(comparison).contains(&case_idx))
+        };
+        match self.new.results[case_idx].is_passed {
+            _ if has(|comparison| &comparison.lost) => "lost",
+            _ if has(|comparison| &comparison.won) => "won",
+            true => "pass",
+            false => "fail",
+        }
+    }
+}
+
+/// The cases whose answers changed: what matters most comes first.
+fn changed_cases(comparison: &Comparison) -> Vec<usize> {
+    let mut changed = comparison.changed.clone();
+    changed.sort_by_key(|case_idx| {
+        (!comparison.lost.contains(case_idx), !comparison.won.contains(case_idx))
+    });
+    changed
 }
 
 /// How many cases a side passed.

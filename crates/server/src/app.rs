@@ -18,6 +18,7 @@ pub(crate) mod receipts;
 pub(crate) mod reload;
 pub(crate) mod responses;
 pub(crate) mod signin;
+pub(crate) mod upkeep;
 pub(crate) mod usage;
 mod wrap;
 

@@ -45,7 +45,8 @@ pub use contents::Contents;
 pub use energy::{Energy, EnergySource};
 pub use errors::{BadRequest, ServerError};
 pub use library::{
-    Existing, Facts, Library, LibraryError, LockStanding, LockVersion, LockedModel, Watcher, Work,
+    Adoptable, AdoptableModel, Existing, Facts, GateReports, Library, LibraryError, LockStanding,
+    LockVersion, LockedModel, LockedSource, Watcher, Work,
 };
 pub use limits::Limits;
 pub use policy::Label;

@@ -2,6 +2,7 @@
 //! them without opening them, and how they come and go. Where their files are it does not know.
 
 use crate::Model;
+use crate::dialects::fields::short;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -114,6 +115,107 @@ pub trait Library: Send + Sync {
         let _ = entry;
         Err(LibraryError::NotFound(format!("{name}: this library has no lock")))
     }
+
+    /// The reports of the behaviour gate that are kept.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn gate_reports(&self) -> Result<GateReports, LibraryError> {
+        Ok(GateReports::default())
+    }
+
+    /// The report `id` of the behaviour gate: its summary, and what is kept of it.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    fn gate_report(&self, id: &str) -> Result<Value, LibraryError> {
+        let id = short(id);
+        Err(LibraryError::NotFound(format!("gate report {id:?}: no such report is kept")))
+    }
+
+    /// The models of other programs on this machine, which can be used without a copy.
+    ///
+    /// # Errors
+    /// What is installed cannot be read. What cannot be read of a program is told in the answer.
+    fn adoptable(&self) -> Result<Adoptable, LibraryError> {
+        Ok(Adoptable::default())
+    }
+
+    /// Adopts the model that another program, `owner`, has as `model`: every byte is hashed, and it
+    /// is served from then on. Returns what came of it, in words.
+    ///
+    /// # Errors
+    /// The program has no such model, or it cannot be adopted, or not under this name.
+    fn adopt(&self, owner: &str, model: &str) -> Result<String, LibraryError> {
+        Err(LibraryError::NotFound(format!("{}: {} has no such model", short(model), short(owner))))
+    }
+
+    /// The models of the owner's lock, with where they came from.
+    ///
+    /// # Errors
+    /// It cannot be read, or there is none.
+    fn locked_sources(&self) -> Result<Vec<LockedSource>, LibraryError> {
+        Err(LibraryError::NotFound("this library has no lock".to_owned()))
+    }
+
+    /// Asks the source of the locked model `name` what it has now; as `freehold outdated --json`
+    /// has it. Nothing is fetched and nothing changes.
+    ///
+    /// # Errors
+    /// It is not in the lock. That a source does not answer is told in the answer.
+    fn latest(&self, name: &str) -> Result<Value, LibraryError> {
+        Err(LibraryError::NotFound(format!("{}: this library has no lock", short(name))))
+    }
+}
+
+/// The reports of the behaviour gate that are kept.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct GateReports {
+    /// Their summaries, the newest first.
+    pub reports: Vec<Value>,
+    /// The ids of those that cannot be read.
+    pub damaged: Vec<String>,
+}
+
+/// What other programs have on this machine.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Adoptable {
+    /// Their models.
+    pub models: Vec<AdoptableModel>,
+    /// What could not be looked at, and why.
+    pub problems: Vec<String>,
+}
+
+/// A model of another program's.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AdoptableModel {
+    /// Who published it, and what it is called here.
+    pub name: String,
+    /// The program's name.
+    pub owner: String,
+    /// The word to ask `freehold adopt` for the program by.
+    pub word: String,
+    /// Bytes of its files.
+    pub n_bytes: u64,
+    /// Where its first file lies.
+    pub path: String,
+    /// What a person should know about it.
+    pub notes: Vec<String>,
+    /// Why it cannot be adopted.
+    pub refused: Option<String>,
+    /// Whether a model of this name is installed.
+    pub is_here: bool,
+}
+
+/// A model of the owner's lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockedSource {
+    /// What applications ask for.
+    pub name: String,
+    /// Where it came from.
+    pub source: String,
+    /// Whether that is elsewhere, so that asking it leaves this machine.
+    pub is_elsewhere: bool,
 }
 
 /// What becomes of an entry that a lock has already.

@@ -3,6 +3,7 @@
 mod timed;
 
 use crate::app::{self, App, Local, Peer};
+use crate::page;
 use crate::serve::run_batches;
 use crate::upstream;
 use crate::{Config, ServerError};
@@ -49,6 +50,8 @@ pub(crate) async fn run(
     })?;
     let router = app::router(app.clone());
     let mut connections = JoinSet::new();
+    // Not waited for: whoever comes before gets what is asked for, packed then.
+    drop(tokio::task::spawn_blocking(page::prepare));
     // Ends as a connection does: when it is told that the server drains, behind what is at work.
     connections.spawn(run_batches(app.clone(), draining_seen.clone()));
     {

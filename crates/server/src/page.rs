@@ -1,13 +1,15 @@
 //! The page: the files of `web/` in the binary, packed once, under headers that let a browser run
 //! and reach nothing else. What the page asks the server for are routes like any other.
 
+mod styled;
+
 use crate::receipts::sha256;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::Write;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 /// The file that leads to all others.
 pub(crate) const INDEX: &str = "index.html";
@@ -26,8 +28,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types dompurify";
 
 /// The same of each file.
-const HEADERS: [(HeaderName, &str); 8] = [
-    (header::CONTENT_SECURITY_POLICY, POLICY),
+const HEADERS: [(HeaderName, &str); 7] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::REFERRER_POLICY, "no-referrer"),
@@ -61,14 +62,14 @@ const FILES: &[File] = files! {
     IMAGE: "icon.svg";
     CSS: "style/base.css" "style/chat.css" "style/views.css" "vendor/uplot.css";
     SCRIPT:
-        "app.js" "strings.en.js"
+        "first.js" "app.js" "strings.en.js"
         "lib/api.js" "lib/format.js" "lib/history.js" "lib/icons.js" "lib/markdown.js"
         "lib/parts.js" "lib/settings.js" "lib/ui.js"
         "chat/answer.js" "chat/ask.js" "chat/composer.js" "chat/conversation.js"
         "chat/message.js" "chat/options.js" "chat/receipt.js" "chat/sidebar.js" "chat/view.js"
-        "views/leaves.js" "views/limits.js" "views/lock.js" "views/models.js"
-        "views/operate.js" "views/own.js" "views/policy.js"
-        "views/session.js" "views/welcome.js"
+        "views/gate.js" "views/leaves.js" "views/limits.js" "views/lock.js" "views/models.js"
+        "views/operate.js" "views/own.js" "views/plots.js" "views/policy.js"
+        "views/session.js" "views/upkeep.js" "views/welcome.js"
         "vendor/highlight.js" "vendor/hooks.js" "vendor/htm.js" "vendor/languages.js"
         "vendor/marked.js" "vendor/preact.js" "vendor/purify.js" "vendor/signals-core.js"
         "vendor/signals.js" "vendor/uplot.js";
@@ -78,7 +79,11 @@ const FILES: &[File] = files! {
 /// A file as it is sent.
 struct Ready {
     file: &'static File,
-    packed: Bytes,
+    bytes: Bytes,
+    /// What a browser may do for it.
+    policy: HeaderValue,
+    /// Packed when it is first asked for, or before.
+    packed: OnceLock<Bytes>,
     /// The first digits of its hash, as an entity tag.
     tag: HeaderValue,
 }
@@ -87,22 +92,51 @@ static READY: LazyLock<Vec<Ready>> = LazyLock::new(|| FILES.iter().map(Ready::ne
 
 impl Ready {
     fn new(file: &'static File) -> Self {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-        let packed = encoder.write_all(file.bytes).and_then(|()| encoder.finish());
-        let packed = packed.expect("memory takes what is written").into();
-        let tag = format!("\"{}\"", &sha256(file.bytes)[..16]);
-        Self { file, packed, tag: HeaderValue::from_str(&tag).expect("digits are visible ASCII") }
+        let (bytes, policy) = match file.name {
+            INDEX => with_styles(file),
+            _ => (Bytes::from_static(file.bytes), POLICY.to_owned()),
+        };
+        let tag = format!("\"{}\"", &sha256(&bytes)[..16]);
+        let [tag, policy] = [tag, policy]
+            .map(|text| HeaderValue::from_str(&text).expect("all of it is visible ASCII"));
+        Self { file, bytes, policy, packed: OnceLock::new(), tag }
+    }
+
+    fn packed(&self) -> &Bytes {
+        self.packed.get_or_init(|| {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+            let packed = encoder.write_all(&self.bytes).and_then(|()| encoder.finish());
+            packed.expect("memory takes what is written").into()
+        })
+    }
+}
+
+/// The file that leads to all others with the styles in it that it links, and its policy.
+fn with_styles(file: &File) -> (Bytes, String) {
+    let text = |file: &File| std::str::from_utf8(file.bytes).expect("the page's files are UTF-8");
+    let style = |name: &str| FILES.iter().find(|file| file.name == name).map(text);
+    let (html, sources) = styled::styled(text(file), style);
+    let own = "style-src 'self'";
+    (html.into(), POLICY.replace(own, &format!("{own}{sources}")))
+}
+
+/// Packs all files, so that the first who looks need not wait for that. Blocks.
+pub(crate) fn prepare() {
+    for ready in READY.iter() {
+        ready.packed();
     }
 }
 
 /// The file of this name, for a request with these headers; `None` where there is none.
 pub(crate) fn response(name: &str, asked: &HeaderMap) -> Option<Response<Body>> {
-    let Ready { file, packed, tag } = READY.iter().find(|ready| ready.file.name == name)?;
+    let ready = READY.iter().find(|ready| ready.file.name == name)?;
+    let Ready { file, tag, .. } = ready;
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    headers.insert(header::CONTENT_SECURITY_POLICY, ready.policy.clone());
     headers.insert(header::ETAG, tag.clone());
     headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     let says = |name: HeaderName, word: &str| {
@@ -118,9 +152,9 @@ pub(crate) fn response(name: &str, asked: &HeaderMap) -> Option<Response<Body>> 
         true => {
             let gzip = HeaderValue::from_static("gzip");
             response.headers_mut().insert(header::CONTENT_ENCODING, gzip);
-            packed.clone().into()
+            ready.packed().clone().into()
         }
-        false => Bytes::from_static(file.bytes).into(),
+        false => ready.bytes.clone().into(),
     };
     Some(response)
 }
@@ -154,7 +188,7 @@ mod tests {
 
     #[test]
     fn the_page_is_small_and_all_of_it_is_served() {
-        let n_bytes: usize = READY.iter().map(|ready| ready.packed.len()).sum();
+        let n_bytes: usize = READY.iter().map(|ready| ready.packed().len()).sum();
         assert!(n_bytes <= N_BYTES_MAX, "{n_bytes} bytes packed, at most {N_BYTES_MAX}");
         let served: BTreeSet<String> = FILES.iter().map(|file| file.name.to_owned()).collect();
         let mut found = BTreeSet::new();
@@ -191,10 +225,18 @@ mod tests {
                     assert!(FILES.iter().any(|of| of.name == to), "{to}");
                 }
                 // One after the other they would be asked for: a module says late what it needs.
-                for file in FILES.iter().filter(|file| file.media_type == SCRIPT) {
-                    let is_late = ["vendor/uplot.js", "app.js"].contains(&file.name);
-                    assert!(is_late || text.contains(file.name), "{}: not preloaded", file.name);
+                let first = include_str!("../../../web/first.js");
+                let is_linked = |file: &&File| [SCRIPT, CSS].contains(&file.media_type);
+                for file in FILES.iter().filter(is_linked) {
+                    let is_late = ["vendor/uplot.js", "app.js", "first.js"].contains(&file.name);
+                    let name = format!("\"{}\"", file.name);
+                    let is_asked =
+                        first.contains(&name) || text.contains(&format!("/web/{}", file.name));
+                    assert!(is_late || is_asked, "{}: not asked for at once", file.name);
                 }
+                // The first paint waits for these, and for nothing else.
+                assert_eq!(text.matches("stylesheet").count(), 2);
+                assert!(!text.contains("preload"));
                 assert!(!text.contains("<style") && !text.contains(" style="));
                 // What is seen before the scripts are there says what they will say.
                 let strings = include_str!("../../../web/strings.en.js");
@@ -248,7 +290,20 @@ mod tests {
             for (name, value) in HEADERS {
                 assert_eq!(found.headers()[&name], value, "{}", file.name);
             }
+            let policy = found.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+            if file.name != INDEX {
+                assert_eq!(policy, POLICY, "{}", file.name);
+                continue;
+            }
+            // It has two styles in it, by their hashes, and else may do no more.
+            let (before, behind) = POLICY.split_once("; img-src").unwrap();
+            assert!(policy.starts_with(before) && policy.ends_with(behind), "{policy}");
+            assert_eq!(policy.matches(" 'sha256-").count(), 2, "{policy}");
+            assert_eq!(policy.len(), POLICY.len() + 2 * " 'sha256-='".len() + 2 * 43);
         }
+        let index = &READY.iter().find(|ready| ready.file.name == INDEX).unwrap().bytes;
+        let index = std::str::from_utf8(index).unwrap();
+        assert_eq!((index.matches("<style>").count(), index.matches("</style").count()), (2, 2));
         assert!(!POLICY.contains("unsafe") && POLICY.contains("frame-ancestors 'none'"));
         assert!(response("../Cargo.toml", &HeaderMap::new()).is_none());
         assert!(response("", &HeaderMap::new()).is_none());

@@ -14,6 +14,7 @@ mod owner;
 #[cfg(test)]
 mod page;
 mod signin;
+mod upkeep;
 mod vectors;
 
 use crate::app::{self, App};
@@ -143,6 +144,7 @@ const GROUPS: &[&[Route]] = &[
     operate::ROUTES,
     admin::ROUTES,
     owner::ROUTES,
+    upkeep::ROUTES,
     signin::ROUTES,
 ];
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use store::{Found, Program, Store, Terms};
+use store::{Found, Installed, Program, Store, Terms};
 
 use crate::commands::Subcommand;
 use crate::commands::list::to_json;
@@ -128,15 +128,20 @@ impl Adopt {
         }
         if !self.json {
             terminal::print_line(&installed.full_name())?;
-            let how = match installed.adopted {
-                true => "is used where it lies, since it could not be linked",
-                false => "is one file with ours now: no byte was copied",
-            };
-            let path = model.files.first().map(|file| file.path.display().to_string());
-            context.note(&format!("{} {how}", path.unwrap_or_default()));
+            context.note(&told(model, &installed));
         }
         Ok(to_json(&installed))
     }
+}
+
+/// What became of a model's files, in words.
+pub(in crate::commands) fn told(model: &Found, installed: &Installed) -> String {
+    let how = match installed.adopted {
+        true => "is used where it lies, since it could not be linked",
+        false => "is one file with ours now: no byte was copied",
+    };
+    let path = model.files.first().map(|file| file.path.display().to_string());
+    format!("{} {how}", path.unwrap_or_default())
 }
 
 fn found_to_json(model: &Found) -> Value {

@@ -39,7 +39,7 @@ pub(crate) struct Outdated {
 }
 
 /// What is known of a model.
-struct Standing<'a> {
+pub(in crate::commands) struct Standing<'a> {
     name: &'a str,
     entry: &'a LockedModel,
     latest: Result<Latest, StoreError>,
@@ -76,7 +76,12 @@ impl Subcommand for Outdated {
 }
 
 /// Asks the source of one model; of an installed one that of its manifest, which knows paths.
-fn ask<'a>(context: &Context, store: &Store, lock: &'a LockFile, name: &'a str) -> Standing<'a> {
+pub(in crate::commands) fn ask<'a>(
+    context: &Context,
+    store: &Store,
+    lock: &'a LockFile,
+    name: &'a str,
+) -> Standing<'a> {
     let entry = &lock.models[name];
     let installed = match store.resolve(&entry.full_name(name)) {
         Err(StoreError::UnknownName { .. }) if !entry.source.starts_with(OF_FILE) => {
@@ -138,7 +143,8 @@ impl Standing<'_> {
         [self.name.to_owned(), state.to_owned(), locked, words]
     }
 
-    fn to_json(&self) -> Value {
+    /// As `--json` has it.
+    pub(in crate::commands) fn to_json(&self) -> Value {
         let (state, words) = self.words();
         let upgrade_to = match &self.latest {
             Ok(Latest::Newer { source, .. }) => source.as_ref().map(ToString::to_string),

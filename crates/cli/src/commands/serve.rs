@@ -22,6 +22,7 @@ mod start;
 mod times;
 mod tls;
 mod traces;
+mod upkeep;
 mod upstreams;
 
 use std::io;

@@ -15,6 +15,7 @@ use gate::Candidate;
 use crate::commands::Subcommand;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::gate_reports::Occasion;
 use crate::locate::{self, Missing};
 use crate::network::give_up_network;
 pub(in crate::commands) use trial::{Trial, TrialArgs, Verdict};
@@ -75,7 +76,8 @@ impl Subcommand for Test {
         if let Some(path) = &self.record {
             files::write(path, &gate::write(&trial.set, &new))?;
         }
-        if trial.decide(old.as_ref(), &new)?.decision.is_passed() {
+        let occasion = Occasion { step: "test", subject: name };
+        if trial.decide(old.as_ref(), &new, occasion)?.decision.is_passed() {
             return Ok(());
         }
         Err(Failure::silent(Exit::Refused).into())

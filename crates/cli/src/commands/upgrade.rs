@@ -15,6 +15,7 @@ use crate::commands::Subcommand;
 use crate::commands::test::{Trial, TrialArgs, Verdict};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::gate_reports::Occasion;
 use crate::locate::{self, Chosen, Missing};
 use crate::locked::{self, Lock};
 use crate::network::give_up_network;
@@ -97,7 +98,7 @@ impl Subcommand for Upgrade {
         lock.check_licence(name, &new.licence.id, &path)?;
         lock.check_signer(name, new.signed_by.as_deref(), &path)?;
         give_up_network(context, &inherited);
-        let verdict = trial.map(|trial| judge(&trial, old, &new)).transpose()?;
+        let verdict = trial.map(|trial| judge(&trial, name, old, &new)).transpose()?;
         let is_passed = verdict.as_ref().is_some_and(|of| of.decision.is_passed());
         if !is_passed && !self.force {
             self.say_kept(context, &path, &new);
@@ -229,11 +230,16 @@ impl Upgrade {
 }
 
 /// The answers of both, and what the gate says of them.
-fn judge(trial: &Trial<'_>, old: Chosen, new: &Installed) -> anyhow::Result<Verdict> {
+fn judge(
+    trial: &Trial<'_>,
+    subject: &str,
+    old: Chosen,
+    new: &Installed,
+) -> anyhow::Result<Verdict> {
     // One after the other: each has the whole machine, and the memory of one is enough.
     let old = trial.candidate(old)?;
     let new = trial.candidate(Chosen::installed(new.clone()))?;
-    trial.decide(Some(&old), &new)
+    trial.decide(Some(&old), &new, Occasion { step: "upgrade", subject })
 }
 
 /// Where the source of `old` has something newer; `None` where it has not, which is told.

@@ -2,7 +2,7 @@
 //! dark. What models have said stands in it as text; the policy in its head forbids scripts, should
 //! any of it ever become more than that.
 
-use super::{Rate, Report, Speed, changed_samples, facts, mebibytes, svg, transcript};
+use super::{Rate, Report, Speed, changed_cases, changed_samples, facts, mebibytes, svg, transcript};
 use crate::case::Prompt;
 use crate::compare::Comparison;
 use crate::decision::{percent, probability};
@@ -117,17 +117,7 @@ fn push_sides(report: &Report<'_>, out: &mut String) {
 
 fn push_cells(report: &Report<'_>, out: &mut String) {
     let cell = |(case_idx, case): (usize, &crate::Case)| {
-        let is_passed = report.new.results[case_idx].is_passed;
-        let comparison = report.old.map(|(_, comparison)| comparison);
-        let has = |list: fn(&Comparison) -> &Vec<usize>| {
-            comparison.is_some_and(|comparison| list(comparison).contains(&case_idx))
-        };
-        let class = match is_passed {
-            _ if has(|comparison| &comparison.lost) => "lost",
-            _ if has(|comparison| &comparison.won) => "won",
-            true => "pass",
-            false => "fail",
-        };
+        let class = report.fate(case_idx);
         svg::Cell { class, words: format!("{}: {class}", case.id), target: id_of(case_idx) }
     };
     let cells: Vec<svg::Cell> = report.set.cases.iter().enumerate().map(cell).collect();
@@ -184,12 +174,7 @@ fn push_diffs(report: &Report<'_>, comparison: &Comparison, out: &mut String) {
         [old.candidate, report.new.candidate].map(|side| escaped(&side.name));
     let mut n_shown = 0;
     out.push_str(&format!("<h2>Answers that changed ({})</h2>\n", comparison.n_answers_changed));
-    // What matters most comes first.
-    let mut changed = comparison.changed.clone();
-    changed.sort_by_key(|case_idx| {
-        (!comparison.lost.contains(case_idx), !comparison.won.contains(case_idx))
-    });
-    for case_idx in changed {
+    for case_idx in changed_cases(comparison) {
         let case = &report.set.cases[case_idx];
         for (sample_idx, [old_text, new_text]) in
             changed_samples(old.candidate, report.new.candidate, case_idx)
@@ -296,7 +281,7 @@ fn id_of(case_idx: usize) -> String {
 }
 
 /// The prompt, for people.
-fn asked(prompt: &Prompt) -> String {
+pub(super) fn asked(prompt: &Prompt) -> String {
     match prompt {
         Prompt::Text(text) => text.clone(),
         Prompt::Messages(messages) => {

@@ -30,7 +30,7 @@ pub fn json(report: &Report<'_>) -> Value {
     })
 }
 
-fn side_of(side: &Side<'_>) -> Value {
+pub(super) fn side_of(side: &Side<'_>) -> Value {
     let (rate, speed) = (Rate::of(side), Speed::of(side.candidate));
     value!({
         "name": side.candidate.name,

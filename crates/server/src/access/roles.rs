@@ -41,10 +41,14 @@ const OPERATOR: Grant = Grant {
         "/admin/usage/rows",
         "/admin/policy",
         "/admin/lock",
+        "/admin/gate/reports",
+        "/admin/adoptable",
         "/metrics",
     ],
     uses: &[
         "/admin/running/{id}",
+        "/admin/adopt",
+        "/admin/outdated",
         "/admin/reload",
         "/admin/ledger/verify",
         // Decides about a request that is made up.
@@ -69,6 +73,7 @@ const AUDITOR: Grant = Grant {
         "/admin/sessions",
         "/admin/policy",
         "/admin/lock",
+        "/admin/gate/reports",
         "/metrics",
         "/v1/models",
         "/v1/models/{*id}",
@@ -181,6 +186,8 @@ mod tests {
             "delete /admin/persons/{person}",
             "post /admin/lock/{model}",
             "post /admin/lock/{model}/rollback",
+            // The owner's prompts are in it.
+            "get /admin/gate/reports/{id}",
             "delete /admin/sessions/{id}",
         ];
         assert_eq!(own, expected);

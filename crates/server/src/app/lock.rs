@@ -14,6 +14,7 @@ use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, Response};
 use serde_json::json;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Most versions that a model has in a lock's history.
 const N_VERSIONS_MAX: i64 = 20_000;
@@ -92,16 +93,20 @@ pub(crate) async fn pin(
 }
 
 /// What a change of the lock comes to, one of few at a time: each may hash a model.
-async fn changed(
+pub(super) async fn changed(
     app: &App,
     work: impl FnOnce() -> Result<String, LibraryError> + Send + 'static,
 ) -> Result<String, ServerError> {
-    let turn = Arc::clone(&app.changes).try_acquire_owned();
-    let turn =
-        turn.map_err(|_| LibraryError::Busy("other changes of models are at work".into()))?;
+    let turn = turn(app)?;
     blocking(move || {
         let _turn = turn;
         Ok(work()?)
     })
     .await
+}
+
+/// The right to be one of the few changes at a time.
+pub(super) fn turn(app: &App) -> Result<OwnedSemaphorePermit, LibraryError> {
+    let turn = Arc::clone(&app.changes).try_acquire_owned();
+    turn.map_err(|_| LibraryError::Busy("other changes of models are at work".into()))
 }

@@ -25,6 +25,7 @@ mod resume;
 mod shares;
 mod tools;
 mod traces;
+mod upkeep;
 mod upstreams;
 mod vectors;
 

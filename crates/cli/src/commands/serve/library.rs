@@ -9,13 +9,18 @@ use std::time::SystemTime;
 use engine::{DEFAULT_N_CTX, Fleet};
 use gguf::{Gguf, Value as GgufValue};
 use model::is_encoder;
-use server::{Existing, Facts, Library, LibraryError, LockStanding, Model, Watcher, Work};
+use serde_json::Value as JsonValue;
+use server::{
+    Adoptable, Existing, Facts, GateReports, Library, LibraryError, LockStanding, LockedSource,
+    Model, Watcher, Work,
+};
 use store::{
     Catalogue, ErrorKind, Installed, Progress, PullOptions, Source, Store, StoreError, Terms,
 };
 
 use super::opening::LastFailure;
-use super::{Serve, lock};
+use super::{Serve, lock, upkeep};
+use crate::commands::adopt;
 use crate::commands::lock::pin;
 use crate::commands::rollback::{Wanted, roll_back};
 use crate::commands::show;
@@ -317,6 +322,43 @@ impl Library for OwnModels {
         let told = pin(&self.store()?, path, (name, entry), &progress);
         told.map_err(|error| lock::told(&error))
     }
+
+    fn gate_reports(&self) -> Result<GateReports, LibraryError> {
+        upkeep::gate_reports(&self.context.home())
+    }
+
+    fn gate_report(&self, id: &str) -> Result<JsonValue, LibraryError> {
+        upkeep::gate_report(&self.context.home(), id)
+    }
+
+    fn adoptable(&self) -> Result<Adoptable, LibraryError> {
+        upkeep::adoptable(&self.store()?)
+    }
+
+    fn adopt(&self, owner: &str, model: &str) -> Result<String, LibraryError> {
+        if self.serve.lock_args.missing() == Missing::Fail {
+            return Err(LibraryError::Refused(format!("{model}: nothing is taken up: --locked")));
+        }
+        let found = upkeep::found(owner, model)?;
+        let bare = found.name.rsplit('/').next().unwrap_or(&found.name);
+        self.served(bare, &found.name)?;
+        let lock = self.serve.lock.as_ref().map(|lock| lock.for_pull());
+        let terms = Terms { lock, ..Terms::default() };
+        let progress = Shown::if_slow(&self.context);
+        let installed = self.store()?.adopt(&found, &terms, &progress).map_err(refusal)?;
+        let told = adopt::told(&found, &installed);
+        self.take_up(installed)?;
+        Ok(told)
+    }
+
+    fn locked_sources(&self) -> Result<Vec<LockedSource>, LibraryError> {
+        upkeep::locked_sources(lock::path(self.serve.lock.as_deref())?)
+    }
+
+    fn latest(&self, name: &str) -> Result<JsonValue, LibraryError> {
+        let path = lock::path(self.serve.lock.as_deref())?;
+        upkeep::latest(&self.context, &self.store()?, path, name)
+    }
 }
 
 /// A name without the tag for none.
@@ -343,7 +385,7 @@ fn remote_source(name: &str) -> Option<String> {
     ["hf:", "pip:", "https://"].iter().any(|begin| name.starts_with(begin)).then(|| name.to_owned())
 }
 
-fn refusal(error: StoreError) -> LibraryError {
+pub(super) fn refusal(error: StoreError) -> LibraryError {
     let message = error.to_string();
     match error {
         StoreError::Cancelled => LibraryError::Cancelled(message),

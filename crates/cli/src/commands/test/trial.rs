@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use engine::EngineOptions;
 use gate::{Candidate, CaseSet, Comparison, Decision, Measures, Report, Results, Rule, Side};
 use kernels::KvFormat;
+use serde_json::Value;
 use store::Tested;
 
 use super::runner::Runner;
@@ -13,6 +14,7 @@ use super::{files, measure};
 use crate::commands::run::warn_of_threads;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::gate_reports::{GateReports, Occasion};
 use crate::interrupt::{Interrupt, Second};
 use crate::kv_format;
 use crate::locate::{self, Chosen, Missing};
@@ -179,11 +181,13 @@ impl Trial<'_> {
         self.runner.candidate(chosen, &self.set)
     }
 
-    /// Decides on the answers, writes the reports that were asked for and prints one.
+    /// Decides on the answers, writes the reports that were asked for, keeps one for the page and
+    /// prints one.
     pub(in crate::commands) fn decide(
         &self,
         old: Option<&Candidate>,
         new: &Candidate,
+        occasion: Occasion<'_>,
     ) -> anyhow::Result<Verdict> {
         let set = &self.set;
         let [old_measures, new_measures] = self.measure(old, new)?;
@@ -203,9 +207,18 @@ impl Trial<'_> {
         write(&self.args.junit, gate::junit)?;
         write(&self.args.json, |report| format!("{:#}\n", gate::json(report)))?;
         write(&self.args.html, gate::html)?;
+        self.keep(occasion, &gate::kept(&report));
         terminal::print_answer(&gate::text(&report, self.args.diffs))?;
         let tested = comparison.map(|comparison| numbers(&comparison, decision.is_passed()));
         Ok(Verdict { decision, tested })
+    }
+
+    /// Keeps a report in the data directory. The decision stands without it.
+    fn keep(&self, occasion: Occasion<'_>, report: &Value) {
+        let context = self.runner.context;
+        if let Err(error) = GateReports::of(&context.home()).keep(occasion, report) {
+            context.note(&format!("the report is not kept for the page: {error}"));
+        }
     }
 
     /// What takes further models to find out, of the old candidate and the new one.
