@@ -5,7 +5,6 @@
 //! Endpoints stand in the settings: what an issuer publishes of itself cannot have anything sent
 //! elsewhere.
 
-mod base64url;
 mod exchange;
 mod flow;
 mod jwks;
