@@ -11,6 +11,8 @@ mod failure;
 mod following;
 mod openai;
 mod redact;
+mod schema;
+mod shape;
 mod sse;
 #[cfg(test)]
 mod testing;
@@ -20,8 +22,9 @@ mod unescape;
 
 pub(crate) use answer::{Answer, Counts, Framing};
 pub(crate) use body::Asked;
-pub(crate) use failure::{failure, wrong};
+pub(crate) use failure::{failure, unfit, wrong};
 pub(crate) use redact::{Redaction, Restoring};
+pub(crate) use shape::Shape;
 pub(crate) use texts::{n_bytes, texts};
 pub(crate) use tokens::TheirTokens;
 
