@@ -4,6 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use hyper::header::{self, HeaderName, HeaderValue};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -222,7 +223,6 @@ fn key_header(source: &KeySource, of: &Upstream) -> Result<(HeaderName, HeaderVa
 /// User and password as OAuth has them in `Authorization` (RFC 6749, section 2.3.1): each as in a
 /// form, then together in base64.
 fn basic(user: &str, password: &str) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let as_in_a_form = |text: &str| -> String {
         let one = |byte: u8| match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
@@ -233,17 +233,7 @@ fn basic(user: &str, password: &str) -> String {
         text.bytes().map(one).collect()
     };
     let both = format!("{}:{}", as_in_a_form(user), as_in_a_form(password));
-    let mut text = "Basic ".to_owned();
-    for three in both.as_bytes().chunks(3) {
-        let mut group = [0; 3];
-        group[..three.len()].copy_from_slice(three);
-        let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
-        for place in 0..4 {
-            let digit = char::from(DIGITS[(bits >> (18 - 6 * place) & 63) as usize]);
-            text.push(if place <= three.len() { digit } else { '=' });
-        }
-    }
-    text
+    format!("Basic {}", BASE64_STANDARD.encode(both))
 }
 
 /// Trusts the authorities in a file, else the system's.

@@ -288,6 +288,14 @@ pub struct ToolsAsk {
     pub is_parallel: bool,
 }
 
+impl ToolsAsk {
+    /// `true`, where the client insists on the schema of the tool of this name.
+    pub(crate) fn is_strict(&self, name: &Value) -> Option<bool> {
+        let tool = self.callable.iter().find(|ask| *name == *ask.tool.name)?;
+        Some(true).filter(|_| tool.is_strict)
+    }
+}
+
 /// A tool that may be called.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolAsk {
@@ -295,6 +303,8 @@ pub struct ToolAsk {
     pub tool: Tool,
     /// Path of the field with its schema, for what is wrong with that.
     pub param: String,
+    /// Whether the client insists that arguments keep to it, which they always do here.
+    pub is_strict: bool,
 }
 
 /// What a call wants continued.

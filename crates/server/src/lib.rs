@@ -53,10 +53,10 @@ pub use policy::Label;
 pub use reload::{Live, Prepared, Reload, Report, Setting};
 pub use serve::{InProcess, Told, ToldCall};
 pub use shares::{Share, Shares};
-pub use signin::{CALLBACK, KEYS_UPSTREAM, RoleRule, SignIn, TOKEN_UPSTREAM};
+pub use signin::{CALLBACK, KEYS_UPSTREAM, RoleRule, SignIn, TOKEN_UPSTREAM, read_id_token};
 pub use tls::{Tls, TlsError};
 pub use traces::{Deliver, Traces, Undelivered};
-pub use upstream::{Costs, Elsewhere, Priced, Upstream};
+pub use upstream::{Costs, Elsewhere, Priced, Upstream, read_answer};
 
 use engine::Sampling;
 use std::future::Future;

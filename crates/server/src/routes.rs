@@ -45,6 +45,8 @@ pub(crate) struct Route {
     pub(crate) media_type: &'static str,
     /// JSON schema of its answer; `None`: plain text, unless it is always streamed.
     pub(crate) answer: Option<&'static str>,
+    /// Where it sends a browser instead of answering, in a few words: by 303, with no body.
+    pub(crate) sends_to: Option<&'static str>,
     /// Media type of its answer where it is streamed.
     pub(crate) stream: Option<&'static str>,
     /// Statuses of its refusals.
@@ -113,6 +115,7 @@ const READ: Route = Route {
     body: None,
     media_type: "application/json",
     answer: None,
+    sends_to: None,
     stream: None,
     statuses: &[401, 403],
     handler: || get(app::operate::root),

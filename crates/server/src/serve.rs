@@ -326,7 +326,7 @@ async fn followed<R: Reply>(
     let End { delivery, waits, client, mark, seat } = end;
     if delivery == Delivery::Stream {
         if waits {
-            begin(app, &mut source).await?;
+            begin(app, &mut source).await.inspect_err(|_| took(&source, record))?;
         }
         let app = app.clone();
         let start = Start { app, source, reply, client, mark, behind, _seat: seat };
@@ -452,7 +452,7 @@ async fn gather(
         let steps = tokio::select! {
             biased;
             () = told(&mut over) => return Err(ServerError::ShuttingDown),
-            steps = source.steps() => steps?,
+            steps = source.steps() => steps.inspect_err(|_| took(source, record))?,
         };
         for step in steps {
             match step {
@@ -469,11 +469,16 @@ async fn gather(
                 }
             }
         }
-        record.usage(source.counted());
-        record.cost(source.cost_micro());
-        record.queue(source.queue());
+        took(source, record);
     }
     Ok(choices)
+}
+
+/// Notes what was taken so far, also by an answer that breaks off.
+fn took(source: &Source, record: &mut Record) {
+    record.usage(source.counted());
+    record.cost(source.cost_micro());
+    record.queue(source.queue());
 }
 
 /// Follows an answer to its end and sends its events as they come.
@@ -549,7 +554,9 @@ async fn pump<R: Reply>(
                 return Err(Broken::Failed(ServerError::ShuttingDown));
             }
             () = work.cancelled() => return Err(Broken::Failed(ServerError::Cancelled)),
-            steps = source.steps() => steps.map_err(Broken::Failed)?,
+            steps = source.steps() => {
+                steps.inspect_err(|_| took(source, record)).map_err(Broken::Failed)?
+            }
             () = tokio::time::sleep(silence_max) => {
                 sink.comment(reply.ping());
                 continue;
@@ -570,9 +577,7 @@ async fn pump<R: Reply>(
                 }
             }
         }
-        record.usage(source.counted());
-        record.cost(source.cost_micro());
-        record.queue(source.queue());
+        took(source, record);
         if source.is_done() {
             reply.close(source.usage(), &mut out);
             keep(app, *client, record.label(), reply);

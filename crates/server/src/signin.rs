@@ -5,7 +5,6 @@
 //! Endpoints stand in the settings: what an issuer publishes of itself cannot have anything sent
 //! elsewhere.
 
-pub(crate) mod base64url;
 mod exchange;
 mod flow;
 mod jwks;
@@ -16,9 +15,10 @@ pub use exchange::{KEYS_UPSTREAM, TOKEN_UPSTREAM};
 
 use crate::access::Role;
 use axum::http::Uri;
+use jwks::Jwks;
 use std::net::IpAddr;
 use std::time::Duration;
-use token::Claims;
+use token::{Claims, Expected};
 
 /// Where an issuer sends people back to, behind the address of this server.
 pub const CALLBACK: &str = "/login/callback";
@@ -31,6 +31,23 @@ const TEXT_BYTES_MAX: usize = 1024;
 const RULES_MAX: usize = 256;
 /// Longest session.
 const LASTS_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Reads an ID token with the keys that an issuer publishes, and returns whom it names. It is to be
+/// of this issuer for this client, with this nonce, at this time in Unix seconds.
+///
+/// # Errors
+/// Why it is none, in words that have nothing of it.
+pub fn read_id_token(
+    token: &str,
+    keys: &[u8],
+    (issuer, client_id, nonce): (&str, &str, &str),
+    now_s: i64,
+) -> Result<String, String> {
+    let keys = Jwks::read(keys)?;
+    let expected = Expected { issuer, client_id, nonce, now_s };
+    let claims = token::verify(token, &keys, &expected).map_err(|untrue| untrue.to_string())?;
+    Ok(claims.subject)
+}
 
 /// With whom people sign in, and what they are then.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,8 @@ mod failure;
 mod following;
 mod openai;
 mod redact;
+mod schema;
+mod shape;
 mod sse;
 #[cfg(test)]
 mod testing;
@@ -20,15 +22,38 @@ mod unescape;
 
 pub(crate) use answer::{Answer, Counts, Framing};
 pub(crate) use body::Asked;
-pub(crate) use failure::{failure, wrong};
+pub(crate) use failure::{failure, unfit, wrong};
 pub(crate) use redact::{Redaction, Restoring};
+pub(crate) use shape::Shape;
 pub(crate) use texts::{n_bytes, texts};
 pub(crate) use tokens::TheirTokens;
 
+use crate::dialects::Dialect as _;
+use crate::dialects::openai::chat::Chat;
+use crate::limits::Limits;
 use broker::{Broker, Circuit, UpstreamKind};
 use policy::Detector;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// Reads what an upstream of this kind answers to the chat completions request in `request`, which
+/// comes in these pieces, as events where `is_streamed`; returns its alternatives and counts in a
+/// form of no promise, which is the same however the answer is cut.
+///
+/// # Errors
+/// What is wrong with the request, or with the answer.
+pub fn read_answer(
+    request: &[u8],
+    kind: UpstreamKind,
+    is_streamed: bool,
+    pieces: &[&[u8]],
+) -> Result<String, String> {
+    let request = Chat::parse(request, &Limits::default()).map_err(|bad| bad.to_string())?;
+    let framing = if is_streamed { Framing::Events } else { Framing::Whole };
+    let answer = Answer::new(Chat::call(&request), kind, framing);
+    let read = answer.read(pieces).map_err(|wrong| wrong.to_string())?;
+    Ok(format!("{read:?}"))
+}
 
 /// Longest message of an upstream's error that is passed on.
 const MESSAGE_CHARS_MAX: usize = 1000;

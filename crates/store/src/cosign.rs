@@ -6,9 +6,9 @@
 //! by theirs. Who signed by certificate or by a login is to be asked at authorities of the network,
 //! which this program does not do.
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::Deserialize;
 
-use crate::base64;
 use crate::model_signing::ModelKey;
 
 /// The media type of a layer that is a text that is signed.
@@ -65,8 +65,8 @@ pub(crate) fn verify(
     digest: &str,
     keys: &[ModelKey],
 ) -> Result<usize, String> {
-    let signature = base64::decode(attached.signature.trim());
-    let signature = signature.ok_or("a signature that is no base64")?;
+    let signature = BASE64_STANDARD.decode(attached.signature.trim());
+    let signature = signature.map_err(|_| "a signature that is no base64")?;
     let key_idx = keys.iter().position(|key| key.verifies(&attached.payload, &signature));
     let key_idx = key_idx.ok_or_else(|| {
         let known = keys.iter().map(ModelKey::to_string).collect::<Vec<_>>().join(" or ");
@@ -105,7 +105,7 @@ mod tests {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
         let head = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
-        let key = base64::encode(&[&head[..], pair.public_key().as_ref()].concat());
+        let key = BASE64_STANDARD.encode([&head[..], pair.public_key().as_ref()].concat());
         (pair, ModelKey::parse(&key).unwrap())
     }
 
@@ -114,7 +114,7 @@ mod tests {
         let ((pair, key), (_, other)) = (pair(), pair());
         let signed = |payload: &str| Attached {
             payload: payload.as_bytes().to_vec(),
-            signature: base64::encode(pair.sign(payload.as_bytes()).as_ref()),
+            signature: BASE64_STANDARD.encode(pair.sign(payload.as_bytes()).as_ref()),
         };
         let good = signed(&payload(KIND, DIGEST));
         assert_eq!(verify(&good, DIGEST, &[other.clone(), key.clone()]), Ok(1));

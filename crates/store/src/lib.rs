@@ -21,7 +21,6 @@
 #![forbid(unsafe_code)]
 
 mod adopt;
-mod base64;
 mod bundle;
 mod catalogue;
 mod checked;

@@ -10,10 +10,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use reqwest::Url;
 use serde::Deserialize;
 
-use crate::base64;
 use crate::error::StoreError;
 use crate::progress::Progress;
 use crate::settings::Settings;
@@ -159,7 +159,7 @@ fn login_of(host: &str, auth: &Auth) -> Option<RegistryLogin> {
     if auth.auth.is_empty() {
         return RegistryLogin::new(host, &auth.username, &auth.password);
     }
-    let words = String::from_utf8(base64::decode(&auth.auth)?).ok()?;
+    let words = String::from_utf8(BASE64_STANDARD.decode(auth.auth.trim_end()).ok()?).ok()?;
     // Docker pads some with zeros.
     RegistryLogin::of(host, words.trim_end_matches('\0'))
 }

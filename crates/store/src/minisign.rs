@@ -10,9 +10,9 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::str::FromStr;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use ring::signature::{ED25519, UnparsedPublicKey};
 
-use crate::base64;
 use crate::error::StoreError;
 use crate::hash::CHUNK_BYTES;
 use crate::progress::Progress;
@@ -47,7 +47,7 @@ impl FromStr for MinisignKey {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bytes = base64::decode(text).and_then(|bytes| <[u8; 42]>::try_from(bytes).ok());
+        let bytes = bytes_of::<42>(text);
         let bytes = bytes.filter(|bytes| bytes.starts_with(b"Ed"));
         let bytes = bytes.ok_or("expected a minisign public key of 56 characters".to_owned())?;
         Ok(Self { id: part(&bytes, 2), public: part(&bytes, 10) })
@@ -105,13 +105,17 @@ pub(crate) fn verify(
     Ok(Ok(key_idx))
 }
 
+/// As many bytes as there are to be, from a line of base64.
+fn bytes_of<const N: usize>(line: &str) -> Option<[u8; N]> {
+    BASE64_STANDARD.decode(line.trim_end()).ok()?.try_into().ok()
+}
+
 fn parse(text: &str) -> Result<Signature, String> {
     let expected = || "expected a signature of minisign's, of four lines".to_owned();
     let lines: Vec<&str> = text.lines().collect();
     let [untrusted, signature, comment, global] = lines[..] else { return Err(expected()) };
     let comment = comment.strip_prefix(TRUSTED).ok_or_else(expected)?;
-    let signature: Option<[u8; 74]> = base64::decode(signature).and_then(|of| of.try_into().ok());
-    let global: Option<[u8; 64]> = base64::decode(global).and_then(|of| of.try_into().ok());
+    let (signature, global) = (bytes_of::<74>(signature), bytes_of::<64>(global));
     let (Some(signature), Some(global), true) =
         (signature, global, untrusted.starts_with("untrusted comment:"))
     else {
@@ -280,6 +284,15 @@ mod tests {
     }
 
     #[test]
+    fn lines_have_as_many_bytes_as_they_are_to_have_in_one_way() {
+        assert_eq!(bytes_of("Zg==\r"), Some(*b"f"));
+        assert_eq!(bytes_of("+/+/"), Some([0xfb, 0xff, 0xbf]));
+        for bad in ["", "Z", "Zg", "Zg=", "Z===", "=Zg=", "Zh==", "Zm-_", "Zm 9", "Zm8="] {
+            assert_eq!(bytes_of::<1>(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn blake2b_hashes_as_its_standard_says() {
         // RFC 7693, appendix A.
         let of_abc = "ba80a53f981c4d0d6a2797b69f12f6e94c212f14685ac4b74b12bb6fdbffa2d1\
@@ -307,10 +320,10 @@ mod tests {
         let body = [&kind[..], &public[2..10], signature.as_ref()].concat();
         let text = format!(
             "untrusted comment: x\n{}\ntrusted comment: {comment}\n{}\n",
-            base64::encode(&body),
-            base64::encode(global.as_ref())
+            BASE64_STANDARD.encode(&body),
+            BASE64_STANDARD.encode(global.as_ref())
         );
-        (base64::encode(&public).parse().unwrap(), text)
+        (BASE64_STANDARD.encode(&public).parse().unwrap(), text)
     }
 
     #[test]

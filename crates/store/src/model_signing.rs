@@ -8,13 +8,13 @@
 
 use std::fmt;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, UnparsedPublicKey,
     VerificationAlgorithm,
 };
 use serde::Deserialize;
 
-use crate::base64;
 use crate::hash::{Hasher, Sha256};
 
 /// The signature's file, beside those of the model.
@@ -59,7 +59,7 @@ pub(crate) struct ModelKey {
 impl ModelKey {
     /// Reads the base64 between the lines of a PEM file, without breaks.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let bytes = base64::decode(text)?;
+        let bytes = BASE64_STANDARD.decode(text.trim_end()).ok()?;
         let kind = KINDS.iter().find(|(head, n_bytes, _)| {
             bytes.starts_with(head) && bytes.len() == head.len() + n_bytes
         });
@@ -188,7 +188,8 @@ pub(crate) fn verify(
         return Err(format!("{} signatures, expected one", signatures.len()));
     };
     let bytes = |what: &str, text: &str| {
-        base64::decode(text).ok_or_else(|| format!("{what}: expected base64"))
+        let decoded = BASE64_STANDARD.decode(text.trim_end());
+        decoded.map_err(|_| format!("{what}: expected base64"))
     };
     let (payload, signature) = (bytes("payload", payload)?, bytes("sig", sig)?);
     let message = encoded(&payload);
@@ -307,7 +308,7 @@ mod tests {
     #[test]
     fn a_statement_that_is_not_of_files_and_their_hashes_is_refused() {
         let bundle: Bundle = serde_json::from_str(SIGNED).unwrap();
-        let payload = base64::decode(&bundle.dsse_envelope.payload).unwrap();
+        let payload = BASE64_STANDARD.decode(&bundle.dsse_envelope.payload).unwrap();
         let payload = String::from_utf8(payload).unwrap();
         assert_eq!(listed(payload.as_bytes()).unwrap().len(), 2);
         for (from, to, words) in [
@@ -348,7 +349,7 @@ mod tests {
             if check(text, &[key()]).is_ok() {
                 let of = |text: &str| {
                     let bundle: Bundle = serde_json::from_str(text).unwrap();
-                    base64::decode(&bundle.dsse_envelope.payload).unwrap()
+                    BASE64_STANDARD.decode(&bundle.dsse_envelope.payload).unwrap()
                 };
                 prop_assert_eq!(of(text), of(SIGNED));
             }

@@ -2,7 +2,9 @@
 //! dark. What models have said stands in it as text; the policy in its head forbids scripts, should
 //! any of it ever become more than that.
 
-use super::{Rate, Report, Speed, changed_cases, changed_samples, facts, mebibytes, svg, transcript};
+use super::{
+    Rate, Report, Speed, changed_cases, changed_samples, facts, mebibytes, svg, transcript,
+};
 use crate::case::Prompt;
 use crate::compare::Comparison;
 use crate::decision::{percent, probability};

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
@@ -18,8 +19,6 @@ const ID_CHARS: usize = 10;
 /// Of 32 bytes in base64url (RFC 4648, section 5) without padding.
 const SECRET_CHARS: usize = 43;
 const ID_ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-const SECRET_ALPHABET: &[u8; 64] =
-    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// The whole text of a key, to be shown once.
 pub struct Secret(String);
@@ -30,17 +29,8 @@ impl Secret {
     /// # Errors
     /// [`LedgerError::NoRandom`].
     pub fn draw(id: &str) -> Result<Self, LedgerError> {
-        let mut text = format!("{PREFIX}{id}_");
-        let bytes = random::<32>()?;
-        for three in bytes.chunks(3) {
-            let mut group = [0; 3];
-            group[..three.len()].copy_from_slice(three);
-            let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
-            // Three bytes are four characters, two are three.
-            let chars = (0..=three.len()).map(|place| bits >> (18 - 6 * place) & 63);
-            text.extend(chars.map(|idx| char::from(SECRET_ALPHABET[idx as usize])));
-        }
-        Ok(Self(text))
+        let secret = BASE64_URL_SAFE_NO_PAD.encode(random::<32>()?);
+        Ok(Self(format!("{PREFIX}{id}_{secret}")))
     }
 
     /// An id for a new key.
@@ -81,8 +71,8 @@ impl fmt::Debug for Secret {
 /// The id in the text of a key; `None` where it has not the form of one.
 pub fn id_of(text: &str) -> Option<&str> {
     let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
-    let has_form =
-        secret.len() == SECRET_CHARS && secret.bytes().all(|byte| SECRET_ALPHABET.contains(&byte));
+    let is_of_it = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let has_form = secret.len() == SECRET_CHARS && secret.bytes().all(is_of_it);
     (is_id(id) && has_form).then_some(id)
 }
 

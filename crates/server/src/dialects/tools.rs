@@ -45,7 +45,8 @@ pub(crate) fn read(fields: &mut Fields, name: String, schema: Schema) -> Result<
     };
     let definition = definition(&name, &description, &parameters);
     let tool = Tool { name, parameters: Some(parameters), texts: None };
-    Ok(Read { ask: ToolAsk { tool, param }, definition, name_path: fields.path("name") })
+    let ask = ToolAsk { tool, param, is_strict: false };
+    Ok(Read { ask, definition, name_path: fields.path("name") })
 }
 
 /// A tool as templates read it.

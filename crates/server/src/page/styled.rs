@@ -1,7 +1,7 @@
 //! The first file as it is sent: the styles that it links stand in it, so that its first paint
 //! waits for nothing but itself. The policy beside it names each by its hash; no other counts.
 
-use crate::signin::base64url;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use sha2::{Digest, Sha256};
 
 const LINK: [&str; 2] = ["<link rel=\"stylesheet\" href=\"/web/", "\">"];
@@ -32,7 +32,7 @@ pub(super) fn styled(
 
 /// The hash of a text, as a policy names it (Content Security Policy Level 3, section 2.3.1).
 fn source(text: &str) -> String {
-    let hash = base64url::encode(&Sha256::digest(text.as_bytes()));
+    let hash = BASE64_STANDARD.encode(Sha256::digest(text.as_bytes()));
     let hash = hash.replace('-', "+").replace('_', "/");
     // 32 bytes are 43 digits.
     format!("sha256-{hash}=")

@@ -163,6 +163,27 @@ fn operation(route: &Route, path: &str, name_idx: usize) -> Value {
 }
 
 fn responses(route: &Route) -> Value {
+    let (status, answered) = match route.sends_to {
+        Some(place) => (StatusCode::SEE_OTHER, sent(place)),
+        None => (StatusCode::OK, answered(route)),
+    };
+    let mut responses = Map::from_iter([(status.as_str().to_owned(), answered)]);
+    // An upstream may have been asked.
+    let of_upstreams = route.generates().then_some(&BAD_GATEWAY);
+    for status in route.statuses.iter().chain(of_upstreams) {
+        responses.insert(status.to_string(), refusal(route, *status));
+    }
+    responses.into()
+}
+
+/// A redirection to `place`.
+fn sent(place: &str) -> Value {
+    let schema = json!({"type": "string", "format": "uri-reference"});
+    let location = json!({"description": place, "required": true, "schema": schema});
+    json!({"description": format!("sends to {place}"), "headers": {"Location": location}})
+}
+
+fn answered(route: &Route) -> Value {
     let mut content = Map::new();
     match (route.answer, route.stream) {
         (Some(schema), _) => {
@@ -201,13 +222,7 @@ fn responses(route: &Route) -> Value {
         let headers = headers.into_iter().map(|name| (name.to_owned(), reference(name)));
         answered["headers"] = headers.collect::<Map<_, _>>().into();
     }
-    let mut responses = Map::from_iter([("200".to_owned(), answered)]);
-    // An upstream may have been asked.
-    let of_upstreams = route.generates().then_some(&BAD_GATEWAY);
-    for status in route.statuses.iter().chain(of_upstreams) {
-        responses.insert(status.to_string(), refusal(route, *status));
-    }
-    responses.into()
+    answered
 }
 
 fn refusal(route: &Route, status: u16) -> Value {

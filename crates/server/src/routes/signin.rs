@@ -23,6 +23,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         paths: &["/login"],
         summary: "Sends a browser to the issuer, to sign in there.",
+        sends_to: Some("the issuer's address, with the question of this sign-in"),
         statuses: &[403, 404, 500],
         handler: || get(signin::begin),
         ..OPEN
@@ -31,6 +32,7 @@ pub(super) const ROUTES: &[Route] = &[
         paths: &["/login/callback"],
         summary: "Takes a browser that comes back from the issuer, and sends it to the page.",
         query: BACK,
+        sends_to: Some("the page"),
         statuses: &[400, 403, 404, 429, 500, 501, 502, 503, 504],
         handler: || get(signin::end),
         ..OPEN

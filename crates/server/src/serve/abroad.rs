@@ -1,11 +1,12 @@
 //! The answer of an upstream, followed as it comes. Dropping it gives the answer up, and writes
 //! down how it ended.
 
+use super::aside;
 use super::route::BYTES_OF_TOKEN;
 use crate::departures::Left;
 use crate::dialects::{Choice, Spent, Step, Usage};
 use crate::errors::ServerError;
-use crate::upstream::{Answer, Counts, Restoring, failure, wrong};
+use crate::upstream::{Answer, Counts, Restoring, Shape, failure, unfit, wrong};
 use broker::Body;
 use engine::Part;
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ pub(super) struct Abroad {
     pub(super) answer: Answer,
     /// What was replaced, where something was.
     pub(super) restoring: Option<Restoring>,
+    /// What it is held to.
+    pub(super) shape: Option<Shape>,
     pub(super) n_choices: usize,
     /// When the request came.
     pub(super) started: Instant,
@@ -133,9 +136,25 @@ impl Abroad {
         if !steps.is_empty() {
             self.first.get_or_insert(self.started.elapsed());
         }
-        Ok(match &mut self.restoring {
+        let steps = match &mut self.restoring {
             Some(restoring) => restoring.steps(steps),
             None => steps,
+        };
+        self.check(&steps)?;
+        Ok(steps)
+    }
+
+    /// Holds what came to what was asked for.
+    fn check(&mut self, steps: &[Step]) -> Result<(), ServerError> {
+        let Some(shape) = &mut self.shape else { return Ok(()) };
+        let heard = match steps.iter().any(Shape::is_due) {
+            true => aside(|| shape.hear(steps)),
+            false => shape.hear(steps),
+        };
+        heard.map_err(|problem| {
+            tracing::warn!(id = self.left.id(), "an upstream's answer is not what was asked for");
+            self.left.end().outcome = Some("unfit");
+            unfit(&self.upstream, &problem)
         })
     }
 

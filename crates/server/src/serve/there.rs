@@ -20,7 +20,7 @@ use crate::dialects::{Call, Dialect, Prompts, Reply, Usage};
 use crate::errors::{BadRequest, ServerError};
 use crate::receipts::{AskedRequest, ReceiptThere, sha256};
 use crate::upstream::{
-    self, Answer, Asked, Counts, Framing, Priced, Redaction, Restoring, Upstream,
+    self, Answer, Asked, Counts, Framing, Priced, Redaction, Restoring, Shape, Upstream,
 };
 use axum::http::header::CONTENT_TYPE;
 use broker::Outgoing;
@@ -47,6 +47,7 @@ struct Translated<R> {
     model: String,
     body: Vec<u8>,
     redaction: Option<Redaction>,
+    shape: Option<Shape>,
     notes: Notes,
     asked: Option<AskedRequest>,
 }
@@ -73,7 +74,7 @@ pub(super) async fn answer<D: Dialect>(
     }
     let said = if app.contents.is_some() { given.body.clone() } else { Vec::new() };
     let translated = translated::<D>(app, arrival, &taken, given, chosen, departure).await?;
-    let Translated { request, call, upstream, model, body, redaction, mut notes, asked } =
+    let Translated { request, call, upstream, model, body, redaction, shape, mut notes, asked } =
         translated;
     let redacted = redaction.as_ref().map(|redaction| redaction.counts.clone());
     notes.went = Some(Went {
@@ -106,7 +107,7 @@ pub(super) async fn answer<D: Dialect>(
     record.taken(account);
     let deadline = taken.deadline.unwrap_or_else(|| Instant::now() + ANSWER_TIME_MAX);
     let outgoing = outgoing(arrival, &upstream, &call, (body, &left), deadline);
-    let left = (left, redaction.map(Redaction::restoring));
+    let left = (left, redaction.map(Redaction::restoring), shape);
     let about = (&upstream, &call, chosen.n_prompt);
     let abroad = send(broker, outgoing, about, arrival, left, record).await?;
     let (name, vocabulary) = (named_there(&upstream.name, &model), abroad.answer.tokens());
@@ -235,7 +236,7 @@ async fn send(
     outgoing: Outgoing,
     (upstream, call, n_prompt): (&Upstream, &Call, u64),
     arrival: &Arrival,
-    (mut left, restoring): (Left, Option<Restoring>),
+    (mut left, restoring, shape): (Left, Option<Restoring>, Option<Shape>),
     record: &mut Record,
 ) -> Result<Abroad, ServerError> {
     let incoming = broker.send(outgoing).await.map_err(|error| {
@@ -273,6 +274,7 @@ async fn send(
         body: incoming.body,
         answer: Answer::new(call, upstream.kind, framing),
         restoring,
+        shape,
         n_choices: call.n_per_prompt,
         started: arrival.started,
         left,
@@ -336,6 +338,8 @@ fn translate<D: Dialect>(
         call.max_tokens = Some(UNBOUNDED_ANSWER);
         notes.adapted.push(LENGTH);
     }
+    // Before anything of it is replaced: the answer has the values again.
+    let shape = Shape::of(&call)?;
     let redaction = match departure.is_redacted() {
         true if call.logprobs.is_some() => {
             let why = "what was replaced in the request would stand in the tokens";
@@ -350,7 +354,8 @@ fn translate<D: Dialect>(
     let place = |(message_idx, field)| D::place(&request, message_idx, field);
     notes.unused = asked.unused.into_iter().map(place).collect();
     let body = asked.body.to_string().into_bytes();
-    Ok(Translated { request, call, upstream, model, body, redaction, notes, asked: asked_request })
+    let asked = asked_request;
+    Ok(Translated { request, call, upstream, model, body, redaction, shape, notes, asked })
 }
 
 /// The model that is asked for there: the one that the request names as one of the upstream's, else

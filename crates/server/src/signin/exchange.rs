@@ -4,13 +4,14 @@
 use super::flow::{Begun, Flows};
 use super::jwks::{Jwks, SET_BYTES_MAX, place_of};
 use super::token::{self, Claims, Expected, Untrue};
-use super::{SignIn, base64url, form, value_of};
+use super::{SignIn, form, value_of};
 use crate::access::{Person, Role, Who, number_of};
 use crate::app::{App, Arrival, random_hex};
 use crate::departures::{Leaving, Left};
 use crate::errors::{BadRequest, ServerError};
 use crate::receipts::{Receipts, unwritable};
 use crate::upstream;
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use broker::{Outgoing, sha256};
 use ledger::{Entry, Kind, Secret};
 use ring::digest::{SHA256, digest};
@@ -379,5 +380,5 @@ fn name_of(claims: &Claims) -> String {
         return format!("oidc.{said}");
     }
     let hash = digest(&SHA256, said.as_bytes());
-    format!("oidc.{}", base64url::encode(&hash.as_ref()[..15]))
+    format!("oidc.{}", BASE64_URL_SAFE_NO_PAD.encode(&hash.as_ref()[..15]))
 }

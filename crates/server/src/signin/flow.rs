@@ -2,7 +2,7 @@
 //! browser. State, nonce and verifier are made of it with a key that this process has drawn, so
 //! whoever begins many sign-ins takes no memory, and a browser can end only what it began.
 
-use super::base64url;
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use ring::digest::{SHA256, digest};
 use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -42,12 +42,12 @@ impl Flows {
     pub(super) fn begin(&self, now_s: i64) -> Option<Begun> {
         let mut random = [0; RANDOM_BYTES];
         SystemRandom::new().fill(&mut random).ok()?;
-        let cookie = format!("{}.{now_s}", base64url::encode(&random));
+        let cookie = format!("{}.{now_s}", BASE64_URL_SAFE_NO_PAD.encode(random));
         let verifier = self.made("verifier", &cookie);
         Some(Begun {
             state: self.made("state", &cookie),
             nonce: self.made("nonce", &cookie),
-            challenge: base64url::encode(digest(&SHA256, verifier.as_bytes()).as_ref()),
+            challenge: BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()).as_ref()),
             cookie,
         })
     }
@@ -58,7 +58,7 @@ impl Flows {
     /// Why not.
     pub(super) fn back(&self, cookie: &str, state: &str, now_s: i64) -> Result<Back, &'static str> {
         const NOT_HERE: &str = "expected that of a sign-in that this browser has begun";
-        let tag = base64url::decode(state).ok_or(NOT_HERE)?;
+        let tag = BASE64_URL_SAFE_NO_PAD.decode(state).map_err(|_| NOT_HERE)?;
         // In the same time wherever they differ.
         let message = message("state", cookie);
         hmac::verify(&self.key, message.as_bytes(), &tag).map_err(|_| NOT_HERE)?;
@@ -72,7 +72,8 @@ impl Flows {
     }
 
     fn made(&self, what: &str, cookie: &str) -> String {
-        base64url::encode(hmac::sign(&self.key, message(what, cookie).as_bytes()).as_ref())
+        BASE64_URL_SAFE_NO_PAD
+            .encode(hmac::sign(&self.key, message(what, cookie).as_bytes()).as_ref())
     }
 }
 
@@ -92,7 +93,7 @@ mod tests {
         let back = flows.back(&one.cookie, &one.state, 1000 + LASTS_S).unwrap();
         assert_eq!(back.nonce, one.nonce);
         let challenge = digest(&SHA256, back.verifier.as_bytes());
-        assert_eq!(base64url::encode(challenge.as_ref()), one.challenge);
+        assert_eq!(BASE64_URL_SAFE_NO_PAD.encode(challenge.as_ref()), one.challenge);
         assert!((43..=128).contains(&back.verifier.len()));
         let check = |cookie: &str, state: &str, now_s, expected: &str| {
             let told = flows.back(cookie, state, now_s).unwrap_err();

@@ -1,6 +1,6 @@
 //! The keys with which an issuer signs, as it publishes them (JSON Web Key Sets, RFC 7517).
 
-use super::base64url;
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
     UnparsedPublicKey,
@@ -110,7 +110,7 @@ impl Jwks {
 impl Key {
     /// `None`: one that signs nothing, or as nobody here can verify it.
     fn of(listed: Listed) -> Option<Self> {
-        let bytes = |text: Option<&String>| base64url::decode(text?);
+        let bytes = |text: Option<&String>| BASE64_URL_SAFE_NO_PAD.decode(text?).ok();
         if listed.purpose.as_deref().is_some_and(|purpose| purpose != "sig")
             || listed.kid.as_ref().is_some_and(|kid| kid.len() > KID_BYTES_MAX)
         {

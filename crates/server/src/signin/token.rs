@@ -2,8 +2,8 @@
 //! (OpenID Connect Core 1.0, section 3.1.3.7; JSON Web Signatures, RFC 7515). Pure: no clock, no
 //! network. No message has anything of a token in it.
 
-use super::base64url;
 use super::jwks::{Algorithm, Jwks, place_of};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -89,7 +89,8 @@ pub(super) fn verify(token: &str, keys: &Jwks, expected: &Expected<'_>) -> Resul
     let [header, payload, signature] = parts[..] else {
         return Err(wrong("expected three parts with dots between them"));
     };
-    let decoded = |part: &str| base64url::decode(part).ok_or_else(|| wrong("expected base64url"));
+    let decoded =
+        |part: &str| BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| wrong("expected base64url"));
     let header: Header = serde_json::from_slice(&decoded(header)?)
         .map_err(|error| Untrue::Wrong(format!("its header: {}", place_of(&error))))?;
     let names = || Algorithm::NAMES.map(|(name, _)| name).join(", ");

@@ -33,9 +33,9 @@ impl Issuer {
         let point = self.ec.public_key().as_ref();
         json!({"keys": [
             {"kty": "EC", "crv": "P-256", "kid": "ec", "use": "sig", "alg": "ES256",
-             "x": base64url::encode(&point[1..33]), "y": base64url::encode(&point[33..])},
+             "x": BASE64_URL_SAFE_NO_PAD.encode(&point[1..33]), "y": BASE64_URL_SAFE_NO_PAD.encode(&point[33..])},
             {"kty": "OKP", "crv": "Ed25519", "kid": "ed",
-             "x": base64url::encode(self.ed.public_key().as_ref())},
+             "x": BASE64_URL_SAFE_NO_PAD.encode(self.ed.public_key().as_ref())},
             {"kty": "oct", "kid": "both", "k": "AA"},
             {"kty": "EC", "crv": "P-521", "kid": "other", "x": "AA", "y": "AA"},
         ]})
@@ -46,7 +46,7 @@ impl Issuer {
     }
 
     fn token(&self, header: &Value, claims: &Value) -> String {
-        let part = |value: &Value| base64url::encode(value.to_string().as_bytes());
+        let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string().as_bytes());
         let message = format!("{}.{}", part(header), part(claims));
         let signature = match header["alg"].as_str() {
             Some("ES256") => {
@@ -62,7 +62,7 @@ impl Issuer {
             }
             _ => Vec::new(),
         };
-        format!("{message}.{}", base64url::encode(&signature))
+        format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(&signature))
     }
 }
 
@@ -188,12 +188,28 @@ fn an_address_counts_where_it_was_verified() {
     }
 }
 
+/// So that nobody makes another token of one.
+#[test]
+fn a_token_has_one_text() {
+    let issuer = Issuer::new();
+    let token = issuer.token(&header(), &claims());
+    let (rest, last) = token.split_at(token.len() - 1);
+    let other = char::from(last.as_bytes()[0] + 1);
+    for changed in [format!("{rest}{other}"), format!("{token}=="), format!("{token}\n")] {
+        let told = verify(&changed, &issuer.keys(), &EXPECTED).unwrap_err().to_string();
+        assert_eq!(told, "expected base64url", "{changed}");
+    }
+    for wrong in ["A", "Zh", "Zm9", "Zg==", "+/8", "Z g", "é"] {
+        assert!(BASE64_URL_SAFE_NO_PAD.decode(wrong).is_err(), "{wrong}");
+    }
+}
+
 #[test]
 fn the_standards_own_example_of_rs256_is_signed() {
     // RFC 7515, appendix A.2.
     let keys = Jwks::read(br#"{"keys":[{"kty":"RSA","e":"AQAB","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ"}]}"#).unwrap();
     let message = b"eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
-    let mut signature = base64url::decode("cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw").unwrap();
+    let mut signature = BASE64_URL_SAFE_NO_PAD.decode("cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw").unwrap();
     let of = (Algorithm::Rs256, None);
     assert_eq!(keys.verify(of, message, &signature), Some(true));
     assert_eq!(keys.verify(of, &message[1..], &signature), Some(false));

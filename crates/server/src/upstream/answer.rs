@@ -4,7 +4,7 @@
 use super::following::{Following, Wrong};
 use super::sse::Reader;
 use super::{TheirTokens, anthropic, n_bytes, openai, texts};
-use crate::dialects::{Call, Step, Usage};
+use crate::dialects::{Call, Choice, Step, Usage};
 use broker::UpstreamKind;
 use engine::ToolChoice;
 use serde_json::Value;
@@ -154,7 +154,9 @@ impl Answer {
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Step>, Wrong> {
         match &mut self.form {
             Form::Events(reader) => {
-                for event in reader.push(bytes)? {
+                let mut events = Vec::new();
+                let read = reader.push(bytes, &mut events);
+                for event in events {
                     if self.is_over {
                         break;
                     }
@@ -166,6 +168,9 @@ impl Answer {
                     if said == Said::End {
                         self.finish()?;
                     }
+                }
+                if !self.is_over {
+                    read?;
                 }
             }
             Form::Whole(body) if body.len() + bytes.len() > WHOLE_BYTES_MAX => {
@@ -194,6 +199,34 @@ impl Answer {
             self.finish()?;
         }
         Ok(self.heard.following.take())
+    }
+
+    /// Reads all of it from these pieces, as it is told in one.
+    ///
+    /// # Errors
+    /// As [`Answer::push`] and [`Answer::end`].
+    pub(super) fn read(mut self, pieces: &[&[u8]]) -> Result<(Vec<Choice>, Counts), Wrong> {
+        let mut choices = vec![Choice::empty(); self.heard.following.n_choices()];
+        let mut take = |steps: Vec<Step>| {
+            for step in steps {
+                match step {
+                    Step::Part { choice_idx, part, tokens } => {
+                        choices[choice_idx].push(part, tokens);
+                    }
+                    Step::Done { choice_idx, reason } => choices[choice_idx].reason = reason,
+                    // No upstream tells of prompts.
+                    Step::Prompt { .. } => {}
+                }
+            }
+        };
+        for piece in pieces {
+            // Behind the end nobody asks for more.
+            if !self.is_over {
+                take(self.push(piece)?);
+            }
+        }
+        take(self.end()?);
+        Ok((choices, self.counts()))
     }
 
     fn finish(&mut self) -> Result<(), Wrong> {

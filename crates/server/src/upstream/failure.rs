@@ -3,6 +3,7 @@
 
 use crate::errors::{BadRequest, ServerError};
 use crate::upstream::following::Wrong;
+use crate::upstream::shape::Unfit;
 use axum::http::StatusCode;
 use broker::{BrokerError, Waiting};
 use serde_json::Value;
@@ -68,6 +69,11 @@ fn away(upstream: &str, has_spare: bool) -> ServerError {
 pub(crate) fn wrong(upstream: &str, wrong: &Wrong, said: Option<&str>) -> ServerError {
     let said = said.map(|said| format!(": {said}")).unwrap_or_default();
     ServerError::UpstreamFailed(format!("upstream {upstream:?}: {wrong}{said}"))
+}
+
+/// What a client is told of an answer that is not what it asked for.
+pub(crate) fn unfit(upstream: &str, unfit: &Unfit) -> ServerError {
+    ServerError::UpstreamFailed(format!("upstream {upstream:?}: {unfit}"))
 }
 
 /// An upstream finds something wrong with the request: its client is told what.

@@ -90,6 +90,11 @@ impl Following {
         self.n_bytes
     }
 
+    /// How many alternatives it has.
+    pub(super) fn n_choices(&self) -> usize {
+        self.choices.len()
+    }
+
     /// Whether every alternative has ended.
     pub(super) fn is_done(&self) -> bool {
         self.choices.iter().all(|choice| choice.is_done)

@@ -33,13 +33,13 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Takes the next bytes, and returns the events that end with them. What the end of a stream
+    /// Takes the next bytes, and appends the events that end with them. What the end of a stream
     /// leaves unfinished is no event.
     ///
     /// # Errors
-    /// What is no text, or too long. Nothing is read behind it.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<Event>, Wrong> {
-        let mut events = Vec::new();
+    /// What is no text, or too long, behind the events that were appended. Nothing is read behind
+    /// it.
+    pub(super) fn push(&mut self, mut bytes: &[u8], events: &mut Vec<Event>) -> Result<(), Wrong> {
         while !bytes.is_empty() {
             if std::mem::take(&mut self.is_behind_cr) && bytes[0] == b'\n' {
                 bytes = &bytes[1..];
@@ -57,7 +57,7 @@ impl Reader {
             let line = std::mem::take(&mut self.line);
             events.extend(self.line(&line)?);
         }
-        Ok(events)
+        Ok(())
     }
 
     fn line(&mut self, line: &[u8]) -> Result<Option<Event>, Wrong> {
@@ -103,7 +103,7 @@ mod tests {
     fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Event>, Wrong> {
         let (mut reader, mut events) = (Reader::default(), Vec::new());
         for piece in pieces {
-            events.extend(reader.push(piece)?);
+            reader.push(piece, &mut events)?;
         }
         Ok(events)
     }
@@ -141,6 +141,13 @@ mod tests {
         assert!(told(&long).contains("more than 4194304 bytes"));
         let half = [b"data: ".as_slice(), &long[..EVENT_BYTES_MAX / 2], b"\n"].concat();
         assert!(told(&[&half[..], &half, &half].concat()).contains("more than 4194304 bytes"));
+    }
+
+    #[test]
+    fn events_before_what_is_wrong_are_read() {
+        let (mut reader, mut events) = (Reader::default(), Vec::new());
+        assert!(reader.push(b"data: a\n\n\xff\n", &mut events).is_err());
+        assert_eq!(events, [Event { name: String::new(), data: "a".to_owned() }]);
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 
 use super::{Answer, Asked, Counts, Framing};
 use crate::dialects::openai::chat::Chat;
-use crate::dialects::{Choice, Dialect, Step};
+use crate::dialects::{Choice, Dialect};
 use crate::limits::Limits;
 use broker::UpstreamKind;
 use serde_json::{Value, json};
@@ -34,27 +34,8 @@ fn read(
     pieces: &[&[u8]],
 ) -> Result<(Vec<Choice>, Counts), String> {
     let request = Chat::parse(request.to_string().as_bytes(), &Limits::default()).unwrap();
-    let call = Chat::call(&request);
-    let mut answer = Answer::new(call, kind, framing);
-    let mut choices = vec![Choice::empty(); call.n_per_prompt];
-    let mut take = |steps: Vec<Step>| {
-        for step in steps {
-            match step {
-                Step::Part { choice_idx, part, tokens } => choices[choice_idx].push(part, tokens),
-                Step::Done { choice_idx, reason } => choices[choice_idx].reason = reason,
-                Step::Prompt { .. } => panic!("no upstream tells of prompts"),
-            }
-        }
-    };
-    let mut all = || {
-        for piece in pieces {
-            take(answer.push(piece)?);
-        }
-        take(answer.end()?);
-        Ok(answer.counts())
-    };
-    let counts = all().map_err(|wrong: super::following::Wrong| wrong.to_string())?;
-    Ok((choices, counts))
+    let answer = Answer::new(Chat::call(&request), kind, framing);
+    answer.read(pieces).map_err(|wrong| wrong.to_string())
 }
 
 /// The same of `text`, which must be read alike wherever it is cut.

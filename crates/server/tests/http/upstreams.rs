@@ -7,6 +7,7 @@ mod private;
 mod redacted;
 mod scripted;
 mod second;
+mod unfit;
 
 use super::client::{Response, request};
 use super::receipts::Books;

@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use reqwest::blocking::Response;
 use reqwest::header::{
     ACCEPT_ENCODING, AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, LOCATION,
@@ -11,7 +12,6 @@ use reqwest::header::{
 };
 use reqwest::{Method, StatusCode, Url};
 
-use crate::base64;
 use crate::error::StoreError;
 use crate::hash::Sha256;
 use crate::logins::RegistryLogin;
@@ -128,7 +128,7 @@ impl Client {
                 let text = match secret {
                     Secret::Token(token) => format!("Bearer {token}"),
                     Secret::Login(RegistryLogin { user, password, .. }) => {
-                        format!("Basic {}", base64::encode(format!("{user}:{password}").as_bytes()))
+                        format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
                     }
                 };
                 let header = HeaderValue::try_from(text);

@@ -16,9 +16,9 @@ const FIELDS: &[Field] = &[
     // Every tool is in the prompt.
     Field::honoured("defer_loading"),
     Field::tolerated("cache_control"),
-    // Arguments always come as they are made, and always keep to the schema.
+    Field::honoured("strict"),
+    // Arguments always come as they are made.
     Field::tolerated("eager_input_streaming"),
-    Field::tolerated("strict"),
     // The model itself is one of them.
     Field::honoured("allowed_callers"),
     Field::ignored("input_examples"),
@@ -69,7 +69,8 @@ fn read(path: &str, tool: Value, ignored: &mut Paths) -> Result<Read, BadRequest
         return Err(BadRequest::unsupported(&kind_path, &why));
     }
     let name = take_name(&mut fields)?;
-    let read = tools::read(&mut fields, name, Schema::Required("input_schema"))?;
+    let mut read = tools::read(&mut fields, name, Schema::Required("input_schema"))?;
+    read.ask.is_strict = fields.flag("strict")? == Some(true);
     if fields.flag("defer_loading")? == Some(true) {
         let why = "true: this server has no search for tools";
         return Err(BadRequest::unsupported(&fields.path("defer_loading"), why));

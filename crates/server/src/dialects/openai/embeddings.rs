@@ -9,6 +9,7 @@ use crate::dialects::fields::{Field, Fields, Unknown, take_texts, wrong};
 use crate::dialects::{Overlong, Paths, PlainPrompt, VectorAnswer, VectorAsk, VectorDialect};
 use crate::errors::BadRequest;
 use crate::limits::Limits;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -171,19 +172,8 @@ pub(crate) struct Usage {
 
 /// Base64 (RFC 4648, section 4) of the little-endian bytes.
 fn base64(vector: &[f32]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let group = chunk.iter().fold(0_u32, |group, byte| group << 8 | u32::from(*byte));
-        let group = group << (8 * (3 - chunk.len()));
-        for digit in 0..4 {
-            let value = group >> (18 - 6 * digit) & 63;
-            let is_there = digit <= chunk.len();
-            text.push(if is_there { char::from(ALPHABET[value as usize]) } else { '=' });
-        }
-    }
-    text
+    BASE64_STANDARD.encode(bytes)
 }
 
 #[cfg(test)]

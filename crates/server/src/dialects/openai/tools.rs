@@ -78,9 +78,10 @@ fn read(path: &str, tool: Value) -> Result<Read, BadRequest> {
 
 /// The function of this name, of which the fields tell the rest.
 pub(super) fn read_function(function: &mut Fields, name: String) -> Result<Read, BadRequest> {
-    // A schema is enforced either way.
-    function.flag("strict")?;
-    tools::read(function, name, Schema::Optional("parameters"))
+    let is_strict = function.flag("strict")? == Some(true);
+    let mut read = tools::read(function, name, Schema::Optional("parameters"))?;
+    read.ask.is_strict = is_strict;
+    Ok(read)
 }
 
 /// `type`, which is "function".

@@ -56,13 +56,20 @@ fn the_document_is_one_of_openapi_3_1() {
             check_schema(&parameter["schema"], &place);
         }
         let responses = operation["responses"].as_object().unwrap();
-        assert!(responses.contains_key("200"), "{place}");
+        // Either it answers, or it says whereto it sends.
+        let sends = responses.get("303").map(|sent| &sent["headers"]["Location"]["schema"]);
+        assert_ne!(responses.contains_key("200"), sends.is_some(), "{place}");
+        if let Some(schema) = sends {
+            check_schema(schema, &place);
+        }
         for (status, response) in responses {
             assert!(
                 status.parse::<u16>().is_ok() && response["description"].is_string(),
                 "{place}"
             );
-            for content in response["content"].as_object().unwrap().values() {
+            let content = response.get("content").and_then(Value::as_object);
+            assert_eq!(content.is_none(), status == "303", "{place}");
+            for content in content.into_iter().flat_map(Map::values) {
                 check_schema(&content["schema"], &format!("{place} {status}"));
             }
         }
@@ -75,6 +82,16 @@ fn the_document_is_one_of_openapi_3_1() {
     for schema in document["components"]["schemas"].as_object().unwrap().values() {
         check_schema(schema, "components");
     }
+}
+
+#[test]
+fn redirections_are_declared() {
+    let document = document();
+    let sends = operations(&document).into_iter().filter(|(_, operation)| {
+        operation["responses"]["303"]["headers"]["Location"]["description"].is_string()
+    });
+    let places: Vec<String> = sends.map(|(place, _)| place).collect();
+    assert_eq!(places, ["get /login", "get /login/callback"]);
 }
 
 #[test]

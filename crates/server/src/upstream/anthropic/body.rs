@@ -46,7 +46,7 @@ pub(in crate::upstream) fn body(
     set(&mut body, "stop_sequences", Some(call.stop.clone()).filter(|stop| !stop.is_empty()));
     sampling(&call.sampling, &mut body)?;
     if let Some(tools) = &call.tools {
-        set(&mut body, "tools", Some(definitions(&tools.definitions)));
+        set(&mut body, "tools", Some(definitions(tools)));
         set(&mut body, "tool_choice", Some(choice(tools)?));
     }
     let mut output = Map::new();
@@ -130,7 +130,7 @@ fn sampling(asked: &SamplingAsk, body: &mut Map<String, Value>) -> Result<(), Ba
     Ok(())
 }
 
-fn definitions(definitions: &Value) -> Value {
+fn definitions(tools: &ToolsAsk) -> Value {
     let tool = |tool: &Value| {
         let function = &tool["function"];
         let mut told = Map::new();
@@ -138,9 +138,10 @@ fn definitions(definitions: &Value) -> Value {
         let description = function["description"].as_str().filter(|text| !text.is_empty());
         set(&mut told, "description", description);
         set(&mut told, "input_schema", Some(function["parameters"].clone()));
+        set(&mut told, "strict", tools.is_strict(&function["name"]));
         Value::Object(told)
     };
-    definitions.as_array().into_iter().flatten().map(tool).collect()
+    tools.definitions.as_array().into_iter().flatten().map(tool).collect()
 }
 
 fn choice(tools: &ToolsAsk) -> Result<Value, BadRequest> {

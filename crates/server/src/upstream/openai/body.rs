@@ -39,7 +39,7 @@ pub(in crate::upstream) fn body(
     }
     set(&mut body, "response_format", call.constraint.as_ref().map(format).transpose()?);
     if let Some(tools) = &call.tools {
-        set(&mut body, "tools", Some(tools.definitions.clone()));
+        set(&mut body, "tools", Some(definitions(tools)));
         set(&mut body, "tool_choice", Some(choice(tools)));
         let several = Some(false).filter(|_| !tools.is_parallel);
         set(&mut body, "parallel_tool_calls", several);
@@ -115,6 +115,17 @@ fn format(ask: &ConstraintAsk) -> Result<Value, BadRequest> {
         }
         _ => Err(refused(&ask.param, OpenAi)),
     }
+}
+
+fn definitions(tools: &ToolsAsk) -> Value {
+    let mut definitions = tools.definitions.clone();
+    for tool in definitions.as_array_mut().into_iter().flatten() {
+        let function = &mut tool["function"];
+        if let Some(strict) = tools.is_strict(&function["name"]) {
+            function["strict"] = strict.into();
+        }
+    }
+    definitions
 }
 
 fn choice(tools: &ToolsAsk) -> Value {

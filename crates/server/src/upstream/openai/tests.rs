@@ -3,6 +3,7 @@
 use crate::dialects::ollama;
 use crate::dialects::openai::responses::Responses;
 use crate::upstream::Framing::{self, Events, Whole};
+use crate::upstream::read_answer;
 use crate::upstream::testing::{asked, chat, events, heard};
 use broker::UpstreamKind::OpenAi;
 use engine::FinishReason;
@@ -255,6 +256,20 @@ fn counts_that_cannot_be_are_not_believed() {
     assert_eq!((counts.n_generated, counts.n_reasoning), (9, 0));
     assert!((16_384..17_000).contains(&counts.n_prompt), "{counts:?}");
     assert_eq!(counts.n_cached, counts.n_prompt);
+}
+
+#[test]
+fn what_comes_behind_the_end_is_not_read() {
+    let request = json!({"messages": [{"role": "user", "content": "Hi"}]}).to_string();
+    let told = events(&[chunk(0, json!({"content": "Ho"})), end(0, "stop")]);
+    let bytes = [told.as_bytes(), b"data: [DONE]\n\n\xff\n"].concat();
+    let read = |pieces: &[&[u8]]| read_answer(request.as_bytes(), OpenAi, true, pieces);
+    let expected = read(&[told.as_bytes()]);
+    assert!(expected.is_ok(), "{expected:?}");
+    for cut in 0..=bytes.len() {
+        let (begin, rest) = bytes.split_at(cut);
+        assert_eq!(read(&[begin, rest]), expected, "cut at {cut}");
+    }
 }
 
 #[test]

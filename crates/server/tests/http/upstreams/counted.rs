@@ -23,7 +23,7 @@ impl House {
     }
 
     /// What requests took, once there are so many.
-    fn rows(&self, n: usize) -> Vec<Usage> {
+    pub(super) fn rows(&self, n: usize) -> Vec<Usage> {
         let begun = Instant::now();
         loop {
             let ledger = self.books.receipts.ledger();

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use freehold_store::{Progress, Settings, Sha256, Store};
 use sha2::Digest as _;
 
@@ -39,14 +40,7 @@ pub fn sha256(bytes: &[u8]) -> Sha256 {
 }
 
 pub fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let encode = |chunk: &[u8]| {
-        let word = chunk.iter().fold(0_u32, |word, byte| (word << 8) | u32::from(*byte));
-        let word = word << (8 * (3 - chunk.len()));
-        let digit = |idx: usize| char::from(DIGITS[(word >> (18 - 6 * idx)) as usize & 63]);
-        (0..4).map(|idx| if idx > chunk.len() { '=' } else { digit(idx) }).collect::<String>()
-    };
-    bytes.chunks(3).map(encode).collect()
+    BASE64_STANDARD.encode(bytes)
 }
 
 /// Settings that wait milliseconds where a user's wait seconds.

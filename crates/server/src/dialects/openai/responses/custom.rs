@@ -47,7 +47,8 @@ pub(super) fn read(
     let parameters = json!({"type": "object", "properties": {INPUT: schema}, "required": [INPUT]});
     let definition = definition(&name, &description, &parameters);
     let tool = Tool { name, parameters: Some(parameters), texts };
-    Ok((Read { ask: ToolAsk { tool, param }, definition, name_path }, told))
+    let ask = ToolAsk { tool, param, is_strict: false };
+    Ok((Read { ask, definition, name_path }, told))
 }
 
 /// What a text must look like.
