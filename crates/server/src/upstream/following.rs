@@ -105,7 +105,9 @@ impl Call {
     fn check(&self) -> Result<(), Wrong> {
         match self.takes {
             Takes::Arguments if !self.is_text && is_object(&self.arguments) => Ok(()),
-            Takes::Arguments => Err(Wrong::of(&self.name, "it calls a tool with what is no object")),
+            Takes::Arguments => {
+                Err(Wrong::of(&self.name, "it calls a tool with what is no object"))
+            }
             Takes::Text => {
                 let arguments: Result<Value, _> = serde_json::from_str(&self.arguments);
                 let is_text = arguments.is_ok_and(|of| custom::text_of(&of).is_some());
@@ -216,8 +218,8 @@ impl Following {
         is_text: bool,
     ) -> Result<(), Wrong> {
         let takes = self.tools.get(name).copied();
-        let takes = takes
-            .ok_or_else(|| Wrong::of(name, "it calls a tool that it was not offered"))?;
+        let takes =
+            takes.ok_or_else(|| Wrong::of(name, "it calls a tool that it was not offered"))?;
         let choice = self.choice(choice_idx)?;
         choice.n_calls += 1;
         if choice.n_calls > N_CALLS_MAX {

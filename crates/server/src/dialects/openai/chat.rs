@@ -5,9 +5,7 @@ mod reply;
 use super::{messages, settings, tools};
 use crate::cases;
 use crate::dialects::fields::{Field, Fields, Unknown, shown, wrong};
-use crate::dialects::{
-    Answer, Call, Delivery, Dialect, Family, Paths, Prompts, ToolsAsk, Wishes,
-};
+use crate::dialects::{Answer, Call, Delivery, Dialect, Family, Paths, Prompts, ToolsAsk, Wishes};
 use crate::errors::BadRequest;
 use crate::limits::Limits;
 use engine::{ChatEnd, MAX_LOGPROBS, ToolChoice};
@@ -32,13 +30,10 @@ pub(crate) const FIELDS: &[Field] = &[
         .integer(0, MAX_LOGPROBS as i64)
         .beside(r#"{"logprobs":true}"#)
         .note("only with `logprobs`"),
-    Field::adapted("tools")
-        .shape(TOOLS)
-        .good(TOOL)
-        .note(
-            "functions and `custom` tools, whose grammars, `regex` and `lark`, are enforced; a \
+    Field::adapted("tools").shape(TOOLS).good(TOOL).note(
+        "functions and `custom` tools, whose grammars, `regex` and `lark`, are enforced; a \
              model whose template knows none is told of them in a message",
-        ),
+    ),
     Field::honoured("tool_choice").shape(TOOL_CHOICE).good(r#""none""#).beside(BESIDE_TOOL),
     Field::honoured("parallel_tool_calls").flag().good("false").beside(BESIDE_TOOL),
     Field::honoured("function_call")

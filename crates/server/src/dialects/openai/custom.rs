@@ -275,7 +275,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arguments_are_made_of_pieces(pieces in prop::collection::vec("\\PC{0,6}|[\"\\\\\n]", 0..5)) {
+        fn arguments_are_made_of_pieces(
+            pieces in prop::collection::vec("\\PC{0,6}|[\"\\\\\n]", 0..5),
+        ) {
             let escaped: String = pieces.iter().map(|piece| escaped(piece)).collect();
             let made = [AROUND[0], &escaped, AROUND[1]].concat();
             let text = pieces.concat();

@@ -271,16 +271,26 @@ mod tests {
         );
         for (wrong, path) in [
             (r#"{"type":"custom"}"#, "custom: absent: expected an object"),
-            (r#"{"type":"custom","custom":{"name":"t"}}"#, "custom.input: absent: expected a string"),
-            (r#"{"type":"custom","custom":{"input":""}}"#, "custom.name: absent: expected a string"),
-            (r#"{"type":"custom","custom":{"name":"t","input":{}}}"#,
-                "custom.input: an object: expected a string"),
+            (
+                r#"{"type":"custom","custom":{"name":"t"}}"#,
+                "custom.input: absent: expected a string",
+            ),
+            (
+                r#"{"type":"custom","custom":{"input":""}}"#,
+                "custom.name: absent: expected a string",
+            ),
+            (
+                r#"{"type":"custom","custom":{"name":"t","input":{}}}"#,
+                "custom.input: an object: expected a string",
+            ),
             (r#"{"type":"mcp"}"#, r#"type: "mcp": expected "function" or "custom""#),
         ] {
             check(&call(wrong), Err(&format!("messages[0].tool_calls[0].{path}")));
         }
         for beside in ["function", "x"] {
-            let both = format!(r#"{{"type":"custom","custom":{{"name":"t","input":""}},"{beside}":{{}}}}"#);
+            let both = format!(
+                r#"{{"type":"custom","custom":{{"name":"t","input":""}},"{beside}":{{}}}}"#
+            );
             let unknown = "this server does not know this parameter; leave it out";
             check(&call(&both), Err(&format!("messages[0].tool_calls[0].{beside}: {unknown}")));
         }

@@ -100,9 +100,7 @@ fn read(path: &str, tool: Value) -> Result<Read, BadRequest> {
     let name = take_name(&mut tool)?;
     let read = match kind {
         Kind::Function => read_function(&mut tool, name)?,
-        Kind::Custom => {
-            custom::read(&mut tool, name, Place::Grammar, &mut Fields::refuse_rest)?
-        }
+        Kind::Custom => custom::read(&mut tool, name, Place::Grammar, &mut Fields::refuse_rest)?,
     };
     tool.refuse_rest()?;
     fields.refuse_rest()?;
@@ -286,16 +284,17 @@ mod tests {
     #[test]
     fn tools_that_take_a_text_are_chosen_as_others() {
         use ToolChoice::{Auto, Required};
-        let tools = |choice: Value| json!({"tools": [tool("a"), note(json!({"type": "text"}))],
-            "tool_choice": choice});
+        let tools = |choice: Value| {
+            json!({"tools": [tool("a"), note(json!({"type": "text"}))],
+            "tool_choice": choice})
+        };
         check(tools(json!("auto")), Ok((Auto, &["a", "note"], true)));
         let named = json!({"type": "custom", "custom": {"name": "note"}});
         check(tools(named.clone()), Ok((Required, &["note"], false)));
         let function = json!({"type": "function", "function": {"name": "a"}});
-        for (some, expected) in [
-            (json!([named]), &["note"][..]),
-            (json!([named, function]), &["a", "note"]),
-        ] {
+        for (some, expected) in
+            [(json!([named]), &["note"][..]), (json!([named, function]), &["a", "note"])]
+        {
             let allowed = json!({"mode": "required", "tools": some});
             let allowed = json!({"type": "allowed_tools", "allowed_tools": allowed});
             check(tools(allowed), Ok((Required, expected, true)));
@@ -361,7 +360,10 @@ mod tests {
         check(tool(json!({"name": "a", "parameters": {}})), Err("tools[0].custom.parameters"));
         check(tool(json!({"name": "a", "description": 7})), Err("tools[0].custom.description"));
         check(json!({"tools": [{"type": "custom"}]}), Err("tools[0].custom"));
-        check(json!({"tools": [note(Value::Null), note(Value::Null)]}), Err("tools[1].custom.name"));
+        check(
+            json!({"tools": [note(Value::Null), note(Value::Null)]}),
+            Err("tools[1].custom.name"),
+        );
     }
 
     #[test]

@@ -101,10 +101,7 @@ fn tools_that_take_a_text_are_offered_as_such() {
     }
     let short = json!({"type": "custom", "custom": {"name": "note"}});
     let free = json!({"type": "custom", "custom": {"name": "note", "format": {"type": "text"}}});
-    check(
-        json!({"tools": [short]}),
-        json!({"tools": [free], "tool_choice": "auto"}),
-    );
+    check(json!({"tools": [short]}), json!({"tools": [free], "tool_choice": "auto"}));
     let free = note(json!({"type": "text"}));
     check(
         json!({"tools": [tool(), free], "tool_choice": short}),
@@ -320,10 +317,7 @@ fn text(index: usize, name: Option<&str>, input: &str) -> Value {
 fn calls_with_a_text_are_read() {
     let input = r#"{"input":"a\n\"é"}"#;
     let calls = json!([["note", input, true], ["weather", "{}", true], ["note", input, true]]);
-    let expected = json!([
-        [["", "", calls, [], false], ["Hi", "", [], [], false]],
-        [5, 3, 7, 2],
-    ]);
+    let expected = json!([[["", "", calls, [], false], ["Hi", "", [], [], false]], [5, 3, 7, 2],]);
     let stream = events(&[
         chunk(0, text(0, Some("note"), "")),
         chunk(0, text(0, None, "a\n")),

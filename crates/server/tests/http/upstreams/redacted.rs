@@ -54,7 +54,8 @@ fn tools_that_take_a_text_are_carried_there_and_back() {
         more
     };
     let made = |input: &str| {
-        json!([{"id": "c", "type": "custom", "custom": {"name": "note", "input": input}}])
+        let custom = json!({"name": "note", "input": input});
+        json!([{"id": "c", "type": "custom", "custom": custom}])
     };
     let message = json!({"role": "assistant", "tool_calls": made("\"⟦EMAIL_2⟧\"\n")});
     let choice = json!({"index": 0, "message": message, "finish_reason": "tool_calls"});

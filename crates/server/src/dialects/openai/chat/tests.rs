@@ -209,7 +209,8 @@ fn calls_and_reasoning_stand_beside_the_text() {
 
 /// A request whose answer may be calls of `f`, and of `t`, which takes a text.
 fn with_texts(field: &str) -> String {
-    let tools = r#"{"type":"function","function":{"name":"f"}},{"type":"custom","custom":{"name":"t"}}"#;
+    let tools =
+        r#"{"type":"function","function":{"name":"f"}},{"type":"custom","custom":{"name":"t"}}"#;
     with(&format!(r#""tools":[{tools}],{field}"#))
 }
 
