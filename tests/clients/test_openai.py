@@ -20,6 +20,7 @@ import tempfile
 import time
 
 import openai
+from openai.lib.streaming.chat import ChatCompletionStreamState
 
 import serving
 from serving import STOP_SECONDS_MAX, equal
@@ -242,6 +243,53 @@ def check_tools_over_several_turns(server):
     assert told.choices[0].message.content, told
     without = chat(server, WHERE, tool_choice="none", **CALLING)
     assert told.usage.prompt_tokens > without.usage.prompt_tokens + 20, told.usage
+
+
+def check_custom_tools(server):
+    """A tool that takes a text, held to a pattern; its deltas are joined to the same text."""
+    grammar = {"syntax": "regex", "definition": "[a-z]{2,6} [0-9]{1,3}"}
+    custom = {"name": "note", "description": "Takes a note."}
+    custom["format"] = {"type": "grammar", "grammar": grammar}
+    tools = [TIME, {"type": "custom", "custom": custom}]
+    options = {"tools": tools, "max_tokens": 60, "parallel_tool_calls": False}
+    options["tool_choice"] = {"type": "custom", "custom": {"name": "note"}}
+    asked = [{"role": "user", "content": "Note: milk 3"}]
+    choice = chat(server, asked, **options).choices[0]
+    (call,) = choice.message.tool_calls
+    equal((call.type, call.custom.name, choice.finish_reason), ("custom", "note", "tool_calls"))
+    assert re.fullmatch(grammar["definition"], call.custom.input), call
+    chunks = streamed(server, asked, **options)
+    equal(reason(chunks), "tool_calls")
+    deltas = [chunk.choices[0].delta.tool_calls for chunk in chunks if chunk.choices]
+    deltas = [delta[0].to_dict() for delta in deltas if delta]
+    equal({delta["index"] for delta in deltas}, {0})
+    equal((deltas[0]["type"], deltas[0]["custom"]["name"]), ("custom", "note"))
+    equal("".join(delta["custom"]["input"] for delta in deltas), call.custom.input)
+    result = {"role": "tool", "tool_call_id": call.id, "content": "noted"}
+    options["tool_choice"] = "none"
+    told = chat(server, [*asked, choice.message, result], **options)
+    assert told.choices[0].message.content, told
+    custom["format"] = {"type": "grammar", "grammar": {**grammar, "definition": "[a"}}
+    path = "tools[1].custom.format.grammar.definition"
+    with refused(openai.BadRequestError, param=path):
+        chat(server, asked, **options)
+
+
+def check_custom_tools_in_the_helper(server):
+    """What the client's own accumulation makes of the deltas of such a call is the whole answer."""
+    tool = {"type": "custom", "custom": {"name": "note", "description": "Takes a note."}}
+    options = {**GREEDY, "tools": [tool], "max_tokens": 40, "parallel_tool_calls": False}
+    options["tool_choice"] = {"type": "custom", "custom": {"name": "note"}}
+    asked = [{"role": "user", "content": "Note: milk 3"}]
+    whole = chat(server, asked, **options).choices[0]
+    state = ChatCompletionStreamState()
+    for chunk in streamed(server, asked, **options):
+        state.handle_chunk(chunk)
+    last = state.current_completion_snapshot.choices[0]
+    equal(last.finish_reason, whole.finish_reason)
+    (call,) = (call.to_dict() for call in last.message.tool_calls)
+    (expected,) = whole.message.tool_calls
+    equal((call["type"], call["custom"]), ("custom", expected.custom.to_dict()))
 
 
 def check_length(server):

@@ -31,6 +31,7 @@ use engine::{
     ToolChoice,
 };
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -286,6 +287,31 @@ pub struct ToolsAsk {
     pub choice: ToolChoice,
     /// Whether an answer may have several calls.
     pub is_parallel: bool,
+    /// Those of all that take a text, as OpenAI's `custom` ones do: models know them as functions
+    /// of one argument.
+    pub custom: Vec<CustomAsk>,
+}
+
+impl ToolsAsk {
+    /// The tool of this name, where that takes a text.
+    pub(crate) fn custom(&self, name: &str) -> Option<&CustomAsk> {
+        self.custom.iter().find(|custom| custom.name == name)
+    }
+
+    /// The names of all that take a text.
+    pub(crate) fn custom_names(&self) -> HashSet<String> {
+        self.custom.iter().map(|custom| custom.name.clone()).collect()
+    }
+}
+
+/// A tool that takes a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CustomAsk {
+    /// As the model knows it.
+    pub name: String,
+    /// What the text must look like, which is [`Grammar::Regex`] or [`Grammar::Lark`]; `None`: as
+    /// the model likes.
+    pub text: Option<ConstraintAsk>,
 }
 
 impl ToolsAsk {

@@ -161,6 +161,28 @@ async function tools(server) {
   holds(textOf(none) && !none.choices[0].message.tool_calls, none);
 }
 
+// A tool that takes a text, held to a pattern; the helper joins its deltas to the same text.
+async function customTools(server) {
+  const grammar = { syntax: "regex", definition: "[a-z]{2,6} [0-9]{1,3}" };
+  const format = { type: "grammar", grammar };
+  const custom = { name: "note", description: "Takes a note.", format };
+  const tool_choice = { type: "custom", custom: { name: "note" } };
+  const more = { ...CALLING, tools: [{ type: "custom", custom }], tool_choice };
+  const asked = [{ role: "user", content: "Note: milk 3" }];
+  const [{ message, finish_reason }] = (await chat(server, asked, more)).choices;
+  const [call] = message.tool_calls;
+  equal([call.type, call.custom.name, finish_reason], ["custom", "note", "tool_calls"]);
+  holds(new RegExp(`^${grammar.definition}$`).test(call.custom.input), call);
+  const stream = client(server).chat.completions.stream(asking(server, asked, more));
+  const final = (await stream.finalChatCompletion()).choices[0];
+  equal(final.message.tool_calls.map(({ type, custom }) => [type, custom]), [["custom", call.custom]]);
+  equal(final.finish_reason, "tool_calls");
+  const result = { role: "tool", tool_call_id: call.id, content: "noted" };
+  const history = [...asked, message, result];
+  const told = await chat(server, history, { tools: more.tools, tool_choice: "none" });
+  holds(textOf(told), told);
+}
+
 // The runner calls the function and asks again with what it said.
 async function runTools(server) {
   for (const stream of [false, true]) {
@@ -336,6 +358,7 @@ await runChecks(`openai ${VERSION}`, {
   streamHandedOn,
   severalChoices,
   tools,
+  customTools,
   runTools,
   structuredOutputs,
   completions,

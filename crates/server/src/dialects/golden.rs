@@ -30,6 +30,32 @@ pub(super) fn token(id: u32, logprob: f32, top: &[(u32, f32)]) -> TokenInfo {
     TokenInfo { id, logprob: Some(logprob), top: top.to_vec() }
 }
 
+/// Parts with their texts cut at the borders that `cuts` says.
+pub(super) fn cut(parts: Vec<Part>, cuts: &[bool]) -> Vec<Part> {
+    let mut cuts = cuts.iter().cycle();
+    let mut pieces = Vec::new();
+    for part in parts {
+        let (make, text): (fn(String) -> Part, String) = match part {
+            Part::Text(text) => (Part::Text, text),
+            Part::Reasoning(text) => (Part::Reasoning, text),
+            Part::Arguments(text) => (Part::Arguments, text),
+            whole => {
+                pieces.push(whole);
+                continue;
+            }
+        };
+        let mut piece = String::new();
+        for c in text.chars() {
+            piece.push(c);
+            if *cuts.next().unwrap() {
+                pieces.push(make(std::mem::take(&mut piece)));
+            }
+        }
+        pieces.push(make(piece));
+    }
+    pieces
+}
+
 /// Token ids 0 to 255 are their byte; 256 is "hello", 257 the euro sign without its last byte,
 /// 258 a control token.
 struct Bytes;

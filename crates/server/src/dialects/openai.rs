@@ -8,6 +8,7 @@ pub(crate) mod batches;
 pub mod chat;
 pub mod completions;
 mod constraint;
+pub(crate) mod custom;
 pub mod embeddings;
 mod errors;
 pub(crate) mod files;

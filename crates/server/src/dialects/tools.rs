@@ -1,7 +1,7 @@
 //! Tools as all families have them: a name, a description and a schema, in fields of other names.
 
-use super::ToolAsk;
 use super::fields::{Fields, missing, wrong};
+use super::{CustomAsk, ToolAsk};
 use crate::errors::BadRequest;
 use engine::{MAX_TOOLS, Tool};
 use serde_json::{Value, json};
@@ -12,6 +12,8 @@ pub(crate) struct Read {
     /// As templates read it.
     pub(crate) definition: Value,
     pub(crate) name_path: String,
+    /// Of one that takes a text.
+    pub(crate) custom: Option<CustomAsk>,
 }
 
 /// The field that has the schema of a tool's arguments, and whether it may be left out.
@@ -46,7 +48,8 @@ pub(crate) fn read(fields: &mut Fields, name: String, schema: Schema) -> Result<
     let definition = definition(&name, &description, &parameters);
     let tool = Tool { name, parameters: Some(parameters), texts: None };
     let ask = ToolAsk { tool, param, is_strict: false };
-    Ok(Read { ask, definition, name_path: fields.path("name") })
+    let name_path = fields.path("name");
+    Ok(Read { ask, definition, name_path, custom: None })
 }
 
 /// A tool as templates read it.
@@ -72,7 +75,7 @@ pub(crate) fn read_list(
 pub(crate) fn distinct(tools: Vec<Read>) -> Result<(Vec<ToolAsk>, Value), BadRequest> {
     let mut callable: Vec<ToolAsk> = Vec::with_capacity(tools.len());
     let mut definitions = Vec::with_capacity(tools.len());
-    for Read { ask, definition, name_path } in tools {
+    for Read { ask, definition, name_path, .. } in tools {
         if callable.iter().any(|other| other.tool.name == ask.tool.name) {
             let problem = format!("{:?}: given twice, expected each name once", ask.tool.name);
             return Err(BadRequest::field(&name_path, &problem));

@@ -379,7 +379,7 @@ fn constraint(
         EngineError::Constraint(refusal) => {
             // Alone it is at fault, or the tools are.
             let content = content.filter(|ask| compile(engine, ask).is_err());
-            refused_tools(refusal, tools, content)
+            refused_tools(engine, refusal, tools, content)
         }
         other => other.into(),
     })?;
@@ -410,9 +410,11 @@ fn calls(engine: &Engine, channels: Option<Channels>) -> Calls {
     Calls::new(format, engine.tokenizer()).in_channels(channels)
 }
 
-/// What is wrong with a tool's schema is said at its field; what else is, at that of `content`
-/// where it cannot be kept to, else at the tools.
+/// What is wrong with a tool's schema is said at its field, as is what is wrong with the expression
+/// that a text is held to; what else is, at that of `content` where it cannot be kept to, else at
+/// the tools.
 fn refused_tools(
+    engine: &Engine,
     refusal: ConstraintError,
     tools: &ToolsAsk,
     content: Option<&ConstraintAsk>,
@@ -425,8 +427,12 @@ fn refused_tools(
             BadRequest::field(param, &error.to_string()).into()
         }
         other => {
-            let param = content.map_or("tools", |ask| &ask.param);
-            BadRequest::field(param, &other.to_string()).into()
+            let named = tools.callable.iter().filter_map(|ask| tools.custom(&ask.tool.name));
+            let mut texts = named.filter(|_| content.is_none()).filter_map(|of| of.text.as_ref());
+            texts.find_map(|ask| compile(engine, ask).err()).unwrap_or_else(|| {
+                let param = content.map_or("tools", |ask| &ask.param);
+                BadRequest::field(param, &other.to_string()).into()
+            })
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The answer of an upstream, read from its bytes however they are cut: what it says becomes steps,
 //! and what it counts is kept.
 
-use super::following::{Following, Wrong};
+use super::following::{Following, Takes, Wrong};
 use super::sse::Reader;
 use super::{TheirTokens, anthropic, n_bytes, openai, texts};
-use crate::dialects::{Call, Choice, Step, Usage};
+use crate::dialects::{Call, Choice, Step, ToolsAsk, Usage};
 use broker::UpstreamKind;
 use engine::ToolChoice;
 use serde_json::Value;
@@ -122,7 +122,15 @@ impl Answer {
     /// The answer to `call`.
     pub(crate) fn new(call: &Call, kind: UpstreamKind, framing: Framing) -> Self {
         let tools = call.tools.iter().filter(|tools| tools.choice != ToolChoice::None);
-        let tools = tools.flat_map(|tools| &tools.callable).map(|ask| ask.tool.name.clone());
+        let takes = |tools: &ToolsAsk, name: &str| match tools.custom(name) {
+            Some(_) => Takes::Text,
+            None => Takes::Arguments,
+        };
+        let named = |tools: &'_ ToolsAsk| -> Vec<(String, Takes)> {
+            let names = tools.callable.iter().map(|ask| &ask.tool.name);
+            names.map(|name| (name.clone(), takes(tools, name))).collect()
+        };
+        let tools = tools.flat_map(named);
         Self {
             kind,
             form: match framing {

@@ -5,8 +5,10 @@
 //! arguments that are no object are errors, not answers.
 
 use crate::dialects::Step;
+use crate::dialects::openai::custom;
 use engine::{FinishReason, Part, TokenInfo};
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use std::collections::HashMap;
 
 /// Most bytes of all texts of an answer: ten times the longest that models write.
@@ -46,12 +48,28 @@ impl Wrong {
     }
 }
 
+/// What a tool takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takes {
+    Arguments,
+    /// One text.
+    Text,
+}
+
+/// More of a call, as an upstream has it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Piece<'a> {
+    Arguments(&'a str),
+    /// Of the text itself.
+    Text(&'a str),
+}
+
 /// Follows the alternatives of one answer.
 #[derive(Debug)]
 pub(super) struct Following {
     choices: Vec<Choice>,
     /// The tools that may be called.
-    tools: Vec<String>,
+    tools: HashMap<String, Takes>,
     n_bytes: usize,
     /// What nobody has taken yet.
     steps: Vec<Step>,
@@ -70,12 +88,39 @@ struct Call {
     /// By which the upstream tells calls apart.
     key: u64,
     name: String,
+    /// What the tool takes.
+    takes: Takes,
+    /// Whether its text comes as it is, which then are arguments without an end.
+    is_text: bool,
     arguments: String,
+}
+
+impl Call {
+    /// Whether it is cut where its alternative was: nothing shows the end of a text.
+    fn is_cut(&self) -> bool {
+        self.is_text || !is_object(&self.arguments)
+    }
+
+    /// What is wrong with it as a whole.
+    fn check(&self) -> Result<(), Wrong> {
+        match self.takes {
+            Takes::Arguments if !self.is_text && is_object(&self.arguments) => Ok(()),
+            Takes::Arguments => {
+                Err(Wrong::of(&self.name, "it calls a tool with what is no object"))
+            }
+            Takes::Text => {
+                let arguments: Result<Value, _> = serde_json::from_str(&self.arguments);
+                let is_text = arguments.is_ok_and(|of| custom::text_of(&of).is_some());
+                let what = "it calls a tool that takes a text with something else";
+                is_text.then_some(()).ok_or_else(|| Wrong::of(&self.name, what))
+            }
+        }
+    }
 }
 
 impl Following {
     /// Of an answer of so many alternatives, which may call these tools.
-    pub(super) fn new(n_choices: usize, tools: Vec<String>) -> Self {
+    pub(super) fn new(n_choices: usize, tools: HashMap<String, Takes>) -> Self {
         let choices = std::iter::repeat_with(Choice::default).take(n_choices).collect();
         Self { choices, tools, n_bytes: 0, steps: Vec::new() }
     }
@@ -140,61 +185,83 @@ impl Following {
         choice_idx: usize,
         key: u64,
         name: Option<&str>,
-        arguments: &str,
+        piece: Piece<'_>,
     ) -> Result<(), Wrong> {
+        let is_text = matches!(piece, Piece::Text(_));
         let is_same = self.choice(choice_idx)?.call.as_ref().is_some_and(|call| call.key == key);
         if !is_same {
             self.end_call(choice_idx)?;
             let name = name.filter(|name| !name.is_empty());
             let name = name.ok_or_else(|| Wrong::new("a call of a tool begins without a name"))?;
-            self.begin_call(choice_idx, key, name)?;
+            self.begin_call(choice_idx, key, name, is_text)?;
         }
-        if arguments.is_empty() {
+        match piece {
+            Piece::Arguments(more) => self.arguments(choice_idx, more.to_owned()),
+            Piece::Text(more) => self.arguments(choice_idx, custom::escaped(more)),
+        }
+    }
+
+    /// More of the arguments of the call at hand.
+    fn arguments(&mut self, choice_idx: usize, more: String) -> Result<(), Wrong> {
+        if more.is_empty() {
             return Ok(());
         }
-        self.count(arguments.len())?;
+        self.count(more.len())?;
         if let Some(call) = &mut self.choice(choice_idx)?.call {
-            call.arguments.push_str(arguments);
+            call.arguments.push_str(&more);
         }
-        let part = Part::Arguments(arguments.to_owned());
+        let part = Part::Arguments(more);
         self.steps.push(Step::Part { choice_idx, part, tokens: Vec::new() });
         Ok(())
     }
 
-    fn begin_call(&mut self, choice_idx: usize, key: u64, name: &str) -> Result<(), Wrong> {
-        if !self.tools.iter().any(|tool| tool == name) {
-            return Err(Wrong::of(name, "it calls a tool that it was not offered"));
-        }
+    fn begin_call(
+        &mut self,
+        choice_idx: usize,
+        key: u64,
+        name: &str,
+        is_text: bool,
+    ) -> Result<(), Wrong> {
+        let takes = self.tools.get(name).copied();
+        let takes =
+            takes.ok_or_else(|| Wrong::of(name, "it calls a tool that it was not offered"))?;
         let choice = self.choice(choice_idx)?;
         choice.n_calls += 1;
         if choice.n_calls > N_CALLS_MAX {
             return Err(Wrong::new(format!("it makes more than {N_CALLS_MAX} calls")));
         }
         let name = name.to_owned();
-        choice.call = Some(Call { key, name: name.clone(), arguments: String::new() });
+        let arguments = String::new();
+        choice.call = Some(Call { key, name: name.clone(), takes, is_text, arguments });
         let part = Part::CallBegin(name);
         self.steps.push(Step::Part { choice_idx, part, tokens: Vec::new() });
-        Ok(())
+        match is_text {
+            true => self.arguments(choice_idx, custom::AROUND[0].to_owned()),
+            false => Ok(()),
+        }
     }
 
     /// Ends the call at hand, if there is one: its arguments are complete.
     pub(super) fn end_call(&mut self, choice_idx: usize) -> Result<(), Wrong> {
-        let Some(call) = self.choice(choice_idx)?.call.take() else { return Ok(()) };
-        let step = |part| Step::Part { choice_idx, part, tokens: Vec::new() };
-        // As some say that there are none.
-        if call.arguments.trim().is_empty() {
-            self.steps.push(step(Part::Arguments("{}".to_owned())));
-        } else if !is_object(&call.arguments) {
-            return Err(Wrong::of(&call.name, "it calls a tool with what is no object"));
+        let end = match &self.choice(choice_idx)?.call {
+            None => return Ok(()),
+            Some(call) if call.is_text => custom::AROUND[1],
+            // As some say that there are none.
+            Some(call) if call.arguments.trim().is_empty() => "{}",
+            Some(_) => "",
+        };
+        self.arguments(choice_idx, end.to_owned())?;
+        if let Some(call) = self.choice(choice_idx)?.call.take() {
+            call.check()?;
         }
-        self.steps.push(step(Part::CallEnd));
+        self.steps.push(Step::Part { choice_idx, part: Part::CallEnd, tokens: Vec::new() });
         Ok(())
     }
 
     /// The end of an alternative. A call that was cut off by its length stays unfinished.
     pub(super) fn done(&mut self, choice_idx: usize, reason: FinishReason) -> Result<(), Wrong> {
         let call = self.choice(choice_idx)?.call.as_ref();
-        let is_cut = call.is_some_and(|call| !is_object(&call.arguments));
+        let is_cut = call.is_some_and(Call::is_cut);
         if !(is_cut && reason == FinishReason::Length) {
             self.end_call(choice_idx)?;
         }
@@ -231,7 +298,8 @@ mod tests {
     use super::*;
 
     fn following() -> Following {
-        Following::new(1, vec!["f".to_owned(), "g".to_owned()])
+        let tools = [("f", Takes::Arguments), ("g", Takes::Arguments), ("t", Takes::Text)];
+        Following::new(1, tools.map(|(name, takes)| (name.to_owned(), takes)).into())
     }
 
     fn parts(following: &mut Following) -> Vec<String> {
@@ -248,7 +316,7 @@ mod tests {
         let mut all = following();
         let mut follow = || {
             for (key, name, arguments) in calls {
-                all.call(0, *key, *name, arguments)?;
+                all.call(0, *key, *name, Piece::Arguments(arguments))?;
             }
             all.done(0, reason.clone())
         };
@@ -278,14 +346,53 @@ mod tests {
         check(&[(0, Some("h"), "{}")], Stop, &[unknown]);
     }
 
+    #[track_caller]
+    fn check_text(name: &str, pieces: &[Piece<'_>], reason: FinishReason, expected: &[&str]) {
+        let mut all = following();
+        let mut follow = || {
+            for (piece_idx, piece) in pieces.iter().enumerate() {
+                all.call(0, 0, Some(name).filter(|_| piece_idx == 0), *piece)?;
+            }
+            all.done(0, reason.clone())
+        };
+        let found = match follow() {
+            Ok(()) => parts(&mut all),
+            Err(wrong) => vec![wrong.to_string()],
+        };
+        assert_eq!(found, expected, "{pieces:?}");
+    }
+
+    #[test]
+    fn a_text_becomes_arguments() {
+        use FinishReason::{Length, Stop};
+        use Piece::{Arguments, Text};
+        let begin = ["CallBegin(\"t\")", "Arguments(\"{\\\"input\\\":\\\"\")"];
+        let end = ["Arguments(\"\\\"}\")", "CallEnd", "Stop"];
+        check_text("t", &[Text("")], Stop, &[&begin[..], &end].concat());
+        let said = ["Arguments(\"a\\\\\\\"\")", "Arguments(\"\\\\n\")"];
+        check_text("t", &[Text("a\""), Text("\n")], Stop, &[&begin[..], &said, &end].concat());
+        // Whether there was more of it nobody knows.
+        check_text("t", &[Text("a\"")], Length, &[&begin[..], &said[..1], &["Length"]].concat());
+        let other = "it calls a tool that takes a text with something else, \"t\"";
+        for arguments in ["", "{}", "[]", "{\"input\":7}", "{\"input\":\"a\",\"b\":\"c\"}"] {
+            check_text("t", &[Arguments(arguments)], Stop, &[other]);
+        }
+        check_text("t", &[Text("a"), Arguments("\",\"b\":\"c")], Stop, &[other]);
+        let arguments = "{\"input\":\"a\"}";
+        let told = format!("Arguments({arguments:?})");
+        check_text("t", &[Arguments(arguments)], Stop, &[begin[0], &told, "CallEnd", "Stop"]);
+        let wrong = "it calls a tool with what is no object, \"f\"";
+        check_text("f", &[Text("a")], Stop, &[wrong]);
+    }
+
     #[test]
     fn the_log_is_told_nothing_that_others_said() {
         let mut all = following();
         let secret = "sk-1234";
-        let wrong = all.call(0, 0, Some(secret), "{}").unwrap_err();
+        let wrong = all.call(0, 0, Some(secret), Piece::Arguments("{}")).unwrap_err();
         assert!(wrong.to_string().contains(secret));
         assert_eq!(wrong.class(), "it calls a tool that it was not offered");
-        all.call(0, 0, Some("f"), "x").unwrap();
+        all.call(0, 0, Some("f"), Piece::Arguments("x")).unwrap();
         let wrong = all.end_call(0).unwrap_err();
         assert_eq!(wrong.class(), "it calls a tool with what is no object");
     }
@@ -293,7 +400,7 @@ mod tests {
     #[test]
     fn text_ends_a_call() {
         let mut all = following();
-        all.call(0, 0, Some("f"), "{}").unwrap();
+        all.call(0, 0, Some("f"), Piece::Arguments("{}")).unwrap();
         all.text(0, "t".to_owned(), Vec::new()).unwrap();
         all.reasoning(0, String::new()).unwrap();
         assert_eq!(parts(&mut all)[2..], ["CallEnd", "Text(\"t\")"]);
@@ -315,7 +422,7 @@ mod tests {
         assert_eq!(behind.what, "it goes on behind its end");
         let mut all = following();
         let mut n = 0;
-        while n < 1000 && all.call(0, n, Some("f"), "").is_ok() {
+        while n < 1000 && all.call(0, n, Some("f"), Piece::Arguments("")).is_ok() {
             n += 1;
         }
         assert_eq!(n, N_CALLS_MAX as u64);

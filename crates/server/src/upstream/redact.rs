@@ -62,6 +62,12 @@ impl Redaction {
             Prompts::Plain(_) => {}
         }
         if let Some(tools) = &mut call.tools {
+            // One with something else in it would be another grammar.
+            for ask in tools.custom.iter().filter_map(|custom| custom.text.as_ref()) {
+                if let Grammar::Regex(text) | Grammar::Lark(text) = &ask.grammar {
+                    check(&Value::from(&**text), &ask.param, detector)?;
+                }
+            }
             self.schema(&mut tools.definitions, detector)?;
             check(&tools.definitions, "tools", detector)?;
         }
@@ -338,6 +344,44 @@ mod tests {
         check(json!({"a@x.org": 1}), "messages[1].tool_calls");
         check(json!({"card": 4_111_111_111_111_111_u64}), "messages[1].tool_calls");
         check(json!({"password": "hunter2hunter2"}), "messages[1].tool_calls");
+    }
+
+    #[test]
+    fn a_grammar_with_something_in_it_does_not_leave() {
+        for (syntax, definition) in [("regex", "to a@x.org"), ("lark", "start: \"a@x.org\"")] {
+            let grammar = json!({"syntax": syntax, "definition": definition});
+            let format = json!({"type": "grammar", "grammar": grammar});
+            let mut call = call(&json!({
+                "messages": [{"role": "user", "content": "Hi"}],
+                "tools": [{"type": "custom", "custom": {"name": "t", "format": format}}],
+            }));
+            let found = Redaction::of(&mut call, &detector()).map_err(|bad| bad.param.unwrap());
+            assert_eq!(found.unwrap_err(), "tools[0].custom.format.grammar.definition", "{syntax}");
+        }
+    }
+
+    #[test]
+    fn a_text_of_a_tool_gets_its_values_back() {
+        let request = json!({
+            "messages": [{"role": "user", "content": "a@x.org and Ada \"L\""}],
+            "tools": [{"type": "custom", "custom": {"name": "t", "description": "of a@x.org"}}],
+        });
+        let parts = [
+            Part::CallBegin("t".to_owned()),
+            Part::Arguments("{\"input\":\"".to_owned()),
+            Part::Arguments("to ⟦NAME_1⟧".to_owned()),
+            Part::Arguments(": ⟦EMAIL_1⟧\"}".to_owned()),
+            Part::CallEnd,
+        ];
+        for cut in 1..9 {
+            let mut call = call(&request);
+            let redaction = Redaction::of(&mut call, &detector()).unwrap();
+            let body = Asked::new(&call, UpstreamKind::OpenAi, "m").unwrap().body;
+            assert_eq!(body["tools"][0]["custom"]["description"], "of ⟦EMAIL_1⟧");
+            let choice = restored(redaction, &parts, &[cut]);
+            let arguments: Value = serde_json::from_str(&choice.calls[0].arguments).unwrap();
+            assert_eq!(arguments, json!({"input": "to Ada \"L\": a@x.org"}));
+        }
     }
 
     /// The answer's texts as they are told, in pieces of these lengths.

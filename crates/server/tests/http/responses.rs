@@ -213,7 +213,7 @@ fn a_custom_tool_gets_the_text_that_its_format_allows() {
     let mut bad = tool.clone();
     bad["format"]["definition"] = json!("[a");
     let bad = ask(with(json!({"tools": [bad]})));
-    check_error(&bad, 400, Some("tools"), Some("invalid_value"));
+    check_error(&bad, 400, Some("tools[0].format.definition"), Some("invalid_value"));
 }
 
 #[test]

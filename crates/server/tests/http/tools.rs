@@ -130,6 +130,91 @@ fn a_stream_of_calls_says_what_the_whole_answer_says() {
     assert_eq!(whole.json()["choices"][0]["logprobs"]["content"], Value::from(logprobs));
 }
 
+/// A tool that takes a text of this grammar.
+fn note(syntax: &str, definition: &str) -> Value {
+    let grammar = json!({"syntax": syntax, "definition": definition});
+    let format = json!({"type": "grammar", "grammar": grammar});
+    json!({"type": "custom", "custom": {"name": "note", "description": "Takes a note.",
+        "format": format}})
+}
+
+/// Settings with which such a tool is called once.
+fn noting(note: &Value) -> Value {
+    let choice = json!({"type": "custom", "custom": {"name": "note"}});
+    json!({"tools": [tool("time", None), note], "tool_choice": choice})
+}
+
+/// The text of the one call.
+fn noted(answer: &Value) -> String {
+    let [call] = &answer["tool_calls"].as_array().unwrap()[..] else { panic!("{answer}") };
+    assert!(call["id"].as_str().unwrap().starts_with("call_"), "{call}");
+    assert_eq!((&call["type"], &call["custom"]["name"]), (&json!("custom"), &json!("note")));
+    assert!(call["function"].is_null(), "{call}");
+    call["custom"]["input"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_tool_gets_the_text_that_its_format_allows() {
+    let settings = noting(&note("regex", "[a-z]{2,4}\\n[0-9]{1,3}!"));
+    let whole = ask(settings.clone());
+    assert_eq!(whole.headers["x-freehold-adapted"], "tools-prompt");
+    let answer = message(&whole);
+    let text = noted(&answer);
+    let (word, number) = text.split_once('\n').unwrap();
+    assert!((2..=4).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_lowercase()));
+    let digits = number.strip_suffix('!').unwrap();
+    assert!(!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()), "{text}");
+    assert_eq!(whole.json()["choices"][0]["finish_reason"], "tool_calls");
+
+    let mut streamed = settings.clone();
+    streamed["stream"] = json!(true);
+    let stream = ask(streamed);
+    let events = stream.events();
+    let (mut name, mut input) = (String::new(), String::new());
+    for event in &events[..events.len() - 1] {
+        let event: Value = serde_json::from_str(event).unwrap();
+        if let Some(call) = event["choices"][0]["delta"]["tool_calls"].get(0) {
+            assert_eq!((call["index"].as_u64(), &call["function"]), (Some(0), &Value::Null));
+            assert_eq!(call["type"] == "custom", name.is_empty(), "{event}");
+            name.push_str(call["custom"]["name"].as_str().unwrap_or_default());
+            input.push_str(call["custom"]["input"].as_str().unwrap());
+        }
+    }
+    assert_eq!((&*name, input), ("note", text));
+
+    let messages = json!([
+        {"role": "user", "content": "Note it."}, answer,
+        {"role": "tool", "tool_call_id": answer["tool_calls"][0]["id"], "content": "noted"},
+    ]);
+    let mut again = settings;
+    again["messages"] = messages;
+    again["tool_choice"] = json!("none");
+    assert!(message(&ask(again))["content"].is_string());
+}
+
+#[test]
+fn a_tool_gets_a_text_of_its_grammar() {
+    let grammar = r#"start: "note(" NAME ("," NAME)~1..2 ")\n"
+        NAME: "\"" /[a-z]{1,8}/ "\""
+        "#;
+    let text = noted(&message(&ask(noting(&note("lark", grammar)))));
+    let names = text.strip_prefix("note(").and_then(|rest| rest.strip_suffix(")\n")).unwrap();
+    assert!((2..=3).contains(&names.split(',').count()), "{text}");
+    for (syntax, definition, why) in [
+        ("lark", "start: missing", "missing"),
+        ("lark", "start: <[1]>", "line 1: a token"),
+        ("regex", "[a", ""),
+    ] {
+        let refused = ask(noting(&note(syntax, definition)));
+        let param = "tools[1].custom.format.grammar.definition";
+        check_error(&refused, 400, Some(param), Some("invalid_value"));
+        assert!(refused.body.contains(why), "{}", refused.body);
+    }
+    let refused = ask(noting(&note("gbnf", "root ::= [a-z]")));
+    let param = "tools[1].custom.format.grammar.syntax";
+    check_error(&refused, 400, Some(param), Some("invalid_value"));
+}
+
 #[test]
 fn results_come_back_to_the_model() {
     let call = json!({

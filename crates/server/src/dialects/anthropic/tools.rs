@@ -57,7 +57,7 @@ pub(super) fn take(
         }
     }
     let Choice { choice, is_parallel, .. } = choice;
-    Ok(Some(ToolsAsk { definitions, callable, choice, is_parallel }))
+    Ok(Some(ToolsAsk { definitions, callable, choice, is_parallel, custom: Vec::new() }))
 }
 
 fn read(path: &str, tool: Value, ignored: &mut Paths) -> Result<Read, BadRequest> {

@@ -18,7 +18,8 @@ pub(super) fn take(
     }
     let tools = read_list(list, |path, tool| read(path, tool, ignored))?;
     let (callable, definitions) = distinct(tools)?;
-    Ok(Some(ToolsAsk { definitions, callable, choice: ToolChoice::Auto, is_parallel: true }))
+    let (choice, is_parallel, custom) = (ToolChoice::Auto, true, Vec::new());
+    Ok(Some(ToolsAsk { definitions, callable, choice, is_parallel, custom }))
 }
 
 fn read(path: &str, tool: Value, ignored: &mut Paths) -> Result<Read, BadRequest> {

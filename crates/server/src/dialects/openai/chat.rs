@@ -5,7 +5,7 @@ mod reply;
 use super::{messages, settings, tools};
 use crate::cases;
 use crate::dialects::fields::{Field, Fields, Unknown, shown, wrong};
-use crate::dialects::{Answer, Call, Delivery, Dialect, Family, Paths, Prompts, Wishes};
+use crate::dialects::{Answer, Call, Delivery, Dialect, Family, Paths, Prompts, ToolsAsk, Wishes};
 use crate::errors::BadRequest;
 use crate::limits::Limits;
 use engine::{ChatEnd, MAX_LOGPROBS, ToolChoice};
@@ -30,10 +30,10 @@ pub(crate) const FIELDS: &[Field] = &[
         .integer(0, MAX_LOGPROBS as i64)
         .beside(r#"{"logprobs":true}"#)
         .note("only with `logprobs`"),
-    Field::adapted("tools")
-        .shape(TOOLS)
-        .good(TOOL)
-        .note("a model whose template knows none is told of them in a message"),
+    Field::adapted("tools").shape(TOOLS).good(TOOL).note(
+        "functions and `custom` tools, whose grammars, `regex` and `lark`, are enforced; a \
+             model whose template knows none is told of them in a message",
+    ),
     Field::honoured("tool_choice").shape(TOOL_CHOICE).good(r#""none""#).beside(BESIDE_TOOL),
     Field::honoured("parallel_tool_calls").flag().good("false").beside(BESIDE_TOOL),
     Field::honoured("function_call")
@@ -62,10 +62,10 @@ pub(crate) const FIELDS: &[Field] = &[
 
 const U32_MAX: i64 = u32::MAX as i64;
 pub(crate) const MESSAGES: &str = r#"{"type":"array","minItems":1,"items":{"type":"object","properties":{"role":{"enum":["system","developer","user","assistant","tool","function"]},"content":{"type":["string","array","null"]}},"required":["role"]}}"#;
-const TOOLS: &str = r#"{"type":"array","items":{"type":"object","properties":{"type":{"const":"function"},"function":{"type":"object","properties":{"name":{"type":"string","pattern":"^[a-zA-Z0-9_-]{1,64}$"},"description":{"type":["string","null"]},"parameters":{"type":["object","null"]},"strict":{"type":["boolean","null"]}},"required":["name"],"additionalProperties":false}},"required":["type","function"],"additionalProperties":false}}"#;
+const TOOLS: &str = r#"{"type":"array","items":{"type":"object","properties":{"type":{"enum":["function","custom"]},"function":{"type":["object","null"],"properties":{"name":{"type":"string","pattern":"^[a-zA-Z0-9_-]{1,64}$"},"description":{"type":["string","null"]},"parameters":{"type":["object","null"]},"strict":{"type":["boolean","null"]}},"required":["name"],"additionalProperties":false},"custom":{"type":["object","null"],"properties":{"name":{"type":"string","pattern":"^[a-zA-Z0-9_-]{1,64}$"},"description":{"type":["string","null"]},"format":{"type":["object","null"],"properties":{"type":{"enum":["text","grammar"]},"grammar":{"type":["object","null"],"properties":{"syntax":{"enum":["lark","regex"]},"definition":{"type":"string"}},"required":["syntax","definition"],"additionalProperties":false}},"required":["type"],"additionalProperties":false}},"required":["name"],"additionalProperties":false}},"required":["type"],"additionalProperties":false}}"#;
 const TOOL: &str = r#"[{"type":"function","function":{"name":"now","parameters":{"type":"object","properties":{}}}}]"#;
 const BESIDE_TOOL: &str = r#"{"tools":[{"type":"function","function":{"name":"now","parameters":{"type":"object","properties":{}}}}]}"#;
-const TOOL_CHOICE: &str = r#"{"anyOf":[{"enum":["none","auto","required"]},{"type":"object","properties":{"type":{"enum":["function","allowed_tools",null]}}}]}"#;
+const TOOL_CHOICE: &str = r#"{"anyOf":[{"enum":["none","auto","required"]},{"type":"object","properties":{"type":{"enum":["function","custom","allowed_tools",null]}}}]}"#;
 const MODALITIES: &str = r#"{"type":"array","items":{"const":"text"}}"#;
 const KWARGS: &str = r#"{"type":"object"}"#;
 
@@ -116,6 +116,7 @@ impl Dialect for Chat {
             may_call: tools.is_some_and(|tools| tools.choice != ToolChoice::None),
             logprobs: request.call.logprobs.is_some(),
             include_usage: request.include_usage,
+            custom: tools.map(ToolsAsk::custom_names).unwrap_or_default(),
             prompt: None,
             answer,
         }

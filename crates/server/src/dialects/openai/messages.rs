@@ -5,6 +5,8 @@
 //! own and other servers' answers, which clients send back as they got them. Whether the model's
 //! own template reads a message's fields is found out where it is rendered.
 
+use super::custom;
+use super::tools::Kind;
 use crate::dialects::fields::{Fields, shown, wrong};
 use crate::errors::BadRequest;
 use serde_json::{Map, Value, json};
@@ -145,18 +147,19 @@ fn read_call(path: &str, call: Value) -> Result<Value, BadRequest> {
     let mut fields = Fields::of(path, call)?;
     let id = fields.text("id")?;
     let kind_path = fields.path("type");
-    if let Some(kind) = fields.take("type")
-        && kind != "function"
-    {
-        return Err(wrong(&kind_path, &kind, "\"function\""));
-    }
-    let function_path = fields.path("function");
-    let Some(mut function) = fields.object("function")? else {
-        return Err(BadRequest::field(&function_path, "absent: expected an object"));
+    let kind = match fields.take("type") {
+        None => Kind::Function,
+        Some(word) => word
+            .as_str()
+            .and_then(Kind::of)
+            .ok_or_else(|| wrong(&kind_path, &word, "\"function\" or \"custom\""))?,
     };
-    let absent = |path: String| BadRequest::field(&path, "absent: expected a string");
-    let name = function.text("name")?.ok_or_else(|| absent(function.path("name")))?;
-    let arguments = take_arguments(&mut function)?;
+    let mut made = kind.take(&mut fields)?;
+    let name = take_text(&mut made, "name")?;
+    let arguments = match kind {
+        Kind::Function => take_arguments(&mut made)?,
+        Kind::Custom => custom::arguments(&take_text(&mut made, "input")?),
+    };
     let mut call = json!({
         "type": "function",
         "function": {"name": name, "arguments": arguments},
@@ -165,11 +168,18 @@ fn read_call(path: &str, call: Value) -> Result<Value, BadRequest> {
         call["id"] = id.into();
     }
     // What the SDKs' helpers have made of the arguments comes back beside them.
-    function.accept(&["parsed_arguments"]);
-    function.refuse_rest()?;
+    made.accept(&["parsed_arguments"]);
+    made.refuse_rest()?;
     fields.accept(&["index"]);
     fields.refuse_rest()?;
     Ok(call)
+}
+
+/// A string, which must be there.
+fn take_text(fields: &mut Fields, name: &str) -> Result<String, BadRequest> {
+    let path = fields.path(name);
+    let text = fields.text(name)?;
+    text.ok_or_else(|| BadRequest::field(&path, "absent: expected a string"))
 }
 
 /// The arguments of a call, an object. Templates write it out again. Text that is no object is the
@@ -249,6 +259,41 @@ mod tests {
                 {"role":"tool","content":"2","tool_call_id":"toolu_1"}
             ])),
         );
+    }
+
+    #[test]
+    fn a_call_with_a_text_is_one_of_a_function() {
+        let call = |call: &str| format!(r#"[{{"role":"assistant","tool_calls":[{call}]}}]"#);
+        check(
+            &call(r#"{"id":"c","type":"custom","custom":{"name":"t","input":"a\n"},"index":0}"#),
+            Ok(json!([{"role":"assistant","tool_calls":[{"type":"function",
+                "function":{"name":"t","arguments":{"input":"a\n"}},"id":"c"}],"content":""}])),
+        );
+        for (wrong, path) in [
+            (r#"{"type":"custom"}"#, "custom: absent: expected an object"),
+            (
+                r#"{"type":"custom","custom":{"name":"t"}}"#,
+                "custom.input: absent: expected a string",
+            ),
+            (
+                r#"{"type":"custom","custom":{"input":""}}"#,
+                "custom.name: absent: expected a string",
+            ),
+            (
+                r#"{"type":"custom","custom":{"name":"t","input":{}}}"#,
+                "custom.input: an object: expected a string",
+            ),
+            (r#"{"type":"mcp"}"#, r#"type: "mcp": expected "function" or "custom""#),
+        ] {
+            check(&call(wrong), Err(&format!("messages[0].tool_calls[0].{path}")));
+        }
+        for beside in ["function", "x"] {
+            let both = format!(
+                r#"{{"type":"custom","custom":{{"name":"t","input":""}},"{beside}":{{}}}}"#
+            );
+            let unknown = "this server does not know this parameter; leave it out";
+            check(&call(&both), Err(&format!("messages[0].tool_calls[0].{beside}: {unknown}")));
+        }
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! A parameter is honoured, or refused with a 400 that names it. Agents send fields and tools that
 //! nobody has heard of; those have no effect, and the response lists them in `x-freehold-ignored`.
 
-mod custom;
 mod ids;
 mod items;
 mod reply;
@@ -33,7 +32,7 @@ use reply::ResponseReply;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use tools::Namespaced;
 
 /// What becomes of the fields that both routes know; of any other the response tells.
@@ -144,8 +143,6 @@ pub struct ResponseRequest {
     includes_logprobs: bool,
     includes_reasoning: bool,
     namespaced: Namespaced,
-    /// The tools that take a text, as the model knows them.
-    custom: HashSet<String>,
     /// Its own items, where they wait for what they refer to.
     waiting: Vec<Value>,
     /// The same as they are to be kept, where they are.
@@ -326,7 +323,6 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ResponseRequest, Bad
         includes_logprobs,
         includes_reasoning: include.contains(&REASONING),
         namespaced: tools.namespaced,
-        custom: tools.custom,
         waiting: Vec::new(),
         kept: String::new(),
         n_kept_bytes: limits.n_kept_bytes,

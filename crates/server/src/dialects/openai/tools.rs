@@ -1,5 +1,6 @@
 //! Tools of a chat request: their definitions, and whether and how they may be called.
 
+use super::custom::{self, Place};
 use crate::dialects::ToolsAsk;
 use crate::dialects::fields::{Fields, short, shown, wrong};
 use crate::dialects::tools::{self, Read, Schema, distinct};
@@ -29,7 +30,7 @@ pub(super) fn take(fields: &mut Fields) -> Result<Option<ToolsAsk>, BadRequest> 
 /// What is asked of tools together, each name once; `None` where there is none to be called or told
 /// of.
 pub(super) fn ask(
-    tools: Vec<Read>,
+    mut tools: Vec<Read>,
     choice: Choice,
     is_parallel: Option<bool>,
 ) -> Result<Option<ToolsAsk>, BadRequest> {
@@ -46,6 +47,7 @@ pub(super) fn ask(
             _ => Ok(None),
         };
     }
+    let custom = tools.iter_mut().filter_map(|tool| tool.custom.take()).collect();
     let (mut callable, definitions) = distinct(tools)?;
     if let Some(only) = choice.only {
         for (path, name) in &only {
@@ -59,19 +61,48 @@ pub(super) fn ask(
     // Clients that name a tool read one call of it, mostly as the form of their answer.
     let is_parallel = is_parallel.unwrap_or(!choice.is_named);
     let choice = choice.choice;
-    Ok(Some(ToolsAsk { definitions, callable, choice, is_parallel }))
+    Ok(Some(ToolsAsk { definitions, callable, choice, is_parallel, custom }))
+}
+
+/// A kind of tool that the model may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Function,
+    /// It takes a text.
+    Custom,
+}
+
+impl Kind {
+    pub(super) fn of(word: &str) -> Option<Self> {
+        [Self::Function, Self::Custom].into_iter().find(|kind| kind.word() == word)
+    }
+
+    /// What it is called, and in chats the field that has the rest of it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Function => "function",
+            Self::Custom => "custom",
+        }
+    }
+
+    /// Takes what an object of this kind says in its field.
+    pub(super) fn take(self, fields: &mut Fields) -> Result<Fields, BadRequest> {
+        let path = fields.path(self.word());
+        let inner = fields.object(self.word())?;
+        inner.ok_or_else(|| BadRequest::field(&path, "absent: expected an object"))
+    }
 }
 
 fn read(path: &str, tool: Value) -> Result<Read, BadRequest> {
     let mut fields = Fields::of(path, tool)?;
-    take_kind(&mut fields)?;
-    let function_path = fields.path("function");
-    let Some(mut function) = fields.object("function")? else {
-        return Err(BadRequest::field(&function_path, "absent: expected an object"));
+    let kind = take_kind(&mut fields)?;
+    let mut tool = kind.take(&mut fields)?;
+    let name = take_name(&mut tool)?;
+    let read = match kind {
+        Kind::Function => read_function(&mut tool, name)?,
+        Kind::Custom => custom::read(&mut tool, name, Place::Grammar, &mut Fields::refuse_rest)?,
     };
-    let name = take_name(&mut function)?;
-    let read = read_function(&mut function, name)?;
-    function.refuse_rest()?;
+    tool.refuse_rest()?;
     fields.refuse_rest()?;
     Ok(read)
 }
@@ -84,17 +115,15 @@ pub(super) fn read_function(function: &mut Fields, name: String) -> Result<Read,
     Ok(read)
 }
 
-/// `type`, which is "function".
-fn take_kind(fields: &mut Fields) -> Result<(), BadRequest> {
+fn take_kind(fields: &mut Fields) -> Result<Kind, BadRequest> {
     let path = fields.path("type");
-    match fields.take("type") {
-        Some(kind) if kind == "function" => Ok(()),
-        Some(kind) => {
-            let why = format!("{}: this server knows \"function\" only", shown(&kind));
-            Err(BadRequest::unsupported(&path, &why))
-        }
-        None => Err(BadRequest::field(&path, "absent: expected \"function\"")),
-    }
+    let Some(word) = fields.take("type") else {
+        return Err(BadRequest::field(&path, "absent: expected \"function\" or \"custom\""));
+    };
+    word.as_str().and_then(Kind::of).ok_or_else(|| {
+        let why = format!("{}: this server knows \"function\" and \"custom\"", shown(&word));
+        BadRequest::unsupported(&path, &why)
+    })
 }
 
 fn take_name(function: &mut Fields) -> Result<String, BadRequest> {
@@ -117,7 +146,7 @@ pub(super) struct Choice {
 }
 
 fn take_choice(fields: &mut Fields) -> Result<Choice, BadRequest> {
-    let expected = "\"none\", \"auto\", \"required\" or an object that names a function";
+    let expected = "\"none\", \"auto\", \"required\" or an object that names a tool";
     let value = match fields.take("tool_choice") {
         None => return Ok(Choice { choice: ToolChoice::Auto, only: None, is_named: false }),
         Some(Value::String(word)) => {
@@ -130,14 +159,13 @@ fn take_choice(fields: &mut Fields) -> Result<Choice, BadRequest> {
     };
     let mut named = Fields::of("tool_choice", value)?;
     let kind = named.take("type").unwrap_or_else(|| "function".into());
-    if kind == "function" {
-        let name = take_function_name(&mut named)?;
+    if let Some(kind) = kind.as_str().and_then(Kind::of) {
+        let only = Some(vec![take_chosen(&mut named, kind)?]);
         named.refuse_rest()?;
-        let only = Some(vec![name]);
         return Ok(Choice { choice: ToolChoice::Required, only, is_named: true });
     }
     if kind != "allowed_tools" {
-        let expected = "\"function\" or \"allowed_tools\"";
+        let expected = "\"function\", \"custom\" or \"allowed_tools\"";
         return Err(wrong("tool_choice.type", &kind, expected));
     }
     let path = named.path("allowed_tools");
@@ -154,8 +182,8 @@ fn take_choice(fields: &mut Fields) -> Result<Choice, BadRequest> {
     let mut only = Vec::new();
     for (tool_idx, tool) in allowed.list("tools")?.unwrap_or_default().into_iter().enumerate() {
         let mut tool = Fields::of(&format!("{tools_path}[{tool_idx}]"), tool)?;
-        take_kind(&mut tool)?;
-        only.push(take_function_name(&mut tool)?);
+        let kind = take_kind(&mut tool)?;
+        only.push(take_chosen(&mut tool, kind)?);
         tool.refuse_rest()?;
     }
     allowed.refuse_rest()?;
@@ -175,16 +203,13 @@ pub(super) fn mode(word: &str) -> Option<ToolChoice> {
     }
 }
 
-/// The path and the name of `function.name`.
-fn take_function_name(fields: &mut Fields) -> Result<(String, String), BadRequest> {
-    let path = fields.path("function");
-    let Some(mut function) = fields.object("function")? else {
-        return Err(BadRequest::field(&path, "absent: expected an object with a name"));
-    };
-    let path = function.path("name");
-    let name = function.text("name")?;
+/// The path and the name of a tool of this kind.
+fn take_chosen(fields: &mut Fields, kind: Kind) -> Result<(String, String), BadRequest> {
+    let mut tool = kind.take(fields)?;
+    let path = tool.path("name");
+    let name = tool.text("name")?;
     let name = name.ok_or_else(|| BadRequest::field(&path, "absent: expected a string"))?;
-    function.refuse_rest()?;
+    tool.refuse_rest()?;
     Ok((path, name))
 }
 
@@ -247,6 +272,101 @@ mod tests {
         check(with(json!({"tool_choice": allowed})), Ok((Auto, &["a"], true)));
     }
 
+    /// A tool that takes a text.
+    fn note(format: Value) -> Value {
+        json!({"type": "custom", "custom": {"name": "note", "format": format}})
+    }
+
+    fn grammar(syntax: &str, definition: &str) -> Value {
+        let grammar = json!({"syntax": syntax, "definition": definition});
+        json!({"type": "grammar", "grammar": grammar})
+    }
+
+    #[test]
+    fn tools_that_take_a_text_are_chosen_as_others() {
+        use ToolChoice::{Auto, Required};
+        let tools = |choice: Value| {
+            json!({"tools": [tool("a"), note(json!({"type": "text"}))],
+            "tool_choice": choice})
+        };
+        check(tools(json!("auto")), Ok((Auto, &["a", "note"], true)));
+        let named = json!({"type": "custom", "custom": {"name": "note"}});
+        check(tools(named.clone()), Ok((Required, &["note"], false)));
+        let function = json!({"type": "function", "function": {"name": "a"}});
+        for (some, expected) in
+            [(json!([named]), &["note"][..]), (json!([named, function]), &["a", "note"])]
+        {
+            let allowed = json!({"mode": "required", "tools": some});
+            let allowed = json!({"type": "allowed_tools", "allowed_tools": allowed});
+            check(tools(allowed), Ok((Required, expected, true)));
+        }
+        let unknown = json!({"type": "custom", "custom": {"name": "b"}});
+        check(tools(unknown), Err("tool_choice.custom.name"));
+        let strange = json!({"type": "custom", "custom": {"name": "note", "x": 1}});
+        check(tools(strange), Err("tool_choice.custom.x"));
+    }
+
+    #[test]
+    fn a_text_is_held_to_its_format() {
+        let read = |format: Value| {
+            let body = json!({"tools": [note(format)]}).to_string();
+            take(&mut Fields::parse(body.as_bytes()).unwrap()).unwrap().unwrap()
+        };
+        let held = |format: Value| {
+            let mut ask = read(format);
+            let grammar = custom::grammar(ask.custom("note").unwrap());
+            let grammar = grammar.map(|(syntax, text)| (syntax, text.to_owned()));
+            let ask = ask.callable.remove(0);
+            let input = &ask.tool.parameters.unwrap()["properties"]["input"];
+            (grammar, input["pattern"].clone(), ask.tool.texts, ask.param)
+        };
+        let path = || "tools[0].custom.format".to_owned();
+        for free in [Value::Null, json!({"type": "text"})] {
+            assert_eq!(held(free), (None, Value::Null, None, path()));
+        }
+        let path = || "tools[0].custom.format.grammar.definition".to_owned();
+        let grammar_of = |syntax, text: &str| Some((syntax, text.to_owned()));
+        assert_eq!(
+            held(grammar("regex", "[ab]+")),
+            (grammar_of("regex", "[ab]+"), json!("^(?:[ab]+)$"), None, path())
+        );
+        let lark = "start: \"a\"";
+        assert_eq!(
+            held(grammar("lark", lark)),
+            (grammar_of("lark", lark), Value::Null, Some(lark.to_owned()), path())
+        );
+    }
+
+    #[test]
+    fn wrong_texts_are_refused_by_path() {
+        let wrong = |format: Value, param: &str| {
+            check(json!({"tools": [note(format)]}), Err(&format!("tools[0].custom.format{param}")));
+        };
+        wrong(json!("text"), "");
+        wrong(json!({}), ".type");
+        wrong(json!({"type": "json"}), ".type");
+        wrong(json!({"type": "text", "x": 1}), ".x");
+        wrong(json!({"type": "grammar"}), ".grammar");
+        // As the other API has it.
+        wrong(json!({"type": "grammar", "syntax": "lark", "definition": "a"}), ".grammar");
+        wrong(json!({"type": "grammar", "grammar": {"syntax": "lark"}}), ".grammar.definition");
+        wrong(grammar("gbnf", "a"), ".grammar.syntax");
+        wrong(grammar("regex", &"a".repeat((64 << 10) + 1)), ".grammar.definition");
+        let mut strange = grammar("regex", "a");
+        strange["grammar"]["x"] = json!(1);
+        wrong(strange, ".grammar.x");
+        let tool = |custom: Value| json!({"tools": [{"type": "custom", "custom": custom}]});
+        check(tool(json!({})), Err("tools[0].custom.name"));
+        check(tool(json!({"name": "a b"})), Err("tools[0].custom.name"));
+        check(tool(json!({"name": "a", "parameters": {}})), Err("tools[0].custom.parameters"));
+        check(tool(json!({"name": "a", "description": 7})), Err("tools[0].custom.description"));
+        check(json!({"tools": [{"type": "custom"}]}), Err("tools[0].custom"));
+        check(
+            json!({"tools": [note(Value::Null), note(Value::Null)]}),
+            Err("tools[1].custom.name"),
+        );
+    }
+
     #[test]
     fn wrong_tools_are_refused_by_path() {
         check(json!({"tools": [{"type": "function"}]}), Err("tools[0].function"));
@@ -266,7 +386,8 @@ mod tests {
         check(json!({"tool_choice": "required"}), Err("tool_choice"));
         check(with(json!({"tool_choice": "any"})), Err("tool_choice"));
         check(with(json!({"tool_choice": 7})), Err("tool_choice"));
-        check(with(json!({"tool_choice": {"type": "custom"}})), Err("tool_choice.type"));
+        check(with(json!({"tool_choice": {"type": "mcp"}})), Err("tool_choice.type"));
+        check(with(json!({"tool_choice": {"type": "custom"}})), Err("tool_choice.custom"));
         let unknown = json!({"type": "function", "function": {"name": "c"}});
         check(with(json!({"tool_choice": unknown})), Err("tool_choice.function.name"));
         let none = json!({"type": "allowed_tools", "allowed_tools": {"tools": []}});

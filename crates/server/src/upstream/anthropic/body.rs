@@ -46,6 +46,7 @@ pub(in crate::upstream) fn body(
     set(&mut body, "stop_sequences", Some(call.stop.clone()).filter(|stop| !stop.is_empty()));
     sampling(&call.sampling, &mut body)?;
     if let Some(tools) = &call.tools {
+        texts(tools, asked)?;
         set(&mut body, "tools", Some(definitions(tools)));
         set(&mut body, "tool_choice", Some(choice(tools)?));
     }
@@ -127,6 +128,17 @@ fn sampling(asked: &SamplingAsk, body: &mut Map<String, Value>) -> Result<(), Ba
     set(body, "temperature", asked.temperature.map(number));
     set(body, "top_p", asked.top_p.map(number));
     set(body, "top_k", asked.top_k.filter(|top_k| *top_k > 0));
+    Ok(())
+}
+
+/// A tool that takes a text is one of an argument there, where nothing holds it to a grammar.
+fn texts(tools: &ToolsAsk, asked: &mut Asked) -> Result<(), BadRequest> {
+    if let Some(ask) = tools.custom.iter().find_map(|custom| custom.text.as_ref()) {
+        return Err(refused(&ask.param, Anthropic));
+    }
+    if !tools.custom.is_empty() {
+        asked.adapted.push("custom-tools");
+    }
     Ok(())
 }
 

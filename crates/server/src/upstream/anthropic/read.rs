@@ -4,7 +4,7 @@
 //! that nobody asked for are wrong.
 
 use crate::upstream::answer::{Heard, Said};
-use crate::upstream::following::Wrong;
+use crate::upstream::following::{Piece, Wrong};
 use crate::upstream::sse;
 use engine::FinishReason;
 use serde::Deserialize;
@@ -158,7 +158,7 @@ fn begin(index: u64, block: Block, heard: &mut Heard) -> Result<(), Wrong> {
         Block::ToolUse { name, input } => {
             let is_empty = input.as_object().is_none_or(serde_json::Map::is_empty);
             let arguments = if is_empty { String::new() } else { input.to_string() };
-            following.call(0, index, Some(&name), &arguments)
+            following.call(0, index, Some(&name), Piece::Arguments(&arguments))
         }
         Block::Other => Err(Wrong::new("it has a block of a kind that nobody asked for")),
     }
@@ -168,7 +168,9 @@ fn more(index: u64, delta: Delta, heard: &mut Heard) -> Result<(), Wrong> {
     match delta {
         Delta::Text { text } => heard.following.text(0, text, Vec::new()),
         Delta::Thinking { thinking } => heard.following.reasoning(0, thinking),
-        Delta::Input { partial_json } => heard.following.call(0, index, None, &partial_json),
+        Delta::Input { partial_json } => {
+            heard.following.call(0, index, None, Piece::Arguments(&partial_json))
+        }
         // Signatures and citations.
         Delta::Other => Ok(()),
     }

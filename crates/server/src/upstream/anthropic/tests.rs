@@ -1,6 +1,10 @@
 //! Golden requests and answers of messages.
 
+use crate::dialects::Dialect;
 use crate::dialects::anthropic::Messages;
+use crate::dialects::openai::chat::Chat;
+use crate::limits::Limits;
+use crate::upstream::Asked;
 use crate::upstream::Framing::{self, Events, Whole};
 use crate::upstream::testing::{asked, chat, events, heard};
 use broker::UpstreamKind::Anthropic;
@@ -101,6 +105,39 @@ fn a_conversation_keeps_its_calls_and_results() {
         {"role": "tool", "tool_call_id": "t1", "content": "rain"},
     ]});
     assert_eq!(chat(Anthropic, &broken)[0], "messages[1].tool_calls");
+}
+
+#[test]
+fn a_tool_that_takes_a_text_is_one_of_an_argument() {
+    let input = json!({"type": "object", "properties": {"input": {"type": "string"}},
+        "required": ["input"]});
+    let free = json!({"type": "custom", "custom": {"name": "note"}});
+    let call = json!({"id": "c", "type": "custom", "custom": {"name": "note", "input": "a"}});
+    let more = json!({"tools": [free], "tool_choice": free, "messages": [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "noted"},
+    ]});
+    let found = chat(Anthropic, &more);
+    assert_eq!(found["tools"], json!([{"name": "note", "input_schema": input}]));
+    let choice = json!({"type": "any", "disable_parallel_tool_use": true});
+    assert_eq!(found["tool_choice"], choice);
+    let made = json!({"type": "tool_use", "id": "c", "name": "note", "input": {"input": "a"}});
+    assert_eq!(found["messages"][1]["content"], json!([made]));
+    let request = Chat::parse(
+        json!({"messages": [{"role": "user", "content": "Hi"}], "tools": [free]})
+            .to_string()
+            .as_bytes(),
+        &Limits::default(),
+    );
+    let asked = Asked::new(Chat::call(&request.unwrap()), Anthropic, "m").unwrap();
+    assert_eq!(asked.adapted, ["max-tokens", "custom-tools"]);
+    let grammar = json!({"syntax": "regex", "definition": "a+"});
+    let format = json!({"type": "grammar", "grammar": grammar});
+    let held = json!({"type": "custom", "custom": {"name": "note", "format": format}});
+    let found = chat(Anthropic, &json!({"tools": [held]}));
+    assert_eq!(found[0], "tools[0].custom.format.grammar.definition");
+    assert!(found[1].as_str().unwrap().contains("an upstream of kind \"anthropic\""), "{found}");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The body of a request for chat completions.
 
-use crate::dialects::{Call, ConstraintAsk, Delivery, Prompts, SamplingAsk, Thinking, ToolsAsk};
+use crate::dialects::openai::custom;
+use crate::dialects::{
+    Call, ConstraintAsk, CustomAsk, Delivery, Prompts, SamplingAsk, Thinking, ToolsAsk,
+};
 use crate::errors::BadRequest;
 use crate::upstream::body::{Asked, MadeCall, Turn, number, refused, set};
 use broker::UpstreamKind::OpenAi;
@@ -24,7 +27,8 @@ pub(in crate::upstream) fn body(
 ) -> Result<Map<String, Value>, BadRequest> {
     let mut body = Map::new();
     set(&mut body, "model", Some(model));
-    set(&mut body, "messages", Some(turns.into_iter().map(message).collect::<Vec<Value>>()));
+    let messages = turns.into_iter().map(|turn| message(turn, call.tools.as_ref()));
+    set(&mut body, "messages", Some(messages.collect::<Vec<Value>>()));
     if call.delivery == Delivery::Stream {
         set(&mut body, "stream", Some(true));
         set(&mut body, "stream_options", Some(json!({"include_usage": true})));
@@ -48,7 +52,7 @@ pub(in crate::upstream) fn body(
     Ok(body)
 }
 
-fn message(turn: Turn) -> Value {
+fn message(turn: Turn, tools: Option<&ToolsAsk>) -> Value {
     let with_name = |role: &str, text: String, name: Option<String>| {
         let mut message = Map::new();
         set(&mut message, "role", Some(role));
@@ -61,7 +65,7 @@ fn message(turn: Turn) -> Value {
         Turn::User { text, name } => with_name("user", text, name),
         Turn::Assistant { text, name, calls } => {
             let mut message = with_name("assistant", text, name);
-            let calls: Vec<Value> = calls.into_iter().map(made).collect();
+            let calls: Vec<Value> = calls.into_iter().map(|call| made(call, tools)).collect();
             set(&mut message, "tool_calls", Some(calls).filter(|calls| !calls.is_empty()));
             message
         }
@@ -73,8 +77,14 @@ fn message(turn: Turn) -> Value {
     })
 }
 
-fn made(call: MadeCall) -> Value {
+/// A call that was made: one with a text, where such a tool is offered.
+fn made(call: MadeCall, tools: Option<&ToolsAsk>) -> Value {
     let MadeCall { id, name, arguments } = call;
+    if tools.is_some_and(|tools| tools.custom(&name).is_some())
+        && let Some(input) = custom::text_of(&arguments)
+    {
+        return json!({"id": id, "type": "custom", "custom": {"name": name, "input": input}});
+    }
     let arguments = match arguments {
         Value::String(text) => text,
         object => object.to_string(),
@@ -118,18 +128,47 @@ fn format(ask: &ConstraintAsk) -> Result<Value, BadRequest> {
 }
 
 fn definitions(tools: &ToolsAsk) -> Value {
-    let mut definitions = tools.definitions.clone();
-    for tool in definitions.as_array_mut().into_iter().flatten() {
-        let function = &mut tool["function"];
-        if let Some(strict) = tools.is_strict(&function["name"]) {
-            function["strict"] = strict.into();
+    let definition = |definition: &Value| {
+        let function = &definition["function"];
+        match function["name"].as_str().and_then(|name| tools.custom(name)) {
+            None => function_of(tools, definition),
+            Some(custom) => with_text(custom, function["description"].as_str()),
         }
+    };
+    tools.definitions.as_array().into_iter().flatten().map(definition).collect()
+}
+
+/// A tool with arguments, held to its schema there too where that was asked.
+fn function_of(tools: &ToolsAsk, definition: &Value) -> Value {
+    let mut told = definition.clone();
+    let function = &mut told["function"];
+    if let Some(strict) = tools.is_strict(&function["name"]) {
+        function["strict"] = strict.into();
     }
-    definitions
+    told
+}
+
+/// A tool that takes a text.
+fn with_text(custom: &CustomAsk, description: Option<&str>) -> Value {
+    let format = match custom::grammar(custom) {
+        None => json!({"type": "text"}),
+        Some((syntax, definition)) => {
+            let grammar = json!({"syntax": syntax, "definition": definition});
+            json!({"type": "grammar", "grammar": grammar})
+        }
+    };
+    let mut told = Map::new();
+    set(&mut told, "name", Some(&*custom.name));
+    set(&mut told, "description", description.filter(|text| !text.is_empty()));
+    set(&mut told, "format", Some(format));
+    json!({"type": "custom", "custom": told})
 }
 
 fn choice(tools: &ToolsAsk) -> Value {
-    let named = |name: &str| json!({"type": "function", "function": {"name": name}});
+    let named = |name: &str| match tools.custom(name) {
+        None => json!({"type": "function", "function": {"name": name}}),
+        Some(_) => json!({"type": "custom", "custom": {"name": name}}),
+    };
     let is_all = tools.definitions.as_array().map(Vec::len) == Some(tools.callable.len());
     match (tools.choice, &tools.callable[..]) {
         (ToolChoice::None, _) => "none".into(),

@@ -3,7 +3,7 @@
 //! Fields that nobody reads here may be anything: vendors add some every month.
 
 use crate::upstream::answer::{Heard, Said};
-use crate::upstream::following::Wrong;
+use crate::upstream::following::{Piece, Wrong};
 use crate::upstream::sse::Event;
 use engine::{FinishReason, TokenInfo};
 use serde::Deserialize;
@@ -47,12 +47,19 @@ struct Message {
 struct Call {
     index: Option<u64>,
     function: Option<Function>,
+    custom: Option<Custom>,
 }
 
 #[derive(Deserialize)]
 struct Function {
     name: Option<String>,
     arguments: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Custom {
+    name: Option<String>,
+    input: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -151,9 +158,14 @@ fn follow(choice: Choice, heard: &mut Heard) -> Result<(), Wrong> {
     }
     for (call_idx, call) in message.tool_calls.unwrap_or_default().into_iter().enumerate() {
         let key = call.index.unwrap_or(if is_whole { call_idx as u64 } else { 0 });
-        let Some(function) = call.function else { continue };
-        let arguments = function.arguments.unwrap_or_default();
-        heard.following.call(index, key, function.name.as_deref(), &arguments)?;
+        if let Some(Function { name, arguments }) = call.function {
+            let more = arguments.unwrap_or_default();
+            heard.following.call(index, key, name.as_deref(), Piece::Arguments(&more))?;
+        }
+        if let Some(Custom { name, input }) = call.custom {
+            let more = input.unwrap_or_default();
+            heard.following.call(index, key, name.as_deref(), Piece::Text(&more))?;
+        }
     }
     if let Some(word) = finish_reason {
         heard.following.done(index, reason(&word)?)?;

@@ -86,6 +86,67 @@ fn tools_are_offered_as_they_were() {
     );
 }
 
+/// A tool that takes a text.
+fn note(format: Value) -> Value {
+    json!({"type": "custom", "custom": {"name": "note", "description": "d", "format": format}})
+}
+
+#[test]
+fn tools_that_take_a_text_are_offered_as_such() {
+    let grammar = json!({"syntax": "lark", "definition": "start: \"a\""});
+    let grammar = json!({"type": "grammar", "grammar": grammar});
+    let regex = json!({"type": "grammar", "grammar": {"syntax": "regex", "definition": "a+"}});
+    for format in [json!({"type": "text"}), grammar, regex] {
+        let same = json!({"tools": [tool(), note(format)], "tool_choice": "auto"});
+        check(same.clone(), same);
+    }
+    let short = json!({"type": "custom", "custom": {"name": "note"}});
+    let free = json!({"type": "custom", "custom": {"name": "note", "format": {"type": "text"}}});
+    check(json!({"tools": [short]}), json!({"tools": [free], "tool_choice": "auto"}));
+    let free = note(json!({"type": "text"}));
+    check(
+        json!({"tools": [tool(), free], "tool_choice": short}),
+        json!({"tools": [tool(), free], "tool_choice": short, "parallel_tool_calls": false}),
+    );
+    let both = json!([tool(), free, {"type": "function", "function": {
+        "name": "now", "description": "", "parameters": {"type": "object", "properties": {}},
+    }}]);
+    let named = json!({"type": "function", "function": {"name": "weather"}});
+    let allowed = json!({"mode": "required", "tools": [named, short]});
+    let allowed = json!({"type": "allowed_tools", "allowed_tools": allowed});
+    let same = json!({"tools": both, "tool_choice": allowed});
+    check(same.clone(), same);
+}
+
+#[test]
+fn calls_with_a_text_stay_such() {
+    let free = note(json!({"type": "text"}));
+    let call = json!({"id": "c", "type": "custom", "custom": {"name": "note", "input": "a\n"}});
+    let messages = |call: &Value| {
+        json!([
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": "noted", "tool_call_id": "c"},
+        ])
+    };
+    let found = chat(OpenAi, &json!({"messages": messages(&call), "tools": [free]}));
+    assert_eq!(found["messages"], messages(&call));
+    // Where it is not offered any more it is one of a function.
+    let function = json!({"name": "note", "arguments": "{\"input\":\"a\\n\"}"});
+    let made = json!({"id": "c", "type": "function", "function": function});
+    let found = chat(OpenAi, &json!({"messages": messages(&call)}));
+    assert_eq!(found["messages"], messages(&made));
+    // Responses have the same tools in other words.
+    let items = json!([
+        {"role": "user", "content": "Hi"},
+        {"type": "custom_tool_call", "call_id": "c", "name": "note", "input": "a\n"},
+        {"type": "custom_tool_call_output", "call_id": "c", "output": "noted"},
+    ]);
+    let flat = json!({"type": "custom", "name": "note", "description": "d"});
+    let found = asked::<Responses>(OpenAi, &json!({"input": items, "tools": [flat]}));
+    assert_eq!((&found["messages"], &found["tools"]), (&messages(&call), &json!([free])));
+}
+
 #[test]
 fn a_conversation_keeps_its_calls_and_results() {
     let call = json!({"id": "call_x", "type": "function",
@@ -151,7 +212,8 @@ fn what_cannot_be_said_is_refused_by_name() {
 #[track_caller]
 fn check_answer(framing: Framing, text: &str, expected: Result<Value, &str>) {
     let request = json!({
-        "messages": [{"role": "user", "content": "Hi"}], "n": 2, "tools": [tool()],
+        "messages": [{"role": "user", "content": "Hi"}], "n": 2,
+        "tools": [tool(), note(json!({"type": "text"}))],
         "logprobs": true,
     });
     let found = heard(OpenAi, framing, &request, text).map(|(choices, counts)| {
@@ -241,6 +303,51 @@ fn whole_answers_are_read() {
     let calls = json!([["weather", "{}", true], ["weather", "{}", true]]);
     let expected = json!([[["HéNo", "", [], [], false], ["", "", calls, [], false]], [5, 3, 7, 2]]);
     check_answer(Whole, &body.to_string(), Ok(expected));
+}
+
+/// More of a call with a text.
+fn text(index: usize, name: Option<&str>, input: &str) -> Value {
+    let mut custom = json!({"input": input});
+    if let Some(name) = name {
+        custom["name"] = name.into();
+    }
+    json!({"tool_calls": [{"index": index, "custom": custom}]})
+}
+
+#[test]
+fn calls_with_a_text_are_read() {
+    let input = r#"{"input":"a\n\"é"}"#;
+    let calls = json!([["note", input, true], ["weather", "{}", true], ["note", input, true]]);
+    let expected = json!([[["", "", calls, [], false], ["Hi", "", [], [], false]], [5, 3, 7, 2],]);
+    let stream = events(&[
+        chunk(0, text(0, Some("note"), "")),
+        chunk(0, text(0, None, "a\n")),
+        chunk(0, text(0, None, "\"é")),
+        chunk(0, call(1, Some("weather"), "{}")),
+        chunk(0, text(2, Some("note"), "a\n\"é")),
+        end(0, "tool_calls"),
+        chunk(1, json!({"content": "Hi"})),
+        end(1, "stop"),
+        json!({"choices": [], "usage": usage()}),
+    ]);
+    check_answer(Events, &stream, Ok(expected.clone()));
+    let made = json!({"id": "a", "type": "custom",
+        "custom": {"name": "note", "input": "a\n\"é"}});
+    let function = json!({"id": "b", "type": "function",
+        "function": {"name": "weather", "arguments": "{}"}});
+    let body = json!({"usage": usage(), "choices": [
+        {"index": 0, "message": {"content": null, "tool_calls": [made, function, made]},
+         "finish_reason": "tool_calls"},
+        {"index": 1, "message": {"content": "Hi"}, "finish_reason": "stop"},
+    ]});
+    check_answer(Whole, &body.to_string(), Ok(expected));
+    // Cut off by its length it has no end.
+    let cut = [chunk(0, text(0, Some("note"), "a")), end(0, "length"), end(1, "stop")];
+    let calls = json!([["note", "{\"input\":\"a", false]]);
+    let expected = json!([[["", "", calls, [], true], ["", "", [], [], false]], [0, 0, 0, 0]]);
+    check_answer(Events, &events(&cut), Ok(expected));
+    let wrong = events(&[chunk(0, text(0, Some("weather"), "a")), end(0, "tool_calls")]);
+    check_answer(Events, &wrong, Err("it calls a tool with what is no object, \"weather\""));
 }
 
 #[test]

@@ -42,6 +42,65 @@ fn pseudonyms_leave_and_values_come_back() {
     assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!("logprobs")));
 }
 
+/// A tool that takes a text is one there and here, and values are in the text again.
+#[test]
+fn tools_that_take_a_text_are_carried_there_and_back() {
+    let note = json!({"type": "custom", "custom": {"name": "note", "description": "d",
+        "format": {"type": "text"}}});
+    let more = |stream: bool| {
+        let mut more = asked();
+        more["tools"] = json!([note]);
+        more["stream"] = json!(stream);
+        more
+    };
+    let made = |input: &str| {
+        let custom = json!({"name": "note", "input": input});
+        json!([{"id": "c", "type": "custom", "custom": custom}])
+    };
+    let message = json!({"role": "assistant", "tool_calls": made("\"⟦EMAIL_2⟧\"\n")});
+    let choice = json!({"index": 0, "message": message, "finish_reason": "tool_calls"});
+    let whole = json!({"choices": [choice]}).to_string();
+    let vendor = Scripted::saying(200, "Content-Type: application/json\r\n", &whole);
+    let house = House::open(OpenAi, &vendor.url(), &rule("there", REDACTED));
+    let response = house.chat(more(false));
+    let expected = "\"bob@example.org\"\n";
+    let call = &response.json()["choices"][0]["message"]["tool_calls"][0];
+    assert_eq!((&call["type"], &call["custom"]), (&json!("custom"), &made(expected)[0]["custom"]));
+    let sent: Value = serde_json::from_str(&vendor.asked()[0]).unwrap();
+    assert_eq!(sent["tools"], json!([note]));
+
+    let piece = |input: &str| json!({"tool_calls": [{"index": 0, "custom": {"input": input}}]});
+    let mut first = json!({"tool_calls": made("")});
+    first["tool_calls"][0]["index"] = json!(0);
+    let events = [
+        event(&first, &Value::Null),
+        event(&piece("\"⟦EMA"), &Value::Null),
+        event(&piece("IL_2⟧\"\n"), &Value::Null),
+        event(&json!({}), &json!("tool_calls")),
+    ];
+    let vendor = Scripted::streaming(&events.each_ref().map(String::as_str));
+    let house = House::open(OpenAi, &vendor.url(), &rule("there", REDACTED));
+    let stream = house.chat(more(true));
+    let input: String = stream
+        .events()
+        .iter()
+        .filter_map(|event| serde_json::from_str::<Value>(event).ok())
+        .filter_map(|event| {
+            let call = &event["choices"][0]["delta"]["tool_calls"][0];
+            call["custom"]["input"].as_str().map(str::to_owned)
+        })
+        .collect();
+    assert_eq!(input, expected, "{}", stream.body);
+
+    let house = House::open(Anthropic, &vendor.url(), &rule("there", ""));
+    let grammar = json!({"syntax": "lark", "definition": "start: \"a\""});
+    let format = json!({"type": "grammar", "grammar": grammar});
+    let held = json!([{"type": "custom", "custom": {"name": "note", "format": format}}]);
+    let refused = house.chat(json!({"tools": held}));
+    let param = "tools[0].custom.format.grammar.definition";
+    assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!(param)));
+}
+
 /// However the vendor cuts its stream.
 #[test]
 fn values_come_back_over_every_cut() {

@@ -4,11 +4,14 @@
 //! In a stream they come with the next chunk that has something to say, at the latest the last.
 
 use super::super::logprobs::{self, ChatLogprobs};
-use super::super::{UsageBody, finish_word, push_end, push_event, push_failure, to_json};
-use crate::dialects::{Answer, Choice, Reply, Usage};
+use super::super::tools::Kind;
+use super::super::{UsageBody, custom, finish_word, push_end, push_event, push_failure, to_json};
+use crate::dialects::{Answer, Choice, Reply, ToolCall, Usage};
 use crate::errors::ServerError;
 use engine::{FinishReason, Part, TokenInfo};
 use serde::Serialize;
+use std::borrow::Cow;
+use std::collections::HashSet;
 
 /// Characters of an answer's id that are in those of its calls.
 const N_ID_CHARS: usize = 24;
@@ -22,6 +25,8 @@ pub(crate) struct ChatReply {
     pub(super) may_call: bool,
     pub(super) logprobs: bool,
     pub(super) include_usage: bool,
+    /// Names of the tools that take a text.
+    pub(super) custom: HashSet<String>,
     /// The conversation as the model reads it, where that is the answer.
     pub(super) prompt: Option<String>,
 }
@@ -34,6 +39,8 @@ pub(super) struct Progress {
     n_calls: usize,
     /// Whether a call has begun and not ended.
     is_calling: bool,
+    /// Of a call with a text, what takes it out of the arguments.
+    reader: Option<custom::Reader>,
 }
 
 #[derive(Serialize)]
@@ -84,14 +91,43 @@ struct CallDelta<'a> {
     id: Option<String>,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     kind: Option<&'static str>,
-    function: Function<'a>,
+    #[serde(flatten)]
+    what: Called<'a>,
+}
+
+/// What is called, in the field of its kind.
+#[derive(Serialize)]
+struct Called<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function: Option<Function<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    custom: Option<Custom<'a>>,
 }
 
 #[derive(Serialize)]
 struct Function<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
-    arguments: &'a str,
+    arguments: Cow<'a, str>,
+}
+
+#[derive(Serialize)]
+struct Custom<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    input: Cow<'a, str>,
+}
+
+impl<'a> Called<'a> {
+    /// A call of this kind, or more of it: its arguments or its text.
+    fn of(kind: Kind, name: Option<&'a str>, more: Cow<'a, str>) -> Self {
+        match kind {
+            Kind::Function => {
+                Self { function: Some(Function { name, arguments: more }), custom: None }
+            }
+            Kind::Custom => Self { function: None, custom: Some(Custom { name, input: more }) },
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -129,7 +165,8 @@ struct WholeCall<'a> {
     id: String,
     #[serde(rename = "type")]
     kind: &'static str,
-    function: Function<'a>,
+    #[serde(flatten)]
+    what: Called<'a>,
 }
 
 impl ChatReply {
@@ -163,11 +200,20 @@ impl ChatReply {
         format!("call_{id}_{choice_idx}_{call_idx}")
     }
 
+    /// As what a tool is called.
+    fn kind_of(&self, name: &str) -> Kind {
+        if self.custom.contains(name) { Kind::Custom } else { Kind::Function }
+    }
+
     fn whole_choice<'a>(&self, index: usize, choice: &'a Choice) -> WholeChoice<'a> {
-        let call = |(call_idx, call): (usize, &'a crate::dialects::ToolCall)| WholeCall {
-            id: self.call_id(index, call_idx),
-            kind: "function",
-            function: Function { name: Some(&call.name), arguments: &call.arguments },
+        let call = |(call_idx, call): (usize, &'a ToolCall)| {
+            let kind = self.kind_of(&call.name);
+            let more: Cow<'_, str> = match kind {
+                Kind::Function => (&call.arguments).into(),
+                Kind::Custom => custom::Reader::default().read(&call.arguments).into(),
+            };
+            let what = Called::of(kind, Some(&call.name), more);
+            WholeCall { id: self.call_id(index, call_idx), kind: kind.word(), what }
         };
         let is_calling = choice.calls.last().is_some_and(|call| !call.is_complete);
         let has_content = !choice.text.is_empty() || choice.calls.is_empty();
@@ -216,6 +262,9 @@ impl Reply for ChatReply {
             progress.pending.extend_from_slice(tokens);
         }
         let mut delta = Delta::default();
+        let call = |index, id, kind: Option<Kind>, what| {
+            Some([CallDelta { index, id, kind: kind.map(Kind::word), what }])
+        };
         match part {
             Part::Text(text) if text.is_empty() => return,
             Part::Text(text) => delta.content = Some(Some(text)),
@@ -224,15 +273,25 @@ impl Reply for ChatReply {
                 let index = progress.n_calls;
                 progress.n_calls += 1;
                 progress.is_calling = true;
+                let kind = self.kind_of(name);
+                let is_text = kind == Kind::Custom;
+                self.choices[choice_idx].reader = is_text.then(custom::Reader::default);
+                let what = Called::of(kind, Some(name), "".into());
                 let id = Some(self.call_id(choice_idx, index));
-                let function = Function { name: Some(name), arguments: "" };
-                delta.tool_calls =
-                    Some([CallDelta { index, id, kind: Some("function"), function }]);
+                delta.tool_calls = call(index, id, Some(kind), what);
             }
             Part::Arguments(arguments) => {
-                let index = progress.n_calls.saturating_sub(1);
-                let function = Function { name: None, arguments };
-                delta.tool_calls = Some([CallDelta { index, id: None, kind: None, function }]);
+                let what = match &mut progress.reader {
+                    None => Called::of(Kind::Function, None, arguments.into()),
+                    Some(reader) => {
+                        let text = reader.read(arguments);
+                        if text.is_empty() {
+                            return;
+                        }
+                        Called::of(Kind::Custom, None, text.into())
+                    }
+                };
+                delta.tool_calls = call(progress.n_calls.saturating_sub(1), None, None, what);
             }
             Part::CallEnd => {
                 progress.is_calling = false;

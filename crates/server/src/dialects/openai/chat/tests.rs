@@ -1,7 +1,7 @@
 //! Golden transcripts of chat completions, and the table of their parameters.
 
 use super::*;
-use crate::dialects::golden::{Step, replay, text, token};
+use crate::dialects::golden::{Step, cut, replay, text, token};
 use crate::dialects::openai::parse_chat as parse;
 use crate::errors::ServerError;
 use engine::FinishReason::{Length, Stop, StopString};
@@ -167,6 +167,16 @@ fn calling(reason: engine::FinishReason, n_parts: usize) -> Vec<Step> {
     steps.chain([Step::Done(0, reason)]).collect()
 }
 
+/// The deltas of a stream, as they are written.
+fn deltas(stream: &str) -> Vec<&str> {
+    let events = stream.split_terminator("\n\n");
+    let deltas = events.filter_map(|event| event.split_once(r#""delta":"#));
+    deltas
+        .filter_map(|(_, rest)| rest.split_once(r#","logprobs""#))
+        .map(|(delta, _)| delta)
+        .collect()
+}
+
 /// A request whose answer may be calls.
 fn with_tools(field: &str) -> String {
     let tool = |name: &str| format!(r#"{{"type":"function","function":{{"name":"{name}"}}}}"#);
@@ -181,12 +191,6 @@ fn calls_and_reasoning_stand_beside_the_text() {
         r#"{"id":"chatcmpl-1","object":"chat.completion","created":7,"model":"m","system_fingerprint":"fp","choices":[{"index":0,"message":{"role":"assistant","content":"So:","reasoning_content":"Hm.","refusal":null,"tool_calls":[{"id":"call_1_0_0","type":"function","function":{"name":"f","arguments":"{\"x\":1}"}},{"id":"call_1_0_1","type":"function","function":{"name":"g","arguments":"{}"}}]},"logprobs":null,"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8,"prompt_tokens_details":{"cached_tokens":2,"matched_tokens":3}}}"#,
     );
     let stream = replay::<Chat>(&with_tools(r#""stream":true"#), calling(Stop, 10));
-    let deltas: Vec<String> = stream
-        .split_terminator("\n\n")
-        .filter_map(|event| event.split_once(r#""delta":"#))
-        .filter_map(|(_, rest)| rest.split_once(r#","logprobs""#))
-        .map(|(delta, _)| delta.to_owned())
-        .collect();
     let expected = [
         r#"{"role":"assistant","content":null}"#,
         r#"{"reasoning_content":"Hm"}"#,
@@ -199,8 +203,143 @@ fn calls_and_reasoning_stand_beside_the_text() {
         r#"{"tool_calls":[{"index":1,"function":{"arguments":"{}"}}]}"#,
         "{}",
     ];
-    assert_eq!(deltas, expected);
+    assert_eq!(deltas(&stream), expected);
     assert!(stream.contains(r#""finish_reason":"tool_calls""#), "{stream}");
+}
+
+/// A request whose answer may be calls of `f`, and of `t`, which takes a text.
+fn with_texts(field: &str) -> String {
+    let tools =
+        r#"{"type":"function","function":{"name":"f"}},{"type":"custom","custom":{"name":"t"}}"#;
+    with(&format!(r#""tools":[{tools}],{field}"#))
+}
+
+#[test]
+fn calls_with_texts_have_a_form_of_their_own() {
+    let parts = || {
+        let arguments = ["{\"in", "put\": \"a\\", "n\\u00", "e9\\\"b", "\"}"];
+        let arguments = arguments.map(|piece| Part::Arguments(piece.to_owned()));
+        let begin = |name: &str| Part::CallBegin(name.to_owned());
+        let function = [begin("f"), Part::Arguments("{}".to_owned()), Part::CallEnd];
+        [vec![begin("t")], arguments.to_vec(), vec![Part::CallEnd], function.to_vec()].concat()
+    };
+    let steps = |n_parts: usize, reason| {
+        let step = |part| Step::Part(0, part, Vec::new());
+        let steps = parts().into_iter().take(n_parts).map(step);
+        steps.chain([Step::Done(0, reason)]).collect()
+    };
+    check(
+        &with_texts(r#""n":1"#),
+        steps(10, Stop),
+        r#"{"id":"chatcmpl-1","object":"chat.completion","created":7,"model":"m","system_fingerprint":"fp","choices":[{"index":0,"message":{"role":"assistant","content":null,"refusal":null,"tool_calls":[{"id":"call_1_0_0","type":"custom","custom":{"name":"t","input":"a\né\"b"}},{"id":"call_1_0_1","type":"function","function":{"name":"f","arguments":"{}"}}]},"logprobs":null,"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8,"prompt_tokens_details":{"cached_tokens":2,"matched_tokens":3}}}"#,
+    );
+    let stream = replay::<Chat>(&with_texts(r#""stream":true"#), steps(10, Stop));
+    let expected = [
+        r#"{"role":"assistant","content":null}"#,
+        r#"{"tool_calls":[{"index":0,"id":"call_1_0_0","type":"custom","custom":{"name":"t","input":""}}]}"#,
+        r#"{"tool_calls":[{"index":0,"custom":{"input":"a"}}]}"#,
+        r#"{"tool_calls":[{"index":0,"custom":{"input":"\n"}}]}"#,
+        r#"{"tool_calls":[{"index":0,"custom":{"input":"é\"b"}}]}"#,
+        r#"{"tool_calls":[{"index":1,"id":"call_1_0_1","type":"function","function":{"name":"f","arguments":""}}]}"#,
+        r#"{"tool_calls":[{"index":1,"function":{"arguments":"{}"}}]}"#,
+        "{}",
+    ];
+    assert_eq!(deltas(&stream), expected);
+    assert!(stream.contains(r#""finish_reason":"tool_calls""#), "{stream}");
+    // One that was cut off has what came of it, and is never complete.
+    for field in [r#""n":1"#, r#""stream":true"#] {
+        let cut = replay::<Chat>(&with_texts(field), steps(3, Length));
+        assert!(cut.contains(r#""input":"a"}"#), "{cut}");
+        assert!(cut.contains(r#""finish_reason":"length""#), "{cut}");
+    }
+}
+
+/// What a client's own accumulation makes of a stream: texts are joined, all else is set.
+fn accumulated(stream: &str) -> (Value, Vec<Value>, Value) {
+    fn add(all: &mut Value, more: &Value, name: &str) {
+        match (all, more) {
+            (Value::Object(all), Value::Object(more)) => {
+                for (name, more) in more.iter().filter(|(name, _)| *name != "index") {
+                    add(all.entry(name.clone()).or_insert(Value::Null), more, name);
+                }
+            }
+            (all @ (Value::Null | Value::Array(_)), Value::Array(more)) => {
+                for one in more {
+                    let index = one["index"].as_u64().unwrap() as usize;
+                    if all.as_array().map_or(0, Vec::len) == index {
+                        let mut list = all.as_array().cloned().unwrap_or_default();
+                        list.push(Value::Object(Map::new()));
+                        *all = list.into();
+                    }
+                    add(&mut all[index], one, name);
+                }
+            }
+            (Value::String(all), Value::String(more)) if name != "type" => all.push_str(more),
+            (all, more) => *all = more.clone(),
+        }
+    }
+    let (mut message, mut tokens, mut reason) = (Value::Null, Vec::new(), Value::Null);
+    for event in stream.split_terminator("\n\n").filter(|event| !event.ends_with("[DONE]")) {
+        let event: Value = serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap();
+        let choice = &event["choices"][0];
+        if message.is_null() {
+            message = choice["delta"].clone();
+        } else {
+            add(&mut message, &choice["delta"], "");
+        }
+        tokens.extend(choice["logprobs"]["content"].as_array().into_iter().flatten().cloned());
+        assert!(reason.is_null(), "it goes on behind its end: {stream}");
+        reason = choice["finish_reason"].clone();
+    }
+    (message, tokens, reason)
+}
+
+proptest::proptest! {
+    /// Text, a train of thought and calls of both kinds, wherever they are cut, and whether the
+    /// last call has come to its end or not.
+    #[test]
+    fn a_stream_says_what_a_whole_answer_says(
+        thinking in "\\PC{0,12}",
+        said in "\\PC{0,12}",
+        values in proptest::collection::vec("\\PC{0,8}|[\"\\\\\n]{0,4}", 0..4),
+        cuts in proptest::collection::vec(proptest::bool::ANY, 1..40),
+        n_left_out in 0..4_usize,
+        is_length in proptest::bool::ANY,
+    ) {
+        let mut parts = vec![Part::Reasoning(thinking), Part::Text(said)];
+        for (n, value) in values.into_iter().enumerate() {
+            let (name, arguments) = match n % 2 {
+                0 => ("t", serde_json::json!({"input": value})),
+                _ => ("f", serde_json::json!({"x": [value, 1.5, null]})),
+            };
+            parts.push(Part::CallBegin(name.to_owned()));
+            parts.push(Part::Arguments(arguments.to_string()));
+            parts.push(Part::CallEnd);
+        }
+        parts.truncate(parts.len() - n_left_out.min(parts.len()));
+        let pieces = cut(parts, &cuts);
+        let answer = |stream: bool| {
+            let step = |part| Step::Part(0, part, vec![token(97, -0.5, &[])]);
+            let reason = if is_length { Length } else { Stop };
+            let steps = pieces.iter().cloned().map(step).chain([Step::Done(0, reason)]).collect();
+            let more = format!(r#""logprobs":true,"stream":{stream}"#);
+            replay::<Chat>(&with_texts(&more), steps)
+        };
+        let whole: Value = serde_json::from_str(&answer(false)).unwrap();
+        let whole = &whole["choices"][0];
+        let (mut message, tokens, reason) = accumulated(&answer(true));
+        // A stream has no refusal, and begins without knowing whether there is a text.
+        message["refusal"] = Value::Null;
+        if message["content"].is_null() && message["tool_calls"].is_null() {
+            message["content"] = "".into();
+        }
+        if message["reasoning_content"] == "" {
+            message.as_object_mut().unwrap().remove("reasoning_content");
+        }
+        proptest::prop_assert_eq!(&message, &whole["message"]);
+        proptest::prop_assert_eq!(&Value::from(tokens), &whole["logprobs"]["content"]);
+        proptest::prop_assert_eq!(&reason, &whole["finish_reason"]);
+    }
 }
 
 #[test]
@@ -287,6 +426,7 @@ fn every_parameter_is_honoured_or_refused_by_name() {
         r#""tool_choice":"none""#,
         r#""parallel_tool_calls":false"#,
         r#""tools":[{"type":"function","function":{"name":"f","strict":true}}]"#,
+        r#""tools":[{"type":"custom","custom":{"name":"t","format":{"type":"text"}}}]"#,
         r#""thinking_token_budget":100,"thinking_budget_tokens":100"#,
         r#""thinking_budget_tokens":-1"#,
         r#""typical_p":0.9,"xtc_probability":0.5,"xtc_threshold":0.2"#,

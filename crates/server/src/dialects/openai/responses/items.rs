@@ -6,9 +6,9 @@
 //! would see another history than the client.
 
 use super::super::messages::take_arguments;
-use super::super::to_json;
+use super::super::{custom, to_json};
+use super::ids;
 use super::tools::joined;
-use super::{custom, ids};
 use crate::dialects::Paths;
 use crate::dialects::fields::{Fields, missing, shown, wrong};
 use crate::errors::BadRequest;

@@ -5,11 +5,11 @@
 //! ask show nothing else.
 
 use super::super::logprobs::{self, ChatToken};
-use super::super::{push_named_event, to_json};
+use super::super::{custom, push_named_event, to_json};
 use super::items::OWN_REASONING;
 use super::tools::Namespaced;
-use super::{ResponseRequest, Told, custom, ids};
-use crate::dialects::{Ahead, Answer, Choice, Reply, Usage};
+use super::{ResponseRequest, Told, ids};
+use crate::dialects::{Ahead, Answer, Choice, Reply, ToolsAsk, Usage};
 use crate::errors::ServerError;
 use crate::kept::Kept;
 use axum::http::StatusCode;
@@ -29,6 +29,7 @@ pub(crate) struct ResponseReply {
     includes_logprobs: bool,
     includes_reasoning: bool,
     namespaced: Namespaced,
+    /// Names of the tools that take a text.
     custom: HashSet<String>,
     /// The request's items as they are kept, where the answer is.
     input: String,
@@ -253,7 +254,7 @@ impl ResponseReply {
             includes_logprobs: request.includes_logprobs,
             includes_reasoning: request.includes_reasoning,
             namespaced: request.namespaced,
-            custom: request.custom,
+            custom: request.call.tools.as_ref().map(ToolsAsk::custom_names).unwrap_or_default(),
             input: request.kept,
             n_kept_bytes: request.n_kept_bytes,
             output: Vec::new(),

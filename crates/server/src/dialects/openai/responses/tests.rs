@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::dialects::declared::Treatment;
-use crate::dialects::golden::{Step, replay, text, token};
+use crate::dialects::golden::{Step, cut, replay, text, token};
 use crate::errors::ServerError;
 use engine::FinishReason::{Length, Stop, StopString};
 use engine::{FinishReason, Part};
@@ -356,32 +356,6 @@ fn accumulated(stream: &str) -> Value {
         }
     }
     panic!("no end: {stream}");
-}
-
-/// Parts with their texts cut at the borders that `cuts` says.
-fn cut(parts: Vec<Part>, cuts: &[bool]) -> Vec<Part> {
-    let mut cuts = cuts.iter().cycle();
-    let mut pieces = Vec::new();
-    for part in parts {
-        let (make, text): (fn(String) -> Part, String) = match part {
-            Part::Text(text) => (Part::Text, text),
-            Part::Reasoning(text) => (Part::Reasoning, text),
-            Part::Arguments(text) => (Part::Arguments, text),
-            whole => {
-                pieces.push(whole);
-                continue;
-            }
-        };
-        let mut piece = String::new();
-        for c in text.chars() {
-            piece.push(c);
-            if *cuts.next().unwrap() {
-                pieces.push(make(std::mem::take(&mut piece)));
-            }
-        }
-        pieces.push(make(piece));
-    }
-    pieces
 }
 
 /// A token for each piece of text, as the engine sends them; the others' tokens are beside.

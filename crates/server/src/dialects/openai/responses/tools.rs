@@ -2,8 +2,8 @@
 //! that only a vendor runs; those are left out and told of. The model knows a tool of a namespace
 //! by a name that is made of both, and [`custom`] tools as functions.
 
-use super::super::tools::{Choice, ask, mode, read_function};
-use super::custom;
+use super::super::custom::{self, Place};
+use super::super::tools::{Choice, Kind, ask, mode, read_function};
 use crate::dialects::declared::Field;
 use crate::dialects::fields::{Fields, missing, shown, wrong};
 use crate::dialects::tools::{Read, take_name as take_tool_name};
@@ -12,7 +12,7 @@ use crate::errors::BadRequest;
 use engine::{MAX_TOOLS, Tool, ToolChoice};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 /// What becomes of the fields of a function.
 const FIELDS: &[Field] = &[
@@ -25,6 +25,18 @@ const FIELDS: &[Field] = &[
     // The model itself is one of them.
     Field::honoured("allowed_callers"),
     Field::ignored("output_schema"),
+    Field::ignored("async"),
+];
+
+/// What becomes of the fields of a custom tool.
+const CUSTOM: &[Field] = &[
+    Field::honoured("type"),
+    Field::honoured("name"),
+    Field::honoured("description"),
+    Field::honoured("format"),
+    Field::honoured("defer_loading"),
+    // The model itself is one of them.
+    Field::honoured("allowed_callers"),
     Field::ignored("async"),
 ];
 
@@ -53,8 +65,6 @@ pub(super) struct Tools {
     pub(super) choice: Box<RawValue>,
     pub(super) is_parallel: bool,
     pub(super) namespaced: Namespaced,
-    /// Names of the custom ones, as the model knows them.
-    pub(super) custom: HashSet<String>,
 }
 
 /// Takes the tools; the paths of what has no effect go to `ignored`.
@@ -71,8 +81,8 @@ pub(super) fn take(fields: &mut Fields, ignored: &mut Paths) -> Result<Tools, Ba
     for (tool_idx, tool) in list.into_iter().enumerate() {
         all.take(format!("tools[{tool_idx}]"), tool, ignored)?;
     }
-    let All { tools, told, namespaced, custom } = all;
-    let choice_told = told_choice(&choice, &custom);
+    let All { tools, told, namespaced } = all;
+    let choice_told = told_choice(&choice, &tools);
     if tools.len() > MAX_TOOLS {
         let problem = format!("{} functions: expected at most {MAX_TOOLS}", tools.len());
         return Err(BadRequest::field("tools", &problem));
@@ -80,7 +90,7 @@ pub(super) fn take(fields: &mut Fields, ignored: &mut Paths) -> Result<Tools, Ba
     let ask = ask(tools, choice, is_parallel)?;
     let is_parallel = ask.as_ref().map_or(is_parallel.unwrap_or(true), |ask| ask.is_parallel);
     let told = super::told(&told);
-    Ok(Tools { ask, told, choice: choice_told, is_parallel, namespaced, custom })
+    Ok(Tools { ask, told, choice: choice_told, is_parallel, namespaced })
 }
 
 /// Tools as they come.
@@ -89,7 +99,6 @@ struct All {
     tools: Vec<Read>,
     told: Vec<Box<RawValue>>,
     namespaced: Namespaced,
-    custom: HashSet<String>,
 }
 
 impl All {
@@ -118,10 +127,7 @@ impl All {
         let (name, read, told) = read(fields, namespace, kind, ignored)?;
         let known = read.ask.tool.name.clone();
         if let Some(namespace) = namespace {
-            self.namespaced.insert(known.clone(), (namespace.to_owned(), name.clone()));
-        }
-        if kind == Kind::Custom {
-            self.custom.insert(known);
+            self.namespaced.insert(known, (namespace.to_owned(), name.clone()));
         }
         self.tools.push(read);
         Ok((name, told))
@@ -155,30 +161,19 @@ impl All {
     }
 }
 
-/// A kind of tool that the model may call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Function,
-    Custom,
-}
-
-impl Kind {
-    fn of(word: &str) -> Option<Self> {
-        match word {
-            "function" => Some(Self::Function),
-            "custom" => Some(Self::Custom),
-            _ => None,
-        }
-    }
-}
-
-fn told_custom(name: &str, read: &Read, format: &Value) -> Box<RawValue> {
+fn told_custom(name: &str, read: &Read) -> Box<RawValue> {
     let (kind, name) = (Value::from("custom"), Value::from(name));
+    let format = match read.custom.as_ref().and_then(custom::grammar) {
+        None => json!({"type": "text"}),
+        Some((syntax, definition)) => {
+            json!({"type": "grammar", "syntax": syntax, "definition": definition})
+        }
+    };
     super::told(&BTreeMap::from([
         ("type", &kind),
         ("name", &name),
         ("description", &read.definition["function"]["description"]),
-        ("format", format),
+        ("format", &format),
     ]))
 }
 
@@ -195,15 +190,16 @@ fn told_function(name: &str, read: &Read) -> Box<RawValue> {
 }
 
 /// A choice in the words of a request, of which nothing else is told.
-fn told_choice(choice: &Choice, custom: &HashSet<String>) -> Box<RawValue> {
+fn told_choice(choice: &Choice, tools: &[Read]) -> Box<RawValue> {
     let word = match choice.choice {
         ToolChoice::None => "none",
         ToolChoice::Auto => "auto",
         ToolChoice::Required => "required",
     };
     let tool = |(_, name): &(String, String)| {
-        let kind = if custom.contains(name) { "custom" } else { "function" };
-        json!({"type": kind, "name": name})
+        let is_custom = |tool: &Read| tool.custom.as_ref().is_some_and(|of| of.name == *name);
+        let kind = if tools.iter().any(is_custom) { Kind::Custom } else { Kind::Function };
+        json!({"type": kind.word(), "name": name})
     };
     let body = match &choice.only {
         None => word.into(),
@@ -235,7 +231,7 @@ fn read(
 ) -> Result<(String, Read, Box<RawValue>), BadRequest> {
     ignored.extend(fields.treat(match kind {
         Kind::Function => FIELDS,
-        Kind::Custom => custom::FIELDS,
+        Kind::Custom => CUSTOM,
     })?);
     let name_path = fields.path("name");
     let name = take_tool_name(&mut fields)?;
@@ -251,8 +247,11 @@ fn read(
             (read, told)
         }
         Kind::Custom => {
-            let (read, format) = custom::read(&mut fields, known, ignored)?;
-            let told = told_custom(&name, &read, &format);
+            let read = custom::read(&mut fields, known, Place::Own, &mut |format| {
+                ignored.extend(format.rest());
+                Ok(())
+            })?;
+            let told = told_custom(&name, &read);
             (read, told)
         }
     };
@@ -422,9 +421,10 @@ mod tests {
             check(body.clone(), Ok((ToolChoice::Required, &["t"], false, ignored)));
             let mut fields = Fields::parse(body.to_string().as_bytes()).unwrap();
             let tools = take(&mut fields, &mut Paths::default()).unwrap();
-            assert!(tools.custom.contains("t"));
             assert_eq!(tools.choice.get(), r#"{"type":"custom","name":"t"}"#);
-            let schema = tools.ask.unwrap().callable.remove(0).tool.parameters.unwrap();
+            let mut ask = tools.ask.unwrap();
+            assert!(ask.custom("t").is_some() && ask.custom("u").is_none());
+            let schema = ask.callable.remove(0).tool.parameters.unwrap();
             let told: Value = serde_json::from_str(tools.told.get()).unwrap();
             (told[0]["format"].clone(), schema["properties"]["input"]["pattern"].clone())
         };
