@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 const N_REPORTS_MAX: usize = 50;
 /// Longest file of one, in bytes: what the gate keeps of a run is bounded, and smaller.
 const FILE_BYTES_MAX: u64 = 16 << 20;
+/// Longest summary, in bytes.
+const SUMMARY_BYTES_MAX: u64 = 64 << 10;
 /// Digits of an id: microseconds since 1970, so that ids sort by time.
 const N_ID_DIGITS: usize = 16;
 const ENDING: &str = "jsonl";
@@ -83,9 +85,10 @@ impl GateReports {
     pub(crate) fn list(&self) -> io::Result<Listed> {
         let mut listed = Listed::default();
         for id in self.ids()?.into_iter().take(N_REPORTS_MAX) {
-            match self.open(&id).and_then(|mut lines| line(&mut lines)) {
-                Ok(summary) => listed.summaries.push(summary),
-                Err(_) => listed.damaged.push(id),
+            let read = self.open(&id).and_then(|lines| line(&mut lines.take(SUMMARY_BYTES_MAX)));
+            match read {
+                Ok(summary) if is_summary(&summary, &id) => listed.summaries.push(summary),
+                _ => listed.damaged.push(id),
             }
         }
         Ok(listed)
@@ -129,8 +132,24 @@ impl GateReports {
     }
 
     fn open(&self, id: &str) -> io::Result<impl BufRead + use<>> {
-        Ok(BufReader::new(File::open(self.path(id))?.take(FILE_BYTES_MAX)))
+        let path = self.path(id);
+        // A pipe would be waited for, and a link may lead anywhere.
+        if !fs::symlink_metadata(&path)?.is_file() {
+            return Err(io::Error::other("expected a file"));
+        }
+        Ok(BufReader::new(File::open(path)?.take(FILE_BYTES_MAX)))
     }
+}
+
+/// Whether a list can show it as that of report `id`.
+fn is_summary(summary: &Value, id: &str) -> bool {
+    let is_side = |of: &Value| {
+        let interval = of["pass_rate_interval"].as_array();
+        of["name"].is_string()
+            && interval.is_some_and(|ends| ends.len() == 2 && ends.iter().all(Value::is_number))
+    };
+    let old = &summary["old"];
+    summary["id"] == id && is_side(&summary["new"]) && (old.is_null() || is_side(old))
 }
 
 /// Whether a text is the id of a report, and so the name of a file in the folder and no other.
@@ -181,7 +200,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let reports = GateReports::of(home.path());
         assert!(reports.list().unwrap().summaries.is_empty());
-        let report = |n: usize| json!({"passed": true, "new": {"name": "new", "n_cases": n}});
+        let report = |n: usize| {
+            json!({"passed": true,
+            "new": {"name": "new", "n_cases": n, "pass_rate_interval": [0.5, 1.0]}})
+        };
         let ids: Vec<String> =
             (0..N_REPORTS_MAX + 3).map(|n| reports.keep(TEST, &report(n)).unwrap()).collect();
         let listed = reports.list().unwrap();
@@ -209,7 +231,12 @@ mod tests {
     fn what_is_no_report_is_told_and_no_other_file_is_read() {
         let home = tempfile::tempdir().unwrap();
         let reports = GateReports::of(home.path());
-        let id = reports.keep(TEST, &json!({"passed": false})).unwrap();
+        let new = json!({"name": "new", "pass_rate_interval": [0, 1]});
+        let id = reports.keep(TEST, &json!({"passed": false, "new": new})).unwrap();
+        // One that no list can show, one of another's name, and what is no file.
+        let bare = reports.keep(TEST, &json!({"passed": false})).unwrap();
+        fs::copy(reports.path(&id), reports.path("0000000000000003")).unwrap();
+        fs::create_dir(reports.path("0000000000000004")).unwrap();
         fs::write(home.path().join("secret.jsonl"), "{}\n{}\n").unwrap();
         for other in ["../secret", "", "0", "ABCDEF0123456789", "/etc/passwd/////"] {
             assert!(reports.read(other).unwrap().is_none(), "{other}");
@@ -223,6 +250,7 @@ mod tests {
         let listed = reports.list().unwrap();
         assert_eq!(listed.summaries.len(), 1);
         assert_eq!(listed.summaries[0]["id"], id);
-        assert_eq!(listed.damaged, ["0000000000000002", "0000000000000001"]);
+        let others = [4, 3, 2, 1].map(|n| format!("{n:016}"));
+        assert_eq!(listed.damaged, [&[bare][..], &others].concat());
     }
 }

@@ -1,7 +1,7 @@
 //! How the C library's allocator gives memory back, for programs that stay up.
 //!
-//! What glibc frees goes back to the system only from the end of each arena, and the size from which
-//! a block is mapped alone, and so unmapped when it is freed, grows with each such block that is
+//! What glibc frees goes back to the system only from the end of each arena. The size from which a
+//! block is mapped alone, and so unmapped when it is freed, grows with each such block that is
 //! freed, to 32 MiB. A server that reads bodies of some MiB on several threads then keeps a few MiB
 //! in each arena for good, and a few more each hour. With both bounds fixed it keeps its size.
 

@@ -17,7 +17,8 @@
 //!   not multiply: nobody writes a kernel for a pair.
 //! - `activations.rs`, `elementwise.rs`, `rope.rs`, `kv.rs`, `attention.rs`: everything else of a
 //!   transformer.
-//! - `pool.rs`: the threads. `arena.rs`, `heap.rs`: memory. `reference.rs`: the slow twin that defines matrix products.
+//! - `arena.rs`, `heap.rs`: memory.
+//! - `pool.rs`: the threads. `reference.rs`: the slow twin that defines matrix products.
 //!   `limits.rs`: what the machine can do at best.
 //!
 //! ```

@@ -1,4 +1,4 @@
-//! That freed memory leaves the process. A process of its own: it is the whole one that is measured.
+//! That freed memory leaves the process: in one of its own, since the whole is measured.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 
 use std::hint::black_box;
@@ -7,8 +7,9 @@ use std::hint::black_box;
 fn blocks_that_are_freed_leave_the_process_each_time() {
     freehold_kernels::give_freed_memory_back();
     let resident_bytes = || {
-        let text = std::fs::read_to_string("/proc/self/statm").unwrap();
-        text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+        let text = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
     };
     // Left to itself, glibc takes the first of these as the size up to which blocks come from an
     // arena, where the small one behind the next keeps it: 8 MiB more stay.

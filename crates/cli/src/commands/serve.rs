@@ -1,5 +1,5 @@
-//! `freehold serve`: the server for clients of OpenAI, Anthropic and Ollama. Here stands what it can
-//! be told; [`start`] is what it does.
+//! `freehold serve`: the server for clients of OpenAI, Anthropic and Ollama. Here stands what it
+//! can be told; [`start`] is what it does.
 
 mod access;
 mod announce;

@@ -20,6 +20,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// What of which program.
 pub(crate) const ADOPT_FIELDS: &[Field] = &[
@@ -121,12 +122,13 @@ pub(crate) async fn outdated(
         // Asking takes the network, which such a server has.
         let library = app.library_for(&arrival.who)?;
         let _seat = app.admit(&arrival)?;
-        let _turn = turn(&app)?;
+        // Held by what asks, which goes on when the client has gone.
+        let turn = Arc::new(turn(&app)?);
         let reading = Arc::clone(&library);
         let sources = blocking(move || Ok(reading.locked_sources()?)).await?;
         let mut models = Vec::new();
         for source in sources {
-            models.push(latest(&app, &arrival, &library, source).await?);
+            models.push(latest(&app, &arrival, &library, (source, Arc::clone(&turn))).await?);
         }
         Ok((json!({"models": models}).to_string(), Paths::default()))
     };
@@ -138,7 +140,7 @@ async fn latest(
     app: &App,
     arrival: &Arrival,
     library: &Arc<dyn Library>,
-    of: LockedSource,
+    (of, turn): (LockedSource, Arc<OwnedSemaphorePermit>),
 ) -> Result<Value, ServerError> {
     let mut left = match &app.receipts {
         Some(receipts) if of.is_elsewhere => {
@@ -164,7 +166,11 @@ async fn latest(
         _ => None,
     };
     let library = Arc::clone(library);
-    let told = blocking(move || Ok(library.latest(&of.name)?)).await;
+    let told = blocking(move || {
+        let _turn = turn;
+        Ok(library.latest(&of.name)?)
+    });
+    let told = told.await;
     if let Some(left) = &mut left {
         let is_told = told.as_ref().is_ok_and(|told| told["state"] != "not asked");
         left.end().outcome = Some(if is_told { "done" } else { "failed" });

@@ -19,6 +19,8 @@ const OF_SCHEMAS: [&str; 6] = ["const", "default", "description", "enum", "examp
 #[derive(Debug, Default)]
 pub(crate) struct Redaction {
     pseudonyms: Pseudonyms,
+    /// Whether the texts of the answer are JSON.
+    is_json: bool,
     /// How often something of a class was replaced.
     pub(crate) counts: BTreeMap<&'static str, usize>,
 }
@@ -29,7 +31,9 @@ impl Redaction {
     /// # Errors
     /// A text that is too long to be looked through; what cannot be replaced.
     pub(crate) fn of(call: &mut Call, detector: &Detector) -> Result<Self, BadRequest> {
-        let mut redaction = Self::default();
+        let grammar = call.constraint.as_ref().map(|ask| &ask.grammar);
+        let is_json = matches!(grammar, Some(Grammar::JsonSchema(_) | Grammar::JsonObject));
+        let mut redaction = Self { is_json, ..Self::default() };
         redaction.call(call, detector).map_err(|error| match error {
             Failed::Policy(error) => BadRequest::unsupported("messages", &error.to_string()),
             Failed::Left(place) => {
@@ -42,7 +46,8 @@ impl Redaction {
 
     /// Puts the values back.
     pub(crate) fn restoring(self) -> Restoring {
-        Restoring { pseudonyms: Arc::new(self.pseudonyms), choices: HashMap::new() }
+        let Self { pseudonyms, is_json, .. } = self;
+        Restoring { pseudonyms: Arc::new(pseudonyms), is_json, choices: HashMap::new() }
     }
 
     fn call(&mut self, call: &mut Call, detector: &Detector) -> Result<(), Failed> {
@@ -65,6 +70,8 @@ impl Redaction {
             // One with something else in it would be another grammar.
             for ask in tools.custom.iter().filter_map(|custom| custom.text.as_ref()) {
                 if let Grammar::Regex(text) | Grammar::Lark(text) = &ask.grammar {
+                    // As it stands, since what is escaped in JSON runs into words, and as a value.
+                    left(text, &ask.param, detector)?;
                     check(&Value::from(&**text), &ask.param, detector)?;
                 }
             }
@@ -161,8 +168,12 @@ impl From<PolicyError> for Failed {
 /// That nothing is left in a value, as a text of JSON: a name beside a value tells what that is,
 /// and a number may be one of a telephone.
 fn check(value: &Value, place: &str, detector: &Detector) -> Result<(), Failed> {
-    let text = value.to_string();
-    let found = detector.find(&text)?;
+    left(&value.to_string(), place, detector)
+}
+
+/// That nothing is left in a text.
+fn left(text: &str, place: &str, detector: &Detector) -> Result<(), Failed> {
+    let found = detector.find(text)?;
     let is_pseudonym = |text: &str| text.contains('⟦');
     match found.iter().all(|one| is_pseudonym(&text[one.range.clone()])) {
         true => Ok(()),
@@ -174,6 +185,7 @@ fn check(value: &Value, place: &str, detector: &Detector) -> Result<(), Failed> 
 #[derive(Debug)]
 pub(crate) struct Restoring {
     pseudonyms: Arc<Pseudonyms>,
+    is_json: bool,
     /// What is held back of each alternative.
     choices: HashMap<usize, Held>,
 }
@@ -190,6 +202,8 @@ struct Held {
 enum Kind {
     #[default]
     Text,
+    /// A text that is JSON.
+    Json,
     Reasoning,
     Arguments,
 }
@@ -197,7 +211,7 @@ enum Kind {
 impl Kind {
     fn part(self, text: String) -> Part {
         match self {
-            Self::Text => Part::Text(text),
+            Self::Text | Self::Json => Part::Text(text),
             Self::Reasoning => Part::Reasoning(text),
             Self::Arguments => Part::Arguments(text),
         }
@@ -206,7 +220,7 @@ impl Kind {
     fn escape(self) -> Escape {
         match self {
             Self::Text | Self::Reasoning => Escape::None,
-            Self::Arguments => Escape::Json,
+            Self::Json | Self::Arguments => Escape::Json,
         }
     }
 }
@@ -220,6 +234,7 @@ impl Restoring {
                 Step::Part { choice_idx, part, tokens } => {
                     let held = self.choices.entry(choice_idx).or_default();
                     let (kind, text) = match part {
+                        Part::Text(text) if self.is_json => (Kind::Json, text),
                         Part::Text(text) => (Kind::Text, text),
                         Part::Reasoning(text) => (Kind::Reasoning, text),
                         Part::Arguments(text) => (Kind::Arguments, text),
@@ -259,7 +274,7 @@ impl Restoring {
 impl Held {
     fn push(&mut self, text: &str, pseudonyms: &Pseudonyms) -> String {
         let text = match self.kind {
-            Kind::Arguments => &self.unescape.push(text),
+            Kind::Json | Kind::Arguments => &self.unescape.push(text),
             Kind::Text | Kind::Reasoning => text,
         };
         let mut restorer = Restorer::new(pseudonyms, self.kind.escape());
@@ -348,7 +363,9 @@ mod tests {
 
     #[test]
     fn a_grammar_with_something_in_it_does_not_leave() {
-        for (syntax, definition) in [("regex", "to a@x.org"), ("lark", "start: \"a@x.org\"")] {
+        let run_in = "x\nAda \"L\"";
+        let lark = "start: \"a@x.org\"";
+        for (syntax, definition) in [("regex", "to a@x.org"), ("regex", run_in), ("lark", lark)] {
             let grammar = json!({"syntax": syntax, "definition": definition});
             let format = json!({"type": "grammar", "grammar": grammar});
             let mut call = call(&json!({
@@ -357,6 +374,23 @@ mod tests {
             }));
             let found = Redaction::of(&mut call, &detector()).map_err(|bad| bad.param.unwrap());
             assert_eq!(found.unwrap_err(), "tools[0].custom.format.grammar.definition", "{syntax}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_json_stays_json_with_values_in_it() {
+        let request = json!({
+            "messages": [{"role": "user", "content": "Ada \"L\""}],
+            "response_format": {"type": "json_object"},
+        });
+        let parts = [r#"{"to":"\u27"#, r#"e6NAME_1\u27e7, ⟦NAME"#, r#"_1⟧"}"#];
+        let parts = parts.map(|part| Part::Text(part.to_owned()));
+        for cut in 1..9 {
+            let mut call = call(&request);
+            let redaction = Redaction::of(&mut call, &detector()).unwrap();
+            let choice = restored(redaction, &parts, &[cut]);
+            let found: Value = serde_json::from_str(&choice.text).unwrap();
+            assert_eq!(found, json!({"to": "Ada \"L\", Ada \"L\""}));
         }
     }
 

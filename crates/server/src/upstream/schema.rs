@@ -30,9 +30,13 @@ const OUTERMOST: [&str; 2] = ["$id", "$schema"];
 const ITSELF: [&str; 4] = ["not", "if", "then", "else"];
 const ITSELF_LISTS: [&str; 3] = ["allOf", "anyOf", "oneOf"];
 const ITSELF_MAPS: [&str; 2] = ["dependentSchemas", "dependencies"];
-/// Keywords with one schema for every item, or every property.
+/// Keywords with one schema for every item.
 const EACH_ITEM: [&str; 3] = ["additionalItems", "contains", "unevaluatedItems"];
-const EACH_PROPERTY: [&str; 2] = ["propertyNames", "unevaluatedProperties"];
+/// Keywords with schemas by names, which are anybody's words.
+const NAMED: [&str; 6] =
+    ["$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"];
+/// Keywords with values, which are no schemas whatever they look like.
+const VALUES: [&str; 4] = ["const", "default", "enum", "examples"];
 
 /// What the schemas of one request have taken so far of what they may together.
 #[derive(Debug, Default)]
@@ -124,7 +128,6 @@ fn measure(root: &Value, schema: &Value, taken: &mut Taken) -> Result<(), String
     let is_nested = !std::ptr::eq(root, schema);
     let nested = OUTERMOST.iter().filter(|_| is_nested);
     for name in NOT_FOLLOWED.iter().chain(nested) {
-        // A property may have such a name, and then has a schema.
         if fields.get(*name).is_some_and(|value| value.is_string() || value.is_boolean()) {
             return Err(format!("keyword {name:?} is not followed here"));
         }
@@ -135,12 +138,25 @@ fn measure(root: &Value, schema: &Value, taken: &mut Taken) -> Result<(), String
         return Err("keyword \"$schema\": expected draft 6 or later".to_owned());
     }
     if let Some(Value::String(reference)) = fields.get("$ref") {
-        target(root, reference).ok_or_else(|| {
+        let schema = target(root, reference).ok_or_else(|| {
             let shown = crate::dialects::fields::short(reference);
             format!("$ref {shown:?}: expected one within the schema, like \"#/$defs/name\"")
         })?;
+        // It may lead to what is passed over below; in a circle it leads to too many objects.
+        if reference.split('/').any(|name| VALUES.contains(&name)) {
+            measure(root, schema, taken)?;
+        }
     }
-    fields.values().try_for_each(|value| measure(root, value, taken))
+    for (name, value) in fields {
+        match value {
+            _ if VALUES.contains(&&**name) => {}
+            Value::Object(named) if NAMED.contains(&&**name) => {
+                named.values().try_for_each(|one| measure(root, one, taken))?;
+            }
+            value => measure(root, value, taken)?,
+        }
+    }
+    Ok(())
 }
 
 /// What a reference within `root` points to (RFC 6901, in a URI's fragment).
@@ -242,14 +258,15 @@ impl Steps<'_> {
     ) -> Result<(), String> {
         let map = |name: &str| keywords.get(name).and_then(Value::as_object);
         let (named, patterns) = (map("properties"), map("patternProperties"));
-        let each: Vec<&Value> = EACH_PROPERTY
-            .iter()
-            .filter_map(|name| keywords.get(*name))
-            .chain(patterns.into_iter().flat_map(Map::values))
-            .collect();
+        let each = keywords.get("unevaluatedProperties").into_iter();
+        let each: Vec<&Value> = each.chain(patterns.into_iter().flat_map(Map::values)).collect();
         let others = keywords.get("additionalProperties");
+        let of_names = keywords.get("propertyNames");
         for (name, value) in fields {
             self.take(1 + patterns.map_or(0, |all| all.len() * name.len()), depth)?;
+            if let Some(schema) = of_names {
+                self.visit(schema, &Value::from(name.as_str()), depth)?;
+            }
             let own = named.and_then(|named| named.get(name));
             // A pattern may fit it too, or not.
             let own = own.or(others).into_iter();
@@ -310,13 +327,19 @@ mod tests {
     fn schemas_that_cannot_be_held_to_are_told() {
         let draft = "http://json-schema.org/draft-07/schema#";
         let ok = json!({"$id": "https://x.org/a", "$schema": draft,
-            "properties": {"$id": {"type": "string"}, "$ref": {"type": "string"}}});
-        check(ok, json!({"$id": "x"}), None);
+            "properties": {"$id": {"type": "string"}, "$ref": {"type": "string"},
+                "enum": {"default": {"$ref": "elsewhere"}, "enum": [{"$id": "x"}, 1]}}});
+        check(ok.clone(), json!({"$id": "x", "enum": 1}), None);
+        check(ok, json!({"enum": 2}), Some("at \"/enum\""));
         let refused = |schema: Value, expected: &str| check(schema, json!(1), Some(expected));
         refused(json!({"type": "thing"}), "at \"/type\"");
         refused(json!(7), "expected a JSON schema: an object, true or false");
         refused(json!({"$ref": "https://example.com/x"}), "expected one within the schema");
         refused(json!({"$ref": "#/$defs/no"}), "expected one within the schema");
+        let value = json!({"$ref": "#/default", "default": {"not": {"$id": "x"}}});
+        refused(value, "\"$id\" is not followed");
+        let circle = json!({"$ref": "#/default", "default": {"$ref": "#/default"}});
+        refused(circle, "more than 5000 objects");
         refused(json!({"not": {"$id": "x"}}), "\"$id\" is not followed");
         refused(json!({"$dynamicRef": "#x"}), "\"$dynamicRef\" is not followed");
         refused(json!({"pattern": r"(a)\1"}), "at \"/pattern\"");
@@ -349,6 +372,12 @@ mod tests {
         check(schema, json!(1), Some("too large to be held to this schema"));
         let itself = json!({"anyOf": [{"$ref": "#"}, {"type": "integer"}]});
         check(itself, json!("x"), Some("too large to be held to this schema"));
+        let name = "a".repeat(10_000);
+        let names = (0..20).map(|n| format!("#/$defs/{n}"));
+        let mut definitions: Map<String, Value> = names.enumerate().map(doubled).collect();
+        definitions.insert("0".to_owned(), json!({"pattern": "^(a|b)*$"}));
+        let of_names = json!({"$defs": definitions, "propertyNames": {"$ref": "#/$defs/20"}});
+        check(of_names, json!({name: 1}), Some("too large to be held to this schema"));
         let mut deep = json!(1);
         for _ in 0..120 {
             deep = json!([deep]);

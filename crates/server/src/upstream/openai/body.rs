@@ -144,6 +144,10 @@ fn function_of(tools: &ToolsAsk, definition: &Value) -> Value {
     let function = &mut told["function"];
     if let Some(strict) = tools.is_strict(&function["name"]) {
         function["strict"] = strict.into();
+        // Vendors want it said where a schema is to be kept to, of none too.
+        if function["parameters"] == json!({"type": "object", "properties": {}}) {
+            function["parameters"]["additionalProperties"] = false.into();
+        }
     }
     told
 }
