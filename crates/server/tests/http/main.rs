@@ -44,11 +44,13 @@ const MODEL: &str = "test/smollm2";
 
 fn engine() -> Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
-    let open = || {
-        let options = EngineOptions { n_ctx: Some(512), is_hashed: true, ..Default::default() };
-        Engine::open(&testkit::smollm2(), &options).unwrap()
-    };
-    ENGINE.get_or_init(open).clone()
+    ENGINE.get_or_init(own_engine).clone()
+}
+
+/// One for a test that others would disturb, or that would disturb them in one process.
+fn own_engine() -> Engine {
+    let options = EngineOptions { n_ctx: Some(512), is_hashed: true, ..Default::default() };
+    Engine::open(&testkit::smollm2(), &options).unwrap()
 }
 
 /// The model that most servers of these tests share.
@@ -721,6 +723,7 @@ fn alternatives_share_the_scores_of_their_prompt() {
 
 #[test]
 fn a_deadline_is_told_by_status_before_the_first_token_and_in_the_stream_after_it() {
+    let server = start_with(own_engine());
     let ask = |deadline_ms: &str, more: Value| {
         let mut body = json!({
             "model": MODEL,
@@ -731,7 +734,7 @@ fn a_deadline_is_told_by_status_before_the_first_token_and_in_the_stream_after_i
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let head = post_head("/v1/chat/completions");
         let head = format!("{head}\nx-freehold-deadline-ms: {deadline_ms}");
-        request(address(), &head, body.to_string().as_bytes())
+        request(server.address, &head, body.to_string().as_bytes())
     };
     for stream in [true, false] {
         let in_time = ask("60000", json!({"max_tokens": 3, "stream": stream}));

@@ -2,7 +2,7 @@
 //! the real default model.
 
 use super::client::{Connection, Response, post, post_head, request};
-use super::{MODEL, Running, address, check_error, start};
+use super::{MODEL, Running, address, check_error, own_engine, start, start_engine};
 use freehold_server::Limits;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -331,7 +331,9 @@ fn a_client_that_never_reads_its_answers_loses_its_connection() {
 #[test]
 fn a_client_that_does_not_read_its_stream_keeps_nobody_else_waiting() {
     let write_timeout = Duration::from_secs(2);
-    let server = start(Limits { write_timeout, ..Limits::default() });
+    let limits = Limits { write_timeout, ..Limits::default() };
+    // It fills the queue.
+    let server = start_engine(limits, own_engine(), "00");
     let prompt: Vec<u32> = (0..440).map(|i| 300 + i * 7).collect();
     let body = json!({"prompt": vec![prompt; 8], "echo": true, "logprobs": 5, "n": 16,
         "max_tokens": 1, "stream": true});
