@@ -270,6 +270,7 @@ def check_custom_tools(server):
     told = chat(server, [*asked, choice.message, result], **options)
     assert told.choices[0].message.content, told
     custom["format"] = {"type": "grammar", "grammar": {**grammar, "definition": "[a"}}
+    options["tool_choice"] = "auto"
     path = "tools[1].custom.format.grammar.definition"
     with refused(openai.BadRequestError, param=path):
         chat(server, asked, **options)
