@@ -67,7 +67,8 @@ const reports = {
     const lines = readFileSync(path, "utf8").trim().split("\n").map((line) => JSON.parse(line));
     for (const line of lines.slice(1)) line.answer.text = HOSTILE.join("\n");
     writeFileSync(path, lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
-    refused(["test", MODEL, "--baseline", "answers.jsonl"]);
+    // Nothing is worse than that.
+    run(["test", MODEL, "--baseline", "answers.jsonl"]);
   },
 
   async look({ url, page, home }) {
@@ -75,10 +76,11 @@ const reports = {
     const list = page.locator("#gate-reports");
     const row = list.locator("tbody tr").first();
     await row.waitFor();
-    assert.match(await row.textContent(), new RegExp(`${MODEL}.*refused.*50\\.0 %.*95 % interval.*2 of 2`, "s"));
-    await list.locator("summary", { hasText: "1 earlier report" }).waitFor();
+    assert.match(await row.textContent(), new RegExp(`passed.*${MODEL}.*50\\.0 %.*95 % interval.*2 of 2`, "s"));
+    const earlier = list.locator("details", { hasText: "1 earlier report" });
+    assert.match(await earlier.textContent(), /refused/);
     await row.getByRole("link", { name: /Look at the report/ }).click();
-    await page.locator("#gate-verdict .badge.bad", { hasText: "refused" }).waitFor();
+    await page.locator("#gate-verdict .badge.good", { hasText: "passed" }).waitFor();
     assert.equal(await page.locator("figure.plot svg").count(), 3);
     assert.equal(await page.locator(".cell").count(), 2);
     const change = page.locator("details.change").first();
@@ -120,7 +122,6 @@ const adoption = {
     await row.getByRole("button", { name: "Adopt acme/tiny" }).click();
     await page.locator("#adopt-result .notice.good", { hasText: "no byte was copied" }).waitFor();
     await row.getByText("is here").waitFor();
-    await page.locator('[data-model="tiny"]').waitFor();
     const listed = JSON.parse(run(["list", "--json"]));
     assert.ok(listed.some((one) => one.name === "tiny"), JSON.stringify(listed));
     const rows = run(["ledger", "export", "--kind", "audit", "--ledger", join(folder, "ledger.sqlite")]).toString();

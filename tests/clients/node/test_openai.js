@@ -168,7 +168,7 @@ async function customTools(server) {
   const custom = { name: "note", description: "Takes a note.", format };
   const tool_choice = { type: "custom", custom: { name: "note" } };
   const more = { ...CALLING, tools: [{ type: "custom", custom }], tool_choice };
-  const asked = [{ role: "user", content: "Note: milk 3" }];
+  const asked = "Note: milk 3";
   const [{ message, finish_reason }] = (await chat(server, asked, more)).choices;
   const [call] = message.tool_calls;
   equal([call.type, call.custom.name, finish_reason], ["custom", "note", "tool_calls"]);
@@ -178,8 +178,8 @@ async function customTools(server) {
   equal(final.message.tool_calls.map(({ type, custom }) => [type, custom]), [["custom", call.custom]]);
   equal(final.finish_reason, "tool_calls");
   const result = { role: "tool", tool_call_id: call.id, content: "noted" };
-  const history = [...asked, message, result];
-  const told = await chat(server, history, { tools: more.tools, tool_choice: "none" });
+  const messages = [{ role: "user", content: asked }, message, result];
+  const told = await chat(server, asked, { messages, tools: more.tools, tool_choice: "none" });
   holds(textOf(told), told);
 }
 
