@@ -54,7 +54,7 @@ const UNSAFE_CRATES: [&str; 3] = ["kernels", "gguf", "egress"];
 const FILE_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 70;
 const LINE_COLUMNS_MAX: usize = 100;
-const LOCKED_PACKAGES_MAX: usize = 393;
+const LOCKED_PACKAGES_MAX: usize = 395;
 
 /// From this length on a literal is data, such as a body as it stands on the wire, and may make
 /// its line as long as it is: the formatter cannot break it either.

@@ -32,7 +32,7 @@ use crate::background::Background;
 use crate::batches::Batches;
 use crate::cases::Cases;
 use crate::dialects::llama::TokenDialect;
-use crate::dialects::{Dialect, VectorDialect};
+use crate::dialects::{Dialect, ReasoningFields, VectorDialect};
 use crate::errors::ServerError;
 use crate::gate::Gate;
 use crate::kept::KeptAnswers;
@@ -87,6 +87,7 @@ pub(crate) struct App {
     started: u64,
     pub(crate) limits: Current<Limits>,
     pub(crate) default_sampling: Sampling,
+    pub(crate) reasoning_fields: ReasoningFields,
     /// Answers that requests may refer to.
     pub(crate) kept: KeptAnswers,
     /// Where contents are kept, if some are.
@@ -193,6 +194,7 @@ impl App {
             model_changes: config.model_changes,
             egress: config.egress,
             default_sampling: config.default_sampling,
+            reasoning_fields: config.reasoning_fields,
             kept: KeptAnswers::new(config.limits.keep_responses, config.limits.n_kept_bytes),
             streams: Streams::new(&config.limits),
             background: Background::new(config.limits.keep_responses),

@@ -447,6 +447,37 @@ pub(crate) struct Answer {
     pub(crate) vocabulary: Box<dyn Vocabulary>,
     /// Messages that were left out of a conversation which is too long.
     pub(crate) n_dropped: usize,
+    /// Where chat completions have reasoning.
+    pub(crate) reasoning_fields: ReasoningFields,
+}
+
+/// The fields of chat completions that have a model's reasoning. OpenAI has none; others have
+/// agreed on two, and a client reads the one or the other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ReasoningFields {
+    /// Both, for every client finds its own.
+    #[default]
+    Both,
+    /// `reasoning_content`, as DeepSeek, llama-server and SGLang have it.
+    ReasoningContent,
+    /// `reasoning`, as vLLM, OpenRouter and Ollama have it.
+    Reasoning,
+}
+
+impl ReasoningFields {
+    /// The words for them.
+    pub const NAMES: [&str; 3] = ["both", "reasoning_content", "reasoning"];
+
+    /// Those of this name, if there is one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let all = [Self::Both, Self::ReasoningContent, Self::Reasoning];
+        all.into_iter().zip(Self::NAMES).find(|(_, of)| *of == name).map(|(fields, _)| fields)
+    }
+
+    /// What stands in `reasoning_content` and in `reasoning`.
+    pub(crate) fn of(self, text: &str) -> [Option<&str>; 2] {
+        [self != Self::Reasoning, self != Self::ReasoningContent].map(|has| has.then_some(text))
+    }
 }
 
 /// What a renderer may ask about token ids.

@@ -119,7 +119,7 @@ pub enum ServerError {
     #[error("body: {0}")]
     BodyBroken(String),
     /// The body is encoded in a way that is not known.
-    #[error("content-encoding: {0:?}: expected gzip, or an unencoded body")]
+    #[error("content-encoding: {0:?}: expected gzip, zstd, or an unencoded body")]
     BodyEncoded(String),
     /// The prompt leaves no room for an answer. The wordings are those that gateways and LangChain
     /// look for.

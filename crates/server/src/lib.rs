@@ -42,6 +42,7 @@ pub use app::policy::explained;
 pub use batches::Batches;
 pub use cases::{Cases, Consent, PENDING_CASES};
 pub use contents::Contents;
+pub use dialects::ReasoningFields;
 pub use energy::{Energy, EnergySource};
 pub use errors::{BadRequest, ServerError};
 pub use library::{
@@ -51,7 +52,7 @@ pub use library::{
 pub use limits::Limits;
 pub use policy::Label;
 pub use reload::{Live, Prepared, Reload, Report, Setting};
-pub use serve::{InProcess, Told, ToldCall};
+pub use serve::{InProcess, Told, ToldCall, unpack_zstd};
 pub use shares::{Share, Shares};
 pub use signin::{CALLBACK, KEYS_UPSTREAM, RoleRule, SignIn, TOKEN_UPSTREAM, read_id_token};
 pub use tls::{Tls, TlsError};
@@ -153,6 +154,8 @@ pub struct Config {
     pub limits: Limits,
     /// What requests that do not say get; see [`default_sampling`].
     pub default_sampling: Sampling,
+    /// Where chat completions have reasoning.
+    pub reasoning_fields: ReasoningFields,
     /// Web origins (`https://chat.example`) whose pages may call this server, `*` for all; empty:
     /// none, which is the default.
     pub allowed_origins: Vec<String>,
@@ -240,6 +243,7 @@ impl Config {
             shares: Shares::default(),
             limits: Limits::default(),
             default_sampling: default_sampling(),
+            reasoning_fields: ReasoningFields::default(),
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             prefix_store: None,

@@ -17,6 +17,7 @@ mod changes;
 mod channels;
 pub(crate) mod deadline;
 mod draft;
+mod encoding;
 mod flight;
 mod here;
 mod in_process;
@@ -40,6 +41,7 @@ mod wishes;
 
 pub(crate) use again::{VERIFY_FIELDS, verified, verify};
 pub(crate) use changes::{ReadChange, change, show};
+pub use encoding::unpack_zstd;
 pub use in_process::{InProcess, Told, ToldCall};
 pub(crate) use lines::run_batches;
 pub(crate) use shadow::N_SHADOWS;
@@ -343,6 +345,7 @@ async fn followed<R: Reply>(
 
 /// What every part of the answer to this request says about itself.
 fn said_by(
+    app: &App,
     arrival: &Arrival,
     model: String,
     fingerprint: String,
@@ -350,8 +353,17 @@ fn said_by(
     vocabulary: Box<dyn Vocabulary>,
 ) -> Answer {
     let (created, created_ns) = arrival.unix_time();
-    let id = arrival.answer_id();
-    Answer { id, created, created_ns, model, fingerprint, sampling, vocabulary, n_dropped: 0 }
+    Answer {
+        id: arrival.answer_id(),
+        created,
+        created_ns,
+        model,
+        fingerprint,
+        sampling,
+        vocabulary,
+        n_dropped: 0,
+        reasoning_fields: app.reasoning_fields,
+    }
 }
 
 /// What is wrong with a conversation as a whole, under the name that its dialect has for it.

@@ -160,6 +160,11 @@ pub(crate) struct Serve {
     /// them at most (default: it is cancelled at once)
     #[arg(long, value_name = "TIME", value_parser = some_time)]
     resume_streams: Option<Duration>,
+    /// Field of chat completions that has a model's reasoning: reasoning_content (DeepSeek,
+    /// llama-server), reasoning (vLLM, OpenRouter), or both of them
+    #[arg(long, value_name = "FIELD", default_value = "both",
+          value_parser = server::ReasoningFields::NAMES)]
+    reasoning_field: String,
     /// Web origin whose pages may call the server, such as https://chat.example (may be repeated)
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,

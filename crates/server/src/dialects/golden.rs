@@ -2,7 +2,8 @@
 //! and without a model, so that every edge is exact.
 
 use super::{
-    Answer, Choice, Delivery, Dialect, PlainPrompt, Prompts, Reply, Spent, Usage, Vocabulary,
+    Answer, Choice, Delivery, Dialect, PlainPrompt, Prompts, ReasoningFields, Reply, Spent, Usage,
+    Vocabulary,
 };
 use crate::errors::ServerError;
 use crate::kept::{KeptAnswers, Own};
@@ -120,6 +121,7 @@ pub(super) fn replay_kept<D: Dialect>(
         sampling: call.sampling.over(&crate::default_sampling()),
         vocabulary: Box::new(Bytes),
         n_dropped: 0,
+        reasoning_fields: ReasoningFields::default(),
     };
     let n_prompt = prompts.iter().map(|prompt| prompt.len() as u64).sum();
     let (n_generated, n_reasoning, n_reused, n_matched) = (5, 0, 2, 3);

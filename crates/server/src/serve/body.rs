@@ -1,15 +1,14 @@
 //! A request's body, read within its bounds.
 
+use super::encoding::Encoding;
 use super::in_turn;
 use crate::app::App;
-use crate::errors::{BadRequest, ServerError};
+use crate::errors::ServerError;
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::HeaderMap;
 use flate2::Crc;
-use flate2::read::MultiGzDecoder;
 use hyper::body::Body as _;
 use std::future::poll_fn;
-use std::io::Read;
 use std::pin::Pin;
 
 /// Checksum and length of a body as it came, by which its repetition is known.
@@ -30,13 +29,13 @@ pub(super) async fn read_marked(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<(Vec<u8>, Mark), ServerError> {
-    let is_packed = is_packed(headers)?;
+    let encoding = Encoding::of(headers)?;
     let mut bytes = Vec::new();
     let mark = take(app, body, |data| bytes.extend_from_slice(data)).await?;
     let limit = app.limits.get().n_body_bytes;
-    let bytes = match is_packed {
-        true => in_turn(app, limit, move || unpack(&bytes, limit)).await?,
-        false => bytes,
+    let bytes = match encoding {
+        Encoding::Identity => bytes,
+        packed => in_turn(app, limit, move || packed.unpack(&bytes, limit)).await?,
     };
     Ok((bytes, mark))
 }
@@ -44,27 +43,6 @@ pub(super) async fn read_marked(
 /// Reads a body within its bounds, of which nothing but the mark is held.
 pub(super) async fn mark(app: &App, body: Body) -> Result<Mark, ServerError> {
     take(app, body, |_| {}).await
-}
-
-/// Whether a body is packed with gzip.
-pub(super) fn is_packed(headers: &HeaderMap) -> Result<bool, ServerError> {
-    match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
-        None | Some(b"" | b"identity") => Ok(false),
-        Some(encoding) if encoding.eq_ignore_ascii_case(b"gzip") => Ok(true),
-        Some(encoding) => Err(ServerError::BodyEncoded(String::from_utf8_lossy(encoding).into())),
-    }
-}
-
-/// What gzip packed. The bound holds for what comes out: a thousand times as much may.
-fn unpack(packed: &[u8], limit: usize) -> Result<Vec<u8>, ServerError> {
-    let mut bytes = Vec::new();
-    let mut unpacked = MultiGzDecoder::new(packed).take(limit as u64 + 1);
-    unpacked.read_to_end(&mut bytes).map_err(|e| BadRequest {
-        param: None,
-        message: format!("body: expected gzip, as content-encoding says: {e}"),
-        code: Some("invalid_gzip"),
-    })?;
-    if bytes.len() > limit { Err(ServerError::BodyTooLarge { limit }) } else { Ok(bytes) }
 }
 
 async fn take(app: &App, body: Body, data: impl FnMut(&[u8])) -> Result<Mark, ServerError> {

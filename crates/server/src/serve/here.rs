@@ -56,7 +56,7 @@ pub(super) async fn answer<D: Dialect>(
     let served = prepared.served.clone();
     record.model(&served.name);
     let sampling = sampling(D::call(&prepared.request), &app.default_sampling, &served.engine);
-    let answer = answer_of(arrival, &prepared, &sampling);
+    let answer = answer_of(app, arrival, &prepared, &sampling);
     let mut like = like::<D>(arrival, deadline, sampling, &mut prepared);
     let delivery = D::call(&prepared.request).delivery;
     let is_generated = is_generated(delivery);
@@ -126,10 +126,15 @@ fn seeds(arrival: &Arrival, like: &Request, n_prompts: usize, n_per_prompt: usiz
     before.map_or_else(anew, <[u64]>::to_vec)
 }
 
-fn answer_of<R>(arrival: &Arrival, prepared: &Prepared<R>, sampling: &Sampling) -> Answer {
+fn answer_of<R>(
+    app: &App,
+    arrival: &Arrival,
+    prepared: &Prepared<R>,
+    sampling: &Sampling,
+) -> Answer {
     let Served { name, engine, fingerprint, .. } = prepared.served.clone();
     let vocabulary = Box::new(prepare::EngineVocabulary(engine));
-    let answer = said_by(arrival, name, fingerprint, sampling.clone(), vocabulary);
+    let answer = said_by(app, arrival, name, fingerprint, sampling.clone(), vocabulary);
     Answer { n_dropped: prepared.n_dropped, ..answer }
 }
 
@@ -141,7 +146,7 @@ fn unloaded<D: Dialect>(
     seat: Arc<Seat>,
 ) -> Answered<D::Reply> {
     let sampling = app.default_sampling.clone();
-    let answer = said_by(arrival, name, String::new(), sampling, Box::new(NoVocabulary));
+    let answer = said_by(app, arrival, name, String::new(), sampling, Box::new(NoVocabulary));
     ungenerated(D::reply(request, answer, &[]), spent_on_nothing(arrival), seat)
 }
 

@@ -112,7 +112,7 @@ pub(super) async fn answer<D: Dialect>(
     let abroad = send(broker, outgoing, about, arrival, left, record).await?;
     let (name, vocabulary) = (named_there(&upstream.name, &model), abroad.answer.tokens());
     let (fingerprint, sampling) = (upstream.name.clone(), like.sampling);
-    let answer = said_by(arrival, name, fingerprint, sampling, Box::new(vocabulary));
+    let answer = said_by(app, arrival, name, fingerprint, sampling, Box::new(vocabulary));
     let id = format!("answer-{}", answer.id);
     let reply = D::reply(request, answer, &[Vec::new()]);
     let id = reply.stream_id().map_or(id, str::to_owned);

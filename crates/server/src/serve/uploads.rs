@@ -3,6 +3,7 @@
 
 use super::admin::noted;
 use super::deadline::{self, within};
+use super::encoding::Encoding;
 use super::{blocking, body, error_response, lenient, route};
 use crate::app::{App, Arrival};
 use crate::batches::Upload;
@@ -16,7 +17,6 @@ use crate::errors::{BadRequest, ServerError};
 use crate::streams;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Response, header};
-use flate2::read::MultiGzDecoder;
 use hyper::body::Body as _;
 use serde_json::{Map, Value};
 use std::fs::File;
@@ -83,7 +83,7 @@ async fn store(
     let unknown = lenient::of(headers, &arrival.who)?;
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let boundary = boundary(content_type.unwrap_or_default())?;
-    let is_packed = body::is_packed(headers)?;
+    let encoding = Encoding::of(headers)?;
     let _turn = app.uploading.clone().try_acquire_owned().map_err(|_| {
         let what = "other files are being sent".to_owned();
         ServerError::Overloaded { what, retry_after: RETRY_AFTER }
@@ -92,12 +92,8 @@ async fn store(
     let (sender, pieces) = mpsc::channel(N_PIECES);
     let work = blocking(move || {
         let pieces = Pieces { pieces, piece: Bytes::new(), is_over: false };
-        let source: Box<dyn Read> = match is_packed {
-            true => Box::new(MultiGzDecoder::new(pieces)),
-            false => Box::new(pieces),
-        };
         let upload = batches.upload(client, n_max)?;
-        read_form(Multipart::new(source, &boundary), upload, unknown)
+        read_form(Multipart::new(encoding.reader(pieces), &boundary), upload, unknown)
     });
     let feed = feed(body, sender, app.limits.get().body_timeout, app.limits.get().n_body_bytes);
     let both = async { Ok(tokio::join!(feed, work).1) };

@@ -227,9 +227,20 @@ fn packed_bodies_are_unpacked_within_their_bound() {
     // Four kilobytes that would be more than the four megabytes that a body may have.
     let bomb = send("gzip", &gzip(&vec![b' '; (4 << 20) + 1]));
     check_error(&bomb, 413, None, Some("request_too_large"));
-    let unknown = send("zstd", &packed);
+    let unknown = send("br", &packed);
     check_error(&unknown, 415, None, None);
-    assert!(unknown.body.contains("expected gzip"), "{}", unknown.body);
+    assert!(unknown.body.contains("expected gzip, zstd"), "{}", unknown.body);
+
+    let zstd = |bytes: &[u8]| {
+        use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+        compress_to_vec(bytes, CompressionLevel::Fastest)
+    };
+    let packed = zstd(body.as_bytes());
+    assert_eq!(send("zstd", &packed).json()["choices"], plain["choices"]);
+    check_error(&send("zstd", &packed[..packed.len() - 9]), 400, None, Some("invalid_zstd"));
+    check_error(&send("zstd", body.as_bytes()), 400, None, Some("invalid_zstd"));
+    let bomb = send("zstd", &zstd(&vec![b' '; (4 << 20) + 1]));
+    check_error(&bomb, 413, None, Some("request_too_large"));
 }
 
 #[test]

@@ -97,6 +97,7 @@ fn reasoning_is_split_out_and_ends_at_its_budget() {
     let response = ask(json!({"thinking_token_budget": 8, "logprobs": true}));
     let answer = message(&response);
     let reasoning = answer["reasoning_content"].as_str().unwrap();
+    assert_eq!(answer["reasoning"], reasoning);
     let content = answer["content"].as_str().unwrap();
     assert!(!reasoning.is_empty() && !content.is_empty(), "{answer}");
     assert!(!content.contains("think>") && !reasoning.contains("think>"), "{answer}");
@@ -112,6 +113,7 @@ fn reasoning_is_split_out_and_ends_at_its_budget() {
     for event in &events[..events.len() - 1] {
         let event: Value = serde_json::from_str(event).unwrap();
         let delta = &event["choices"][0]["delta"];
+        assert_eq!(delta["reasoning"], delta["reasoning_content"]);
         streamed.push_str(delta["reasoning_content"].as_str().unwrap_or_default());
         text.push_str(delta["content"].as_str().unwrap_or_default());
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use engine::{Fleet, PrefixStore};
-use server::{Batches, ModelChanges};
+use server::{Batches, ModelChanges, ReasoningFields};
 
 use super::announce::{advice, announce, base_url};
 use super::library::OwnModels;
@@ -169,6 +169,8 @@ impl Serve {
         config.aliases.extend(self.aliases.all().iter().cloned());
         config.shares = self.shares();
         config.limits = self.limits();
+        config.reasoning_fields =
+            ReasoningFields::from_name(&self.reasoning_field).unwrap_or_default();
         config.egress = self.network.mode;
         config.local_access = self.access.local_access;
         config.allow_anyone = self.access.allow_anyone;

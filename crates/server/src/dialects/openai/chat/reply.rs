@@ -76,9 +76,11 @@ struct Delta<'a> {
     /// Null where an answer begins that may be calls only.
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<Option<&'a str>>,
-    /// The name that DeepSeek, vLLM and llama-server have for it; OpenAI has none.
+    /// As [`ReasoningFields`](crate::dialects::ReasoningFields) has it, and so the next.
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<[CallDelta<'a>; 1]>,
 }
@@ -153,8 +155,10 @@ struct WholeChoice<'a> {
 struct Message<'a> {
     role: &'static str,
     content: Option<&'a str>,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    reasoning_content: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning: Option<&'a str>,
     refusal: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<WholeCall<'a>>,
@@ -217,12 +221,16 @@ impl ChatReply {
         };
         let is_calling = choice.calls.last().is_some_and(|call| !call.is_complete);
         let has_content = !choice.text.is_empty() || choice.calls.is_empty();
+        let told = Some(&*choice.reasoning).filter(|text| !text.is_empty());
+        let [reasoning_content, reasoning] =
+            told.map_or([None; 2], |text| self.answer.reasoning_fields.of(text));
         WholeChoice {
             index,
             message: Message {
                 role: "assistant",
                 content: has_content.then_some(&choice.text),
-                reasoning_content: &choice.reasoning,
+                reasoning_content,
+                reasoning,
                 refusal: None,
                 tool_calls: choice.calls.iter().enumerate().map(call).collect(),
             },
@@ -268,7 +276,9 @@ impl Reply for ChatReply {
         match part {
             Part::Text(text) if text.is_empty() => return,
             Part::Text(text) => delta.content = Some(Some(text)),
-            Part::Reasoning(text) => delta.reasoning_content = Some(text),
+            Part::Reasoning(text) => {
+                [delta.reasoning_content, delta.reasoning] = self.answer.reasoning_fields.of(text);
+            }
             Part::CallBegin(name) => {
                 let index = progress.n_calls;
                 progress.n_calls += 1;

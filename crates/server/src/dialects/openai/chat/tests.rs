@@ -1,6 +1,7 @@
 //! Golden transcripts of chat completions, and the table of their parameters.
 
 use super::*;
+use crate::dialects::ReasoningFields;
 use crate::dialects::golden::{Step, cut, replay, text, token};
 use crate::dialects::openai::parse_chat as parse;
 use crate::errors::ServerError;
@@ -184,17 +185,27 @@ fn with_tools(field: &str) -> String {
 }
 
 #[test]
+fn reasoning_stands_in_the_fields_that_the_owner_says() {
+    let told = ReasoningFields::NAMES.map(|name| {
+        let fields = ReasoningFields::from_name(name).unwrap();
+        fields.of("Hm.").map(|text| text.is_some())
+    });
+    assert_eq!(told, [[true, true], [true, false], [false, true]]);
+    assert_eq!(ReasoningFields::from_name("all"), None);
+}
+
+#[test]
 fn calls_and_reasoning_stand_beside_the_text() {
     check(
         &with_tools(r#""n":1"#),
         calling(Stop, 10),
-        r#"{"id":"chatcmpl-1","object":"chat.completion","created":7,"model":"m","system_fingerprint":"fp","choices":[{"index":0,"message":{"role":"assistant","content":"So:","reasoning_content":"Hm.","refusal":null,"tool_calls":[{"id":"call_1_0_0","type":"function","function":{"name":"f","arguments":"{\"x\":1}"}},{"id":"call_1_0_1","type":"function","function":{"name":"g","arguments":"{}"}}]},"logprobs":null,"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8,"prompt_tokens_details":{"cached_tokens":2,"matched_tokens":3}}}"#,
+        r#"{"id":"chatcmpl-1","object":"chat.completion","created":7,"model":"m","system_fingerprint":"fp","choices":[{"index":0,"message":{"role":"assistant","content":"So:","reasoning_content":"Hm.","reasoning":"Hm.","refusal":null,"tool_calls":[{"id":"call_1_0_0","type":"function","function":{"name":"f","arguments":"{\"x\":1}"}},{"id":"call_1_0_1","type":"function","function":{"name":"g","arguments":"{}"}}]},"logprobs":null,"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8,"prompt_tokens_details":{"cached_tokens":2,"matched_tokens":3}}}"#,
     );
     let stream = replay::<Chat>(&with_tools(r#""stream":true"#), calling(Stop, 10));
     let expected = [
         r#"{"role":"assistant","content":null}"#,
-        r#"{"reasoning_content":"Hm"}"#,
-        r#"{"reasoning_content":"."}"#,
+        r#"{"reasoning_content":"Hm","reasoning":"Hm"}"#,
+        r#"{"reasoning_content":".","reasoning":"."}"#,
         r#"{"content":"So:"}"#,
         r#"{"tool_calls":[{"index":0,"id":"call_1_0_0","type":"function","function":{"name":"f","arguments":""}}]}"#,
         r#"{"tool_calls":[{"index":0,"function":{"arguments":"{\"x\":"}}]}"#,
@@ -333,8 +344,10 @@ proptest::proptest! {
         if message["content"].is_null() && message["tool_calls"].is_null() {
             message["content"] = "".into();
         }
-        if message["reasoning_content"] == "" {
-            message.as_object_mut().unwrap().remove("reasoning_content");
+        for name in ["reasoning_content", "reasoning"] {
+            if message[name] == "" {
+                message.as_object_mut().unwrap().remove(name);
+            }
         }
         proptest::prop_assert_eq!(&message, &whole["message"]);
         proptest::prop_assert_eq!(&Value::from(tokens), &whole["logprobs"]["content"]);
