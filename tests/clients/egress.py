@@ -6,7 +6,8 @@
 The server runs in a network of its own that has a way out, at whose end everything is recorded, and
 is asked on every route that it publishes: whole and streamed, with tools, embeddings, files and
 batches, a reload, a stream resumed. Once it is locked, which is the default, and once open: what
-does not call home does not do so either where it could. Needs no package of Python's, but the programs
+does not call home does not do so either where it could. Then it has an upstream, a second server,
+which gets packets for each request that has a departure and for nothing else. Needs no package of Python's, but the programs
 `ip` (iproute2) and `unshare` (util-linux), and a system that lets its user make networks; else it says
 so, and nothing is tested. Where IPv6 is switched off, IPv4 is tested alone.
 """
@@ -55,12 +56,29 @@ TOOL = {"type": "function", "function": {"name": "weather", "parameters": {
     "required": ["city"], "additionalProperties": False}}}
 
 
+UPSTREAM = """
+[upstream.second]
+kind = "openai"
+url = "http://127.0.0.1:{port}"
+[alias]
+"elsewhere" = "second/{model}"
+[[rule]]
+name = "to the second"
+label = "public"
+alias = "elsewhere"
+outcome = "there"
+upstream = "second"
+"""
+
+
 class Recorder:
-    """Every packet of every device, as words, but for those between clients and the server."""
+    """Every packet of every device, as words, but for those between clients and the server, and
+    those to and from its upstream, which are counted."""
 
     def __init__(self):
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         self.found, self.server_port, self.n_served = [], None, 0
+        self.upstream_port, self.n_upstream = None, 0
         threading.Thread(target=self.record, daemon=True).start()
 
     def record(self):
@@ -89,12 +107,15 @@ class Recorder:
         if device == "lo" and to.is_loopback and kind == TCP and self.server_port in ports:
             self.n_served += 1
             return None
+        if device == "lo" and to.is_loopback and kind == TCP and self.upstream_port in ports:
+            self.n_upstream += 1
+            return None
         return f"{device}: {ipaddress.ip_address(source)} to {to}, protocol {kind}, ports {ports}"
 
     def settle(self):
         """Gives what was recorded, once nothing more comes."""
         n = -1
-        while n != (n := len(self.found) + self.n_served):
+        while n != (n := len(self.found) + self.n_served + self.n_upstream):
             time.sleep(0.2)
         found, self.found = self.found, []
         return found
@@ -116,9 +137,9 @@ def check_recorder(recorder):
 
 
 class Server:
-    def __init__(self, options, folder, *flags):
+    def __init__(self, options, folder, *flags, more=""):
         self.settings = pathlib.Path(folder, "freehold.toml")
-        self.settings.write_text(f'models = ["{options.model}", "{options.embedder}"]\n')
+        self.settings.write_text(f'models = ["{options.model}", "{options.embedder}"]\n{more}')
         command = [
             options.binary, "serve", "--config", self.settings, "--listen", "127.0.0.1:0",
             "--batches", f"{folder}/batches", "--cache-dir", f"{folder}/cache",
@@ -150,6 +171,10 @@ class Server:
         text = response.read().decode()
         connection.close()
         return response.status, text
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        equal(self.process.wait(60), 0, self.said())
 
     def answer(self, method, path, body=None, headers=None):
         status, text = self.ask(method, path, body, headers)
@@ -316,16 +341,49 @@ def check_day(recorder, options, flags, mode):
             more = {n_filters(status) - n_filters("/proc/self/status") for status in threads}
             equal(more, {1 if mode == "locked" else 0}, "filters of the threads")
         finally:
-            server.process.send_signal(signal.SIGTERM)
-            ended = server.process.wait(60)
-        equal(ended, 0, server.said())
+            server.stop()
         equal(recorder.settle(), [], "packets that did not go to the server")
         assert recorder.n_served > 100, recorder.n_served
 
 
+def check_upstream(recorder, options):
+    """The broker opens one way, and only a request that the rules let out takes it."""
+    name = pathlib.Path(options.model).stem if options.model.endswith(".gguf") else options.model
+    with tempfile.TemporaryDirectory() as here, tempfile.TemporaryDirectory() as there:
+        second = Server(options, there)
+        settings = UPSTREAM.format(port=second.port, model=name)
+        server = Server(options, here, more=settings)
+        recorder.server_port, recorder.upstream_port = server.port, second.port
+        try:
+            equal(json.loads(server.answer("GET", "/version"))["egress"], "locked", server.said())
+            made = [{"name": "open", "label": "public"}, {"name": "closed"}]
+            secrets = [json.loads(server.ask("POST", "/admin/keys", key)[1])["secret"] for key in made]
+            public, private = [{"Authorization": f"Bearer {secret}"} for secret in secrets]
+            body = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 4}
+            for model, key, expected in [
+                (name, public, 200), (name, private, 200), ("elsewhere", private, 403),
+            ]:
+                status, text = server.ask(
+                    "POST", "/v1/chat/completions", {**body, "model": model}, key)
+                equal(status, expected, text)
+            equal(recorder.settle(), [], "packets of requests that stay here")
+            equal(recorder.n_upstream, 0, "packets to the upstream without a departure")
+            for stream in [False, True]:
+                more = {"model": "elsewhere", "stream": stream}
+                server.answer("POST", "/v1/chat/completions", {**body, **more}, public)
+            equal(recorder.settle(), [], "packets that went to neither server")
+            assert recorder.n_upstream > 10, recorder.n_upstream
+            left = json.loads(server.answer("GET", "/admin/departures"))["departures"]
+            equal([one["upstream"] for one in left], ["second"] * 2)
+        finally:
+            server.stop()
+            second.stop()
+        equal(recorder.settle(), [], "packets that went to neither server")
+
+
 def check_commands(recorder, options):
     """What answers without a server sends nothing either."""
-    recorder.server_port = None
+    recorder.server_port = recorder.upstream_port = None
     for command in [
         ["run", "--model", options.model, "--max-tokens", "4", "Hi"],
         ["embed", "--model", options.embedder, "a text"],
@@ -346,8 +404,9 @@ def inside(options):
     check_recorder(recorder)
     check_day(recorder, options, [], "locked")
     check_day(recorder, options, ["--egress", "open"], "open")
+    check_upstream(recorder, options)
     check_commands(recorder, options)
-    print(f"egress: 4 passed, 0 failed ({recorder.n_served} packets to and from the server)")
+    print(f"egress: 5 passed, 0 failed ({recorder.n_served} packets to and from the server)")
 
 
 def main():

@@ -3,16 +3,14 @@
 // Helpers of tests are tests: a failure in them should end the test where it is.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread::JoinHandle;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::binary::{Home, arg};
+use crate::server::Server;
 use serde_json::Value;
 
 /// Whether this kernel can lock; where it cannot, the test says so.
@@ -24,76 +22,36 @@ fn can_lock() -> bool {
     can
 }
 
-/// A server on a model that it opens when it is asked for; it ends where its test fails.
-struct Server {
-    child: Child,
-    address: String,
-    said: Option<JoinHandle<String>>,
-    /// A server whose words nobody reads ends.
-    _stdout: Box<dyn Read>,
+/// A server on a model that it opens when it is asked for.
+fn start(home: &Home, flags: &[&str]) -> Server {
+    home.run(&["add", arg(&testkit::smollm2()), "--name", "one"]).ok();
+    Server::start(home, &[&["one", "--on-demand"], flags].concat())
 }
 
-impl Server {
-    fn start(home: &Home, flags: &[&str]) -> Self {
-        home.run(&["add", arg(&testkit::smollm2()), "--name", "one"]).ok();
-        let args = [&["serve", "one", "--on-demand", "--listen", "127.0.0.1:0"], flags].concat();
-        let mut command = home.command(&args);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stderr = child.stderr.take().unwrap();
-        let said = std::thread::spawn(move || {
-            let mut said = String::new();
-            stderr.read_to_string(&mut said).unwrap();
-            said
-        });
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let address = line.trim().rsplit('/').next().unwrap().to_owned();
-        Self { child, address, said: Some(said), _stdout: Box::new(stdout) }
-    }
+fn request(server: &Server, line: &str, body: &str) -> Value {
+    let answer = server.ask(line, "", body);
+    serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
+}
 
-    fn request(&self, line: &str, body: &str) -> Value {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        let head = format!("{line} HTTP/1.1\r\nHost: {}\r\nConnection: close", self.address);
-        write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).expect(&answer)
-    }
-
-    /// How many filters each thread has more than this test, which may be in a container that has
-    /// some; each number once.
-    fn n_filters(&self) -> Vec<u32> {
-        let own = n_filters(Path::new("/proc/self/status"));
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        let of = |task: std::io::Result<std::fs::DirEntry>| {
-            n_filters(&task.unwrap().path().join("status")) - own
-        };
-        let mut numbers: Vec<u32> = tasks.map(of).collect();
-        assert!(numbers.len() > 3, "threads of the engine and of tokio are missing: {numbers:?}");
-        numbers.sort_unstable();
-        numbers.dedup();
-        numbers
-    }
-
-    /// Stops it; returns what it has said.
-    fn stop(mut self) -> String {
-        self.child.kill().unwrap();
-        self.said.take().unwrap().join().unwrap()
-    }
+/// How many filters each thread of a server has more than this test, which may be in a container
+/// that has some; each number once.
+fn filters_of(server: &Server) -> Vec<u32> {
+    let own = n_filters(Path::new("/proc/self/status"));
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.child.id())).unwrap();
+    let of = |task: std::io::Result<std::fs::DirEntry>| {
+        n_filters(&task.unwrap().path().join("status")) - own
+    };
+    let mut numbers: Vec<u32> = tasks.map(of).collect();
+    assert!(numbers.len() > 3, "threads of the engine and of tokio are missing: {numbers:?}");
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
 }
 
 fn n_filters(status: &Path) -> u32 {
     let status = std::fs::read_to_string(status).unwrap();
     let of = |line: &str| line.strip_prefix("Seccomp_filters:")?.trim().parse().ok();
     status.lines().find_map(of).expect(&status)
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 const QUESTION: &str = r#"{"model": "one", "prompt": "a", "max_tokens": 2}"#;
@@ -104,12 +62,12 @@ fn a_server_is_locked_on_all_threads_and_says_so() {
         return;
     }
     let home = Home::new();
-    let server = Server::start(&home, &["--egress", "locked"]);
-    let answer = server.request("POST /v1/completions", QUESTION);
+    let server = start(&home, &["--egress", "locked"]);
+    let answer = request(&server, "POST /v1/completions", QUESTION);
     assert!(answer["choices"][0]["text"].is_string(), "{answer}");
-    assert_eq!(server.n_filters(), [1]);
-    assert_eq!(server.request("GET /version", "")["egress"], "locked");
-    let said = server.stop();
+    assert_eq!(filters_of(&server), [1]);
+    assert_eq!(request(&server, "GET /version", "")["egress"], "locked");
+    let said = server.kill();
     assert!(said.contains("nothing leaves: locked by seccomp"), "{said}");
 }
 
@@ -120,11 +78,11 @@ fn a_server_is_open_where_that_is_asked_for_or_needed() {
         (&["--allow-model-changes", "-v"], "network: open, because --allow-model-changes lets"),
     ] {
         let home = Home::new();
-        let server = Server::start(&home, flags);
-        server.request("POST /v1/completions", QUESTION);
-        assert_eq!(server.n_filters(), [0]);
-        assert_eq!(server.request("GET /version", "")["egress"], "open");
-        let said = server.stop();
+        let server = start(&home, flags);
+        request(&server, "POST /v1/completions", QUESTION);
+        assert_eq!(filters_of(&server), [0]);
+        assert_eq!(request(&server, "GET /version", "")["egress"], "open");
+        let said = server.kill();
         assert!(said.contains(why), "{said}");
     }
 }
@@ -157,9 +115,9 @@ fn a_server_with_upstreams_is_locked_beside_a_broker_that_is_too() {
         b"[upstream.near]\nkind = \"openai\"\nurl = [\"http://127.0.0.1:9\", \"http://[::1]:9\"]\n\
         [upstream.lost]\nkind = \"anthropic\"\nurl = \"https://no-such-host.invalid\"\n";
     let file = home.write("f.toml", text);
-    let server = Server::start(&home, &["--egress", "locked", "--config", arg(&file)]);
-    server.request("POST /v1/completions", QUESTION);
-    assert_eq!(server.n_filters(), [1]);
+    let server = start(&home, &["--egress", "locked", "--config", arg(&file)]);
+    request(&server, "POST /v1/completions", QUESTION);
+    assert_eq!(filters_of(&server), [1]);
     let broker = children(server.child.id());
     // It and its spare.
     assert_eq!(broker.len(), 2, "{broker:?}");
@@ -174,12 +132,12 @@ fn a_server_with_upstreams_is_locked_beside_a_broker_that_is_too() {
         assert!(status.success());
     };
     terminate(broker[0]);
-    server.request("POST /v1/completions", QUESTION);
+    request(&server, "POST /v1/completions", QUESTION);
     assert!(Path::new(&status).exists());
     terminate(server.child.id());
     wait_for_end(server.child.id());
     broker.iter().for_each(|pid| wait_for_end(*pid));
-    let said = server.stop();
+    let said = server.kill();
     let line = "upstreams: near (openai, 2 addresses), lost (anthropic, 0 addresses); reached by \
                 the broker alone, with a departure for each request: locked by seccomp";
     assert!(said.contains(line), "{said}");
@@ -187,9 +145,9 @@ fn a_server_with_upstreams_is_locked_beside_a_broker_that_is_too() {
     assert!(said.contains("upstream lost: https://no-such-host.invalid: "), "{said}");
     assert!(said.contains("stopped"), "{said}");
     // A server that is ended without a word takes its broker with it.
-    let server = Server::start(&home, &["--config", arg(&file)]);
+    let server = start(&home, &["--config", arg(&file)]);
     let broker = children(server.child.id());
-    server.stop();
+    server.kill();
     broker.iter().for_each(|pid| wait_for_end(*pid));
 }
 

@@ -2,62 +2,12 @@
 // Helpers of tests are tests: a failure in them should end the test where it is.
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
 use crate::binary::{Home, arg};
+use crate::server::Server;
 
-/// A server on a model that it opens when it is asked for; it ends with its test.
-struct Server {
-    child: Child,
-    address: String,
-    /// A server whose words nobody reads ends.
-    _stdout: Box<dyn Read>,
-}
-
-impl Server {
-    fn start(home: &Home, flags: &[&str]) -> Self {
-        let args = [&["serve", "one", "--on-demand", "--listen", "127.0.0.1:0"], flags].concat();
-        let mut command: Command = home.command(&args);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let address = line.trim().rsplit('/').next().unwrap().to_owned();
-        Self { child, address, _stdout: Box::new(stdout) }
-    }
-
-    fn status(&self, key: Option<&str>) -> u16 {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        let bearer = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
-        let host = &self.address;
-        write!(
-            stream,
-            "GET /v1/models HTTP/1.1\r\nHost: {host}\r\n{bearer}Connection: close\r\n\r\n"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer.split(' ').nth(1).unwrap().parse().unwrap()
-    }
-
-    /// What was changed beside it holds in about a second.
-    fn wait_for(&self, key: Option<&str>, status: u16) {
-        let begun = Instant::now();
-        while self.status(key) != status {
-            assert!(begun.elapsed() < Duration::from_secs(10), "not {status} after 10 s");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A server on a model that it opens when it is asked for.
+fn start(home: &Home, flags: &[&str]) -> Server {
+    Server::start(home, &[&["one", "--on-demand"], flags].concat())
 }
 
 #[test]
@@ -65,7 +15,7 @@ fn keys_are_managed_beside_a_server_that_runs() {
     let home = Home::new();
     home.run(&["add", arg(&testkit::smollm2()), "--name", "one"]).ok();
     assert_eq!(home.run(&["key", "list", "--json"]).json()["keys"], serde_json::json!([]));
-    let server = Server::start(&home, &[]);
+    let server = start(&home, &[]);
     assert_eq!((server.status(None), server.status(Some("any-key"))), (200, 200));
 
     home.run(&["project", "create", "shop"]).ok();
@@ -96,7 +46,7 @@ fn keys_are_managed_beside_a_server_that_runs() {
     assert!(home.run(&["key", "list", "--all"]).ok().contains("revoked"));
     home.run(&["project", "remove", "shop"]).ok();
 
-    let open = Server::start(&home, &["--local-access", "open"]);
+    let open = start(&home, &["--local-access", "open"]);
     assert_eq!((open.status(None), open.status(Some(&first))), (200, 401));
     home.run(&["ledger", "verify"]).ok();
     let export = home.run(&["ledger", "export", "--kind", "audit"]).ok();

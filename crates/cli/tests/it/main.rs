@@ -23,6 +23,7 @@ mod record;
 #[allow(dead_code, unreachable_pub)] // The example's `main`.
 #[path = "../../../gguf/examples/repack.rs"]
 mod repack;
+mod server;
 #[path = "../../../store/tests/it/support/mod.rs"]
 mod support;
 mod upgrade;

@@ -4,38 +4,23 @@
 #![allow(clippy::unwrap_used)] // The helpers of these tests are tests, which the lint cannot see.
 
 use crate::binary::{Home, Outcome, arg};
+use crate::server::Server;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::Stdio;
 
 /// Asks a server of its own, which serves the file of the default model, and stops it. Returns the
 /// ids of the answers' receipts.
 fn answered(home: &Home, requests: &[(&str, &str)]) -> Vec<String> {
     let model = testkit::smollm2();
-    let args = ["serve", arg(&model), "--listen", "127.0.0.1:0", "--ctx", "256"];
-    let mut child = home.command(&args).stdout(Stdio::piped()).spawn().unwrap();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    stdout.read_line(&mut line).unwrap();
-    let address = line.trim().strip_prefix("listening on http://").expect("the address first");
+    let server = Server::start(home, &[arg(&model), "--ctx", "256"]);
     let ask = |(route, body): &(&str, &str)| {
-        let mut stream = TcpStream::connect(address).unwrap();
-        let n_bytes = body.len();
-        let head = format!("POST {route} HTTP/1.1\r\nHost: {address}\r\nConnection: close");
-        write!(stream, "{head}\r\nContent-Length: {n_bytes}\r\n\r\n{body}").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let mut lines = answer.lines();
+        let answer = server.ask(&format!("POST {route}"), "", body);
+        let mut lines = answer.head.lines();
         let id = lines.find_map(|line| line.strip_prefix("x-freehold-receipt: "));
-        id.unwrap_or_else(|| panic!("{answer}")).to_owned()
+        id.unwrap_or_else(|| panic!("{answer:?}")).to_owned()
     };
     let ids = requests.iter().map(ask).collect();
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    stdout.read_to_string(&mut line).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    server.stop();
     ids
 }
 

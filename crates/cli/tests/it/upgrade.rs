@@ -1,13 +1,12 @@
 //! Upgrades as reviewed acts, through the real binary: `outdated`, `upgrade`, `rollback`.
 #![allow(clippy::unwrap_used)] // The helpers of these tests are tests, which the lint cannot see.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::binary::{Home, Outcome, arg};
+use crate::server::Server;
 use gguf::TensorType;
 use gguf::write::Writer;
 use serde_json::Value;
@@ -224,23 +223,11 @@ fn a_model_of_another_publisher_takes_the_name_and_gives_it_back() {
 fn a_client_cannot_remove_what_a_rollback_needs() {
     let home = locked();
     force(&home, "{{ two }}");
-    let args = ["serve", "m", "--on-demand", "--allow-model-changes", "--listen", "127.0.0.1:0"];
-    let mut command = home.command(&args);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    stdout.read_line(&mut line).unwrap();
-    let address = line.trim().strip_prefix("listening on http://").expect("the address first");
-    let mut stream = TcpStream::connect(address).unwrap();
-    let body = "{\"model\": \"m\"}";
-    let head = format!("DELETE /api/delete HTTP/1.1\r\nHost: {address}\r\nConnection: close");
-    write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
-    assert!(answer.contains("local/m-v2: freehold.lock says that m is this"), "{answer}");
+    let server = Server::start(&home, &["m", "--on-demand", "--allow-model-changes"]);
+    let answer = server.ask("DELETE /api/delete", "", "{\"model\": \"m\"}");
+    drop(server);
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert!(answer.body.contains("local/m-v2: freehold.lock says that m is this"), "{answer:?}");
     home.run(&["rollback", "m"]).ok();
 }
 

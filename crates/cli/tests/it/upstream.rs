@@ -3,57 +3,15 @@
 // Helpers of tests are tests: a failure in them should end the test where it is.
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::binary::{Home, arg};
+use crate::server::Server;
 use serde_json::{Value, json};
 
-/// A server; it ends with its test.
-struct Server {
-    child: Child,
-    address: String,
-    /// A server whose words nobody reads ends.
-    _stdout: Box<dyn Read>,
-}
-
-impl Server {
-    fn start(home: &Home) -> Self {
-        let args = ["serve", "one", "--on-demand", "--listen", "127.0.0.1:0", "--ctx", "512"];
-        let mut command: Command = home.command(&args);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let address = line.trim().rsplit('/').next().unwrap().to_owned();
-        Self { child, address, _stdout: Box::new(stdout) }
-    }
-
-    /// Status, head and body of the answer to a request with this key.
-    fn ask(&self, line: &str, key: &str, body: &str) -> (u16, String, String) {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        let (host, n_bytes) = (&self.address, body.len());
-        write!(
-            stream,
-            "{line} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\nContent-Length: \
-             {n_bytes}\r\nConnection: close\r\n\r\n{body}"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, head.to_ascii_lowercase(), body.to_owned())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A server on a model that it opens when it is asked for.
+fn start(home: &Home) -> Server {
+    Server::start(home, &["one", "--on-demand", "--ctx", "512"])
 }
 
 fn home_with_model() -> Home {
@@ -73,7 +31,7 @@ fn settings(address: &str, outcome: &str) -> String {
 #[test]
 fn a_request_leaves_by_rule_and_is_in_the_ledger() {
     let (elsewhere, home) = (home_with_model(), home_with_model());
-    let vendor = Server::start(&elsewhere);
+    let vendor = start(&elsewhere);
     let there = "outcome = \"there\"\nupstream = \"vendor\"";
     let file = home.write("freehold.toml", settings(&vendor.address, there).as_bytes());
     home.run(&["policy", "check", arg(&file)]).says(0, "1 rule, nothing is wrong");
@@ -84,20 +42,24 @@ fn a_request_leaves_by_rule_and_is_in_the_ledger() {
     let open = key("open", &["--label", "public"]);
     let closed = key("closed", &[]);
     let owner = key("owner", &["--admin"]);
-    let server = Server::start(&home);
+    let server = start(&home);
     let body = json!({
         "model": "gpt-4", "temperature": 0, "max_tokens": 12,
         "messages": [{"role": "user", "content": "What is the capital of France?"}],
     })
     .to_string();
     let chat = "POST /v1/chat/completions";
-    let (status, head, answer) = server.ask(chat, &open, &body);
-    assert_eq!(status, 200, "{answer}");
-    assert!(answer.contains("Paris"), "{answer}");
+    let answer = server.ask_as(Some(&open), chat, &body);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.body.contains("Paris"), "{answer:?}");
+    let head = answer.head;
     assert!(head.contains("x-freehold-route: there") && head.contains("x-freehold-rule: out"));
-    let (status, _, answer) = server.ask(chat, &closed, &body);
-    assert_eq!(status, 403, "{answer}");
-    assert!(answer.contains("its label is private"), "{answer}");
+    let refused = |key: &str, why: &str| {
+        let answer = server.ask_as(Some(key), chat, &body);
+        assert_eq!(answer.status, 403, "{answer:?}");
+        assert!(answer.body.contains(why), "{answer:?}");
+    };
+    refused(&closed, "its label is private");
 
     // Its end is written by nobody who waits for that.
     let list = || home.run(&["departures", "--json"]).json();
@@ -130,13 +92,11 @@ fn a_request_leaves_by_rule_and_is_in_the_ledger() {
     // Rules are read anew while it runs.
     let refuse = "outcome = \"refuse\"\nreason = \"not today\"";
     home.write("freehold.toml", settings(&vendor.address, refuse).as_bytes());
-    let (status, _, report) = server.ask("POST /admin/reload", &owner, "");
-    assert_eq!(status, 200, "{report}");
-    let report: Value = serde_json::from_str(&report).unwrap();
+    let report = server.ask_as(Some(&owner), "POST /admin/reload", "");
+    assert_eq!(report.status, 200, "{report:?}");
+    let report: Value = serde_json::from_str(&report.body).unwrap();
     assert_eq!((&report["changed"], &report["needs_restart"]), (&json!(["rule"]), &json!([])));
-    let (status, _, answer) = server.ask(chat, &open, &body);
-    assert_eq!(status, 403, "{answer}");
-    assert!(answer.contains("not today"), "{answer}");
+    refused(&open, "not today");
     home.run(&["ledger", "verify"]).ok();
 }
 
