@@ -59,6 +59,8 @@ pub struct Project {
     pub name: String,
     /// When it was made, in microseconds since 1970 (UTC).
     pub created: i64,
+    /// Days for which contents of requests with its keys are kept, where a key does not say.
+    pub keep: Option<u32>,
 }
 
 /// Who may ask.
@@ -100,7 +102,12 @@ pub enum Act {
         until: i64,
     },
     /// A project of this name is there.
-    CreateProject(String),
+    CreateProject {
+        /// Its name.
+        name: String,
+        /// As [`Project::keep`].
+        keep: Option<u32>,
+    },
     /// The project of this name, which no key may have, is there no more.
     RemoveProject(String),
 }
@@ -130,7 +137,7 @@ impl Act {
     fn check(&self) -> Result<(), LedgerError> {
         match self {
             Self::CreateKey(key) => key.check(),
-            Self::CreateProject(name) => check_plain("project", name),
+            Self::CreateProject { name, .. } => check_plain("project", name),
             // Whatever is not there is not found.
             Self::RevokeKey(_) | Self::RotateKey { .. } | Self::RemoveProject(_) => Ok(()),
         }
@@ -237,7 +244,7 @@ async fn perform(
             let key = json!({"id": key.id, "name": key.name});
             Ok(Ok(json!({"act": "key.rotate", "key": key, "until": until})))
         }
-        Act::CreateProject(name) => {
+        Act::CreateProject { name, keep } => {
             let (is_there, n) = rows.project(name).await?;
             if is_there {
                 return Ok(refused("project", name, "there is one of this name"));
@@ -245,8 +252,8 @@ async fn perform(
             if n >= N_PROJECTS_MAX {
                 return Ok(refused("project", name, "1000 are there, expected no more"));
             }
-            rows.insert_project(name, order.at).await?;
-            Ok(Ok(json!({"act": "project.create", "project": name})))
+            rows.insert_project(name, order.at, *keep).await?;
+            Ok(Ok(json!({"act": "project.create", "project": name, "keep": keep})))
         }
         Act::RemoveProject(name) => {
             if !rows.project(name).await?.0 {

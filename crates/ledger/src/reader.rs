@@ -129,10 +129,11 @@ impl Reader {
         let connection = self.pool.acquire().await;
         let mut connection = connection.map_err(|error| self.place.error(&error))?;
         let newest = schema::ALL.last().map_or(0, |last| last.version);
-        if schema::version(&self.place, &mut connection, newest).await? < schema::WITH_KEYS {
+        let version = schema::version(&self.place, &mut connection, newest).await?;
+        if version < schema::WITH_KEYS {
             return Ok(Roster::default());
         }
-        Rows { place: &self.place, connection: &mut connection }.roster(which).await
+        Rows { place: &self.place, connection: &mut connection }.roster(which, version).await
     }
 
     /// Whether keys and projects were changed since: the number of [`Roster::version`].

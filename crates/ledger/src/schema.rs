@@ -37,12 +37,16 @@ pub(crate) const ALL: &[Migration] = &[
     migration!(3, "0003"),
     // Contents, and names of their keys.
     migration!(WITH_CONTENTS, "0004"),
+    // How long projects have contents kept.
+    migration!(WITH_PROJECT_DAYS, "0005"),
 ];
 
 /// From this version on there are keys.
 pub(crate) const WITH_KEYS: i64 = 2;
 /// And contents from this one on.
 pub(crate) const WITH_CONTENTS: i64 = 4;
+/// And projects say from this one on how long contents are kept.
+pub(crate) const WITH_PROJECT_DAYS: i64 = 5;
 
 /// Brings the ledger to the newest of `all`, and the connection to the ways of a writer. A SQLite
 /// file that has something in it is copied first, to `FILE.vN.backup`; N is the version it has.

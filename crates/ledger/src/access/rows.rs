@@ -7,6 +7,7 @@ use sqlx::any::AnyRow;
 use super::{Key, Project, Roster, Which};
 use crate::LedgerError;
 use crate::rows::{Rows, bytes};
+use crate::schema::WITH_PROJECT_DAYS;
 
 macro_rules! select_keys {
     ($which:literal) => {
@@ -16,6 +17,17 @@ macro_rules! select_keys {
             "substr(person, 1, 65), substr(scopes, 1, 65537), substr(defaults, 1, 65537), ",
             "created_us, expires_us, revoked_us FROM ledger_keys ",
             $which
+        )
+    };
+}
+
+/// In PostgreSQL a literal is 32 bits wide.
+macro_rules! select_projects {
+    ($days:literal) => {
+        concat!(
+            "SELECT substr(name, 1, 65), created_us, CAST(",
+            $days,
+            " AS BIGINT) FROM ledger_projects ORDER BY name LIMIT 1001"
         )
     };
 }
@@ -33,8 +45,12 @@ impl Rows<'_> {
         self.told(done).map(drop)
     }
 
-    /// Who may ask.
-    pub(crate) async fn roster(&mut self, which: Which) -> Result<Roster, LedgerError> {
+    /// Who may ask, as the tables of this version have it.
+    pub(crate) async fn roster(
+        &mut self,
+        which: Which,
+        schema: i64,
+    ) -> Result<Roster, LedgerError> {
         // First the version: what is changed meanwhile is read too, and once more.
         let version = self.version().await?;
         let keys = match which {
@@ -45,12 +61,15 @@ impl Rows<'_> {
         let rows = self.told(rows)?;
         let keys = self.told(rows.iter().map(key).collect::<sqlx::Result<Vec<Key>>>())?;
         let n_keys = self.number("SELECT count(*) FROM ledger_keys", None).await?;
-        let projects =
-            "SELECT substr(name, 1, 65), created_us FROM ledger_projects ORDER BY name LIMIT 1001";
+        let projects = match schema >= WITH_PROJECT_DAYS {
+            true => select_projects!("keep_days"),
+            false => select_projects!("0"),
+        };
         let rows = sqlx::query(projects).fetch_all(&mut *self.connection).await;
         let rows = self.told(rows)?;
         let project = |row: &AnyRow| -> sqlx::Result<Project> {
-            Ok(Project { name: row.try_get(0)?, created: row.try_get(1)? })
+            let keep = u32::try_from(row.try_get::<i64, _>(2)?).ok().filter(|days| *days > 0);
+            Ok(Project { name: row.try_get(0)?, created: row.try_get(1)?, keep })
         };
         let projects = self.told(rows.iter().map(project).collect::<sqlx::Result<_>>())?;
         Ok(Roster { version, has_had_keys: n_keys > 0, keys, projects })
@@ -142,9 +161,16 @@ impl Rows<'_> {
         Ok((is_there, self.number("SELECT count(*) FROM ledger_projects", None).await?))
     }
 
-    pub(super) async fn insert_project(&mut self, name: &str, at: i64) -> Result<(), LedgerError> {
-        let insert = "INSERT INTO ledger_projects (name, created_us) VALUES ($1, $2)";
-        let insert = sqlx::query(insert).bind(name).bind(at);
+    pub(super) async fn insert_project(
+        &mut self,
+        name: &str,
+        at: i64,
+        keep: Option<u32>,
+    ) -> Result<(), LedgerError> {
+        let insert =
+            "INSERT INTO ledger_projects (name, created_us, keep_days) VALUES ($1, $2, $3)";
+        let days = keep.map(i64::from).unwrap_or_default();
+        let insert = sqlx::query(insert).bind(name).bind(at).bind(days);
         let done = insert.execute(&mut *self.connection).await;
         self.told(done).map(drop)
     }

@@ -92,16 +92,23 @@ async fn records(site: &Site) -> Vec<String> {
     lines
 }
 
+fn project(name: &str, keep: Option<u32>) -> Act {
+    Act::CreateProject { name: name.to_owned(), keep }
+}
+
 async fn projects_are_groups_of_keys(site: &Site) {
     let ledger = site.open().await;
     let (mut one, _) = key("one");
     one.project = Some("shop".to_owned());
     let told = ledger.act(creation(&one), "owner").await.unwrap_err();
     assert!(matches!(told, LedgerError::NotFound { kind: "project", .. }), "{told}");
-    ledger.act(Act::CreateProject("shop".to_owned()), "owner").await.unwrap();
+    ledger.act(project("shop", Some(7)), "owner").await.unwrap();
+    ledger.act(project("till", None), "owner").await.unwrap();
     ledger.act(creation(&one), "owner").await.unwrap();
     let found = roster(&ledger).await;
-    assert_eq!(found.projects[0].name, "shop");
+    let told = found.projects.iter().map(|of| (&*of.name, of.keep)).collect::<Vec<_>>();
+    assert_eq!(told, [("shop", Some(7)), ("till", None)]);
+    ledger.act(Act::RemoveProject("till".to_owned()), "owner").await.unwrap();
     assert_eq!(found.keys[0].project.as_deref(), Some("shop"));
     let told = ledger.act(Act::RemoveProject("shop".to_owned()), "owner").await.unwrap_err();
     assert!(told.to_string().contains("project \"shop\": it has keys"), "{told}");
@@ -115,7 +122,7 @@ async fn what_cannot_be_is_refused_and_changes_nothing(site: &Site) {
     let ledger = site.open().await;
     let (one, _) = key("one");
     ledger.act(creation(&one), "owner").await.unwrap();
-    ledger.act(Act::CreateProject("shop".to_owned()), "owner").await.unwrap();
+    ledger.act(project("shop", None), "owner").await.unwrap();
     let before = roster(&ledger).await;
     let named = |name: &str| creation(&key(name).0);
     let with = |change: fn(&mut Key)| {
@@ -137,8 +144,8 @@ async fn what_cannot_be_is_refused_and_changes_nothing(site: &Site) {
         (Act::RevokeKey("two".to_owned()), "the ledger has no key of the id \"two\""),
         (Act::RevokeKey("a\0".to_owned()), "has no key"),
         (Act::RotateKey { key: "two".to_owned(), hash, until: 0 }, "has no key"),
-        (Act::CreateProject("shop".to_owned()), "project \"shop\": there is one"),
-        (Act::CreateProject("a b".to_owned()), "project \"a b\": expected"),
+        (project("shop", None), "project \"shop\": there is one"),
+        (project("a b", None), "project \"a b\": expected"),
         (Act::RemoveProject("none".to_owned()), "has no project of the id \"none\""),
         (Act::RemoveProject("a\0".to_owned()), "has no project"),
     ] {

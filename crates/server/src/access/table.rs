@@ -208,8 +208,11 @@ impl Table {
     fn of(roster: Roster) -> Self {
         let (version, has_had_keys) = (Some(roster.version), roster.has_had_keys);
         let mut table = Self { version, has_had_keys, ..Self::default() };
+        let days: HashMap<String, Option<u32>> =
+            roster.projects.into_iter().map(|project| (project.name, project.keep)).collect();
         for key in roster.keys {
-            match Held::of(&key) {
+            let days = key.project.as_ref().and_then(|project| *days.get(project)?);
+            match Held::of(&key, days) {
                 Ok(held) => {
                     table.keys.insert(key.id, held);
                 }
@@ -244,9 +247,11 @@ impl Table {
 }
 
 impl Held {
-    fn of(key: &Key) -> Result<Self, serde_json::Error> {
+    /// A key whose project has contents kept for so many days.
+    fn of(key: &Key, days: Option<u32>) -> Result<Self, serde_json::Error> {
         let scopes: Scopes = serde_json::from_str(&key.scopes)?;
-        let defaults: Defaults = serde_json::from_str(&key.defaults)?;
+        let mut defaults: Defaults = serde_json::from_str(&key.defaults)?;
+        defaults.keep = defaults.keep.or(days);
         let who = Who {
             key: Some(key.id.clone()),
             session: None,
@@ -391,6 +396,18 @@ mod tests {
         let renamed = Key { name: "new".to_owned(), ..one.clone() };
         assert_eq!(who(&table(&[&one])).number, who(&table(&[&renamed])).number);
         assert_ne!(number("abcdefghi0"), number("abcdefghi1"));
+    }
+
+    #[test]
+    fn a_project_says_how_long_contents_are_kept_where_its_key_does_not() {
+        let ((of_it, _), (mut own, _), (mut other, _)) = (key("one"), key("two"), key("three"));
+        own.defaults = r#"{"keep":3}"#.to_owned();
+        other.project = None;
+        let project = ledger::Project { name: "shop".to_owned(), created: 1, keep: Some(30) };
+        let (keys, projects) = (vec![of_it.clone(), own.clone(), other.clone()], vec![project]);
+        let table = Table::of(Roster { version: 1, has_had_keys: true, keys, projects });
+        let days = [of_it, own, other].map(|key| table.keys[&key.id].who.defaults.keep);
+        assert_eq!(days, [Some(30), Some(3), None]);
     }
 
     #[test]

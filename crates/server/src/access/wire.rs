@@ -57,7 +57,12 @@ pub(crate) const ROTATE_FIELDS: &[Field] = &[Field::honoured("overlap")
     .note("seconds for which the secret before is taken too; absent: 0")];
 
 /// What a new project is to be.
-pub(crate) const PROJECT_FIELDS: &[Field] = &[Field::honoured("name").text()];
+pub(crate) const PROJECT_FIELDS: &[Field] = &[
+    Field::honoured("name").text(),
+    Field::honoured("keep")
+        .integer(1, KEEP_DAYS_MAX as i64)
+        .note("days for which contents are kept where a key of it does not say"),
+];
 
 /// Reads what a new key is to be, at this time in microseconds since 1970.
 pub(crate) fn read_key(
@@ -114,11 +119,16 @@ pub(crate) fn read_rotation(
 }
 
 /// Reads the name of a new project.
-pub(crate) fn read_project(body: &[u8], unknown: Unknown) -> Result<(String, Paths), BadRequest> {
+pub(crate) fn read_project(
+    body: &[u8],
+    unknown: Unknown,
+) -> Result<((String, Option<u32>), Paths), BadRequest> {
     let mut fields = Fields::parse(body)?;
     fields.treat(PROJECT_FIELDS)?;
     let name = fields.text("name")?.ok_or_else(|| missing("name", "a name"))?;
-    Ok((name, fields.finish(unknown)?))
+    let keep = fields.integer("keep", 1..=i64::from(KEEP_DAYS_MAX))?;
+    let keep = keep.and_then(|days| u32::try_from(days).ok());
+    Ok(((name, keep), fields.finish(unknown)?))
 }
 
 /// Reads which keys a list is to have.
@@ -179,7 +189,8 @@ pub fn key_to_json(key: &Key) -> Value {
 
 /// A project.
 pub fn project_to_json(project: &Project) -> Value {
-    json!({"name": project.name, "created_at": project.created.div_euclid(US)})
+    let created_at = project.created.div_euclid(US);
+    json!({"name": project.name, "created_at": created_at, "keep": project.keep})
 }
 
 #[cfg(test)]

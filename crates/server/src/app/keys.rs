@@ -100,9 +100,9 @@ pub(crate) async fn create_project(
     let created = async {
         let ledger = ledger_of(&app)?;
         let Taken { body, unknown, .. } = &take(&app, &arrival, &headers, body).await?;
-        let (name, ignored) = wire::read_project(body, *unknown)?;
-        let told = json!({"name": name}).to_string();
-        act(&app, &arrival, ledger, Act::CreateProject(name)).await?;
+        let ((name, keep), ignored) = wire::read_project(body, *unknown)?;
+        let told = json!({"name": name, "keep": keep}).to_string();
+        act(&app, &arrival, ledger, Act::CreateProject { name, keep }).await?;
         Ok((told, ignored))
     };
     noted(created.await, &arrival)

@@ -35,11 +35,12 @@ impl Subcommand for List {
             context.note("no projects: freehold project create NAME makes one");
             return Ok(());
         }
-        let mut rows = vec![["NAME", "KEYS"].map(str::to_owned)];
+        let mut rows = vec![["NAME", "KEYS", "CONTENTS"].map(str::to_owned)];
         for project in &roster.projects {
             let is_of = |key: &&ledger::Key| key.project.as_ref() == Some(&project.name);
             let n_keys = roster.keys.iter().filter(is_of).count();
-            rows.push([project.name.clone(), n_keys.to_string()]);
+            let kept = project.keep.map_or_else(|| "-".to_owned(), |days| format!("{days}d"));
+            rows.push([project.name.clone(), n_keys.to_string(), kept]);
         }
         terminal::print(&table(&rows))
     }
