@@ -415,8 +415,16 @@ export const t = {
     words: {
       "1d": "last day", "7d": "last week", "30d": "last month", "365d": "last year",
       day: "Day", model: "Model", key: "Key", project: "Project",
+      tokens: "Tokens", requests: "Requests", energy: "Energy, Wh", money: "Cost",
     },
-    requests: "Requests", prompt: "Read", answer: "Written", median: "Median time", cost: "Cost",
+    requests: "Requests", prompt: "Read", answer: "Written", energy: "Energy", cost: "Cost",
+    timesOf: {
+      first_p50_us: "First token, median", first_p95_us: "95 %", total_p50_us: "All of it, median", total_p95_us: "95 %",
+    },
+    drawn: "Drawn",
+    drawing: (measure, by) => `${measure}, by ${by.toLowerCase()}, day by day`,
+    others: (n) => `${s(n, "other", "others")}`,
+    tooMany: (n) => `More than ${n} sums: the last days are not drawn. A shorter time is drawn whole.`,
   },
 
   own: {

@@ -7,15 +7,14 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
-import { DatabaseSync } from "node:sqlite";
 import { parseArgs } from "node:util";
 
 import { Server } from "../clients/node/serving.js";
 import { launch, open, show } from "./browser.js";
+import { fill } from "./filled.js";
 
 const MODEL = "smollm2-135m";
 const N_TIMES = 7;
-const DAY_US = 86_400_000_000;
 // What the views ask for.
 const ASKED = [
   ["chat", "/v1/models"], ["chat", "/admin/status"],
@@ -29,32 +28,6 @@ const ASKED = [
   ["operate", "/admin/running"], ["operate", "/metrics"], ["operate", "/admin/config"], ["operate", "/health"],
   ["by script", "/admin/persons"], ["by script", "/admin/usage/rows?limit=1000"],
 ];
-
-function fill(path, nRows, nConversations) {
-  const database = new DatabaseSync(path);
-  const now = Date.now() * 1000;
-  // A year of traffic of 40 keys of 8 projects, by 3 models.
-  database.exec(`
-    BEGIN;
-    WITH RECURSIVE of(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM of WHERE n < ${nRows})
-    INSERT INTO ledger_usage (instance, n, id, at_us, key, project, person, alias, model, route, label, upstream,
-      n_prompt, n_cached, n_answer, queue_us, first_us, total_us, outcome, money_micro, energy_mj, energy_source, receipt)
-    SELECT 77, n, 'req_' || n, ${now} - ${365 * DAY_US} + n * (${365 * DAY_US} / ${nRows}), 'key-' || (n * 7 % 40),
-      'project-' || (n * 7 % 8), '', '', 'model-' || (n % 3), '/v1/chat/completions', 'private', '',
-      n % 900, n % 300, n % 400, n % 1000, 20000 + n % 90000, 400000 + n % 5000000, 'done', n % 50, n % 7000, 'estimated',
-      'chatcmpl-' || n FROM of;
-    INSERT INTO ledger_usage_days (day_us, key, project, model, upstream, n_requests, n_prompt, n_cached, n_answer,
-      money_micro, energy_mj)
-    SELECT at_us / ${DAY_US} * ${DAY_US}, key, project, model, upstream, count(*), sum(n_prompt), sum(n_cached),
-      sum(n_answer), sum(money_micro), sum(energy_mj) FROM ledger_usage GROUP BY 1, 2, 3, 4, 5;
-    INSERT INTO ledger_content_keys (id, person, node, made_us, erased_us)
-      SELECT 'scale', 'owner', x'00', ${now}, 0;
-    WITH RECURSIVE of(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM of WHERE n < ${nConversations})
-    INSERT INTO ledger_contents (id, person, key, at_us, until_us, sealed)
-    SELECT 'resp_' || n, 'owner', 'scale', ${now}, ${now} + ${30 * DAY_US}, randomblob(4000) FROM of;
-    COMMIT;`);
-  database.close();
-}
 
 const median = (all) => all.sort((one, other) => one - other)[all.length >> 1];
 
