@@ -1,9 +1,10 @@
 // A ledger in which much is kept, and checks of what the page shows of it.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 
 import { Server } from "../clients/node/serving.js";
@@ -42,17 +43,19 @@ export function fill(path, nRows, nConversations) {
 }
 
 // Runs `check` against a server whose ledger has a year of use.
-async function withYear({ binary, browser }, check) {
+async function withYear({ binary, browser }, check, prices) {
   const folder = mkdtempSync(join(tmpdir(), "freehold-filled-"));
   const ledger = join(folder, "ledger.sqlite");
   const more = ["--ledger", ledger, "--local-access", "open"];
   // Once, so that the tables are there.
   await (await Server.start(binary, MODEL, more)).stop();
   fill(ledger, N_ROWS, 10);
-  const server = await Server.start(binary, MODEL, more);
+  const path = join(folder, "prices.toml");
+  if (prices) writeFileSync(path, prices);
+  const server = await Server.start(binary, MODEL, [...more, ...(prices ? ["--prices", path] : [])]);
   const { context, page, seen } = await open(browser, server.url);
   try {
-    await check({ url: server.url, page });
+    await check({ url: server.url, page, binary, ledger, prices: path });
     assert.deepEqual([seen.foreign, seen.problems], [[], []]);
   } finally {
     await context.close();
@@ -93,11 +96,63 @@ async function usage({ url, page }) {
   const cells = (await table.locator("tbody tr").first().locator("td").allTextContents()).slice(6);
   assert.equal(cells.length, 4);
   cells.forEach((cell) => assert.match(cell, /^\d[\d.]* m?s$/));
+  assert.match(await page.locator("#no-prices").textContent(), /--prices/);
+  await page.locator(".command code", { hasText: "freehold serve --prices prices.toml" }).waitFor();
   await judgedTwice(page, "use of a year");
   await page.setViewportSize(PHONE);
   await fits(page, "use of a year on a phone");
 }
 
+const price = (model, prompt, answer) => `[[price]]
+vendor = "vendor"
+model = "${model}"
+in = ${prompt}
+out = ${answer}
+currency = "EUR"
+since = 2020-01-01
+`;
+
+// Bought a hundred days ago.
+const BOUGHT = new Date(Date.now() - 100 * 86_400_000).toISOString().slice(0, 10);
+const PRICES = `${price("large", 300, 1500)}${price("small one", 0.2, 0.8)}
+[own]
+currency = "EUR"
+hardware = 1800.00
+since = ${BOUGHT}
+years = 5
+energy = 0.30
+watts-idle = 40
+watts-busy = 150
+`;
+
+// The page, the server and the command say the same of renting and owning.
+async function renting({ url, page, binary, ledger, prices }) {
+  const told = (...more) => JSON.parse(execFileSync(resolve(binary),
+    ["usage", "--prices", prices, "--ledger", ledger, "--json", ...more], { stdio: "pipe" }));
+  const asked = async (rent) =>
+    (await (await fetch(`${url}/admin/usage?rent=${encodeURIComponent(rent)}`)).json()).compared;
+  const all = await asked("all");
+  assert.deepEqual(all, told().compared);
+  assert.deepEqual(all.map((one) => one.rented), ["vendor/large", "vendor/small one"]);
+  assert.deepEqual(await asked("vendor/small one"), [told("--rent", "vendor/small one")]);
+  assert.ok(all[0].rent_micro > 0 && all[0].break_even.is === "reached", JSON.stringify(all[0]));
+
+  await show(page, url, "limits");
+  const figure = (name) => page.locator(".figure", { has: page.locator(`.name:text-is("${name}")`) });
+  await figure("Owning has paid").getByText(`since ${all[0].break_even.day}`).waitFor();
+  const shown = (micro) => `${(micro / 1e6).toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 })} EUR`;
+  for (const [name, micro] of [["Renting", all[0].rent_micro], ["Owning", all[0].own_micro], ["Paid", all[0].paid_micro]]) {
+    assert.equal(await figure(name).locator(".value").textContent(), shown(micro), name);
+  }
+  await page.locator('.chart[aria-label^="What renting would have cost"] canvas').waitFor();
+  await page.locator("#rented").selectOption("vendor/small one");
+  await figure("Renting").getByText("as vendor/small one").waitFor();
+  assert.equal(await figure("Renting").locator(".value").textContent(), shown(all[1].rent_micro));
+  assert.equal(await page.locator("#no-prices").count(), 0);
+  await judgedTwice(page, "renting and owning");
+}
+
 export const FILLED = {
+  "renting and owning are as the command tells them": (at) => withYear(at, renting, PRICES),
   "use is drawn by day, key and model, with energy and times": (at) => withYear(at, usage),
 };

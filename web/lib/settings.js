@@ -33,10 +33,6 @@ export const lastModel = kept("model", "");
 export const lastOptions = kept("options", {});
 /** Whether the first steps were done or put away. */
 export const welcomed = kept("welcomed", false);
-/** What renting and owning cost, as the owner entered it. */
-export const costs = kept("costs", {
-  rentIn: 0.15, rentOut: 0.6, hardware: 800, years: 4, watts: 45, energy: 0.3,
-});
 
 effect(() => {
   const { dataset } = document.documentElement;
