@@ -146,6 +146,8 @@ export const t = {
     untitled: "Untitled",
     manage: "What is kept",
     about: (n) => `${n} conversations are in this browser and nowhere else. The server keeps none of them.`,
+    aboutKept: (n) => `${n} conversations are in this browser. The server keeps what was asked and answered too.`,
+    bounded: (days) => `The owner of this server keeps contents for ${s(days, "day", "days")}; this browser keeps them no longer.`,
     keep: "Keep conversations",
     keepFor: (days) => (days === 0 ? "until I erase them" : days < 0 ? "not at all" : `for ${s(days, "day", "days")}`),
     exportAll: "Save all as JSON",

@@ -10,7 +10,7 @@ import { dirname, join, resolve } from "node:path";
 import { once } from "node:events";
 
 import { Server } from "../clients/node/serving.js";
-import { open, show } from "./browser.js";
+import { judgedTwice, open, show } from "./browser.js";
 
 const MODEL = "smollm2-135m";
 const RULE = "public work may go out";
@@ -293,6 +293,39 @@ async function lock({ binary, browser }) {
   }
 }
 
+// What the owner keeps for a week stays in no browser for longer, and the page says so.
+async function kept({ binary, browser }) {
+  const folder = folderOf("kept");
+  const more = ["--ledger", join(folder, "ledger.sqlite"), "--keep-contents", "7", "--local-access", "open"];
+  const server = await Server.start(binary, MODEL, more);
+  const { context, page, seen } = await open(browser, server.url);
+  try {
+    await show(page, server.url, "chat");
+    await page.waitForFunction(() => localStorage.getItem("freehold.owners-days") === "7");
+    await page.evaluate(async () => {
+      const { save } = await import("/web/lib/history.js");
+      const { create } = await import("/web/chat/conversation.js");
+      for (const [title, days] of [["Of last week", 8], ["Of yesterday", 1]]) {
+        await save(Object.assign(create("none", {}), { title, updated: Date.now() - days * 86_400_000 }));
+      }
+    });
+    await page.reload();
+    await page.locator(".list .title", { hasText: "Of yesterday" }).waitFor();
+    await page.locator(".list .title", { hasText: "Of last week" }).waitFor({ state: "detached" });
+    await page.click("#manage");
+    const days = await page.locator("#keep-days option").evaluateAll((all) => all.map((one) => one.value));
+    assert.deepEqual(days, ["7", "1", "-1"]);
+    assert.equal(await page.locator("#keep-days").inputValue(), "7");
+    assert.match(await page.locator("dialog").textContent(), /keeps contents for 7 days; this browser keeps them no longer/);
+    await judgedTwice(page, "what is kept");
+    assert.deepEqual([seen.foreign, seen.problems], [[], []]);
+  } finally {
+    await context.close();
+    await server.stop();
+    rmSync(folder, { recursive: true });
+  }
+}
+
 // Runs `check` against a server with keys, rules and an upstream.
 async function withUpstream({ binary, browser }, check) {
   const folder = folderOf("upstream");
@@ -320,4 +353,5 @@ export const ALONE = {
   "a key of a project may do what was said, and is rotated": (at) => withUpstream(at, scoped),
   "what left is listed, and a rule says why": (at) => withUpstream(at, leaves),
   "the lock goes back, and is written anew": lock,
+  "no browser keeps more than the owner": kept,
 };
