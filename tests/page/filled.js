@@ -114,7 +114,7 @@ since = 2020-01-01
 
 // Bought a hundred days ago.
 const BOUGHT = new Date(Date.now() - 100 * 86_400_000).toISOString().slice(0, 10);
-const PRICES = `${price("large", 300, 1500)}${price("small one", 0.2, 0.8)}
+export const PRICES = `${price("large", 300, 1500)}${price("small one", 0.2, 0.8)}
 [own]
 currency = "EUR"
 hardware = 1800.00

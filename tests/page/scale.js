@@ -1,20 +1,22 @@
 // How long the page's questions take where much has been kept: a ledger with 1,000,000 rows of
-// usage and 10,000 kept contents, a browser with 10,000 conversations. Prints the medians; nothing
-// is held against a time, which is the machine's too.
+// usage and 10,000 kept contents, a browser with 10,000 conversations. Prints the medians, and fails
+// where the server takes longer than 300 ms for one of them.
 //
 //     node tests/page/scale.js target/release/freehold [--rows 1000000] [--conversations 10000]
 
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 
 import { Server } from "../clients/node/serving.js";
 import { launch, open, show } from "./browser.js";
-import { fill } from "./filled.js";
+import { PRICES, fill } from "./filled.js";
 
 const MODEL = "smollm2-135m";
 const N_TIMES = 7;
+// What nobody waits for.
+const MS_MAX = 300;
 // What the views ask for.
 const ASKED = [
   ["chat", "/v1/models"], ["chat", "/admin/status"],
@@ -23,6 +25,10 @@ const ASKED = [
   ["limits", "/admin/keys"], ["limits", "/admin/limits"],
   ...["day", "model", "key", "project"].flatMap((by) =>
     ["30d", "365d"].map((since) => ["limits", `/admin/usage?by=${by}&since=${since}`])),
+  ...["model", "key", "project"].flatMap((by) =>
+    ["30d", "365d"].map((since) => ["limits", `/admin/usage?by=day,${by}&since=${since}`])),
+  ["limits", "/admin/projects"], ["limits", "/admin/usage?since=0d&rent=all"],
+  ["limits", "/admin/usage?since=0d&rent=vendor%2Fsmall%20one"], ["every view", "/version"],
   ["limits, on a click", "/admin/usage?by=day&since=1d&times=true"],
   ["limits, on a click", "/admin/usage?by=day&since=30d&times=true"],
   ["operate", "/admin/running"], ["operate", "/metrics"], ["operate", "/admin/config"], ["operate", "/health"],
@@ -68,7 +74,9 @@ async function main() {
   // Once, so that the tables are there.
   await (await Server.start(positionals[0], MODEL, more)).stop();
   fill(join(folder, "ledger.sqlite"), nRows, nConversations);
-  const server = await Server.start(positionals[0], MODEL, more);
+  const prices = join(folder, "prices.toml");
+  writeFileSync(prices, PRICES);
+  const server = await Server.start(positionals[0], MODEL, [...more, "--prices", prices]);
   const headers = { "content-type": "application/json" };
   const post = (path, body) => fetch(`${server.url}${path}`, { method: "POST", headers, body: JSON.stringify(body) });
   for (const per of ["day", "month"]) {
@@ -77,12 +85,14 @@ async function main() {
   }
   console.log(`${cpus().length} cores of ${cpus()[0].model}, ${new Date().toISOString().slice(0, 10)}`);
   console.log(`${nRows} rows of usage, ${nConversations} conversations; medians of ${N_TIMES}\n`);
+  const slow = [];
   for (const [view, path] of ASKED) {
     const ms = await timed(async () => {
       const response = await fetch(`${server.url}${path}`);
       await response.arrayBuffer();
       if (!response.ok) throw new Error(`${path}: ${response.status}`);
     });
+    if (ms > MS_MAX) slow.push(`${path}: ${ms.toFixed(0)} ms`);
     console.log(`${view.padEnd(20)} ${path.padEnd(44)} ${ms.toFixed(1).padStart(8)} ms`);
   }
   const browser = await launch();
@@ -104,6 +114,10 @@ async function main() {
   }
   await server.stop();
   rmSync(folder, { recursive: true });
+  if (slow.length > 0) {
+    console.log(`scale: FAILED, longer than ${MS_MAX} ms: ${slow.join("; ")}`);
+    process.exitCode = 1;
+  }
 }
 
 await main();
