@@ -96,6 +96,9 @@ function Lock() {
   useEffect(() => {
     if (asked.value) ownersDays.value = asked.value.keep_contents_days;
   }, [asked.value]);
+  if (asked.error?.status === 401) {
+    return html`<a class="lock warn" href="#/operate"><${Icon} name="key" /><span>${t.error.keyNeeded}</span></a>`;
+  }
   if (asked.error) return html`<span class="lock bad" role="status">${t.error.unreachableShort}</span>`;
   if (!asked.value) return html`<span class="lock"></span>`;
   const isLocked = asked.value.egress === "locked";

@@ -21,6 +21,7 @@ export const t = {
   error: {
     unreachable: "The server does not answer. Is it running?",
     unreachableShort: "Server does not answer",
+    keyNeeded: "A key is needed",
     status: (status) => `The server answered with status ${status}.`,
   },
   keys: {

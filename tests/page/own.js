@@ -182,6 +182,7 @@ async function scoped({ url, page }) {
   await budget.getByText("wait", { exact: true }).waitFor();
   const { limits } = (await api(url, "GET", "/admin/limits")).body;
   assert.deepEqual(limits.map((one) => [one.what, one.per, one.then]), [["tokens", "day", "queue"]]);
+  await judgedTwice(page, "keys, projects and budgets");
   await budget.getByRole("button", { name: "Lift" }).click();
 
   // It goes when nobody is in it any more.
@@ -237,6 +238,7 @@ async function leaves({ url, page, binary, config, asked }) {
   // A browser says of a refusal that it is one.
   await Promise.all([page.waitForResponse((one) => one.status() === 400), page.click("#explain")]);
   await page.locator("#decision .notice.bad", { hasText: 'tokens: "many", expected a whole number' }).waitFor();
+  await judgedTwice(page, "departures and rules");
 }
 
 // What was written into the lock before is there again, and what differs is written down anew.
@@ -286,6 +288,64 @@ async function lock({ binary, browser }) {
     await page.locator("#lock-result .notice.good", { hasText: "1 new, 0 changed" }).waitFor();
     assert.match(readFileSync(path, "utf8"), /\[model\.minilm-l6-v2\]/);
     assert.deepEqual([seen.foreign, seen.problems], [[], []]);
+  } finally {
+    await context.close();
+    await server.stop();
+    rmSync(folder, { recursive: true });
+  }
+}
+
+// Where nobody may do anything without a key, one is entered under *Access*, and all views go by it.
+async function keyed({ binary, browser }) {
+  const folder = folderOf("keyed");
+  const ledger = join(folder, "ledger.sqlite");
+  const server = await Server.start(binary, MODEL, ["--ledger", ledger, "--local-access", "key"]);
+  const { url } = server;
+  const made = execFileSync(resolve(binary), ["key", "create", "boss", "--admin", "--ledger", ledger], { stdio: "pipe" });
+  const secret = made.toString().trim();
+  // A server takes up what the command made within about a second.
+  const isTaken = async () => (await api(url, "GET", "/v1/models", undefined, secret)).status === 200;
+  for (let n = 0; n < 100 && !(await isTaken()); n += 1) await new Promise((done) => setTimeout(done, 100));
+  const { context, page, seen } = await open(browser, url);
+  try {
+    await page.addInitScript(() => localStorage.setItem("freehold.options", '{"max_tokens":"8"}'));
+    await page.goto(`${url}/#/operate`);
+    const refused = page.locator(".view .notice.bad").first();
+    await refused.waitFor();
+    await page.locator(".bar .lock", { hasText: "A key is needed" }).waitFor();
+    await judgedTwice(page, "a page without a key");
+    const enter = async (key) => {
+      await page.fill("#key", key);
+      await page.press("#key", "Enter");
+    };
+    await enter("fh_aaaaaaaaaa_none");
+    await refused.waitFor();
+    await enter(secret);
+    await page.locator(".badge.good", { hasText: "Well" }).waitFor();
+    await refused.waitFor({ state: "detached" });
+    await page.locator(".bar .lock", { hasText: /Nothing leaves|Network open/ }).waitFor();
+
+    await show(page, url, "chat");
+    await page.click("#skip-steps");
+    await page.fill("#composer", "Name a colour.");
+    await page.press("#composer", "Enter");
+    await page.locator('.message.assistant[data-state="done"]').waitFor({ timeout: 120_000 });
+    await show(page, url, "models");
+    await page.locator(`[data-model="${MODEL}"]`).waitFor();
+    await show(page, url, "leaves");
+    await page.locator("[data-egress]").waitFor();
+    await show(page, url, "limits");
+    await page.getByLabel("By", { exact: true }).selectOption("key");
+    await page.locator("td", { hasText: /^boss$/ }).waitFor();
+    // It is there when the page comes again, and opens nothing once it is revoked.
+    await page.reload();
+    const row = page.locator("tr", { has: page.locator("strong", { hasText: /^boss$/ }) });
+    await row.getByRole("button", { name: "Revoke" }).click();
+    await confirm(page, "Revoke");
+    await refused.waitFor();
+    assert.equal((await api(url, "GET", "/admin/keys", undefined, secret)).status, 401);
+    // A browser says of each refusal that it is one.
+    assert.deepEqual([seen.foreign, seen.problems.filter((one) => !/status of 401/.test(one))], [[], []]);
   } finally {
     await context.close();
     await server.stop();
@@ -354,4 +414,5 @@ export const ALONE = {
   "what left is listed, and a rule says why": (at) => withUpstream(at, leaves),
   "the lock goes back, and is written anew": lock,
   "no browser keeps more than the owner": kept,
+  "a key is entered, and all of the page goes by it": keyed,
 };

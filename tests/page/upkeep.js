@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 
 import { Server } from "../clients/node/serving.js";
-import { DESKTOP, PHONE, open, show } from "./browser.js";
+import { DESKTOP, PHONE, judgedTwice, open, show } from "./browser.js";
 import { HOSTILE } from "./hostile.js";
 
 const MODEL = "smollm2-135m";
@@ -92,6 +92,8 @@ const reports = {
     assert.equal(await page.evaluate(() => window.__hit), undefined);
     assert.equal(await page.locator(".view iframe, .view img, .view script, .view form").count(), 0);
     await page.locator("td", { hasText: "<img src=x onerror=window.__hit=1>" }).waitFor();
+
+    await judgedTwice(page, "a report of the gate");
 
     await page.setViewportSize(PHONE);
     const wide = await page.evaluate(() => [...document.querySelectorAll("html, .view, .view-in, .section, .two")]

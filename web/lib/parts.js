@@ -208,5 +208,6 @@ export function Asked({ path, absent, ms = ASKED_MS, children }) {
   const asked = useAsked(() => perhaps(path), ms, [path]);
   if (asked.value === undefined) return html`<${Waiting} asked=${asked} />`;
   if (asked.value === null) return html`<${Empty}>${absent}</${Empty}>`;
-  return children(asked);
+  // What was there before is shown still, and that it may be so no more.
+  return html`${asked.error && html`<${Notice} kind="bad">${asked.error.message}</${Notice}>`}${children(asked)}`;
 }
