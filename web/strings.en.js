@@ -168,6 +168,7 @@ export const t = {
     modelHere: (name, size, licence) =>
       `${name} is here${size ? `, ${size}` : ""}${licence ? `, ${licence}` : ""}. It was checked against its hash.`,
     modelNone: "None is here yet. This fetches a small one:",
+    modelFetch: (name) => `Fetch ${name}`,
     answer: "A first answer",
     answerAbout: "Nothing of it leaves this machine.",
     key: "A key for your applications",
