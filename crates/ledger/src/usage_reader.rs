@@ -259,8 +259,8 @@ fn read_sum(row: &AnyRow, n_by: usize) -> sqlx::Result<UsageSum> {
 /// Whose they are, the times of first token and end, and where the row stands.
 type ReadTimes = (Vec<String>, [i64; 2], (i64, i64));
 
-/// Behind a place, which is bound last, a page of [`ReadTimes`] as one text of JSON: eighty thousand
-/// rows that are read one by one take longer than all else.
+/// Behind a place, which is bound last, a page of [`ReadTimes`] as one text of JSON: eighty
+/// thousand rows that are read one by one take longer than all else.
 fn times_sql(place: &Place, query: &UsageQuery) -> String {
     let mut columns = texts(query, Table::Rows);
     columns.extend(["first_us", "total_us", "at_us", "seq"].map(str::to_owned));

@@ -1,5 +1,5 @@
-//! Renting against owning, by the owner's prices: computed here alone, for `freehold usage` and for a
-//! server that was started with prices.
+//! Renting against owning, by the owner's prices: computed here alone, for `freehold usage` and for
+//! a server that was started with prices.
 
 use super::UsageAsk;
 use ledger::{LedgerError, Reader, UsageBy};
@@ -85,8 +85,8 @@ impl Renting {
 }
 
 impl Compared {
-    /// What renting would have cost, what owning cost, and what was paid for it, until the last day,
-    /// in millionths of the currency.
+    /// What renting would have cost, what owning cost, and what was paid for it, until the last
+    /// day, in millionths of the currency.
     pub fn sums(&self) -> [i64; 3] {
         let last = self.found.points.last();
         last.map_or([0; 3], |last| [last.rent_sum_micro, last.own_sum_micro, last.paid_sum_micro])

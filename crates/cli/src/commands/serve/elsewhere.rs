@@ -28,8 +28,8 @@ pub(super) struct ElsewhereArgs {
     /// (may be repeated; default: the name that the request has)
     #[arg(long, value_name = "UPSTREAM=MODEL", value_parser = upstream_model)]
     upstream_model: Vec<UpstreamModel>,
-    /// File of dated prices, so that departures say what they cost, and the page whether owning pays
-    /// (docs/prices.toml is an example)
+    /// File of dated prices, so that departures say what they cost, and the page whether owning
+    /// pays (docs/prices.toml is an example)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     prices: Option<PathBuf>,
 }
