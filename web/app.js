@@ -2,11 +2,11 @@
 import { perhaps } from "./lib/api.js";
 import { Icon } from "./lib/icons.js";
 import { Button, Dialog, Questions, useAsked } from "./lib/parts.js";
-import { theme } from "./lib/settings.js";
+import { ownersDays, theme } from "./lib/settings.js";
 import { go, html, place, render, signal, useEffect, useRef } from "./lib/ui.js";
 import { t } from "./strings.en.js";
 import { anyRunning, current, stopAll } from "./chat/ask.js";
-import { Sidebar, sweep } from "./chat/sidebar.js";
+import { Sidebar, sweeping } from "./chat/sidebar.js";
 import { Chat } from "./chat/view.js";
 import { Leaves } from "./views/leaves.js";
 import { Limits } from "./views/limits.js";
@@ -93,6 +93,12 @@ function Tabs({ name }) {
 /** The promise, in view everywhere. */
 function Lock() {
   const asked = useAsked(() => perhaps("/version"), STATUS_MS);
+  useEffect(() => {
+    if (asked.value) ownersDays.value = asked.value.keep_contents_days;
+  }, [asked.value]);
+  if (asked.error?.status === 401) {
+    return html`<a class="lock warn" href="#/operate"><${Icon} name="key" /><span>${t.error.keyNeeded}</span></a>`;
+  }
   if (asked.error) return html`<span class="lock bad" role="status">${t.error.unreachableShort}</span>`;
   if (!asked.value) return html`<span class="lock"></span>`;
   const isLocked = asked.value.egress === "locked";
@@ -135,7 +141,7 @@ function onKey(event) {
 }
 
 addEventListener("keydown", onKey);
-sweep().catch(() => {});
+sweeping();
 const page = document.getElementById("page");
 // What stood there until the scripts were here.
 page.replaceChildren();

@@ -3,12 +3,13 @@
 // they need.
 const MODULES = [
   "strings.en.js",
-  "lib/api.js", "lib/format.js", "lib/history.js", "lib/icons.js", "lib/markdown.js", "lib/parts.js",
-  "lib/settings.js", "lib/ui.js",
+  "lib/api.js", "lib/chart.js", "lib/format.js", "lib/history.js", "lib/icons.js", "lib/markdown.js",
+  "lib/parts.js", "lib/settings.js", "lib/ui.js",
   "chat/answer.js", "chat/ask.js", "chat/composer.js", "chat/conversation.js", "chat/message.js",
   "chat/options.js", "chat/receipt.js", "chat/sidebar.js", "chat/view.js",
-  "views/gate.js", "views/leaves.js", "views/limits.js", "views/lock.js", "views/models.js", "views/operate.js",
-  "views/own.js", "views/plots.js", "views/policy.js", "views/session.js", "views/upkeep.js", "views/welcome.js",
+  "views/gate.js", "views/keys.js", "views/leaves.js", "views/limits.js", "views/lock.js", "views/models.js",
+  "views/operate.js", "views/own.js", "views/plots.js", "views/policy.js", "views/pull.js", "views/session.js",
+  "views/upkeep.js", "views/usage.js", "views/welcome.js",
   "vendor/highlight.js", "vendor/hooks.js", "vendor/htm.js", "vendor/languages.js", "vendor/marked.js",
   "vendor/preact.js", "vendor/purify.js", "vendor/signals-core.js", "vendor/signals.js",
 ];

@@ -1,6 +1,8 @@
 // A browser that is watched: what it asks for, what it complains about.
 
-import { existsSync } from "node:fs";
+import assert from "node:assert/strict";
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 
 import { chromium } from "playwright-core";
 
@@ -9,6 +11,8 @@ const FLAGS = [
   "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ];
 const BINARIES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 export const PHONE = { width: 390, height: 844 };
 export const DESKTOP = { width: 1440, height: 900 };
@@ -47,4 +51,36 @@ export async function show(page, url, view) {
   await page.waitForSelector(view.startsWith("chat") ? "#composer" : ".view h1");
   await page.waitForFunction((text) => ![...document.querySelectorAll(".empty")]
     .some((one) => one.textContent.trim() === text), "One moment …");
+}
+
+// Nothing is wider than the screen, but for what scrolls by itself.
+export async function fits(page, where) {
+  const wide = await page.evaluate(() => {
+    const found = [];
+    for (const element of document.querySelectorAll("html, body, .frame, main, .view, .view-in, .thread, .chat-main, .options-in")) {
+      if (element.scrollWidth > element.clientWidth + 1) found.push(element.className || element.tagName);
+    }
+    return found;
+  });
+  assert.deepEqual(wide, [], where);
+}
+
+// What axe finds that keeps somebody out.
+export async function judged(page, where) {
+  await page.evaluate(AXE);
+  const found = await page.evaluate(async () => {
+    const { violations } = await window.axe.run(document, { resultTypes: ["violations"] });
+    return violations.filter(({ impact }) => impact === "serious" || impact === "critical")
+      .map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`);
+  });
+  assert.deepEqual(found, [], where);
+}
+
+// The same in light and in dark, of what is filled.
+export async function judgedTwice(page, where) {
+  for (const colorScheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+    await judged(page, `${where}, ${colorScheme}`);
+  }
+  await page.emulateMedia({ colorScheme: null, reducedMotion: null });
 }

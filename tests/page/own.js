@@ -10,7 +10,7 @@ import { dirname, join, resolve } from "node:path";
 import { once } from "node:events";
 
 import { Server } from "../clients/node/serving.js";
-import { open, show } from "./browser.js";
+import { judgedTwice, open, show } from "./browser.js";
 
 const MODEL = "smollm2-135m";
 const RULE = "public work may go out";
@@ -118,6 +118,87 @@ async function keys({ url, page }) {
   assert.equal((await say(url, secret)).status, 401);
 }
 
+// A key of a project that may do little, and ends; its secret is changed, twice. A budget that waits.
+async function scoped({ url, page }) {
+  await show(page, url, "limits");
+  await page.getByLabel("Name of the new project").fill("shop");
+  await page.getByRole("button", { name: "Make a project" }).click();
+  const project = page.locator('table:has(caption:text("Projects")) tbody tr', { hasText: "shop" });
+  await project.waitFor();
+
+  const field = (name) => page.locator(`#new-key [name="${name}"]`);
+  await page.getByLabel("Name of the new key").fill("till");
+  await page.locator("#new-key summary").click();
+  await field("project").locator("option", { hasText: "shop" }).waitFor({ state: "attached" });
+  await field("project").selectOption("shop");
+  await field("models").fill(`${MODEL}, none*`);
+  await field("label").selectOption("internal");
+  await field("expires").fill("soon");
+  await field("keep").fill("3");
+  // A role says which routes, so that no others are sent.
+  await field("routes").fill("/metrics");
+  await field("role").selectOption("user");
+  assert.equal(await field("routes").isDisabled(), true);
+  await page.getByRole("button", { name: "Make a key" }).click();
+  await page.locator(".notice.bad", { hasText: "expires_in" }).waitFor();
+  await field("expires").fill("2");
+  await page.getByRole("button", { name: "Make a key" }).click();
+  const secret = await page.locator(".notice.good code").textContent();
+  assert.equal(await field("models").inputValue(), "", "the form is empty behind it");
+  const listed = (await api(url, "GET", "/admin/keys")).body.keys.find((one) => one.name === "till");
+  assert.deepEqual([listed.project, listed.scopes.models, listed.scopes.role, listed.scopes.routes],
+    ["shop", [MODEL, "none*"], "user", undefined]);
+  assert.deepEqual([listed.defaults.label, listed.defaults.keep], ["internal", 3]);
+  assert.ok(Math.abs(listed.expires_at - listed.created_at - 2 * 86_400) <= 1, JSON.stringify(listed));
+  const row = page.locator("tr", { has: page.locator("strong", { hasText: /^till$/ }) });
+  assert.match(await row.textContent(), /shop.*user; smollm2-135m, none\*; internal; contents kept 3 days/s);
+
+  const turned = async (overlap, before) => {
+    await row.getByRole("button", { name: "Rotate" }).click();
+    await page.locator('dialog [name="overlap"]').selectOption(overlap);
+    await confirm(page, "Rotate");
+    const shown = page.locator(".notice.good", { hasText: "new secret of till" }).locator("code");
+    await page.waitForFunction((old) => {
+      const code = document.querySelector(".notice.good code");
+      return code && code.textContent !== old;
+    }, before);
+    return shown.textContent();
+  };
+  const second = await turned("3600", secret);
+  assert.deepEqual([(await say(url, secret)).status, (await say(url, second)).status], [200, 200]);
+  const third = await turned("0", second);
+  const statuses = await Promise.all([secret, second, third].map(async (one) => (await say(url, one)).status));
+  assert.deepEqual(statuses, [401, 401, 200]);
+
+  await page.getByLabel("Whose", { exact: true }).fill(`project:shop,model:${MODEL}`);
+  await page.getByLabel("Limit", { exact: true }).fill("1000000");
+  await page.getByLabel("Then", { exact: true }).selectOption("alias");
+  await page.getByLabel("The other model").fill("small");
+  await page.getByRole("button", { name: "Set" }).click();
+  const budget = page.locator("tr", { has: page.locator("code", { hasText: "project:shop" }) });
+  await budget.getByText("alias:small").waitFor();
+  await page.getByLabel("Then", { exact: true }).selectOption("queue");
+  await page.getByRole("button", { name: "Set" }).click();
+  await budget.getByText("wait", { exact: true }).waitFor();
+  const { limits } = (await api(url, "GET", "/admin/limits")).body;
+  assert.deepEqual(limits.map((one) => [one.what, one.per, one.then]), [["tokens", "day", "queue"]]);
+  await judgedTwice(page, "keys, projects and budgets");
+  await budget.getByRole("button", { name: "Lift" }).click();
+
+  // It goes when nobody is in it any more.
+  const drop = async () => {
+    await project.getByRole("button", { name: "Remove" }).click();
+    await confirm(page, "Remove");
+  };
+  await drop();
+  await page.locator(".notice.bad", { hasText: "shop" }).waitFor();
+  await row.getByRole("button", { name: "Revoke" }).click();
+  await confirm(page, "Revoke");
+  await row.waitFor({ state: "detached" });
+  await drop();
+  await project.waitFor({ state: "detached" });
+}
+
 // What leaves by a rule stands in the list, and the page says which rule would decide and why.
 async function leaves({ url, page, binary, config, asked }) {
   const made = await api(url, "POST", "/admin/keys", { name: "public", label: "public" });
@@ -157,6 +238,7 @@ async function leaves({ url, page, binary, config, asked }) {
   // A browser says of a refusal that it is one.
   await Promise.all([page.waitForResponse((one) => one.status() === 400), page.click("#explain")]);
   await page.locator("#decision .notice.bad", { hasText: 'tokens: "many", expected a whole number' }).waitFor();
+  await judgedTwice(page, "departures and rules");
 }
 
 // What was written into the lock before is there again, and what differs is written down anew.
@@ -213,6 +295,97 @@ async function lock({ binary, browser }) {
   }
 }
 
+// Where nobody may do anything without a key, one is entered under *Access*, and all views go by it.
+async function keyed({ binary, browser }) {
+  const folder = folderOf("keyed");
+  const ledger = join(folder, "ledger.sqlite");
+  const server = await Server.start(binary, MODEL, ["--ledger", ledger, "--local-access", "key"]);
+  const { url } = server;
+  const made = execFileSync(resolve(binary), ["key", "create", "boss", "--admin", "--ledger", ledger], { stdio: "pipe" });
+  const secret = made.toString().trim();
+  // A server takes up what the command made within about a second.
+  const isTaken = async () => (await api(url, "GET", "/v1/models", undefined, secret)).status === 200;
+  for (let n = 0; n < 100 && !(await isTaken()); n += 1) await new Promise((done) => setTimeout(done, 100));
+  const { context, page, seen } = await open(browser, url);
+  try {
+    await page.addInitScript(() => localStorage.setItem("freehold.options", '{"max_tokens":"8"}'));
+    await page.goto(`${url}/#/operate`);
+    const refused = page.locator(".view .notice.bad").first();
+    await refused.waitFor();
+    await page.locator(".bar .lock", { hasText: "A key is needed" }).waitFor();
+    await judgedTwice(page, "a page without a key");
+    const enter = async (key) => {
+      await page.fill("#key", key);
+      await page.press("#key", "Enter");
+    };
+    await enter("fh_aaaaaaaaaa_none");
+    await refused.waitFor();
+    await enter(secret);
+    await page.locator(".badge.good", { hasText: "Well" }).waitFor();
+    await refused.waitFor({ state: "detached" });
+    await page.locator(".bar .lock", { hasText: /Nothing leaves|Network open/ }).waitFor();
+
+    await show(page, url, "chat");
+    await page.click("#skip-steps");
+    await page.fill("#composer", "Name a colour.");
+    await page.press("#composer", "Enter");
+    await page.locator('.message.assistant[data-state="done"]').waitFor({ timeout: 120_000 });
+    await show(page, url, "models");
+    await page.locator(`[data-model="${MODEL}"]`).waitFor();
+    await show(page, url, "leaves");
+    await page.locator("[data-egress]").waitFor();
+    await show(page, url, "limits");
+    await page.getByLabel("By", { exact: true }).selectOption("key");
+    await page.locator("td", { hasText: /^boss$/ }).waitFor();
+    // It is there when the page comes again, and opens nothing once it is revoked.
+    await page.reload();
+    const row = page.locator("tr", { has: page.locator("strong", { hasText: /^boss$/ }) });
+    await row.getByRole("button", { name: "Revoke" }).click();
+    await confirm(page, "Revoke");
+    await refused.waitFor();
+    assert.equal((await api(url, "GET", "/admin/keys", undefined, secret)).status, 401);
+    // A browser says of each refusal that it is one.
+    assert.deepEqual([seen.foreign, seen.problems.filter((one) => !/status of 401/.test(one))], [[], []]);
+  } finally {
+    await context.close();
+    await server.stop();
+    rmSync(folder, { recursive: true });
+  }
+}
+
+// What the owner keeps for a week stays in no browser for longer, and the page says so.
+async function kept({ binary, browser }) {
+  const folder = folderOf("kept");
+  const more = ["--ledger", join(folder, "ledger.sqlite"), "--keep-contents", "7", "--local-access", "open"];
+  const server = await Server.start(binary, MODEL, more);
+  const { context, page, seen } = await open(browser, server.url);
+  try {
+    await show(page, server.url, "chat");
+    await page.waitForFunction(() => localStorage.getItem("freehold.owners-days") === "7");
+    await page.evaluate(async () => {
+      const { save } = await import("/web/lib/history.js");
+      const { create } = await import("/web/chat/conversation.js");
+      for (const [title, days] of [["Of last week", 8], ["Of yesterday", 1]]) {
+        await save(Object.assign(create("none", {}), { title, updated: Date.now() - days * 86_400_000 }));
+      }
+    });
+    await page.reload();
+    await page.locator(".list .title", { hasText: "Of yesterday" }).waitFor();
+    await page.locator(".list .title", { hasText: "Of last week" }).waitFor({ state: "detached" });
+    await page.click("#manage");
+    const days = await page.locator("#keep-days option").evaluateAll((all) => all.map((one) => one.value));
+    assert.deepEqual(days, ["7", "1", "-1"]);
+    assert.equal(await page.locator("#keep-days").inputValue(), "7");
+    assert.match(await page.locator("dialog").textContent(), /keeps contents for 7 days; this browser keeps them no longer/);
+    await judgedTwice(page, "what is kept");
+    assert.deepEqual([seen.foreign, seen.problems], [[], []]);
+  } finally {
+    await context.close();
+    await server.stop();
+    rmSync(folder, { recursive: true });
+  }
+}
+
 // Runs `check` against a server with keys, rules and an upstream.
 async function withUpstream({ binary, browser }, check) {
   const folder = folderOf("upstream");
@@ -225,7 +398,7 @@ async function withUpstream({ binary, browser }, check) {
   try {
     await check({ url: server.url, page, binary, config, asked: tiny.asked });
     // A browser says of each refusal that it is one.
-    const problems = seen.problems.filter((one) => !/status of 400/.test(one));
+    const problems = seen.problems.filter((one) => !/status of (400|409)/.test(one));
     assert.deepEqual([seen.foreign, problems], [[], []]);
   } finally {
     await context.close();
@@ -237,6 +410,9 @@ async function withUpstream({ binary, browser }, check) {
 
 export const ALONE = {
   "a key is made, used, capped and revoked": (at) => withUpstream(at, keys),
+  "a key of a project may do what was said, and is rotated": (at) => withUpstream(at, scoped),
   "what left is listed, and a rule says why": (at) => withUpstream(at, leaves),
   "the lock goes back, and is written anew": lock,
+  "no browser keeps more than the owner": kept,
+  "a key is entered, and all of the page goes by it": keyed,
 };

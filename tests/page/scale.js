@@ -1,21 +1,22 @@
 // How long the page's questions take where much has been kept: a ledger with 1,000,000 rows of
-// usage and 10,000 kept contents, a browser with 10,000 conversations. Prints the medians; nothing
-// is held against a time, which is the machine's too.
+// usage and 10,000 kept contents, a browser with 10,000 conversations. Prints the medians, and fails
+// where the server takes longer than 300 ms for one of them.
 //
 //     node tests/page/scale.js target/release/freehold [--rows 1000000] [--conversations 10000]
 
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
-import { DatabaseSync } from "node:sqlite";
 import { parseArgs } from "node:util";
 
 import { Server } from "../clients/node/serving.js";
 import { launch, open, show } from "./browser.js";
+import { PRICES, fill } from "./filled.js";
 
 const MODEL = "smollm2-135m";
 const N_TIMES = 7;
-const DAY_US = 86_400_000_000;
+// What nobody waits for.
+const MS_MAX = 300;
 // What the views ask for.
 const ASKED = [
   ["chat", "/v1/models"], ["chat", "/admin/status"],
@@ -24,37 +25,15 @@ const ASKED = [
   ["limits", "/admin/keys"], ["limits", "/admin/limits"],
   ...["day", "model", "key", "project"].flatMap((by) =>
     ["30d", "365d"].map((since) => ["limits", `/admin/usage?by=${by}&since=${since}`])),
+  ...["model", "key", "project"].flatMap((by) =>
+    ["30d", "365d"].map((since) => ["limits", `/admin/usage?by=day,${by}&since=${since}`])),
+  ["limits", "/admin/projects"], ["limits", "/admin/usage?since=0d&rent=all"],
+  ["limits", "/admin/usage?since=0d&rent=vendor%2Fsmall%20one"], ["every view", "/version"],
   ["limits, on a click", "/admin/usage?by=day&since=1d&times=true"],
   ["limits, on a click", "/admin/usage?by=day&since=30d&times=true"],
   ["operate", "/admin/running"], ["operate", "/metrics"], ["operate", "/admin/config"], ["operate", "/health"],
   ["by script", "/admin/persons"], ["by script", "/admin/usage/rows?limit=1000"],
 ];
-
-function fill(path, nRows, nConversations) {
-  const database = new DatabaseSync(path);
-  const now = Date.now() * 1000;
-  // A year of traffic of 40 keys of 8 projects, by 3 models.
-  database.exec(`
-    BEGIN;
-    WITH RECURSIVE of(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM of WHERE n < ${nRows})
-    INSERT INTO ledger_usage (instance, n, id, at_us, key, project, person, alias, model, route, label, upstream,
-      n_prompt, n_cached, n_answer, queue_us, first_us, total_us, outcome, money_micro, energy_mj, energy_source, receipt)
-    SELECT 77, n, 'req_' || n, ${now} - ${365 * DAY_US} + n * (${365 * DAY_US} / ${nRows}), 'key-' || (n * 7 % 40),
-      'project-' || (n * 7 % 8), '', '', 'model-' || (n % 3), '/v1/chat/completions', 'private', '',
-      n % 900, n % 300, n % 400, n % 1000, 20000 + n % 90000, 400000 + n % 5000000, 'done', n % 50, n % 7000, 'estimated',
-      'chatcmpl-' || n FROM of;
-    INSERT INTO ledger_usage_days (day_us, key, project, model, upstream, n_requests, n_prompt, n_cached, n_answer,
-      money_micro, energy_mj)
-    SELECT at_us / ${DAY_US} * ${DAY_US}, key, project, model, upstream, count(*), sum(n_prompt), sum(n_cached),
-      sum(n_answer), sum(money_micro), sum(energy_mj) FROM ledger_usage GROUP BY 1, 2, 3, 4, 5;
-    INSERT INTO ledger_content_keys (id, person, node, made_us, erased_us)
-      SELECT 'scale', 'owner', x'00', ${now}, 0;
-    WITH RECURSIVE of(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM of WHERE n < ${nConversations})
-    INSERT INTO ledger_contents (id, person, key, at_us, until_us, sealed)
-    SELECT 'resp_' || n, 'owner', 'scale', ${now}, ${now} + ${30 * DAY_US}, randomblob(4000) FROM of;
-    COMMIT;`);
-  database.close();
-}
 
 const median = (all) => all.sort((one, other) => one - other)[all.length >> 1];
 
@@ -95,7 +74,9 @@ async function main() {
   // Once, so that the tables are there.
   await (await Server.start(positionals[0], MODEL, more)).stop();
   fill(join(folder, "ledger.sqlite"), nRows, nConversations);
-  const server = await Server.start(positionals[0], MODEL, more);
+  const prices = join(folder, "prices.toml");
+  writeFileSync(prices, PRICES);
+  const server = await Server.start(positionals[0], MODEL, [...more, "--prices", prices]);
   const headers = { "content-type": "application/json" };
   const post = (path, body) => fetch(`${server.url}${path}`, { method: "POST", headers, body: JSON.stringify(body) });
   for (const per of ["day", "month"]) {
@@ -104,12 +85,14 @@ async function main() {
   }
   console.log(`${cpus().length} cores of ${cpus()[0].model}, ${new Date().toISOString().slice(0, 10)}`);
   console.log(`${nRows} rows of usage, ${nConversations} conversations; medians of ${N_TIMES}\n`);
+  const slow = [];
   for (const [view, path] of ASKED) {
     const ms = await timed(async () => {
       const response = await fetch(`${server.url}${path}`);
       await response.arrayBuffer();
       if (!response.ok) throw new Error(`${path}: ${response.status}`);
     });
+    if (ms > MS_MAX) slow.push(`${path}: ${ms.toFixed(0)} ms`);
     console.log(`${view.padEnd(20)} ${path.padEnd(44)} ${ms.toFixed(1).padStart(8)} ms`);
   }
   const browser = await launch();
@@ -131,6 +114,10 @@ async function main() {
   }
   await server.stop();
   rmSync(folder, { recursive: true });
+  if (slow.length > 0) {
+    console.log(`scale: FAILED, longer than ${MS_MAX} ms: ${slow.join("; ")}`);
+    process.exitCode = 1;
+  }
 }
 
 await main();

@@ -9,14 +9,14 @@ import assert from "node:assert/strict";
 import { createServer, request as httpRequest } from "node:http";
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { once } from "node:events";
 import { parseArgs } from "node:util";
 
 import { Server } from "../clients/node/serving.js";
-import { DESKTOP, PHONE, launch, open, show } from "./browser.js";
+import { DESKTOP, PHONE, fits, judged, launch, open, show } from "./browser.js";
+import { FILLED } from "./filled.js";
 import { HOSTILE } from "./hostile.js";
 import { ALONE } from "./own.js";
 import { UPKEEP } from "./upkeep.js";
@@ -24,7 +24,6 @@ import { UPKEEP } from "./upkeep.js";
 const MODEL = "smollm2-135m";
 const ALIAS = "other";
 const VIEWS = ["chat", "models", "leaves", "limits", "operate"];
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 // Times that a page is opened to know when it is painted.
 const N_PAINTS = 7;
 // Long enough that a person could stop it, or leave.
@@ -396,29 +395,6 @@ async function skipIfThere(page) {
   if (await page.locator("#skip-steps").count()) await page.click("#skip-steps");
 }
 
-// Nothing is wider than the screen, but for what scrolls by itself.
-async function fits(page, where) {
-  const wide = await page.evaluate(() => {
-    const found = [];
-    for (const element of document.querySelectorAll("html, body, .frame, main, .view, .view-in, .thread, .chat-main, .options-in")) {
-      if (element.scrollWidth > element.clientWidth + 1) found.push(element.className || element.tagName);
-    }
-    return found;
-  });
-  assert.deepEqual(wide, [], where);
-}
-
-// What axe finds that keeps somebody out.
-async function judged(page, where) {
-  await page.evaluate(AXE);
-  const found = await page.evaluate(async () => {
-    const { violations } = await window.axe.run(document, { resultTypes: ["violations"] });
-    return violations.filter(({ impact }) => impact === "serious" || impact === "critical")
-      .map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`);
-  });
-  assert.deepEqual(found, [], where);
-}
-
 function clean(seen, where) {
   assert.deepEqual(seen.foreign, [], where);
   assert.deepEqual(seen.problems, [], where);
@@ -511,7 +487,7 @@ async function main() {
     await idle(server.url).catch(() => failed.push(`${name}: requests are left`));
   }
   if (await server.stop() !== 0) failed.push("the server's end");
-  const alone = { "a drifted model is red": drifted, ...ALONE, ...UPKEEP };
+  const alone = { "a drifted model is red": drifted, ...ALONE, ...UPKEEP, ...FILLED };
   for (const name of Object.keys(alone).filter((name) => !values.at && name.includes(values.only ?? ""))) {
     await alone[name]({ binary, browser }).then(() => {
       console.log(`ok      ${name}`);

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 
 import { Server } from "../clients/node/serving.js";
-import { DESKTOP, PHONE, open, show } from "./browser.js";
+import { DESKTOP, PHONE, judgedTwice, open, show } from "./browser.js";
 import { HOSTILE } from "./hostile.js";
 
 const MODEL = "smollm2-135m";
@@ -93,6 +93,8 @@ const reports = {
     assert.equal(await page.locator(".view iframe, .view img, .view script, .view form").count(), 0);
     await page.locator("td", { hasText: "<img src=x onerror=window.__hit=1>" }).waitFor();
 
+    await judgedTwice(page, "a report of the gate");
+
     await page.setViewportSize(PHONE);
     const wide = await page.evaluate(() => [...document.querySelectorAll("html, .view, .view-in, .section, .two")]
       .filter((one) => one.scrollWidth > one.clientWidth + 1).map((one) => one.className || one.tagName));
@@ -152,6 +154,34 @@ const told = {
   },
 };
 
+// Whoever has no model fetches the small one in the first step. The network is not asked: what the
+// server would say is said for it.
+const first = {
+  async look({ url, page }) {
+    let isHere = false;
+    const asked = [];
+    await page.route("**/v1/models", async (route) => {
+      if (isHere) return route.continue();
+      return route.fulfill({ json: { object: "list", data: [] } });
+    });
+    await page.route("**/api/pull", async (route) => {
+      asked.push(route.request().postDataJSON());
+      if (asked.length === 1) return route.fulfill({ body: '{"error":"no route to host"}\n' });
+      isHere = true;
+      return route.fulfill({ body: '{"status":"pulling","total":4,"completed":2}\n{"status":"success"}\n' });
+    });
+    await show(page, url, "chat");
+    await page.click("#first-model");
+    await page.locator(".steps .notice.bad", { hasText: "no route to host" }).waitFor();
+    assert.equal(await page.locator("#first-answer").isDisabled(), true);
+    await judgedTwice(page, "the first steps without a model");
+    await page.click("#first-model");
+    await page.locator(".steps li.done", { hasText: `${MODEL} is here` }).waitFor();
+    assert.deepEqual(asked, [{ model: MODEL }, { model: MODEL }]);
+    assert.equal(await page.locator("#first-answer").isDisabled(), false);
+  },
+};
+
 const ledger = ({ folder }) => ["--ledger", join(folder, "ledger.sqlite")];
 const lock = ({ folder }) => ["--lock", join(folder, "freehold.lock")];
 
@@ -159,5 +189,6 @@ export const UPKEEP = {
   "reports of the gate are shown, and nothing in them is done": (at) => withHouse(at, () => [], reports),
   "a model is adopted, and sources are asked, with a record of both": (at) =>
     withHouse(at, (of) => [...lock(of), ...ledger(of), "--allow-model-changes"], adoption),
+  "the first step fetches a model": (at) => withHouse(at, () => ["--allow-model-changes"], first),
   "where no page may, the commands are told": (at) => withHouse(at, lock, told),
 };

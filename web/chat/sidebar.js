@@ -3,8 +3,8 @@ import * as history from "../lib/history.js";
 import { count, when } from "../lib/format.js";
 import { Icon } from "../lib/icons.js";
 import { Button, Dialog, Field, confirm } from "../lib/parts.js";
-import { keepDays } from "../lib/settings.js";
-import { go, html, useEffect, useState } from "../lib/ui.js";
+import { daysKept, keepDays, ownersDays } from "../lib/settings.js";
+import { effect, go, html, useEffect, useState } from "../lib/ui.js";
 import { t } from "../strings.en.js";
 import { current, listed } from "./ask.js";
 
@@ -79,6 +79,16 @@ async function erase(head) {
   listed.value += 1;
 }
 
+/** How long conversations may stay, in days; 0: for ever, -1: not at all. */
+const DAYS = [0, 365, 90, 30, 7, 1, -1];
+
+/** What there is to choose: no more than the owner keeps, which stands for all that is more. */
+function choices() {
+  const most = ownersDays.value;
+  if (!most) return DAYS;
+  return [most, ...DAYS.filter((days) => days !== 0 && days < most)];
+}
+
 /** Has the browser save a text as a file. */
 export function save(name, type, text) {
   const link = document.createElement("a");
@@ -105,10 +115,10 @@ function Manage({ onClose }) {
     onClose();
   };
   return html`<${Dialog} title=${t.history.manage} onClose=${onClose}>
-    <p>${t.history.about(count(n))}</p>
-    <${Field} label=${t.history.keep}><select value=${keepDays.value} id="keep-days"
-      onChange=${(event) => (keepDays.value = Number(event.target.value))}>
-      ${[0, 365, 90, 30, 7, 1, -1].map((days) => html`<option value=${days}>${t.history.keepFor(days)}</option>`)}
+    <p>${ownersDays.value ? t.history.aboutKept(count(n)) : t.history.about(count(n))}</p>
+    <${Field} label=${t.history.keep} about=${ownersDays.value && t.history.bounded(ownersDays.value)}>
+      <select value=${daysKept()} id="keep-days" onChange=${(event) => (keepDays.value = Number(event.target.value))}>
+      ${choices().map((days) => html`<option value=${days}>${t.history.keepFor(days)}</option>`)}
     </select></${Field}>
     <div class="actions">
       <${Button} icon="export" label=${t.history.exportAll} onClick=${exportAll} />
@@ -117,7 +127,19 @@ function Manage({ onClose }) {
   </${Dialog}>`;
 }
 
-/** Erases what is older than its owner wants; asked when the page begins. */
-export async function sweep() {
-  if (keepDays.value > 0) await history.eraseBefore(Date.now() - keepDays.value * 86_400_000);
+/** Erases what is older than whoever keeps it, or the owner of the server, wants. */
+async function sweep() {
+  const days = daysKept();
+  if (days <= 0) return;
+  await history.eraseBefore(Date.now() - days * 86_400_000);
+  listed.value += 1;
+}
+
+/** Sweeps when the page begins, and when the server says that it keeps less. */
+export function sweeping() {
+  effect(() => {
+    // What is chosen in the list is not done before the page begins anew: it may be chosen again.
+    ownersDays.value;
+    setTimeout(() => sweep().catch(() => {}));
+  });
 }

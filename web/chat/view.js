@@ -44,7 +44,8 @@ export function Chat({ id }) {
       </header>
       ${models.error && html`<${Notice} kind="bad">${models.error.message}
         ${models.error.status === 401 && html`<${KeyField} />`}</${Notice}>`}
-      <${Thread} conversation=${shown} acts=${acts} names=${names} model=${model} status=${status.value} />
+      <${Thread} conversation=${shown} acts=${acts} names=${names} model=${model} status=${status.value}
+        onFetched=${models.again} />
       <${Composer} conversationId=${shown?.id} runs=${shown && anyRunning(shown)}
         takesImages=${card?.meta?.images} onSend=${acts.send} onStop=${() => stopAll(shown)}
         onEditLast=${() => editLast(shown)} />
@@ -141,7 +142,7 @@ function editLast(conversation) {
   if (last) document.querySelector(`[data-edit="${last.id}"]`)?.click();
 }
 
-function Thread({ conversation, acts, names, model, status }) {
+function Thread({ conversation, acts, names, model, status, onFetched }) {
   const element = useRef(null);
   const follows = useRef(true);
   const nodes = conversation ? path(conversation) : [];
@@ -159,7 +160,7 @@ function Thread({ conversation, acts, names, model, status }) {
   };
   if (nodes.length === 0) {
     return html`<div class="thread empty" ref=${element}><${Welcome} model=${model} status=${status}
-      onAsk=${acts.send} /></div>`;
+      onAsk=${acts.send} onFetched=${onFetched} /></div>`;
   }
   const isDone = last.state && !isRunning(last);
   return html`<div class="thread" ref=${element} onScroll=${onScroll} tabindex="0" aria-label=${t.chat.thread}>

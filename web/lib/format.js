@@ -2,6 +2,9 @@
 
 const N = new Intl.NumberFormat("en");
 
+/** Millijoules of a watt hour. */
+export const MJ_A_WH = 3.6e6;
+
 export const count = (n) => N.format(Math.round(n));
 
 /** 1234 → "1.2 k". */
@@ -62,6 +65,14 @@ export const moment = (at) => new Date(at).toLocaleString("en-GB");
 
 export function money(n) {
   return n.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: n < 0.1 && n > 0 ? 4 : 2 });
+}
+
+/** Millijoules, as watt hours; nothing where nothing was measured or estimated. */
+export function energy(mj) {
+  if (!mj) return "–";
+  const wh = mj / MJ_A_WH;
+  if (wh >= 1000) return `${trim(wh / 1000)} kWh`;
+  return wh >= 1 ? `${trim(wh)} Wh` : `${trim(wh * 1000)} mWh`;
 }
 
 export function percent(n) {

@@ -1,5 +1,6 @@
 // The small parts that all views are made of.
 import { html, signal, useEffect, useRef, useState } from "./ui.js";
+import { perhaps } from "./api.js";
 import { Icon } from "./icons.js";
 import { key } from "./settings.js";
 import { t } from "../strings.en.js";
@@ -197,4 +198,16 @@ export function KeyField() {
 export function Waiting({ asked }) {
   if (asked.error) return html`<${Notice} kind="bad">${asked.error.message}</${Notice}>`;
   return html`<p class="empty" role="status">${t.loading}</p>`;
+}
+
+/** Between two times that a view asks again. */
+export const ASKED_MS = 5000;
+
+/** Shows what `path` gives, or a sentence where this server has no such thing. */
+export function Asked({ path, absent, ms = ASKED_MS, children }) {
+  const asked = useAsked(() => perhaps(path), ms, [path]);
+  if (asked.value === undefined) return html`<${Waiting} asked=${asked} />`;
+  if (asked.value === null) return html`<${Empty}>${absent}</${Empty}>`;
+  // What was there before is shown still, and that it may be so no more.
+  return html`${asked.error && html`<${Notice} kind="bad">${asked.error.message}</${Notice}>`}${children(asked)}`;
 }

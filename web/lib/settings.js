@@ -25,6 +25,16 @@ function kept(name, fallback) {
 export const theme = kept("theme", "auto");
 /** Days for which conversations stay in this browser; 0: for ever, -1: not at all. */
 export const keepDays = kept("keep-days", 0);
+/** Days for which the server keeps what this page's user says, where its owner said so. */
+export const ownersDays = kept("owners-days", null);
+
+/** Days for which conversations do stay: no longer than the owner of the server keeps them. */
+export function daysKept() {
+  const [own, most] = [keepDays.value, ownersDays.value];
+  if (!most || own < 0) return own;
+  return own === 0 ? most : Math.min(own, most);
+}
+
 /** The key to send, if one was given. */
 export const key = kept("key", "");
 /** The model that new conversations ask. */
@@ -33,10 +43,6 @@ export const lastModel = kept("model", "");
 export const lastOptions = kept("options", {});
 /** Whether the first steps were done or put away. */
 export const welcomed = kept("welcomed", false);
-/** What renting and owning cost, as the owner entered it. */
-export const costs = kept("costs", {
-  rentIn: 0.15, rentOut: 0.6, hardware: 800, years: 4, watts: 45, energy: 0.3,
-});
 
 effect(() => {
   const { dataset } = document.documentElement;

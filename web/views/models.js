@@ -1,14 +1,15 @@
 // The models: what each is, by which hash, what it needs and whether it is as the lock says.
-import { ask, get, objects, remove } from "../lib/api.js";
+import { get, remove } from "../lib/api.js";
 import { bytes, short, span, when } from "../lib/format.js";
 import { Icon } from "../lib/icons.js";
 import {
   Badge, Button, Command, CopyButton, Facts, Meter, Notice, Section, Table, View, Waiting, confirm, useAsked,
 } from "../lib/parts.js";
-import { html, useRef, useState } from "../lib/ui.js";
+import { html, useState } from "../lib/ui.js";
 import { t } from "../strings.en.js";
 import { GateReport, GateReports } from "./gate.js";
 import { Lock } from "./lock.js";
+import { DEFAULT_MODEL, Pulling, usePull } from "./pull.js";
 import { Adopt, Outdated } from "./upkeep.js";
 
 const ASKED_MS = 5000;
@@ -120,45 +121,23 @@ function Aliases({ aliases }) {
 /** Fetches a model and shows how far that is. */
 function Pull({ mayChange, onChanged }) {
   const [name, setName] = useState("");
-  const [state, set] = useState({});
-  const aborts = useRef(null);
-  const pull = async () => {
-    aborts.current = new AbortController();
-    set({ isPulling: true, status: t.models.begins });
-    try {
-      const { signal } = aborts.current;
-      for await (const word of objects(await ask("POST", "/api/pull", { body: { model: name }, signal }))) {
-        if (word.error) throw new Error(word.error);
-        set({ isPulling: true, ...word });
-      }
-      set({ isDone: true });
-      onChanged();
-    } catch (error) {
-      set(error.name === "AbortError" ? {} : { error });
-    }
-  };
+  const { state, pull, abort } = usePull(onChanged);
   if (!mayChange) {
     return html`<${Section} title=${t.models.pull} about=${t.models.pullTerminal}>
-      <${Command} text="freehold pull smollm2-135m" /><${Command} text="freehold serve --allow-model-changes" />
+      <${Command} text=${`freehold pull ${DEFAULT_MODEL}`} /><${Command} text="freehold serve --allow-model-changes" />
     </${Section}>`;
   }
   return html`<${Section} title=${t.models.pull} about=${t.models.pullAbout}>
     <form class="inline" onSubmit=${(event) => {
       event.preventDefault();
-      pull();
+      pull(name);
     }}>
-      <input type="text" aria-label=${t.models.pullName} placeholder="smollm2-135m" value=${name} required
+      <input type="text" aria-label=${t.models.pullName} placeholder=${DEFAULT_MODEL} value=${name} required
         onInput=${(event) => setName(event.target.value)} />
       <button class="button primary" disabled=${state.isPulling || !name}>${t.models.pullDo}</button>
-      ${state.isPulling && html`<${Button} label=${t.no} onClick=${() => aborts.current.abort()} />`}
+      ${state.isPulling && html`<${Button} label=${t.no} onClick=${abort} />`}
     </form>
-    <div aria-live="polite">
-      ${state.isPulling && html`<p class="about">${state.status}
-          ${state.total > 0 && ` – ${bytes(state.completed ?? 0)} / ${bytes(state.total)}`}</p>
-        <${Meter} label=${t.models.pullDo} value=${state.completed ?? 0} most=${state.total ?? 1} />`}
-      ${state.isDone && html`<${Notice} kind="good">${t.models.pulled}</${Notice}>`}
-      ${state.error && html`<${Notice} kind="bad">${state.error.message}</${Notice}>`}
-    </div>
+    <${Pulling} of=${state} />
   </${Section}>`;
 }
 

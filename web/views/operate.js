@@ -1,12 +1,12 @@
 // The server at work: is it well, what does it do, and what is it told.
 import { get, metrics, post, remove } from "../lib/api.js";
+import { Chart } from "../lib/chart.js";
 import { bytes, count, ms, span, time } from "../lib/format.js";
 import {
   Badge, Button, Empty, Figures, KeyField, Notice, Section, Table, View, Waiting, confirm, useAsked,
 } from "../lib/parts.js";
 import { html, signal, useState } from "../lib/ui.js";
 import { t } from "../strings.en.js";
-import { Chart } from "./own.js";
 
 const ASKED_MS = 2000;
 /** Points of the live curve. */

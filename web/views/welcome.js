@@ -6,10 +6,11 @@ import { Button, Command, CopyButton, Notice, useAsked } from "../lib/parts.js";
 import { welcomed } from "../lib/settings.js";
 import { html, useState } from "../lib/ui.js";
 import { t } from "../strings.en.js";
+import { DEFAULT_MODEL, Pulling, usePull } from "./pull.js";
 
-export function Welcome({ model, status, onAsk }) {
+export function Welcome({ model, status, onAsk, onFetched }) {
   if (welcomed.value === true) return html`<${Begin} model=${model} onAsk=${onAsk} />`;
-  return html`<${Steps} model=${model} status=${status} onAsk=${onAsk} />`;
+  return html`<${Steps} model=${model} status=${status} onAsk=${onAsk} onFetched=${onFetched} />`;
 }
 
 /** Questions to begin with. */
@@ -21,13 +22,14 @@ function Begin({ onAsk }) {
   </div>`;
 }
 
-function Steps({ model, status, onAsk }) {
+function Steps({ model, status, onAsk, onFetched }) {
   const isAnswered = welcomed.value === "answered";
   return html`<div class="begin steps">
     <h1 tabindex="-1">${t.welcome.title}</h1>
     <p class="lead">${t.welcome.lead}</p>
     <ol>
-      <${Step} n="1" isDone=${Boolean(model)} title=${t.welcome.model}><${ModelStep} name=${model} /></${Step}>
+      <${Step} n="1" isDone=${Boolean(model)} title=${t.welcome.model}>
+        <${ModelStep} name=${model} mayChange=${status?.model_changes} onFetched=${onFetched} /></${Step}>
       <${Step} n="2" isDone=${isAnswered} title=${t.welcome.answer}>
         <p>${t.welcome.answerAbout}</p>
         <${Button} kind="primary" label=${t.welcome.suggestions[0]} disabled=${!model}
@@ -48,11 +50,24 @@ function Step({ n, isDone, title, children }) {
   </li>`;
 }
 
-function ModelStep({ name }) {
+function ModelStep({ name, mayChange, onFetched }) {
   const asked = useAsked(() => perhaps("/admin/models").catch(() => null), 0, [name]);
   const found = asked.value?.models.find((one) => one.name === name);
-  if (!name) return html`<p>${t.welcome.modelNone}</p><${Command} text="freehold pull smollm2-135m" />`;
+  if (!name && mayChange) return html`<${PullStep} onFetched=${onFetched} />`;
+  if (!name) return html`<p>${t.welcome.modelNone}</p><${Command} text=${`freehold pull ${DEFAULT_MODEL}`} />`;
   return html`<p>${t.welcome.modelHere(name, found && bytes(found.n_bytes), found?.licence)}</p>`;
+}
+
+/** Where the server may fetch models, it fetches the small one. */
+function PullStep({ onFetched }) {
+  const { state, pull, abort } = usePull(onFetched);
+  return html`<p>${t.welcome.modelNone}</p>
+    <div class="inline">
+      <${Button} kind="primary" label=${t.welcome.modelFetch(DEFAULT_MODEL)} disabled=${state.isPulling || state.isDone}
+        onClick=${() => pull(DEFAULT_MODEL)} more=${{ id: "first-model" }} />
+      ${state.isPulling && html`<${Button} label=${t.no} onClick=${abort} />`}
+    </div>
+    <${Pulling} of=${state} />`;
 }
 
 /** A key for an application, where this server keeps keys. */

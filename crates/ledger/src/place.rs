@@ -114,6 +114,22 @@ impl Place {
         }
     }
 
+    /// What all rows have as `column`, in one text of JSON; NULL or empty where there are none.
+    pub(crate) fn json_of_all(&self, column: &str) -> String {
+        match self.database {
+            Database::Sqlite(_) => format!("CAST(json_group_array({column}) AS TEXT)"),
+            Database::Postgres => format!("CAST(json_agg({column}) AS TEXT)"),
+        }
+    }
+
+    /// An array of JSON of these, which have commas between them.
+    pub(crate) fn json_array(&self, columns: &str) -> String {
+        match self.database {
+            Database::Sqlite(_) => format!("json_array({columns})"),
+            Database::Postgres => format!("json_build_array({columns})"),
+        }
+    }
+
     /// Keeps other writers out until the transaction ends. SQLite's `BEGIN IMMEDIATE` has done so.
     pub(crate) async fn lock(&self, connection: &mut AnyConnection) -> Result<(), LedgerError> {
         if let Database::Postgres = self.database {

@@ -29,7 +29,7 @@ impl Contents {
     }
 
     /// How long the contents of a request are kept, in days; 0: they are not.
-    fn days(&self, arrival: &Arrival) -> u32 {
+    pub(crate) fn days(&self, arrival: &Arrival) -> u32 {
         arrival.who.defaults.keep.unwrap_or(self.days).min(KEEP_DAYS_MAX)
     }
 

@@ -31,6 +31,7 @@ pub(crate) use tokens::TheirTokens;
 use crate::dialects::Dialect as _;
 use crate::dialects::openai::chat::Chat;
 use crate::limits::Limits;
+use crate::usage::Renting;
 use broker::{Broker, Circuit, UpstreamKind};
 use policy::Detector;
 use std::collections::BTreeSet;
@@ -154,6 +155,11 @@ pub trait Costs: Send + Sync {
     /// The cost in millionths of a currency, and the currency; `None`: no price is listed.
     /// `at_us` is when, in microseconds since 1970.
     fn cost(&self, of: &Priced<'_>, at_us: i64) -> Option<(i64, String)>;
+
+    /// The same prices against what owning costs, where they say that.
+    fn renting(&self) -> Option<Arc<Renting>> {
+        None
+    }
 }
 
 /// Tokens whose cost is asked for.

@@ -1,6 +1,10 @@
 //! What requests took, as the owner asks for it: by day, model, key or another property, as JSON or
 //! as lines of values. The ledger sums; here is only what is asked and how it is told.
 
+mod renting;
+
+pub use renting::{Compared, Days, Renting};
+
 use crate::dialects::declared::Field;
 use crate::dialects::fields::{short, wrong};
 use crate::errors::BadRequest;
@@ -195,18 +199,38 @@ pub(crate) const QUERY: &[Field] = &[
         .note("the first day, or so many days back; absent: 30d"),
     Field::honoured("until").text().good("\"0d\"").note("the last day; absent: today"),
     Field::honoured("times").words(&["true", "false"]).note("how long requests took, too"),
+    Field::honoured("rent").text().note(
+        "what renting would have cost against owning until that day, by the server's prices: \
+         `all`, or VENDOR/MODEL, which is told day by day; not as CSV",
+    ),
     Field::honoured("format").words(&["json", "csv"]),
 ];
 
+/// What is to be compared with owning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Rent {
+    /// Everything that has a price.
+    All,
+    /// A model of a vendor.
+    One(String, String),
+}
+
+/// What a request for usage asks.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) ask: UsageAsk,
+    pub(crate) rent: Option<Rent>,
+    pub(crate) form: Form,
+}
+
 /// Reads the query of a request for usage.
-pub(crate) fn read_query(query: &str, today: Date) -> Result<(UsageAsk, Form), BadRequest> {
+pub(crate) fn read_query(query: &str, today: Date) -> Result<Asked, BadRequest> {
     let since = today.plus(-USUAL_DAYS);
     let mut ask = UsageAsk { by: vec![UsageBy::Day], since, until: today, has_times: false };
-    let mut form = Form::Json;
+    let (mut rent, mut form) = (None, Form::Json);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        // Browsers write a comma so; no other value has anything to be written otherwise.
-        let value = value.replace("%2C", ",").replace("%2c", ",");
+        let value = decoded(value);
         let bad = |problem: String| BadRequest::field(name, &problem);
         let other = |expected| Err(wrong(name, &value.as_str().into(), expected));
         match (name, &*value) {
@@ -216,6 +240,11 @@ pub(crate) fn read_query(query: &str, today: Date) -> Result<(UsageAsk, Form), B
             ("times", "true") => ask.has_times = true,
             ("times", "false") => ask.has_times = false,
             ("times", _) => return other("\"true\" or \"false\""),
+            ("rent", "all") => rent = Some(Rent::All),
+            ("rent", one) => match one.split_once('/') {
+                Some((vendor, model)) => rent = Some(Rent::One(vendor.into(), model.into())),
+                None => return other("\"all\" or VENDOR/MODEL"),
+            },
             ("format", "json") => form = Form::Json,
             ("format", "csv") => form = Form::Csv,
             ("format", _) => return other("\"json\" or \"csv\""),
@@ -230,7 +259,25 @@ pub(crate) fn read_query(query: &str, today: Date) -> Result<(UsageAsk, Form), B
         let (since, until) = (ask.since, ask.until);
         return Err(BadRequest::field("until", &format!("{until}: expected {since} or later")));
     }
-    Ok((ask, form))
+    if rent.is_some() && form == Form::Csv {
+        return Err(BadRequest::field("format", "csv: expected \"json\" beside rent"));
+    }
+    Ok(Asked { ask, rent, form })
+}
+
+/// A value as a browser encodes it (RFC 3986); what is no encoding stands for itself.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, behind)) = rest.split_first() {
+        let is_hex = |digits: &&[u8]| digits.iter().all(u8::is_ascii_hexdigit);
+        let digits = behind.get(..2).filter(|_| byte == b'%').filter(is_hex);
+        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        let code = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(code.unwrap_or(byte));
+        rest = if code.is_some() { &behind[2..] } else { behind };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -270,20 +317,26 @@ mod tests {
     #[test]
     fn queries_are_read_or_refused_by_name() {
         let today: Date = "2026-11-26".parse().unwrap();
-        let (ask, form) = read_query("", today).unwrap();
-        assert_eq!((&*ask.by, form), (&[UsageBy::Day][..], Form::Json));
+        let Asked { ask, rent, form } = read_query("", today).unwrap();
+        assert_eq!((&*ask.by, rent, form), (&[UsageBy::Day][..], None, Form::Json));
         assert_eq!((ask.since, ask.until), (today.plus(-30), today));
         let query = "by=day%2Ckey&since=7d&until=1d&format=csv&times=true";
-        let (ask, form) = read_query(query, today).unwrap();
+        let Asked { ask, form, .. } = read_query(query, today).unwrap();
         assert_eq!((&*ask.by, form), (&[UsageBy::Day, UsageBy::Key][..], Form::Csv));
         assert_eq!((ask.since, ask.until), (today.plus(-7), today.plus(-1)));
         assert!(ask.has_times);
+        let rent = |query: &str| read_query(query, today).unwrap().rent;
+        assert_eq!(rent("rent=all"), Some(Rent::All));
+        let one = Rent::One("ä corp".to_owned(), "a/b%".to_owned());
+        assert_eq!(rent("rent=%C3%A4%20corp%2Fa/b%"), Some(one));
         for (query, param) in [
             ("by=id", "by"),
             ("since=x", "since"),
             ("until=2020-01-01", "until"),
             ("times=1", "times"),
             ("format=xml", "format"),
+            ("rent=absurd", "rent"),
+            ("rent=all&format=csv", "format"),
             ("sort=x", "sort"),
         ] {
             let bad = read_query(query, today).unwrap_err();

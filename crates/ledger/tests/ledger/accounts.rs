@@ -273,6 +273,11 @@ async fn sums_are_those_of_the_rows(site: &Site) {
     assert_eq!(reader.usage_times(&none).await.unwrap(), []);
     let times = reader.usage_times(&query(&[UsageBy::Key])).await.unwrap();
     assert_eq!((times.len(), &*times[0].of[0]), (2, "a"));
+    let of_days_and_keys = reader.usage_times(&query(&by_day_and_key)).await.unwrap();
+    let named: Vec<_> = of_days_and_keys.iter().map(|times| &times.of).collect();
+    assert_eq!(named, of_days.iter().map(|sum| &sum.of).collect::<Vec<_>>());
+    let all = reader.usage_times(&query(&[])).await.unwrap();
+    assert_eq!((all.len(), all[0].of.len()), (1, 0));
     let [median, _, p99] = times[0].total_us;
     assert!(median.abs_diff(300_000) < 15_000 && p99.abs_diff(594_000) < 30_000, "{times:?}");
     let mut rows = reader.usage_rows(0, 500).await.unwrap();

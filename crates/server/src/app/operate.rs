@@ -16,6 +16,7 @@ use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use axum::response::IntoResponse;
 use engine::NUMERICS_VERSION;
+use serde_json::json;
 use std::sync::{Arc, LazyLock};
 
 /// The page, to whoever can show one. Clients of Ollama look for its words.
@@ -100,9 +101,17 @@ pub(crate) async fn metrics_page(State(app): State<Arc<App>>) -> Response<Body> 
     response
 }
 
-pub(crate) async fn version(State(app): State<Arc<App>>) -> Response<Body> {
-    let egress = app.egress.name();
-    json_response(StatusCode::OK, format!(r#"{{"version":"{VERSION}","egress":"{egress}"}}"#))
+pub(crate) async fn version(
+    State(app): State<Arc<App>>,
+    Extension(arrival): Extension<Arrival>,
+) -> Response<Body> {
+    let days = app.contents.as_ref().map(|contents| contents.days(&arrival));
+    let told = json!({
+        "version": VERSION,
+        "egress": app.egress.name(),
+        "keep_contents_days": days.filter(|days| *days > 0),
+    });
+    json_response(StatusCode::OK, told.to_string())
 }
 
 /// What is published of the routes.

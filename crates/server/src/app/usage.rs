@@ -1,25 +1,30 @@
 //! What answers the owner who asks what requests took.
 
 use super::{App, Arrival, refuse};
-use crate::errors::ServerError;
+use crate::errors::{BadRequest, ServerError};
 use crate::receipts::Receipts;
-use crate::serve::json_response;
-use crate::usage::{Form, UsageReport, read_query};
+use crate::serve::{blocking, json_response};
+use crate::usage::{Asked, Days, Form, Rent, read_query};
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderValue, Response, StatusCode, Uri, header};
+use ledger::{LedgerError, Reader};
 use meter::Date;
+use serde_json::Value;
 use std::sync::Arc;
+
+/// Comparisons with owning in one answer.
+const N_COMPARED_MAX: usize = 100;
 
 pub(crate) async fn usage(
     State(app): State<Arc<App>>,
     Extension(arrival): Extension<Arrival>,
     uri: Uri,
 ) -> Response<Body> {
-    match report(&app, &arrival, uri.query().unwrap_or_default()).await {
-        Ok((report, Form::Json)) => json_response(StatusCode::OK, report.to_json().to_string()),
-        Ok((report, Form::Csv)) => {
-            let mut response = json_response(StatusCode::OK, report.to_csv());
+    match told(&app, &arrival, uri.query().unwrap_or_default()).await {
+        Ok((body, Form::Json)) => json_response(StatusCode::OK, body),
+        Ok((body, Form::Csv)) => {
+            let mut response = json_response(StatusCode::OK, body);
             let media_type = HeaderValue::from_static("text/csv; charset=utf-8");
             response.headers_mut().insert(header::CONTENT_TYPE, media_type);
             response
@@ -28,19 +33,54 @@ pub(crate) async fn usage(
     }
 }
 
-async fn report(
-    app: &App,
-    arrival: &Arrival,
-    query: &str,
-) -> Result<(UsageReport, Form), ServerError> {
-    let (ask, form) = read_query(query, Date::of_us(arrival.at_us))?;
+async fn told(app: &App, arrival: &Arrival, query: &str) -> Result<(String, Form), ServerError> {
+    let Asked { ask, rent, form } = read_query(query, Date::of_us(arrival.at_us))?;
     let Some(ledger) = app.receipts.as_ref().map(Receipts::ledger) else {
         let why = "nothing is counted for long: this server has no ledger";
         return Err(ServerError::NotImplemented(why.to_owned()));
     };
-    let report = ask.of(ledger.reader()).await.map_err(|error| {
-        tracing::error!(%error, "the ledger cannot be read");
-        ServerError::LedgerUnavailable("the ledger of this server cannot be read".to_owned())
-    })?;
-    Ok((report, form))
+    let until = ask.until;
+    let report = ask.of(ledger.reader()).await.map_err(|error| unread(&error))?;
+    if form == Form::Csv {
+        return Ok((report.to_csv(), form));
+    }
+    let mut told = report.to_json();
+    if let Some(rent) = rent {
+        told["compared"] = compared(app, ledger.reader(), until, rent).await?;
+    }
+    Ok((told.to_string(), form))
+}
+
+/// What renting would have cost, by the prices that this server goes by now.
+async fn compared(
+    app: &App,
+    reader: &Reader,
+    until: Date,
+    rent: Rent,
+) -> Result<Value, ServerError> {
+    let prices = app.ways.get().elsewhere.prices.clone();
+    let Some(renting) = prices.and_then(|prices| prices.renting()) else {
+        let why = "this server knows no prices with a table [own], expected it to be started with \
+                   --prices";
+        return Err(ServerError::NotImplemented(why.to_owned()));
+    };
+    let days = renting.days(reader, until).await.map_err(|error| unread(&error))?;
+    blocking(move || {
+        let (names, told) = match &rent {
+            Rent::All => (renting.names(), Days::LeftOut),
+            Rent::One(vendor, model) => (vec![(&**vendor, &**model)], Days::Told),
+        };
+        let compared = names.into_iter().take(N_COMPARED_MAX).map(|name| {
+            let compared = renting.compare(&days, until, name);
+            let compared = compared.map(|compared| compared.to_json(told));
+            compared.map_err(|error| BadRequest::field("rent", &error.to_string()).into())
+        });
+        compared.collect()
+    })
+    .await
+}
+
+fn unread(error: &LedgerError) -> ServerError {
+    tracing::error!(%error, "the ledger cannot be read");
+    ServerError::LedgerUnavailable("the ledger of this server cannot be read".to_owned())
 }

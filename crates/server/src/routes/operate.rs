@@ -60,9 +60,10 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         paths: &["/version"],
-        summary: "The program's version, and whether it can open connections of its own.",
+        summary: "The program's version, whether it can open connections of its own, and for how \
+                  many days it keeps what the client says.",
         answer: Some(
-            r#"{"type":"object","properties":{"version":{"type":"string"},"egress":{"enum":["locked","open"]}},"required":["version","egress"]}"#,
+            r#"{"type":"object","properties":{"version":{"type":"string"},"egress":{"enum":["locked","open"]},"keep_contents_days":{"type":["integer","null"]}},"required":["version","egress","keep_contents_days"]}"#,
         ),
         handler: || get(operate::version),
         ..READ

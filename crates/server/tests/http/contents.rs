@@ -64,6 +64,8 @@ impl House {
 fn what_is_asked_and_answered_is_kept_and_goes_with_its_person() {
     let folder = tempfile::tempdir().unwrap();
     let house = House::new(folder.path(), 7);
+    let version = request(house.running.address, "GET /version", b"").json();
+    assert_eq!(version["keep_contents_days"], 7);
     let messages = json!([{"role": "user", "content": "Name a fruit."}]);
     let body = json!({"model": MODEL, "messages": messages, "max_tokens": 6, "n": 2, "seed": 1});
     let (id, answer) = house.ask("/v1/chat/completions", &body);

@@ -5,7 +5,8 @@ use super::client::{Connection, Response, post, post_head, request};
 use super::{MODEL, Running, engine, only_model, run, vectors};
 use engine::{EngineOptions, FleetModel, Keep, Task};
 use freehold_server::receipts::{Receipts, SignedReceipt, compare};
-use freehold_server::{Config, InProcess, Model};
+use freehold_server::usage::Renting;
+use freehold_server::{Config, Costs, Elsewhere, InProcess, Model, Priced};
 use ledger::{Ledger, Limit, NodeKey, Per, Then, Usage, What};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -25,6 +26,10 @@ struct Site {
 
 impl Site {
     fn start() -> Self {
+        Self::with_prices(None)
+    }
+
+    fn with_prices(prices: Option<Arc<dyn Costs>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
@@ -44,7 +49,8 @@ impl Site {
             named(EMBEDDER, Task::Embed),
         ];
         let receipts = Some(Receipts::new(ledger.clone(), key));
-        let server = run(Config { receipts, ..Config::new(fleet, models) });
+        let elsewhere = Elsewhere { prices, ..Elsewhere::default() };
+        let server = run(Config { receipts, elsewhere, ..Config::new(fleet, models) });
         Self { runtime, ledger, server, _folder: folder }
     }
 
@@ -289,4 +295,67 @@ fn the_owner_sets_limits_over_http() {
     // A server without a ledger counts nothing.
     let none = post(vectors::address(), "/admin/limits", &json!({}));
     assert_eq!(none.status, 501, "{}", none.body);
+}
+
+/// Two for a token of a prompt, eight for one of an answer, in millionths.
+const PRICES: &str = r#"
+    [[price]]
+    vendor = "v"
+    model = "a b"
+    in = 2
+    out = 8
+    currency = "EUR"
+    since = 2020-01-01
+
+    [own]
+    currency = "EUR"
+    hardware = 100.00
+    since = 2026-01-01
+    years = 50
+    energy = 0.30
+    watts-idle = 10
+    watts-busy = 100
+"#;
+
+/// Prices of what could be rented, none of which is an upstream here.
+struct Listed(Arc<Renting>);
+
+impl Costs for Listed {
+    fn cost(&self, _of: &Priced<'_>, _at_us: i64) -> Option<(i64, String)> {
+        None
+    }
+
+    fn renting(&self) -> Option<Arc<Renting>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+#[test]
+fn renting_is_compared_with_owning_where_there_are_prices() {
+    let renting = Renting::new(meter::Prices::parse("p", PRICES).unwrap()).unwrap();
+    let site = Site::with_prices(Some(Arc::new(Listed(Arc::new(renting)))));
+    let usage = |site: &Site, query: &str| {
+        request(site.server.address, &format!("GET /admin/usage?{query}"), b"")
+    };
+    let n_prompt = site.chat(4).json()["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert_eq!(site.rows().len(), 1);
+    let rent = 2 * n_prompt + 8 * 4;
+    let all = usage(&site, "rent=all").json();
+    let [found] = &**all["compared"].as_array().unwrap() else { panic!("{all}") };
+    assert_eq!((&found["rented"], &found["rent_micro"]), (&json!("v/a b"), &json!(rent)));
+    assert!(found.get("days").is_none() && all["rows"][0]["n_requests"] == 1, "{all}");
+    let one = usage(&site, "rent=v%2Fa%20b").json();
+    let last = one["compared"][0]["days"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["rent_sum_micro"], rent);
+    for (query, param) in
+        [("rent=v/x", "rent"), ("rent=v", "rent"), ("rent=all&format=csv", "format")]
+    {
+        let bad = usage(&site, query);
+        assert_eq!((bad.status, &bad.json()["error"]["param"]), (400, &json!(param)), "{query}");
+    }
+    // Nobody asked, and without prices nobody can be told.
+    assert!(usage(&site, "").json().get("compared").is_none());
+    let none = usage(&Site::start(), "rent=all");
+    assert_eq!(none.status, 501, "{}", none.body);
+    assert!(none.body.contains("--prices"), "{}", none.body);
 }

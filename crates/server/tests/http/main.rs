@@ -248,6 +248,7 @@ fn plain_routes_answer() {
     assert_eq!(request(address(), "GET /health", b"").json(), json!({"status": "ok"}));
     let version = request(address(), "GET /version", b"").json();
     assert!(version["version"].is_string() && version["egress"] == "open", "{version}");
+    assert_eq!(version["keep_contents_days"], json!(null));
     assert_eq!(request(address(), "HEAD /", b"").status, 200);
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use clap::ValueHint;
 use meter::{Date, Prices, Tokens};
 use policy::Rules;
+use server::usage::Renting;
 use server::{Costs, Elsewhere, Priced, Upstream};
 
 use super::Serve;
@@ -27,7 +28,8 @@ pub(super) struct ElsewhereArgs {
     /// (may be repeated; default: the name that the request has)
     #[arg(long, value_name = "UPSTREAM=MODEL", value_parser = upstream_model)]
     upstream_model: Vec<UpstreamModel>,
-    /// File of dated prices, so that departures say what they cost (docs/prices.toml is an example)
+    /// File of dated prices, so that departures say what they cost, and the page whether owning
+    /// pays (docs/prices.toml is an example)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     prices: Option<PathBuf>,
 }
@@ -49,14 +51,22 @@ fn upstream_model(text: &str) -> Result<UpstreamModel, String> {
 }
 
 /// Prices, as the server asks for them.
-struct Listed(Prices);
+struct Listed {
+    prices: Prices,
+    /// Where they say what owning costs.
+    renting: Option<Arc<Renting>>,
+}
 
 impl Costs for Listed {
     fn cost(&self, of: &Priced<'_>, at_us: i64) -> Option<(i64, String)> {
-        let price = self.0.price(of.upstream, of.model, Date::of_us(at_us))?;
+        let price = self.prices.price(of.upstream, of.model, Date::of_us(at_us))?;
         let Priced { n_prompt, n_cached, n_answer, .. } = *of;
         let micro = price.cost_micro(Tokens { n_prompt, n_cached, n_answer });
         Some((micro, price.currency.to_string()))
+    }
+
+    fn renting(&self) -> Option<Arc<Renting>> {
+        self.renting.clone()
     }
 }
 
@@ -109,7 +119,8 @@ impl Serve {
         let Some(path) = &self.elsewhere_args.prices else { return Ok(None) };
         let prices = Prices::parse(&path.display().to_string(), &read(path)?);
         let prices = prices.map_err(|error| error.to_string())?;
-        Ok(Some(Arc::new(Listed(prices))))
+        let renting = Renting::new(prices.clone()).map(Arc::new);
+        Ok(Some(Arc::new(Listed { prices, renting })))
     }
 }
 
