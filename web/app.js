@@ -94,7 +94,7 @@ function Tabs({ name }) {
 function Lock() {
   const asked = useAsked(() => perhaps("/version"), STATUS_MS);
   useEffect(() => {
-    if (asked.value) ownersDays.value = asked.value.keep_contents_days;
+    if (asked.value) ownersDays.value = asked.value.keep_contents_days ?? null;
   }, [asked.value]);
   if (asked.error?.status === 401) {
     return html`<a class="lock warn" href="#/operate"><${Icon} name="key" /><span>${t.error.keyNeeded}</span></a>`;
