@@ -51,7 +51,7 @@ pub use library::{
 };
 pub use limits::Limits;
 pub use policy::Label;
-pub use reload::{Live, Prepared, Reload, Report, Setting};
+pub use reload::{Afterwards, Live, Prepared, Reload, Report, Setting};
 pub use serve::{InProcess, Told, ToldCall, unpack_zstd};
 pub use shares::{Share, Shares};
 pub use signin::{CALLBACK, KEYS_UPSTREAM, RoleRule, SignIn, TOKEN_UPSTREAM, read_id_token};
