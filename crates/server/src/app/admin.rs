@@ -48,8 +48,8 @@ pub(crate) async fn status(
                 Some(_) => "unavailable",
             },
             "resume_streams_s": app.streams.lasts().map(|lasts| lasts.as_secs()),
-            "model_changes": app.library.is_some()
-                && app.model_changes == ModelChanges::FromLoopback,
+            "model_changes": app.allows(ModelChanges::FromLoopback),
+            "lock_changes": app.allows(ModelChanges::OfLock),
             "reload": app.reload.is_some(),
             "machine": machine(),
             "defaults": {

@@ -52,7 +52,7 @@ pub(crate) async fn rollback(
     body: Body,
 ) -> Response<Body> {
     let done = async {
-        let library = app.library_for(&arrival.who)?;
+        let library = app.library_for_lock(&arrival.who)?;
         let Taken { body, unknown, .. } = &take(&app, &arrival, &headers, body).await?;
         let mut fields = Fields::parse(body)?;
         fields.treat(ROLLBACK_FIELDS)?;
@@ -76,7 +76,7 @@ pub(crate) async fn pin(
     body: Body,
 ) -> Response<Body> {
     let done = async {
-        let library = app.library_for(&arrival.who)?;
+        let library = app.library_for_lock(&arrival.who)?;
         let Taken { body, unknown, .. } = &take(&app, &arrival, &headers, body).await?;
         let mut fields = Fields::parse(body)?;
         fields.treat(PIN_FIELDS)?;

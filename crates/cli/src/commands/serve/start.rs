@@ -165,9 +165,11 @@ impl Serve {
         }));
         let reloader = Reloader::new(context, fleet, in_effect, failure, &config.models);
         config.reload = Some(Arc::new(reloader));
-        if self.allow_model_changes {
-            config.model_changes = ModelChanges::FromLoopback;
-        }
+        config.model_changes = match (self.allow_model_changes, self.allow_lock_changes) {
+            (true, _) => ModelChanges::FromLoopback,
+            (false, true) => ModelChanges::OfLock,
+            (false, false) => ModelChanges::Refused,
+        };
         config.aliases.extend(self.aliases.all().iter().cloned());
         config.shares = self.shares();
         config.limits = self.limits();
