@@ -11,8 +11,17 @@ use std::path::PathBuf;
 /// Asks a server of its own, which serves the file of the default model, and stops it. Returns the
 /// ids of the answers' receipts.
 fn answered(home: &Home, requests: &[(&str, &str)], more: &[&str]) -> Vec<String> {
-    let model = testkit::smollm2();
-    let server = Server::start(home, &[&[arg(&model), "--ctx", "256"][..], more].concat());
+    answered_by(home, arg(&testkit::smollm2()), requests, more)
+}
+
+/// As [`answered`], by this model.
+pub(crate) fn answered_by(
+    home: &Home,
+    model: &str,
+    requests: &[(&str, &str)],
+    more: &[&str],
+) -> Vec<String> {
+    let server = Server::start(home, &[&[model, "--ctx", "256"][..], more].concat());
     let ask = |(route, body): &(&str, &str)| {
         let answer = server.ask(&format!("POST {route}"), "", body);
         let mut lines = answer.head.lines();
