@@ -4,7 +4,8 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use ledger::{ContentKeys, Kind, Ledger, NodeKey, Reader, Recorded};
+use ledger::{ContentKeys, Kind, Ledger, LedgerError, NodeKey, Reader, Recorded};
+use serde_json::Value;
 use server::receipts::Receipts;
 
 use crate::commands::serve::Serve;
@@ -57,6 +58,45 @@ impl LedgerArgs {
     /// No ledger, no such receipt, or one that was erased.
     pub(crate) fn receipt(&self, context: &Context, id: &str) -> anyhow::Result<String> {
         let not_found = |why: &str| Failure::new(Exit::NotFound, format!("receipt {id:?}: {why}"));
+        let found = find(&self.read_place(context, &not_found)?, id)?;
+        match found.map(|found| found.entry.body) {
+            Some(body) if !body.is_empty() => Ok(body),
+            Some(_) => Err(not_found("it was erased").into()),
+            None => Err(not_found("not in the ledger").into()),
+        }
+    }
+
+    /// The body of the request that the answer `id` was to, byte for byte, as the ledger keeps it.
+    ///
+    /// # Errors
+    /// No ledger, no contents of that answer, or such whose key is not here.
+    pub(crate) fn asked(&self, context: &Context, id: &str) -> anyhow::Result<Vec<u8>> {
+        let expected = "expected the request's body as a file (--request)";
+        let not_found = |why: &str| {
+            Failure::new(Exit::NotFound, format!("request of {id:?}: {why}, {expected}"))
+        };
+        let place = self.read_place(context, &not_found)?;
+        let keys = ContentKeys::open(&content_keys(context))?;
+        let found = wait(async { Ok(Reader::open(&place).await?.content(id, &keys).await) })?;
+        let content = match found {
+            Ok(content) => content.ok_or_else(|| not_found("its contents are not kept"))?,
+            Err(LedgerError::Dark { .. }) => {
+                return Err(not_found("its contents are kept, and their key is not here").into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let body: Value = serde_json::from_str(&content.body).unwrap_or_default();
+        let request = body["request"].as_str();
+        let request = request.ok_or_else(|| not_found("its contents have no request"))?;
+        Ok(request.as_bytes().to_vec())
+    }
+
+    /// Where it is, for what reads it.
+    fn read_place(
+        &self,
+        context: &Context,
+        not_found: &dyn Fn(&str) -> Failure,
+    ) -> anyhow::Result<String> {
         let place = match &self.ledger {
             Some(_) => self.place(context)?,
             None => usual_place(context)?,
@@ -65,12 +105,7 @@ impl LedgerArgs {
         if is_path(&place) && !Path::new(&place).is_file() {
             return Err(not_found(&format!("{place}: there is no ledger here")).into());
         }
-        let found = find(&place, id)?;
-        match found.map(|found| found.entry.body) {
-            Some(body) if !body.is_empty() => Ok(body),
-            Some(_) => Err(not_found("it was erased").into()),
-            None => Err(not_found("not in the ledger").into()),
-        }
+        Ok(place)
     }
 
     /// Whether it is a database that is reached by a connection.

@@ -24,6 +24,11 @@ use crate::progress::Shown;
 /// How a lock says where a file came from that somebody had.
 pub(crate) const OF_FILE: &str = "file ";
 
+/// What a server has to be told that runs while its lock moves: no command knows where it listens.
+pub(crate) const TAKEN_UP: &str = "a server that runs goes by it once it is told, without cutting \
+                                   an answer: SIGHUP, `systemctl reload freehold`, or \
+                                   `curl -X POST http://127.0.0.1:11500/admin/reload`";
+
 /// The flags that hold models to a lock.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct LockArgs {
@@ -67,8 +72,7 @@ impl LockArgs {
     /// # Errors
     /// One that is damaged; one that was asked for and is not there.
     pub(crate) fn read(&self, context: &Context) -> anyhow::Result<Option<Arc<Lock>>> {
-        let scope = if self.locked { Scope::Everything } else { Scope::Listed };
-        let lock = read(self.lock.as_deref())?.map(|(path, file)| Lock { path, file, scope });
+        let lock = self.find()?;
         match &lock {
             None if self.locked => {
                 let message = format!(
@@ -84,6 +88,30 @@ impl LockArgs {
             }
         }
         Ok(lock.map(Arc::new))
+    }
+
+    /// The lock that counts now, where models are held to `old`, which it is where it says the same.
+    ///
+    /// # Errors
+    /// One that is damaged; none, where there was one.
+    pub(crate) fn read_again(&self, old: Option<&Arc<Lock>>) -> anyhow::Result<Option<Arc<Lock>>> {
+        match (old, self.find()?) {
+            (Some(old), None) => {
+                let message = format!(
+                    "{}: no such file, and models are held to it: expected it, or a restart",
+                    old.path.display()
+                );
+                Err(Failure::new(Exit::NotFound, message).into())
+            }
+            (Some(old), Some(new)) if old.file == new.file => Ok(Some(Arc::clone(old))),
+            (_, new) => Ok(new.map(Arc::new)),
+        }
+    }
+
+    fn find(&self) -> anyhow::Result<Option<Lock>> {
+        let scope = if self.locked { Scope::Everything } else { Scope::Listed };
+        let found = read(self.lock.as_deref())?;
+        Ok(found.map(|(path, file)| Lock { path, file, scope }))
     }
 }
 

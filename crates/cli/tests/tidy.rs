@@ -55,6 +55,8 @@ const FILE_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 70;
 const LINE_COLUMNS_MAX: usize = 100;
 const LOCKED_PACKAGES_MAX: usize = 395;
+/// Of what others embed, itself and the crates below it counted.
+const ENGINE_PACKAGES_MAX: usize = 60;
 
 /// From this length on a literal is data, such as a body as it stands on the wire, and may make
 /// its line as long as it is: the formatter cannot break it either.
@@ -334,6 +336,27 @@ fn the_lock_file_stays_small() {
 }
 
 #[test]
+fn the_engine_brings_few_packages_along() {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "-p", "freehold-engine", "-e", "normal", "--prefix", "none"])
+        .args(["--target", "x86_64-unknown-linux-gnu", "--locked", "--offline"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs this test");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tree = String::from_utf8(output.stdout).unwrap();
+    // A line is a name, a version and what else there is to say of the package there.
+    let package = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    let packages: BTreeSet<String> = tree.lines().map(package).collect();
+    assert!(packages.iter().any(|package| package.starts_with("freehold-kernels ")), "{tree}");
+    let n_packages = packages.len();
+    assert!(
+        n_packages <= ENGINE_PACKAGES_MAX,
+        "{n_packages} packages, at most {ENGINE_PACKAGES_MAX}: {packages:?}"
+    );
+}
+
+#[test]
 fn licences_allow_everyone_to_use_it() {
     // Without `--filter-platform`, cargo would fetch what only other systems need.
     let output = Command::new(env!("CARGO"))
@@ -378,6 +401,9 @@ fn documents_agree_with_the_tree() {
     };
     says("CHANGELOG.md", &changelog, &format!("[{}]", package["version"].as_str().unwrap()));
     says("README.md", &readme, package["rust-version"].as_str().unwrap());
+    let contributing = read(&root().join("CONTRIBUTING.md"));
+    says("CONTRIBUTING.md", &contributing, &format!("At most {LOCKED_PACKAGES_MAX} packages"));
+    says("CONTRIBUTING.md", &contributing, &format!("at most {ENGINE_PACKAGES_MAX} on Linux"));
     let catalogue = table(&root().join("crates/store/catalogue.toml"));
     for model in catalogue["model"].as_array().unwrap() {
         says("README.md", &readme, model["name"].as_str().unwrap());

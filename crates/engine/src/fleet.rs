@@ -223,14 +223,15 @@ impl Fleet {
     }
 
     /// Gives the model `from`, as it is, the name `to`; one that had it is replaced as by
-    /// [`Fleet::set`], without a moment in which neither is there. `false` where there is no
-    /// `from`.
-    pub fn rename(&self, from: &str, to: &str) -> bool {
+    /// [`Fleet::set`], without a moment in which neither is there, and returned. Waits for nobody.
+    /// `None` where there is no `from`.
+    pub fn rename(&self, from: &str, to: &str) -> Option<Replaced> {
         let mut entries = self.entries();
         let position = |entries: &[Entry], name| entries.iter().position(|of| of.name == name);
-        let Some(from_idx) = position(&entries, from).filter(|_| from != to) else {
-            return from == to && position(&entries, from).is_some();
-        };
+        let from_idx = position(&entries, from)?;
+        if from == to {
+            return Some(Replaced { fleet: self.clone(), old: None });
+        }
         let mut entry = entries.remove(from_idx);
         entry.name = to.to_owned();
         // Whoever is opening it under the other name will not find it any more.
@@ -251,8 +252,7 @@ impl Fleet {
         };
         drop(entries);
         self.inner.opened.notify_all();
-        self.give_back(old);
-        true
+        Some(Replaced { fleet: self.clone(), old })
     }
 
     /// A model that is open; `None` where [`Fleet::get`] would have to open it.
@@ -330,10 +330,11 @@ impl Fleet {
         true
     }
 
-    /// From now on a model is kept like this, open or not. `false` where there is none.
-    pub fn set_own_keep(&self, name: &str, keep: Keep) -> bool {
+    /// From now on a model is kept like this, and opened like this when it is opened next: one that
+    /// is open stays as it is. `false` where there is none.
+    pub fn renew(&self, name: &str, model: FleetModel) -> bool {
         let mut entries = self.entries();
-        find(&mut entries, name).map(|entry| entry.model.keep = keep).is_some()
+        find(&mut entries, name).map(|entry| entry.model = model).is_some()
     }
 
     /// How long a model stays open where nobody asks for another time; `None`: no such model.
@@ -500,6 +501,22 @@ impl Entry {
             *used_at = now;
         }
         Some(now.saturating_duration_since(*used_at))
+    }
+}
+
+/// What was replaced, if something was. Dropped, it gives its memory back, for which it may wait
+/// until a model is opened.
+#[must_use]
+pub struct Replaced {
+    fleet: Fleet,
+    old: Option<State>,
+}
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        if let Some(old) = self.old.take() {
+            self.fleet.give_back([old]);
+        }
     }
 }
 

@@ -279,7 +279,8 @@ fn a_model_that_is_renamed_stays_open_and_replaces_another() {
     let old = fleet.get("a").unwrap().generator().unwrap();
     let running = old.generate(request(&old, 24)).unwrap();
     drop((old, fleet.get("b").unwrap()));
-    assert!(fleet.rename("b", "a") && !fleet.rename("b", "a") && fleet.rename("a", "a"));
+    assert!(fleet.rename("b", "a").is_some() && fleet.rename("b", "a").is_none());
+    assert!(fleet.rename("a", "a").is_some());
     assert!(fleet.get_open("a").is_some() && fleet.get("b").is_err());
     assert_eq!(fleet.own_keep("a"), Some(Keep::Pinned), "it is the other one");
     assert_eq!(counts[1].load(Ordering::SeqCst), 1, "not opened again");
@@ -288,6 +289,11 @@ fn a_model_that_is_renamed_stays_open_and_replaces_another() {
         _ => None,
     });
     assert_eq!(ended.collect::<Vec<_>>(), [FinishReason::Length], "what ran goes on");
-    assert!(fleet.set_own_keep("a", LONG) && !fleet.set_own_keep("b", LONG));
+    let (new, new_count) = model(LONG);
+    assert!(fleet.renew("a", new.clone()) && !fleet.renew("b", new));
     assert_eq!(fleet.own_keep("a"), Some(LONG));
+    assert!(fleet.get_open("a").is_some(), "it stays open");
+    assert_eq!(new_count.load(Ordering::SeqCst), 0);
+    assert!(fleet.close("a") && fleet.get("a").is_ok());
+    assert_eq!(new_count.load(Ordering::SeqCst), 1, "and is opened the new way");
 }

@@ -99,7 +99,9 @@ pub use cores::Cores;
 pub use embedder::{Embedder, similarity};
 pub use engine::{Engine, Generation, Handle};
 pub use error::{EngineError, MemoryNeed, MemoryShortage};
-pub use fleet::{Fleet, FleetError, FleetModel, FleetState, FleetStatus, Keep, Kept, Opener};
+pub use fleet::{
+    Fleet, FleetError, FleetModel, FleetState, FleetStatus, Keep, Kept, Opener, Replaced,
+};
 pub use host::{
     AvailableMemory, Machine, local_time, n_cores, peak_rss_bytes, random_seed, rss_bytes,
 };

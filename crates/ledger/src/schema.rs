@@ -34,7 +34,7 @@ pub(crate) const ALL: &[Migration] = &[
     // Keys and projects.
     migration!(WITH_KEYS, "0002"),
     // Limits and usage.
-    migration!(3, "0003"),
+    migration!(WITH_ACCOUNTS, "0003"),
     // Contents, and names of their keys.
     migration!(WITH_CONTENTS, "0004"),
     // How long projects have contents kept.
@@ -43,6 +43,8 @@ pub(crate) const ALL: &[Migration] = &[
 
 /// From this version on there are keys.
 pub(crate) const WITH_KEYS: i64 = 2;
+/// Limits and usage from this one on.
+pub(crate) const WITH_ACCOUNTS: i64 = 3;
 /// And contents from this one on.
 pub(crate) const WITH_CONTENTS: i64 = 4;
 /// And projects say from this one on how long contents are kept.

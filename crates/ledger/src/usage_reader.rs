@@ -12,7 +12,7 @@ use crate::limit::Per;
 use crate::place::Place;
 use crate::rows::Rows;
 use crate::usage::{Times, UsageBy, UsageQuery, UsageRow, UsageSum, UsageTimes};
-use crate::{LedgerError, Limit, Reader, now_us};
+use crate::{LedgerError, Limit, Reader, now_us, schema};
 
 /// Most sums of one question: a month's days of a few hundred keys.
 const SUMS_MAX: i64 = 10_000;
@@ -133,7 +133,16 @@ impl Reader {
             kept.is_some_and(|kept| kept != *summed)
         };
         Ok(counters.iter().find(is_wrong).map(|(limit, kept, summed)| {
-            format!("{}: counted {kept:?}, summed up {summed:?}", limit.id())
+            let kept = kept.unwrap_or_default();
+            format!(
+                "the counter of the limit {:?} says {} used and {} reserved, and its rows sum up to \
+                 {} and {}",
+                limit.id(),
+                kept.used,
+                kept.reserved,
+                summed.used,
+                summed.reserved
+            )
         }))
     }
 
@@ -147,6 +156,10 @@ impl Reader {
         let mut connection = connection.map_err(|error| place.error(&error))?;
         let transaction = connection.begin_with(place.begin_reading()).await;
         let mut transaction = transaction.map_err(|error| place.error(&error))?;
+        let newest = schema::ALL.last().map_or(0, |last| last.version);
+        if schema::version(place, &mut transaction, newest).await? < schema::WITH_ACCOUNTS {
+            return Ok(Vec::new());
+        }
         let mut rows = Rows { place, connection: &mut transaction };
         let mut counters = Vec::new();
         for limit in rows.limits().await? {

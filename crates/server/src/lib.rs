@@ -51,7 +51,7 @@ pub use library::{
 };
 pub use limits::Limits;
 pub use policy::Label;
-pub use reload::{Live, Prepared, Reload, Report, Setting};
+pub use reload::{Afterwards, Live, Prepared, Reload, Report, Setting};
 pub use serve::{InProcess, Told, ToldCall, unpack_zstd};
 pub use shares::{Share, Shares};
 pub use signin::{CALLBACK, KEYS_UPSTREAM, RoleRule, SignIn, TOKEN_UPSTREAM, read_id_token};
@@ -189,7 +189,7 @@ pub struct Config {
     pub energy: Option<Energy>,
     /// What keeps the models on this machine, where there is such a thing.
     pub library: Option<Arc<dyn Library>>,
-    /// Whether clients on this machine may have it pull, copy and delete models.
+    /// What clients on this machine may have it do: move the lock; pull, copy and delete models.
     pub model_changes: ModelChanges,
     /// Whether this process can open connections, which clients are told.
     pub egress: Egress,
@@ -204,11 +204,14 @@ pub struct Config {
 }
 
 /// Whether clients may change which models are on this machine.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ModelChanges {
     /// Nobody may.
     #[default]
     Refused,
+    /// The owner may have the lock moved, and models taken up that are on this machine: nothing is
+    /// fetched and nothing removed, so it takes no network.
+    OfLock,
     /// The owner may: programs on this machine while there is no key, keys with that right.
     FromLoopback,
 }

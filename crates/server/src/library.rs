@@ -92,7 +92,7 @@ pub trait Library: Send + Sync {
 
     /// Has the lock say of the model or alias `name` what it said in the version `to`, or before
     /// the last move, because of `why`. Returns what came of it, in words. What is served stays as
-    /// it is.
+    /// it is until a reload.
     ///
     /// # Errors
     /// No such version, or it is not here as the lock said it.

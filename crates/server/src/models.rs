@@ -30,6 +30,9 @@ pub(crate) fn plain_name(name: &str) -> &str {
 pub(crate) struct Models {
     fleet: Fleet,
     names: RwLock<Names>,
+    /// Counts the times that names and what the fleet has under them were changed together; held
+    /// for writing meanwhile, so that nobody is told of the one model and answered by the other.
+    swaps: RwLock<u64>,
     library: Option<Arc<dyn Library>>,
     /// Unix seconds at which the server took them up.
     created: u64,
@@ -62,7 +65,7 @@ impl Models {
         let names: Vec<&str> = listed.iter().map(|model| model.name.as_str()).collect();
         Alias::check(&aliases, &names, upstreams).map_err(ServerError::Config)?;
         let names = RwLock::new(Names { listed, aliases });
-        Ok(Self { fleet, names, library, created })
+        Ok(Self { fleet, names, swaps: RwLock::new(0), library, created })
     }
 
     /// The models as they are listed now.
@@ -73,6 +76,13 @@ impl Models {
     /// Their further names.
     pub(crate) fn aliases(&self) -> Vec<Alias> {
         self.names.read().unwrap_or_else(PoisonError::into_inner).aliases.clone()
+    }
+
+    /// Does what changes names and the fleet together: who asks meanwhile waits for its end.
+    pub(crate) fn swap<T>(&self, change: impl FnOnce() -> T) -> T {
+        let mut swaps = self.swaps.write().unwrap_or_else(PoisonError::into_inner);
+        *swaps += 1;
+        change()
     }
 
     fn names_mut(&self) -> RwLockWriteGuard<'_, Names> {
@@ -293,19 +303,35 @@ impl Models {
     }
 
     /// The model of this name, or the first for this task where none is named; `None` where
-    /// [`Models::open`] would have to open it.
+    /// [`Models::open`] would have to open it, or to wait for a change of what names stand for.
     pub(crate) fn get_open<S: OfTask>(&self, name: Option<&str>) -> Result<Option<S>, ServerError> {
+        let whole = self.swaps.try_read();
         let model = self.find(name, S::TASK)?;
+        if whole.is_err() {
+            return Ok(None);
+        }
         let opened = self.fleet.get_open(&model.name);
         opened.map(|opened| self.serve(name, &model, opened)).transpose()
     }
 
     /// As [`Models::get_open`]; opens the model where it is not open, which may take minutes.
     pub(crate) fn open<S: OfTask>(&self, name: Option<&str>) -> Result<S, ServerError> {
-        let model = self.find(name, S::TASK)?;
-        match self.fleet.get(&model.name) {
-            Ok(opened) => self.serve(name, &model, opened),
-            Err(error) => Err(refusal(&error)),
+        // Held no longer than it takes to look: what is opened here may be what a change waits for.
+        let look = || {
+            let swaps = self.swaps.read().unwrap_or_else(PoisonError::into_inner);
+            Ok::<_, ServerError>((*swaps, self.find(name, S::TASK)?))
+        };
+        loop {
+            let (n_swaps, model) = look()?;
+            let opened = self.fleet.get(&model.name);
+            // Another may have come to stand for the name meanwhile.
+            if look()?.0 != n_swaps {
+                continue;
+            }
+            return match opened {
+                Ok(opened) => self.serve(name, &model, opened),
+                Err(error) => Err(refusal(&error)),
+            };
         }
     }
 
@@ -411,6 +437,29 @@ mod tests {
         // One that makes vectors is closed as any other.
         assert_eq!(models.unload(Some("m:latest")).unwrap(), "m");
         assert_eq!(fleet.close_idle(), ["m"]);
+    }
+
+    #[test]
+    fn who_asks_while_names_and_models_change_waits_for_both() {
+        let fleet = Fleet::new(None);
+        fleet.set("m", later(Keep::Pinned));
+        let models = models(&fleet, &["m"], &[]);
+        fleet.get("m").unwrap();
+        let get = || models.get_open::<ServedEmbedder>(Some("m")).unwrap().map(|of| of.name);
+        assert_eq!(get().as_deref(), Some("m"));
+        std::thread::scope(|scope| {
+            let asked = models.swap(|| {
+                assert_eq!(get(), None, "its name may stand for another model already");
+                let asked = scope.spawn(|| models.open::<ServedEmbedder>(Some("m")));
+                let n = Model { name: "n".to_owned(), ..models.listed().swap_remove(0) };
+                assert!(fleet.rename("m", "n").is_some());
+                models.renew(vec![n], &["m".to_owned()], Vec::new(), &[]).unwrap();
+                asked
+            });
+            // However far it had come, it is told what is so behind the change.
+            assert!(matches!(asked.join().unwrap(), Err(ServerError::ModelNotFound { .. })));
+        });
+        assert!(models.get_open::<ServedEmbedder>(Some("n")).unwrap().is_some());
     }
 
     #[test]

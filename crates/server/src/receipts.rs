@@ -95,25 +95,28 @@ impl Receipts {
         }
     }
 
-    /// Holds the whole ledger to its hashes and signatures, and says what came of it.
-    pub(crate) async fn verify_ledger(&self) -> Result<Value, ServerError> {
+    /// Holds the whole ledger to its hashes and signatures, and the counters of `at_us` to their
+    /// rows, and says what came of it.
+    pub(crate) async fn verify_ledger(&self, at_us: i64) -> Result<Value, ServerError> {
         let verified = async {
             self.ledger.flush().await?;
-            self.ledger.verify().await
+            let counters = self.ledger.reader().check_counters(at_us).await?;
+            Ok::<_, LedgerError>((self.ledger.verify().await?, counters))
         };
-        let found = verified.await.map_err(|error| {
+        let (found, counters) = verified.await.map_err(|error| {
             tracing::error!(%error, "the ledger cannot be read");
             unwritable("it cannot be read")
         })?;
         let bad = found.first_bad.as_ref();
         Ok(json!({
-            "intact": found.is_intact(),
+            "intact": found.is_intact() && counters.is_none(),
             "rows": found.n_rows,
             "erased": found.n_erased,
             "head": found.head.map(|(seq, hash)| json!({"seq": seq, "hash": hex(&hash)})),
             "signed": found.signed,
             "node": hex(&self.key.public()),
             "first_bad": bad.map(|bad| json!({"seq": bad.seq, "reason": bad.reason})),
+            "counters": counters,
         }))
     }
 

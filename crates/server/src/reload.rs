@@ -47,9 +47,13 @@ pub struct Prepared {
     /// What there is to say of it.
     pub report: Report,
     /// Puts in place what the server does not hold itself. Dropped without being called where the
-    /// configuration is not taken.
-    pub commit: Box<dyn FnOnce() + Send>,
+    /// configuration is not taken. Requests wait for its end: what may itself have to wait, for the
+    /// memory of what is gone, it returns.
+    pub commit: Box<dyn FnOnce() -> Afterwards + Send>,
 }
+
+/// What is left to do once all is in place.
+pub type Afterwards = Box<dyn FnOnce() + Send>;
 
 /// What a server takes over while it runs.
 pub struct Live {
@@ -83,7 +87,7 @@ pub struct Report {
     pub needs_restart: Vec<String>,
     /// Models that are served and were not before.
     pub models_added: Vec<String>,
-    /// Models whose name stands for other bytes than before.
+    /// Models whose name stands for other bytes than before, or for others by the owner's lock.
     pub models_replaced: Vec<String>,
     /// Models that are served no more.
     pub models_removed: Vec<String>,
@@ -138,11 +142,15 @@ impl App {
     fn take_over(&self, prepared: Prepared) -> Result<Report, Vec<String>> {
         let Prepared { live, report, commit } = prepared;
         let limits = self.limits.get().renewed(&live.limits);
-        self.models
-            .renew(live.models, &live.gone, live.aliases, &live.elsewhere.names())
-            .map_err(|problem| vec![problem])?;
-        // It may have to wait for a model that is being opened, which no request should.
-        commit();
+        let Live { models, gone, aliases, elsewhere, .. } = &live;
+        // An answer says which model made it: names and engines change together.
+        let afterwards = self.models.swap(|| {
+            let (models, aliases) = (models.clone(), aliases.clone());
+            self.models
+                .renew(models, gone, aliases, &elsewhere.names())
+                .map_err(|problem| vec![problem])?;
+            Ok::<_, Vec<String>>(commit())
+        })?;
         self.shares.set(live.shares);
         self.ways.set(Ways::new(live.elsewhere));
         self.seats.resize(limits.n_requests);
@@ -152,6 +160,7 @@ impl App {
         if self.tls.get().is_some() && live.tls.is_some() {
             self.tls.set(live.tls);
         }
+        afterwards();
         Ok(report)
     }
 }

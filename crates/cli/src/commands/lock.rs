@@ -132,6 +132,9 @@ impl LockModels {
         }
         after.write(&self.file)?;
         context.note(&format!("{path}: {n_new} new, {n_changed} changed"));
+        if n_changed > 0 {
+            context.note(locked::TAKEN_UP);
+        }
         Ok(())
     }
 }

@@ -53,6 +53,7 @@ impl Subcommand for Rollback {
         let wanted = Wanted { name: &self.name, to: self.to, why: self.why };
         let told = roll_back(&context.store()?, &path, wanted, &Shown::if_slow(context))?;
         context.note(&told);
+        context.note(locked::TAKEN_UP);
         Ok(())
     }
 }
@@ -106,8 +107,8 @@ pub(in crate::commands) fn roll_back(
     let planned = Planned { name, step, from, to, gate: None, forced: false, why };
     History::make(&path, planned)?;
     Ok(format!(
-        "{name} is {} again (version {} of {n_versions}); a server that runs takes it up when it \
-         is started anew, and `freehold rollback {name} --to {}` undoes this",
+        "{name} is {} again (version {} of {n_versions}); `freehold rollback {name} --to {}` \
+         undoes this",
         to.full_name(name),
         wanted + 1,
         timeline.now + 1

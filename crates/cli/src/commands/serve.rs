@@ -5,6 +5,7 @@ mod access;
 mod announce;
 mod cases;
 mod elsewhere;
+mod in_effect;
 mod keep;
 mod library;
 mod limits;
@@ -18,6 +19,7 @@ mod refusals;
 mod reload;
 mod shares;
 mod signals;
+mod staged;
 mod start;
 mod times;
 mod tls;
@@ -175,6 +177,10 @@ pub(crate) struct Serve {
     /// here, and whoever comes through a proxy here that does not say so, can then fill the disk
     #[arg(long)]
     allow_model_changes: bool,
+    /// Let the owner on this machine move freehold.lock and adopt other programs' models over HTTP
+    /// and on the page: nothing is fetched or removed, and the network stays locked
+    #[arg(long)]
+    allow_lock_changes: bool,
     #[command(flatten)]
     access: AccessArgs,
     #[command(flatten)]

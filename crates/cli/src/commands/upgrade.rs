@@ -117,11 +117,11 @@ impl Subcommand for Upgrade {
         let planned = Planned { name, step, from, to: &to, gate, forced: !is_passed, why };
         History::make(&path, planned)?;
         context.note(&format!(
-            "{name} is {} in {} from now on; a server that runs takes it up when it is started \
-             anew, and `freehold rollback {name}` goes back",
+            "{name} is {} in {} from now on; `freehold rollback {name}` goes back",
             new.full_name(),
             path.display()
         ));
+        context.note(locked::TAKEN_UP);
         Ok(())
     }
 }

@@ -223,34 +223,46 @@ fn a_killed_import_goes_on_and_a_killed_export_leaves_no_bundle() {
     assert!(n_parts > 0, "no kill hit an export at work");
 }
 
-/// The binary without any network, or nothing where the system does not permit that.
-fn cut_off(home: &Home, args: &[&str]) -> Option<Command> {
+/// The binary without any network; where the system does not permit that, told to use none.
+#[cfg(unix)]
+fn cut_off(home: &Home, args: &[&str]) -> Command {
     let permitted = Command::new("unshare").args(["-n", "true"]).output();
     if !permitted.is_ok_and(|output| output.status.success()) {
-        println!("skipped: a namespace without a network needs root, or `unshare` is not here");
-        return None;
+        println!("a namespace without a network needs root and `unshare`: only told to use none");
+        return home.command(args);
     }
     let mut command = Command::new("unshare");
     command.args(["-n", "--", env!("CARGO_BIN_EXE_freehold")]).args(args);
     command.current_dir(home.path("")).env("FREEHOLD_HOME", home.path("home"));
     command.env_remove("FREEHOLD_OFFLINE").stdin(Stdio::null());
-    Some(command)
+    command
 }
 
+#[cfg(unix)]
 #[test]
 fn a_machine_without_a_network_gives_the_same_answers() {
+    const ASKED: &str =
+        r#"{"prompt": "Why should I own my tools?", "max_tokens": 24, "n": 2, "ignore_eos": true}"#;
     let (home, other) = (Home::new(), Home::new());
-    let path = testkit::smollm2();
-    home.run(&["add", arg(&path), "--name", "smollm2"]).ok();
+    home.run(&["add", arg(&testkit::smollm2()), "--name", "smollm2"]).ok();
     home.run(&["lock", "smollm2"]).ok();
+    let asked = [("/v1/completions", ASKED)];
+    let ids = crate::receipt::answered_by(&home, "smollm2", &asked, &[]);
+    let receipt = home.run(&["receipt", "export", &ids[0]]).ok();
     let bundle = home.path("office.tar");
     home.run(&["bundle", "export", arg(&bundle)]).ok();
-    let ask = ["run", "--model", "smollm2", "--quiet", "--temperature", "0", "--max-tokens", "24"];
-    let ask = [&ask[..], &["Why should I own my tools?"]].concat();
-    let here = home.run(&ask).ok();
-    let Some(taken_in) = cut_off(&other, &import(&bundle, &[])) else { return };
-    assert_eq!(finish(taken_in).ok(), "local/smollm2\n");
-    let there = finish(cut_off(&other, &ask).unwrap()).ok();
-    assert!(here.len() > 20, "{here}");
-    assert_eq!(there, here);
+
+    assert_eq!(finish(cut_off(&other, &import(&bundle, &[]))).ok(), "local/smollm2\n");
+    other.write("receipt.json", receipt.as_bytes());
+    other.write("body.json", ASKED.as_bytes());
+    // Tokens, prompts, parameters and what the lock says: bit for bit, and by name what is not.
+    let verify = ["receipt", "verify", "receipt.json", "--request", "body.json", "--lock"];
+    let verify = [&verify[..], &["freehold.lock", "--threads", "1"]].concat();
+    let told = finish(cut_off(&other, &verify)).ok();
+    assert!(told.contains("bit-equal, 48 tokens") && told.contains("another machine's"), "{told}");
+    let lock = fs::read_to_string(other.path("freehold.lock")).unwrap();
+    let entry = serde_json::from_str::<serde_json::Value>(&receipt).unwrap();
+    let entry = entry["receipt"]["model"]["lock"].as_str().unwrap().to_owned();
+    let why = finish(cut_off(&other, &["why", "smollm2", "--json"])).json();
+    assert_eq!(why["lock"]["entry"], entry, "{lock}");
 }

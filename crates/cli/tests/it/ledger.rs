@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "test code outside of #[test]")]
 
 use crate::binary::{Home, arg, finish};
-use ledger::{Entry, Kind, Ledger, NodeKey, hex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ledger::{Entry, Kind, Ledger, Limit, NodeKey, Per, Reserved, Usage, What, hex};
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
@@ -126,4 +128,56 @@ fn a_changed_ledger_is_told() {
     let text = home.write("text", b"not a ledger");
     let outcome = home.run(&["ledger", "export", "--ledger", arg(&text)]);
     outcome.fails(2, &["expected a ledger"]);
+}
+
+#[test]
+fn a_counter_that_is_not_the_sum_of_its_rows_is_told() {
+    const DAY_US: i64 = 86_400_000_000;
+    let home = Home::new();
+    let key = NodeKey::load_or_create(&home.path("home/node.key")).unwrap();
+    let path = home.path("home/ledger.sqlite");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let at_us = i64::try_from(now.as_micros()).unwrap();
+    block_on(async {
+        let ledger = Ledger::open(arg(&path), key).await.unwrap();
+        let limit = Limit::new("key:a", What::Tokens, 100, Some(Per::Day)).unwrap();
+        ledger.set_limit(limit, "owner").await.unwrap();
+        let usage = Usage {
+            id: "req".to_owned(),
+            at_us,
+            key: "a".to_owned(),
+            model: "m".to_owned(),
+            n_prompt: 20,
+            n_answer: 40,
+            outcome: "done".to_owned(),
+            ..Usage::default()
+        };
+        match ledger.reserve(usage.clone(), 40).await.unwrap() {
+            Reserved::Taken(reservation) => reservation.settle(usage),
+            Reserved::Reached(standing) => panic!("{standing:?}"),
+        }
+        ledger.close().await.unwrap();
+    });
+    assert!(home.run(&["ledger", "verify"]).ok().starts_with("intact: "));
+    assert_eq!(
+        home.run(&["ledger", "verify", "--json"]).json()["counters"],
+        serde_json::Value::Null
+    );
+    // What stands behind the limit's name and the beginning of its day: what was used.
+    let mut bytes = std::fs::read(&path).unwrap();
+    let begin = (at_us - at_us % DAY_US).to_be_bytes();
+    let row = [&b"key:a tokens/day"[..], &begin, &[60]].concat();
+    // Where it stood before, what was reserved may look the same.
+    let starts: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(&row)).collect();
+    assert!(!starts.is_empty());
+    starts.iter().for_each(|at| bytes[at + row.len() - 1] = 59);
+    std::fs::write(&path, bytes).unwrap();
+    let words = "the counter of the limit \"key:a tokens/day\" says 59 used and 0 reserved, and its \
+                 rows sum up to 60 and 0";
+    home.run(&["ledger", "verify"]).fails(4, &[words]);
+    let outcome = home.run(&["ledger", "verify", "--json"]);
+    assert_eq!(outcome.code, Some(4));
+    let found: serde_json::Value = serde_json::from_slice(&outcome.stdout).unwrap();
+    assert_eq!((&found["intact"], &found["counters"]), (&false.into(), &words.into()));
+    assert_eq!(found["first_bad"], serde_json::Value::Null);
 }

@@ -367,7 +367,8 @@ impl Server {
         Self { child, _stdout: stdout, address }
     }
 
-    fn ask(&self, line: &str, head: &str, body: &Value) -> (u16, Value) {
+    /// The connection by which a request is sent.
+    fn send(&self, line: &str, head: &str, body: &Value) -> BufReader<TcpStream> {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let (body, host) = (body.to_string(), &self.address);
         let n_bytes = body.len();
@@ -375,11 +376,22 @@ impl Server {
         // At once: a server that answers before all has come resets the connection.
         let request = format!("{head}Content-Length: {n_bytes}\r\n\r\n{body}");
         stream.write_all(request.as_bytes()).unwrap();
+        BufReader::new(stream)
+    }
+
+    /// Status, head and body.
+    fn answer(&self, line: &str, head: &str, body: &Value) -> (u16, String, Value) {
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        self.send(line, head, body).read_to_string(&mut answer).unwrap();
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-        (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}")))
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        let body = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
+        (status, head.to_owned(), body)
+    }
+
+    fn ask(&self, line: &str, head: &str, body: &Value) -> (u16, Value) {
+        let (status, _, body) = self.answer(line, head, body);
+        (status, body)
     }
 
     /// A request for a few tokens in each dialect, in order: OpenAI, Anthropic, Ollama.
@@ -516,6 +528,173 @@ fn serve_refuses_names_that_the_lock_has_for_another_model() {
     assert!(said.contains(&refused), "{said}");
     let told = "alias never: the lock has it for own, and nothing here answers to it";
     assert!(said.contains(told) && !said.contains("alias given:"), "{said}");
+}
+
+/// A model in two versions, of which the lock says the first, with the hash of the entry of each.
+#[cfg(unix)]
+fn two_versions() -> (Home, [String; 2]) {
+    let home = Home::new();
+    let entry = || {
+        let why = home.run(&["why", "own", "--json"]).json();
+        why["lock"]["entry"].as_str().unwrap().to_owned()
+    };
+    home.run(&["add", arg(&testkit::smollm2()), "--name", "own"]).ok();
+    home.run(&["lock", "own", "--alias", "mine=own"]).ok();
+    let first = entry();
+    // The same weights, in other places of the file.
+    let path = home.path("new.gguf");
+    crate::repack::repack(&testkit::smollm2(), &path, 4, "ffn_down").unwrap();
+    let moved = home.run(&["upgrade", "own", "--from-file", arg(&path), "--force", "--yes"]);
+    moved.says(0, "/admin/reload");
+    let second = entry();
+    assert_ne!(first, second);
+    home.run(&["rollback", "own"]).says(0, "/admin/reload");
+    assert_eq!(entry(), first);
+    (home, [first, second])
+}
+
+#[cfg(unix)]
+impl Server {
+    /// The ends of the fingerprint and the lock in the receipt of an answer now: both of the lock's
+    /// entry of this hash.
+    #[track_caller]
+    fn goes_by(&self, entry: &str) {
+        let body = json!({"model": "mine", "prompt": "One, two,", "max_tokens": 2});
+        let (status, head, said) = self.answer("POST /v1/completions", "", &body);
+        assert_eq!(status, 200, "{said}");
+        let fingerprint = said["system_fingerprint"].as_str().unwrap();
+        assert!(fingerprint.ends_with(&entry[..12]), "{fingerprint}, expected {entry}");
+        let id = head.lines().find_map(|line| line.strip_prefix("x-freehold-receipt: ")).unwrap();
+        let (status, receipt) = self.ask(&format!("GET /v1/receipts/{id}"), "", &json!({}));
+        assert_eq!((status, &receipt["receipt"]["model"]["lock"]), (200, &json!(entry)));
+    }
+
+    fn reload(&self) -> (u16, Value) {
+        self.ask("POST /admin/reload", "", &json!({}))
+    }
+
+    /// How often models were opened.
+    fn n_opened(&self) -> u64 {
+        let mut text = String::new();
+        self.send("GET /metrics", "", &json!({})).read_to_string(&mut text).unwrap();
+        let opened = text.lines().filter(|line| line.starts_with("freehold_model_opened_total"));
+        opened.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_running_server_goes_by_the_lock_that_it_is_told_of_and_cuts_no_stream() {
+    let (home, [first, second]) = two_versions();
+    let args = ["own", "--alias", "mine=own", "--ctx", "2048"];
+    let server = Server::start(&home, &args);
+    server.goes_by(&first);
+    let body = json!({"model": "mine", "prompt": "One, two,", "max_tokens": 600,
+                      "ignore_eos": true, "stream": true});
+    let mut stream = server.send("POST /v1/completions", "", &body);
+    let mut events = String::new();
+    while !events.contains("data: ") {
+        assert_ne!(stream.read_line(&mut events).unwrap(), 0, "{events}");
+    }
+    // It is another file now, and the server is as it was until it is told.
+    home.run(&["rollback", "own", "--to", "2"]).ok();
+    server.goes_by(&first);
+    assert_eq!(server.ask("GET /admin/lock", "", &json!({})).1["has_changed"], true);
+    let (status, said) = server.reload();
+    assert_eq!((status, &said["changed"]), (200, &json!(["lock"])), "{said}");
+    assert_eq!((&said["models_replaced"], &said["needs_restart"]), (&json!(["own"]), &json!([])));
+    server.goes_by(&second);
+    assert_eq!(server.ask("GET /admin/lock", "", &json!({})).1["has_changed"], false);
+    // What was streamed ends on what it began with.
+    stream.read_to_string(&mut events).unwrap();
+    assert!(events.contains("data: [DONE]"), "{events}");
+    let prints: Vec<&str> = events.split("\"system_fingerprint\":\"").skip(1).collect();
+    assert!(prints.len() > 2, "{events}");
+    for print in prints {
+        let print = print.split('"').next().unwrap();
+        assert!(print.ends_with(&first[..12]), "{print}, expected {first}");
+    }
+    // The same lock again opens nothing again.
+    let n_opened = server.n_opened();
+    let (status, said) = server.reload();
+    assert_eq!((status, &said["changed"]), (200, &json!([])), "{said}");
+    // Nor does one that is another elsewhere.
+    let other = home.write("other.gguf", &small(TEMPLATE, TensorType::Q8_0));
+    home.run(&["add", arg(&other), "--name", "other"]).ok();
+    home.run(&["lock", "other"]).ok();
+    let (status, said) = server.reload();
+    assert_eq!((status, &said["changed"]), (200, &json!(["lock"])), "{said}");
+    assert_eq!((&said["models_replaced"], server.n_opened()), (&json!([]), n_opened));
+    server.goes_by(&second);
+    server.stop();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_lock_that_cannot_be_held_to_changes_nothing() {
+    let (home, [first, second]) = two_versions();
+    let server = Server::start(&home, &["own", "--alias", "mine=own"]);
+    let good = lock_text(&home);
+    let path = home.path("freehold.lock");
+    let refused = |words: &str| {
+        let (status, said) = server.reload();
+        let message = said["error"]["message"].as_str().unwrap();
+        assert_eq!((status, &said["error"]["code"]), (400, &json!("not_reloaded")), "{said}");
+        assert!(message.contains("nothing was changed: ") && message.contains(words), "{message}");
+        server.goes_by(&first);
+        let (_, list) = server.ask("GET /v1/models", "", &json!({}));
+        assert_eq!(list["data"].as_array().unwrap().len(), 2, "nothing is left over: {list}");
+        assert_eq!(list["data"][0]["status"], json!({"value": "loaded"}));
+    };
+    std::fs::write(&path, &good[..good.len() / 2]).unwrap();
+    refused("freehold.lock:");
+    std::fs::remove_file(&path).unwrap();
+    refused("lock: freehold.lock: no such file");
+    // It says of the model what the model is not: other bytes, then another default.
+    let hash = sha256(&testkit::smollm2());
+    std::fs::write(&path, good.replace(&hash, &"0".repeat(64))).unwrap();
+    refused("own is not as freehold.lock says: file ");
+    std::fs::write(&path, good.replace("temperature = 0.8", "temperature = 0.7")).unwrap();
+    refused("own is not as freehold.lock says: ");
+    // A version that is not here.
+    std::fs::write(&path, &good).unwrap();
+    home.run(&["rollback", "own", "--to", "2"]).ok();
+    let moved = lock_text(&home);
+    std::fs::write(&path, moved.replace("local/own-v2", "local/own-v9")).unwrap();
+    refused("own-v9, which is not here");
+    std::fs::write(&path, moved).unwrap();
+    assert_eq!(server.reload().0, 200);
+    server.goes_by(&second);
+    server.stop();
+}
+
+/// The page's buttons: the lock moves, and the server goes by it without being told.
+#[cfg(unix)]
+#[test]
+fn a_server_that_moves_its_lock_goes_by_it_at_once() {
+    let (home, [first, second]) = two_versions();
+    let settings = home.write("s.toml", b"on-demand = true\n");
+    let more = ["--config", arg(&settings), "--allow-lock-changes"];
+    let server = Server::start(&home, &[&["own", "--alias", "mine=own"], &more[..]].concat());
+    server.goes_by(&first);
+    let (status, said) = server.ask("POST /admin/lock/mine/rollback", "", &json!({"to": 2}));
+    let told = said["told"].as_str().unwrap_or_default();
+    assert!(status == 200 && told.ends_with("goes by the lock as it is now"), "{said}");
+    server.goes_by(&second);
+    // Settings that are wrong by now keep it as it is, and it says so.
+    home.write("s.toml", b"on-demand = 7\n");
+    let (status, said) = server.ask("POST /admin/lock/mine/rollback", "", &json!({"to": 1}));
+    let told = said["told"].as_str().unwrap_or_default();
+    let words = "but this server goes on as before: nothing was changed: ";
+    assert!(status == 200 && told.contains(words) && told.contains("s.toml:1:13"), "{said}");
+    assert!(lock_text(&home).contains(&sha256(&testkit::smollm2())));
+    server.goes_by(&second);
+    home.write("s.toml", b"on-demand = true\n");
+    assert_eq!(server.reload().0, 200);
+    server.goes_by(&first);
+    let said = server.stop();
+    let can_lock = Path::new("/proc/sys/kernel/seccomp/actions_avail").exists();
+    assert!(!can_lock || said.contains("nothing leaves: locked"), "{said}");
 }
 
 #[cfg(unix)]

@@ -10,9 +10,18 @@ use std::path::PathBuf;
 
 /// Asks a server of its own, which serves the file of the default model, and stops it. Returns the
 /// ids of the answers' receipts.
-fn answered(home: &Home, requests: &[(&str, &str)]) -> Vec<String> {
-    let model = testkit::smollm2();
-    let server = Server::start(home, &[arg(&model), "--ctx", "256"]);
+fn answered(home: &Home, requests: &[(&str, &str)], more: &[&str]) -> Vec<String> {
+    answered_by(home, arg(&testkit::smollm2()), requests, more)
+}
+
+/// As [`answered`], by this model.
+pub(crate) fn answered_by(
+    home: &Home,
+    model: &str,
+    requests: &[(&str, &str)],
+    more: &[&str],
+) -> Vec<String> {
+    let server = Server::start(home, &[&[model, "--ctx", "256"][..], more].concat());
     let ask = |(route, body): &(&str, &str)| {
         let answer = server.ask(&format!("POST {route}"), "", body);
         let mut lines = answer.head.lines();
@@ -38,7 +47,7 @@ fn stdout(outcome: Outcome, code: i32) -> String {
 fn what_was_answered_is_bit_equal_elsewhere_and_what_was_changed_is_named() {
     let home = Home::new();
     let asked = [("/v1/chat/completions", CHAT), ("/v1/completions", TEXT)];
-    let ids = answered(&home, &asked);
+    let ids = answered(&home, &asked, &[]);
     let bodies =
         [home.write("chat.json", CHAT.as_bytes()), home.write("text.json", TEXT.as_bytes())];
     let model = testkit::smollm2();
@@ -93,6 +102,29 @@ fn what_was_answered_is_bit_equal_elsewhere_and_what_was_changed_is_named() {
     crate::repack::repack(&testkit::smollm2(), &repacked, 4, "ffn_down").unwrap();
     let told = stdout(verify(&receipt, &bodies[1], &["--model", arg(&repacked)]), 9);
     assert!(told.contains("model.digest: expected b179c952"), "{told}");
+}
+
+#[test]
+fn a_request_that_the_ledger_keeps_is_asked_again_without_a_file() {
+    let home = Home::new();
+    let asked = [("/v1/chat/completions", CHAT), ("/v1/completions", TEXT)];
+    let ids = answered(&home, &asked, &["--keep-contents", "1"]);
+    let model = testkit::smollm2();
+    let both = ["receipt", "verify", &ids[0], &ids[1], "--model", arg(&model)];
+    let told = home.run(&both).ok();
+    assert_eq!(told.matches(": bit-equal, ").count(), 2, "{told}");
+    // The receipt alone, where there is no such ledger.
+    let exported = home.run(&["receipt", "export", &ids[1]]).ok();
+    let elsewhere = Home::new();
+    elsewhere.write("receipt.json", exported.as_bytes());
+    let words = ["request of ", "there is no ledger here", "expected the request's body as a file"];
+    elsewhere.run(&["receipt", "verify", "receipt.json"]).fails(3, &words);
+    // The key of the contents is another matter than the ledger.
+    std::fs::rename(home.path("home/content-keys"), home.path("keys")).unwrap();
+    home.run(&both).fails(3, &["its contents are kept, and their key is not here", "--request"]);
+    let own = answered(&home, &asked[1..], &[]);
+    let args = ["receipt", "verify", &own[0], "--model", arg(&model)];
+    home.run(&args).fails(3, &["its contents are not kept", "--request"]);
 }
 
 #[test]

@@ -18,6 +18,7 @@ on_both!(
     sums_are_those_of_the_rows,
     an_answer_is_cut_to_what_is_left,
     what_was_reserved_ends_also_where_the_queue_is_full,
+    a_counter_that_is_not_the_sum_of_its_rows_is_told,
 );
 
 /// 2026-03-04 05:06:07.
@@ -97,6 +98,39 @@ async fn what_does_not_fit_is_told_and_what_was_not_used_is_given_back(site: &Si
     let found: Vec<_> =
         rows.iter().map(|row| (&*row.usage.key, row.usage.n_answer, row.usage.at_us)).collect();
     assert_eq!(found, [("b", 7, AT), ("a", 20, AT), ("a", 50, midnight)]);
+    ledger.close().await.unwrap();
+}
+
+async fn a_counter_that_is_not_the_sum_of_its_rows_is_told(site: &Site) {
+    let ledger = site.open().await;
+    ledger.set_limit(limit("key:a", What::Tokens, 100, Some(Per::Day)), "owner").await.unwrap();
+    ledger.set_limit(limit("all", What::Requests, 9, Some(Per::Day)), "owner").await.unwrap();
+    taken(&ledger, usage("a", 10, 50)).await.settle(usage("a", 10, 20));
+    check_books(site, &ledger).await;
+    let told = async |change: &str, expected: Option<&str>| {
+        site.sql(change).await;
+        let reader = Reader::open(&site.url).await.unwrap();
+        assert_eq!(reader.check_counters(AT).await.unwrap().as_deref(), expected, "{change}");
+    };
+    let of = "the counter of the limit \"key:a tokens/day\" says";
+    let tokens = "WHERE limit_id = 'key:a tokens/day'";
+    told(
+        &format!("UPDATE ledger_counters SET used = 7 {tokens}"),
+        Some(&format!("{of} 7 used and 0 reserved, and its rows sum up to 30 and 0")),
+    )
+    .await;
+    told(
+        &format!("UPDATE ledger_counters SET used = 30, reserved = 1 {tokens}"),
+        Some(&format!("{of} 30 used and 1 reserved, and its rows sum up to 30 and 0")),
+    )
+    .await;
+    told(&format!("UPDATE ledger_counters SET reserved = 0 {tokens}"), None).await;
+    // Nor does it help to change the row.
+    told(
+        "UPDATE ledger_usage SET n_answer = 2",
+        Some(&format!("{of} 30 used and 0 reserved, and its rows sum up to 12 and 0")),
+    )
+    .await;
     ledger.close().await.unwrap();
 }
 

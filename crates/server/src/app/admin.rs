@@ -48,8 +48,8 @@ pub(crate) async fn status(
                 Some(_) => "unavailable",
             },
             "resume_streams_s": app.streams.lasts().map(|lasts| lasts.as_secs()),
-            "model_changes": app.library.is_some()
-                && app.model_changes == ModelChanges::FromLoopback,
+            "model_changes": app.allows(ModelChanges::FromLoopback),
+            "lock_changes": app.allows(ModelChanges::OfLock),
             "reload": app.reload.is_some(),
             "machine": machine(),
             "defaults": {
@@ -191,7 +191,8 @@ fn model_json(of: &Description, lock: Option<&str>) -> Value {
     })
 }
 
-/// Reads the whole ledger again and holds it to its hashes and signatures.
+/// Reads the whole ledger again and holds it to its hashes and signatures, and its counters to
+/// their rows.
 pub(crate) async fn verify_ledger(
     State(app): State<Arc<App>>,
     Extension(arrival): Extension<Arrival>,
@@ -205,7 +206,7 @@ pub(crate) async fn verify_ledger(
             what: "the ledger is being verified".to_owned(),
             retry_after: std::time::Duration::from_secs(5),
         })?;
-        receipts.verify_ledger().await
+        receipts.verify_ledger(arrival.at_us).await
     };
     match verified.await {
         Ok(body) => json_response(StatusCode::OK, body.to_string()),

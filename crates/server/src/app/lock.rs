@@ -52,7 +52,7 @@ pub(crate) async fn rollback(
     body: Body,
 ) -> Response<Body> {
     let done = async {
-        let library = app.library_for(&arrival.who)?;
+        let library = app.library_for_lock(&arrival.who)?;
         let Taken { body, unknown, .. } = &take(&app, &arrival, &headers, body).await?;
         let mut fields = Fields::parse(body)?;
         fields.treat(ROLLBACK_FIELDS)?;
@@ -61,7 +61,7 @@ pub(crate) async fn rollback(
         let why = fields.text("why")?;
         let ignored = fields.finish(*unknown)?;
         let name = model.clone();
-        let told = changed(&app, move || library.roll_back(&name, to, why)).await?;
+        let told = moved(&app, move || library.roll_back(&name, to, why)).await?;
         Ok((json!({"name": model, "told": told}).to_string(), ignored))
     };
     noted(done.await, &arrival)
@@ -76,7 +76,7 @@ pub(crate) async fn pin(
     body: Body,
 ) -> Response<Body> {
     let done = async {
-        let library = app.library_for(&arrival.who)?;
+        let library = app.library_for_lock(&arrival.who)?;
         let Taken { body, unknown, .. } = &take(&app, &arrival, &headers, body).await?;
         let mut fields = Fields::parse(body)?;
         fields.treat(PIN_FIELDS)?;
@@ -86,13 +86,33 @@ pub(crate) async fn pin(
         };
         let ignored = fields.finish(*unknown)?;
         let name = model.clone();
-        let told = changed(&app, move || library.pin(&name, entry)).await?;
+        let told = moved(&app, move || library.pin(&name, entry)).await?;
         Ok((json!({"name": model, "told": told}).to_string(), ignored))
     };
     noted(done.await, &arrival)
 }
 
-/// What a change of the lock comes to, one of few at a time: each may hash a model.
+/// What a change of the lock comes to, and whether this server goes by it now. A client that goes
+/// away keeps neither from its end.
+async fn moved(
+    app: &Arc<App>,
+    work: impl FnOnce() -> Result<String, LibraryError> + Send + 'static,
+) -> Result<String, ServerError> {
+    let app = Arc::clone(app);
+    let moved = tokio::spawn(async move {
+        let told = changed(&app, work).await?;
+        if app.reload.is_none() {
+            return Ok(told);
+        }
+        Ok(match app.reload().await {
+            Ok(_) => format!("{told}; this server goes by the lock as it is now"),
+            Err(error) => format!("{told}; but this server goes on as before: {error}"),
+        })
+    });
+    moved.await.map_err(|_| ServerError::Failed("changing the lock panicked".to_owned()))?
+}
+
+/// What a change of models comes to, one of few at a time: each may hash a model.
 pub(super) async fn changed(
     app: &App,
     work: impl FnOnce() -> Result<String, LibraryError> + Send + 'static,

@@ -10,20 +10,42 @@ use std::sync::Arc;
 impl App {
     /// The library, for a client that may change which models are in it.
     pub(crate) fn library_for(&self, who: &Who) -> Result<Arc<dyn Library>, ServerError> {
-        let refused = |why: &str| Err(ServerError::Forbidden(why.to_owned()));
+        self.library_where(ModelChanges::FromLoopback, who)
+    }
+
+    /// The library, for a client that may have its lock moved, and have taken up what is on this
+    /// machine.
+    pub(crate) fn library_for_lock(&self, who: &Who) -> Result<Arc<dyn Library>, ServerError> {
+        self.library_where(ModelChanges::OfLock, who)
+    }
+
+    /// Whether there is a library, and the owner allows so much.
+    pub(crate) fn allows(&self, changes: ModelChanges) -> bool {
+        self.library.is_some() && self.model_changes >= changes
+    }
+
+    fn library_where(
+        &self,
+        changes: ModelChanges,
+        who: &Who,
+    ) -> Result<Arc<dyn Library>, ServerError> {
         let Some(library) = &self.library else {
             return Err(ServerError::NotImplemented("this server has no library of models".into()));
         };
-        match self.model_changes {
-            ModelChanges::Refused => refused(
+        if !self.allows(changes) {
+            let flag = match changes {
+                ModelChanges::FromLoopback => "--allow-model-changes",
+                ModelChanges::OfLock | ModelChanges::Refused => {
+                    "--allow-lock-changes, or --allow-model-changes"
+                }
+            };
+            return Err(ServerError::Forbidden(format!(
                 "models are not changed by clients: expected the server to be started with \
-                 `freehold serve --allow-model-changes`",
-            ),
-            ModelChanges::FromLoopback => {
-                who.check_changes()?;
-                Ok(Arc::clone(library))
-            }
+                 `freehold serve` and {flag}"
+            )));
         }
+        who.check_changes()?;
+        Ok(Arc::clone(library))
     }
 }
 
@@ -62,7 +84,7 @@ mod tests {
 
     #[test]
     fn models_are_changed_from_this_machine_where_the_owner_allows_it() {
-        let check = |library: Option<Arc<dyn Library>>, changes, peer: &str, status: u16| {
+        let check = |library: Option<Arc<dyn Library>>, changes, peer: &str, status: [u16; 2]| {
             let (name, task) = ("m".to_owned(), engine::Task::Generate);
             let model = Model { name, task, digest: None, lock: None };
             let mut config = Config::new(engine::Fleet::new(None), vec![model]);
@@ -72,14 +94,17 @@ mod tests {
             let app = App::new(config, signal(), signal()).unwrap();
             let from = peer.parse().ok().map(Peer);
             let who = app.access.who(from, &HeaderMap::new(), &Method::GET).unwrap();
-            let found = app.library_for(&who);
-            let found = found.map_or_else(|error| error.status().as_u16(), |_| 200);
+            let found = [app.library_for_lock(&who), app.library_for(&who)];
+            let found =
+                found.map(|found| found.map_or_else(|error| error.status().as_u16(), |_| 200));
             assert_eq!(found, status, "{changes:?} {peer}");
         };
         let library = || -> Option<Arc<dyn Library>> { Some(Arc::new(Empty)) };
-        check(None, ModelChanges::FromLoopback, "127.0.0.1", 501);
-        check(library(), ModelChanges::Refused, "127.0.0.1", 403);
-        check(library(), ModelChanges::FromLoopback, "127.0.0.1", 200);
-        check(library(), ModelChanges::FromLoopback, "10.0.0.1", 403);
+        check(None, ModelChanges::FromLoopback, "127.0.0.1", [501; 2]);
+        check(library(), ModelChanges::Refused, "127.0.0.1", [403; 2]);
+        check(library(), ModelChanges::OfLock, "127.0.0.1", [200, 403]);
+        check(library(), ModelChanges::OfLock, "10.0.0.1", [403; 2]);
+        check(library(), ModelChanges::FromLoopback, "127.0.0.1", [200; 2]);
+        check(library(), ModelChanges::FromLoopback, "10.0.0.1", [403; 2]);
     }
 }

@@ -79,7 +79,7 @@ pub(crate) async fn adopt(
     body: Body,
 ) -> Response<Body> {
     let done = async {
-        let library = app.library_for(&arrival.who)?;
+        let library = app.library_for_lock(&arrival.who)?;
         let Taken { body, unknown, .. } = &take(&app, &arrival, &headers, body).await?;
         let mut fields = Fields::parse(body)?;
         fields.treat(ADOPT_FIELDS)?;

@@ -9,7 +9,8 @@ use super::client::{Connection, Response, post, post_head, request};
 use super::{MODEL, Running, engine, only_model, run};
 use engine::{EngineOptions, Fleet, FleetModel, Keep, Task};
 use freehold_server::{
-    Alias, Config, Elsewhere, Limits, Live, Model, Prepared, Reload, Report, Shares, Tls,
+    Afterwards, Alias, Config, Elsewhere, Limits, Live, Model, Prepared, Reload, Report, Shares,
+    Tls,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -87,7 +88,8 @@ impl Reload for ByHand {
         };
         let report = Report { needs_restart: vec!["listen".to_owned()], ..Report::default() };
         let fleet = self.fleet.clone();
-        let commit = Box::new(move || gone.iter().for_each(|name| assert!(fleet.remove(name))));
+        let afterwards = move || gone.iter().for_each(|name| assert!(fleet.remove(name)));
+        let commit = Box::new(move || -> Afterwards { Box::new(afterwards) });
         Ok(Prepared { live, report, commit })
     }
 }

@@ -189,6 +189,23 @@ fn what_sources_are_asked_leaves_with_a_departure() {
 }
 
 #[test]
+fn clients_that_may_move_the_lock_adopt_and_ask_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let books = Books::open(folder.path());
+    let running = run(Config { model_changes: ModelChanges::OfLock, ..config(&books) });
+    let body = json!({"owner": "Ollama", "model": "library/tiny"});
+    let adopted = post(running.address, "/admin/adopt", &body);
+    assert_eq!((adopted.status, acts(&books).len()), (200, 1), "{}", adopted.body);
+    for (line, body) in [("POST /admin/outdated", ""), ("POST /api/pull", r#"{"model": "m"}"#)] {
+        let refused = request(running.address, line, body.as_bytes());
+        assert_eq!(refused.status, 403, "{line}: {}", refused.body);
+        assert!(refused.body.contains("and --allow-model-changes"), "{}", refused.body);
+    }
+    let status = request(running.address, "GET /admin/status", b"").json();
+    assert_eq!((&status["model_changes"], &status["lock_changes"]), (&json!(false), &json!(true)));
+}
+
+#[test]
 fn clients_that_may_change_nothing_neither_adopt_nor_ask() {
     let folder = tempfile::tempdir().unwrap();
     let books = Books::open(folder.path());
@@ -196,7 +213,7 @@ fn clients_that_may_change_nothing_neither_adopt_nor_ask() {
     let body = json!({"owner": "Ollama", "model": "library/tiny"});
     let refused = post(running.address, "/admin/adopt", &body);
     assert_eq!(refused.status, 403, "{}", refused.body);
-    assert!(refused.body.contains("--allow-model-changes"), "{}", refused.body);
+    assert!(refused.body.contains("--allow-lock-changes"), "{}", refused.body);
     let refused = request(running.address, "POST /admin/outdated", b"");
     assert_eq!(refused.status, 403, "{}", refused.body);
     let left = request(running.address, "GET /admin/departures", b"").json();

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use ledger::{NodeKey, Reader, Verified, check_export, from_hex, hex, read_heads};
@@ -17,7 +18,7 @@ use crate::terminal::{self, Colour, paint};
 
 /// Check that nothing that was recorded was changed, removed, reordered or cut off
 ///
-/// Heads count that were signed with node.key of the data directory, or with a key that is given.
+/// Of limits the counters of the time that is now are held to the rows that they are sums of. Heads count that were signed with node.key of the data directory, or with a key that is given.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -25,7 +26,8 @@ Examples:
   freehold ledger verify --heads /media/usb/heads.jsonl
   freehold ledger verify --export ledger.jsonl --key 1f0c…
 
-Exit code 4 means that a row is not as it was written; the first one is named.")]
+Exit code 4 means that a row is not as it was written, or a counter not the sum of its rows; the
+first one is named.")]
 pub(crate) struct Verify {
     #[command(flatten)]
     ledger: LedgerArgs,
@@ -56,30 +58,41 @@ impl Subcommand for Verify {
             Some(path) => read_heads(open(path)?).with_context(|| path.display().to_string())?,
             None => Vec::new(),
         };
-        let found = match &self.export {
-            Some(path) => check_export(open(path)?, &trusted, &noted)
-                .with_context(|| path.display().to_string())?,
+        let (found, counters) = match &self.export {
+            Some(path) => {
+                let found = check_export(open(path)?, &trusted, &noted);
+                (found.with_context(|| path.display().to_string())?, None)
+            }
             None => {
                 let place = self.ledger.place(context)?;
-                wait(async { Ok(Reader::open(&place).await?.verify(&trusted, &noted).await?) })?
+                wait(async {
+                    let reader = Reader::open(&place).await?;
+                    let found = reader.verify(&trusted, &noted).await?;
+                    Ok((found, reader.check_counters(now_us()).await?))
+                })?
             }
         };
         if self.json {
-            terminal::print_json(&to_json(&found))?;
-        } else if found.is_intact() {
+            terminal::print_json(&to_json(&found, counters.as_deref()))?;
+        } else if found.is_intact() && counters.is_none() {
             terminal::print(&to_text(&found))?;
         }
         for key in &found.strangers {
             context.note(&format!("signed by {}, which is not trusted (--key)", hex(key)));
         }
-        match &found.first_bad {
+        let bad = found.first_bad.as_ref();
+        let bad = bad.map(|bad| format!("row {} of the ledger: {}", bad.seq, bad.reason));
+        match bad.or(counters) {
             None => Ok(()),
-            Some(bad) => {
-                let message = format!("row {} of the ledger: {}", bad.seq, bad.reason);
-                Err(Failure::new(Exit::Verification, message).into())
-            }
+            Some(message) => Err(Failure::new(Exit::Verification, message).into()),
         }
     }
+}
+
+/// Counters are of the time that is now, such as this day.
+fn now_us() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn open(path: &Path) -> anyhow::Result<Box<dyn BufRead>> {
@@ -104,11 +117,11 @@ fn to_text(found: &Verified) -> String {
     text
 }
 
-fn to_json(found: &Verified) -> Value {
+fn to_json(found: &Verified, counters: Option<&str>) -> Value {
     let bad = found.first_bad.as_ref();
     let strangers: Vec<String> = found.strangers.iter().map(|key| hex(key)).collect();
     json!({
-        "intact": found.is_intact(),
+        "intact": found.is_intact() && counters.is_none(),
         "rows": found.n_rows,
         "erased": found.n_erased,
         "head": found.head.map(|(seq, hash)| json!({ "seq": seq, "hash": hex(&hash) })),
@@ -116,5 +129,6 @@ fn to_json(found: &Verified) -> Value {
         "signed": found.signed,
         "other_keys": strangers,
         "first_bad": bad.map(|bad| json!({ "seq": bad.seq, "reason": bad.reason })),
+        "counters": counters,
     })
 }

@@ -31,23 +31,26 @@ const N_REQUEST_BYTES: u64 = 256 << 20;
 
 /// Ask the requests of receipts once more: are the answers the same bits?
 ///
-/// Each receipt must be as it was signed, its request's file what was asked, and the model's bytes
-/// those that answered. Then the request is answered anew, with the seeds of the receipt, and what
+/// Each receipt must be as it was signed, its request what was asked, and the model's bytes those
+/// that answered. Then the request is answered anew, with the seeds of the receipt, and what
 /// comes is compared. Ends with 0 only if all is equal; says what differs, and where first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A request's file is the body as it was sent, byte for byte. docs/receipts.md says more.
+A request's file is the body as it was sent, byte for byte. Without one the ledger is asked for it,
+which has it where contents are kept. docs/receipts.md says more.
 
 Examples:
   freehold receipt verify chatcmpl-0123456789abcdef --request body.json
+  freehold receipt verify chatcmpl-0123456789abcdef        of which the contents are kept
   freehold receipt verify receipt.json --request body.json --model ./my.gguf --threads 1
   freehold receipt verify a.json b.json --request a.body --request b.body --node 3b6a27bc…")]
 pub(crate) struct Verify {
     /// Files of receipts, or ids of answers in the ledger
     #[arg(value_name = "FILE|ID", required = true)]
     receipts: Vec<String>,
-    /// The body of the request; of several receipts one each, in their order
-    #[arg(long, value_name = "FILE", required = true)]
+    /// The body of the request; of several receipts one each, in their order (default: as the
+    /// ledger keeps it, where it does)
+    #[arg(long, value_name = "FILE")]
     request: Vec<PathBuf>,
     /// The model, where it has another name here: installed name, or GGUF file
     #[arg(long, value_name = "NAME|FILE")]
@@ -82,14 +85,15 @@ struct Case {
 impl Subcommand for Verify {
     fn run(self, context: &Context) -> anyhow::Result<()> {
         let (n_receipts, n_requests) = (self.receipts.len(), self.request.len());
-        if n_receipts != n_requests {
+        if n_requests > 0 && n_receipts != n_requests {
             let problem = format!(
                 "--request: {n_requests} given for {n_receipts} receipts, expected one for each"
             );
             return Err(Failure::new(Exit::Usage, problem).into());
         }
         warn_of_threads(context, self.threads);
-        let given = self.receipts.iter().zip(&self.request);
+        let requests = self.request.iter().map(|path| Some(path.as_path()));
+        let given = self.receipts.iter().zip(requests.chain(std::iter::repeat(None)));
         let cases = given.map(|(name, request)| self.case(context, name, request));
         let mut cases: Vec<Case> = cases.collect::<anyhow::Result<_>>()?;
         self.ask_all(context, &mut cases)?;
@@ -104,10 +108,11 @@ impl Subcommand for Verify {
 }
 
 impl Verify {
-    /// A receipt with all that is known before it is asked again.
-    fn case(&self, context: &Context, name: &str, request: &Path) -> anyhow::Result<Case> {
+    /// A receipt with all that is known before it is asked again. Without a file, `request` is as
+    /// the ledger keeps it.
+    fn case(&self, context: &Context, name: &str, request: Option<&Path>) -> anyhow::Result<Case> {
         let text = text_of(context, &self.ledger, name)?;
-        let body = read(request, N_REQUEST_BYTES)?;
+        let body = request.map(|path| read(path, N_REQUEST_BYTES)).transpose()?.unwrap_or_default();
         let name = name.to_owned();
         let mut case = Case { name, body, signed: None, is_over: false, problems: Vec::new() };
         let signed = match SignedReceipt::read(&text) {
@@ -124,11 +129,14 @@ impl Verify {
         if let Some(node) = self.node.as_deref().filter(|node| *node != signed.node) {
             case.problems.push(format!("node: expected {node}, found {}", signed.node));
         }
+        if request.is_none() {
+            case.body = self.ledger.asked(context, &signed.receipt.id)?;
+        }
         let expected = &signed.receipt.request;
         let found = AskedRequest::new(&expected.route, &case.body);
         if found != *expected {
             let (expected, found) = (&expected.sha256, &found.sha256);
-            let place = request.display();
+            let place = request.map_or("the ledger".to_owned(), |path| path.display().to_string());
             let problem = format!("request.sha256: expected {expected}, found {found} ({place})");
             case.problems.push(problem);
         }

@@ -18,8 +18,9 @@ use store::{
     Catalogue, ErrorKind, Installed, Progress, PullOptions, Source, Store, StoreError, Terms,
 };
 
+use super::in_effect::InEffect;
 use super::opening::LastFailure;
-use super::{Serve, lock, upkeep};
+use super::{lock, upkeep};
 use crate::commands::adopt;
 use crate::commands::lock::pin;
 use crate::commands::rollback::{Wanted, roll_back};
@@ -69,7 +70,7 @@ pub(crate) struct KnownModel {
     pub(crate) model: Model,
     facts: Arc<Facts>,
     /// The store's name for it; `None` of a plain file.
-    full_name: Option<String>,
+    pub(crate) full_name: Option<String>,
     /// What tells its bytes from others.
     identity: Identity,
 }
@@ -148,8 +149,8 @@ impl Known {
 pub(crate) struct OwnModels {
     pub(crate) context: Context,
     pub(crate) fleet: Fleet,
-    /// How models are served.
-    pub(crate) serve: Serve,
+    /// How models are served, and the lock that they are held to.
+    pub(crate) serve: InEffect,
     pub(crate) failure: LastFailure,
     pub(crate) known: Known,
 }
@@ -159,15 +160,22 @@ impl OwnModels {
         self.context.store().map_err(|error| LibraryError::Failed(format!("{error:#}")))
     }
 
+    /// The lock that models are held to.
+    fn held_to(&self) -> Option<Arc<Lock>> {
+        self.serve.get().lock.clone()
+    }
+
     /// Serves what was just installed. A model of the same name that is served stays: who asks for
     /// a name must not get another publisher's model from one day to the next.
     fn take_up(&self, installed: Installed) -> Result<Model, LibraryError> {
         match self.served(&installed.name, &installed.full_name())? {
             Some(model) => Ok(model),
             None => {
-                let keep = self.serve.keep();
-                let chosen = Chosen::installed(installed);
-                Ok(self.serve.add(&self.context, &self.fleet, chosen, keep, &self.failure))
+                // Held to the lock that is in effect once it is served.
+                let _turn = self.serve.turn();
+                let (serve, chosen) = (self.serve.get(), Chosen::installed(installed));
+                let keep = serve.keep();
+                Ok(serve.add(&self.context, &self.fleet, chosen, keep, &self.failure))
             }
         }
     }
@@ -212,7 +220,7 @@ impl Library for OwnModels {
     }
 
     fn refusal(&self, name: &str) -> Option<String> {
-        self.serve.refusals.get(name)
+        self.serve.get().refusals.get(name)
     }
 
     fn mark_used(&self, name: &str) {
@@ -225,7 +233,7 @@ impl Library for OwnModels {
     }
 
     fn misdirects(&self, name: &str, model: &str) -> Option<String> {
-        let checked = self.serve.lock.as_ref()?.check_name(name, model);
+        let checked = self.held_to()?.check_name(name, model);
         checked.err().map(|error| error.to_string())
     }
 
@@ -246,10 +254,10 @@ impl Library for OwnModels {
             // What is installed from elsewhere needs no fetching.
             return self.take_up(self.store()?.resolve(name).map_err(refusal)?);
         };
-        if self.serve.lock_args.missing() == Missing::Fail {
+        if self.serve.get().lock_args.missing() == Missing::Fail {
             return Err(LibraryError::Refused(format!("{name}: nothing is fetched: --locked")));
         }
-        let lock = self.serve.lock.as_ref().map(|lock| lock.for_pull());
+        let lock = self.held_to().map(|lock| lock.for_pull());
         let terms = Terms { lock, ..Terms::default() };
         let options = PullOptions { no_wait: true, terms, ..PullOptions::default() };
         let entry = Catalogue::builtin().find(name);
@@ -285,8 +293,8 @@ impl Library for OwnModels {
 
     fn remove(&self, name: &str) -> Result<(), LibraryError> {
         let full_name = self.full_name(name)?;
-        let needs = |lock: &Arc<Lock>| lock.needs(&full_name).map_err(refusal).transpose();
-        if let Some(of) = self.serve.lock.as_ref().and_then(needs).transpose()? {
+        let needs = |lock: Arc<Lock>| lock.needs(&full_name).map_err(refusal).transpose();
+        if let Some(of) = self.held_to().and_then(needs).transpose()? {
             let problem = format!("{full_name}: {of}; `freehold rm --force` removes it");
             return Err(LibraryError::Refused(problem));
         }
@@ -298,9 +306,9 @@ impl Library for OwnModels {
     }
 
     fn lock(&self) -> Result<LockStanding, LibraryError> {
-        match &self.serve.lock {
+        match self.held_to() {
             None => Ok(LockStanding::default()),
-            Some(held) => lock::standing(held, &self.store()?).map_err(|error| lock::told(&error)),
+            Some(held) => lock::standing(&held, &self.store()?).map_err(|error| lock::told(&error)),
         }
     }
 
@@ -311,13 +319,13 @@ impl Library for OwnModels {
         why: Option<String>,
     ) -> Result<String, LibraryError> {
         let wanted = Wanted { name, to, why };
-        let path = lock::path(self.serve.lock.as_deref())?;
+        let path = &lock::path(self.held_to())?;
         let told = roll_back(&self.store()?, path, wanted, &Shown::if_slow(&self.context));
         told.map_err(|error| lock::told(&error))
     }
 
     fn pin(&self, name: &str, entry: Existing) -> Result<String, LibraryError> {
-        let path = lock::path(self.serve.lock.as_deref())?;
+        let path = &lock::path(self.held_to())?;
         let progress = Shown::if_slow(&self.context);
         let told = pin(&self.store()?, path, (name, entry), &progress);
         told.map_err(|error| lock::told(&error))
@@ -336,13 +344,13 @@ impl Library for OwnModels {
     }
 
     fn adopt(&self, owner: &str, model: &str) -> Result<String, LibraryError> {
-        if self.serve.lock_args.missing() == Missing::Fail {
+        if self.serve.get().lock_args.missing() == Missing::Fail {
             return Err(LibraryError::Refused(format!("{model}: nothing is taken up: --locked")));
         }
         let found = upkeep::found(owner, model)?;
         let bare = found.name.rsplit('/').next().unwrap_or(&found.name);
         self.served(bare, &found.name)?;
-        let lock = self.serve.lock.as_ref().map(|lock| lock.for_pull());
+        let lock = self.held_to().map(|lock| lock.for_pull());
         let terms = Terms { lock, ..Terms::default() };
         let progress = Shown::if_slow(&self.context);
         let installed = self.store()?.adopt(&found, &terms, &progress).map_err(refusal)?;
@@ -352,11 +360,11 @@ impl Library for OwnModels {
     }
 
     fn locked_sources(&self) -> Result<Vec<LockedSource>, LibraryError> {
-        upkeep::locked_sources(lock::path(self.serve.lock.as_deref())?)
+        upkeep::locked_sources(&lock::path(self.held_to())?)
     }
 
     fn latest(&self, name: &str) -> Result<JsonValue, LibraryError> {
-        let path = lock::path(self.serve.lock.as_deref())?;
+        let path = &lock::path(self.held_to())?;
         upkeep::latest(&self.context, &self.store()?, path, name)
     }
 }

@@ -1,7 +1,8 @@
 //! How it stands with the lock of a server, as its owner is told over HTTP: in the words of
 //! `freehold rollback --list` and `freehold diff`.
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use server::{LibraryError, LockStanding, LockVersion, LockedModel};
 use store::{History, LockFile, Store, Version};
@@ -53,8 +54,8 @@ fn model(name: &str, file: &LockFile, history: &History) -> LockedModel {
 ///
 /// # Errors
 /// There is none.
-pub(super) fn path(held: Option<&Lock>) -> Result<&Path, LibraryError> {
-    held.map(Lock::path).ok_or_else(|| {
+pub(super) fn path(held: Option<Arc<Lock>>) -> Result<PathBuf, LibraryError> {
+    held.map(|held| held.path().to_owned()).ok_or_else(|| {
         let why = "this server is held to no freehold.lock; `freehold lock` writes one";
         LibraryError::NotFound(why.to_owned())
     })

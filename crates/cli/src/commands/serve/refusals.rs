@@ -21,7 +21,7 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Refusals(Arc<Mutex<HashMap<String, Refusal>>>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Refusal {
     reason: String,
     files: Vec<Look>,
@@ -32,6 +32,11 @@ struct Refusal {
 type Look = Option<(u64, SystemTime)>;
 
 impl Refusals {
+    /// The same, to go ways of their own from now on.
+    pub(crate) fn apart(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.lock().clone())))
+    }
+
     /// Why `name` is refused, if it is.
     pub(crate) fn get(&self, name: &str) -> Option<String> {
         self.lock().get(name).map(|refusal| refusal.reason.clone())

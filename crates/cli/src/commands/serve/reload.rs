@@ -2,14 +2,15 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use engine::{Fleet, Keep};
-use server::{Elsewhere, Live, Model, Prepared, Reload, Report, Setting, Tls};
+use engine::Fleet;
+use server::{Afterwards, Elsewhere, Live, Model, Prepared, Reload, Report, Setting, Tls};
 
 use super::Serve;
-use super::library::{Known, KnownModel};
-use super::opening::{LastFailure, opening_failed};
+use super::in_effect::InEffect;
+use super::library::Known;
+use super::opening::LastFailure;
+use super::staged::Staging;
 use crate::context::Context;
-use crate::locate::{Chosen, Missing};
 
 /// The settings that a running server takes over; all others need a restart. Those of TLS are,
 /// where it has TLS already: whether it does is a matter of its address.
@@ -43,22 +44,19 @@ pub(crate) const RELOADABLE: &[&str] = &[
     "shutdown-grace",
 ];
 
-/// What a replacing model is called until it takes its place; no name has a space.
-const STAGED: &str = " (new)";
-
 /// The settings of a running server, and what reads them anew.
 pub(crate) struct Reloader {
-    context: Context,
-    fleet: Fleet,
-    failure: LastFailure,
-    known: Known,
+    pub(super) context: Context,
+    pub(super) fleet: Fleet,
+    pub(super) failure: LastFailure,
+    pub(super) known: Known,
+    in_effect: InEffect,
     running: Arc<Mutex<Running>>,
 }
 
-/// What is in effect.
+/// What came of the settings that are in effect.
 #[derive(Clone)]
 struct Running {
-    serve: Serve,
     /// The models that the settings ask for; clients may have fetched others.
     names: Vec<String>,
     tls: Option<Tls>,
@@ -67,103 +65,34 @@ struct Running {
 }
 
 impl Reloader {
-    /// Of a server that was started as `serve` with these models.
+    /// Of a server that was started with these settings and models.
     pub(crate) fn new(
         context: &Context,
         fleet: &Fleet,
-        serve: &Serve,
+        in_effect: InEffect,
         failure: LastFailure,
         models: &[Model],
     ) -> Self {
+        let serve = in_effect.get();
         let names = models.iter().map(|model| model.name.clone()).collect();
         // What was read at the start is read once more: that both are the same is not certain.
         let rules = serve.elsewhere().map(|elsewhere| told(&elsewhere)).unwrap_or_default();
         let tls = serve.tls().ok().flatten();
-        let running = Running { serve: serve.clone(), names, tls, rules };
+        let running = Running { names, tls, rules };
         Self {
             context: context.clone(),
             fleet: fleet.clone(),
             failure,
             known: serve.known.clone(),
+            in_effect,
             running: Arc::new(Mutex::new(running)),
         }
     }
 
-    /// Nothing that can panic runs under the lock.
-    fn running(&self) -> MutexGuard<'_, Running> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes ready what `serve` wants to have served and is not, or not with these bytes.
-    fn stage(&self, serve: &Serve, served: &[Model]) -> Result<Staged, String> {
-        let place = || serve.settings.place("models");
-        // A signal fetches nothing.
-        let wanted = serve.wanted(&self.context, Missing::Fail);
-        let wanted = wanted.map_err(|error| format!("{}: {error:#}", place()))?;
-        let mut staged = Staged::new(&self.fleet);
-        for (chosen, keep) in wanted {
-            let known = self.known.get(&chosen.name).filter(|known| known.is(&chosen));
-            match known.filter(|_| served.iter().any(|model| model.name == chosen.name)) {
-                Some(known) => {
-                    self.open(serve, &chosen.name, keep)?;
-                    staged.models.push((known, keep));
-                }
-                None => self.stage_one(serve, served, chosen, keep, &mut staged)?,
-            }
-        }
-        Ok(staged)
-    }
-
-    /// Opens a model that is to stay open.
-    fn open(&self, serve: &Serve, name: &str, keep: Keep) -> Result<(), String> {
-        if keep != Keep::Pinned {
-            return Ok(());
-        }
-        let opened = self.fleet.get(name).map_err(|error| {
-            let error = opening_failed(error, &self.failure);
-            format!("{}: {error:#}", serve.settings.place("models"))
-        });
-        opened.map(drop)
-    }
-
-    /// Makes a model ready beside what is served.
-    fn stage_one(
-        &self,
-        serve: &Serve,
-        served: &[Model],
-        chosen: Chosen,
-        keep: Keep,
-        staged: &mut Staged,
-    ) -> Result<(), String> {
-        let known = KnownModel::new(&chosen, serve.ctx);
-        let name = chosen.name.clone();
-        let is_served = served.iter().any(|model| model.name == name);
-        let staged_name = if is_served { format!("{name}{STAGED}") } else { name.clone() };
-        let model = serve.fleet_model(&self.context, chosen, keep, &self.failure);
-        staged.names.push((staged_name.clone(), name));
-        self.fleet.set(&staged_name, model);
-        self.open(serve, &staged_name, keep)?;
-        staged.models.push((known, keep));
-        Ok(())
-    }
-}
-
-impl Reload for Reloader {
-    fn settings(&self) -> Vec<Setting> {
-        let running = self.running();
-        let setting = |value: &crate::settings::Value| Setting {
-            name: value.name().to_owned(),
-            value: value.to_json(),
-            origin: value.origin().to_string(),
-            is_reloadable: RELOADABLE.contains(&value.name()),
-        };
-        running.serve.settings.values().iter().map(setting).collect()
-    }
-
-    fn prepare(&self, served: &[Model]) -> Result<Prepared, Vec<String>> {
+    /// What the file and the lock say now, as far as it can be taken over, and what differs.
+    fn read_again(&self) -> Result<(Serve, Report), Vec<String>> {
         let one = |problem: String| vec![problem];
-        let Running { serve: old, names: old_names, tls: old_tls, rules: old_rules } =
-            self.running().clone();
+        let old = self.in_effect.get();
         // The file that was read, not one that would be found now.
         let flags = old.flags.clone().with_file(old.file());
         let new = Serve::resolve(&flags, &self.context)?;
@@ -171,47 +100,72 @@ impl Reload for Reloader {
         let is_reloadable =
             |name: &str| RELOADABLE.contains(&name) && (keeps_tls || !name.starts_with("tls-"));
         let differing = old.settings.differing(&new.settings);
-        let (mut changed, mut needs_restart): (Vec<String>, Vec<String>) =
+        let (changed, needs_restart): (Vec<String>, Vec<String>) =
             differing.into_iter().partition(|name| is_reloadable(name));
+        let mut report = Report { changed, needs_restart, ..Report::default() };
         let merged = old.settings.with(&new.settings, is_reloadable);
         let mut serve = Serve::of(merged, &old.flags).map_err(one)?;
-        (serve.store, serve.known, serve.receipts) = (old.store, old.known, old.receipts);
-        // What is served stays held to the lock that was read at the start.
-        (serve.lock, serve.refusals) = (old.lock, old.refusals);
-        if serve.lock.as_ref().is_some_and(|lock| lock.has_changed()) {
-            needs_restart.push("lock".to_owned());
-        }
-        fits(&serve, &needs_restart)?;
+        serve.store.clone_from(&old.store);
+        serve.known.clone_from(&old.known);
+        serve.receipts.clone_from(&old.receipts);
+        let lock = serve.lock_args.read_again(old.lock.as_ref());
+        serve.lock = lock.map_err(|error| one(format!("lock: {error:#}")))?;
+        serve.refusals = match serve.has_other_lock(&old) {
+            // Until it is in effect, what is refused is so by the old one.
+            true => old.refusals.apart(),
+            false => old.refusals.clone(),
+        };
+        note(&mut report.changed, serve.has_other_lock(&old), ["lock", "lock"]);
+        fits(&serve, &report.needs_restart)?;
+        Ok((serve, report))
+    }
+
+    /// The settings that are in effect.
+    pub(super) fn in_effect(&self) -> Arc<Serve> {
+        self.in_effect.get()
+    }
+
+    /// Nothing that can panic runs under the lock.
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reload for Reloader {
+    fn settings(&self) -> Vec<Setting> {
+        let setting = |value: &crate::settings::Value| Setting {
+            name: value.name().to_owned(),
+            value: value.to_json(),
+            origin: value.origin().to_string(),
+            is_reloadable: RELOADABLE.contains(&value.name()),
+        };
+        self.in_effect.get().settings.values().iter().map(setting).collect()
+    }
+
+    fn prepare(&self, served: &[Model]) -> Result<Prepared, Vec<String>> {
+        let one = |problem: String| vec![problem];
+        // Until it is in effect, or given up.
+        let turn = self.in_effect.turn();
+        let Running { names: old_names, tls: old_tls, rules: old_rules } = self.running().clone();
+        let (serve, mut report) = self.read_again()?;
         let tls = serve.tls().map_err(one)?;
         let is_same_tls = match (&old_tls, &tls) {
             (Some(old), Some(new)) => old.is_same(new),
             _ => true,
         };
-        note(&mut changed, !is_same_tls, ["tls-cert", "tls-cert"]);
+        note(&mut report.changed, !is_same_tls, ["tls-cert", "tls-cert"]);
         let elsewhere = serve.elsewhere().map_err(one)?;
         let rules = told(&elsewhere);
-        note(&mut changed, rules != old_rules, ["rule", "policy"]);
-        let staged = self.stage(&serve, served).map_err(one)?;
-        let models: Vec<Model> =
-            staged.models.iter().map(|(known, _)| known.model.clone()).collect();
-        let names: Vec<String> = models.iter().map(|model| model.name.clone()).collect();
-        let is_served = |name: &String| served.iter().any(|model| model.name == *name);
-        let gone: Vec<String> =
-            old_names.into_iter().filter(|name| is_served(name) && !names.contains(name)).collect();
+        note(&mut report.changed, rules != old_rules, ["rule", "policy"]);
+        let staging = Staging { reloader: self, serve: &serve, served, old_names: &old_names };
+        let staged = staging.stage().map_err(one)?;
+        let (names, gone) = (staged.wanted.clone(), staged.gone.clone());
         check_aliases(&serve, served, &names, &gone).map_err(one)?;
-        let (replaced, added): (Vec<_>, Vec<_>) =
-            staged.names.iter().cloned().partition(|(staged, name)| staged != name);
-        let name = |(_, name): (String, String)| name;
-        let report = Report {
-            changed,
-            needs_restart,
-            models_added: added.into_iter().map(name).collect(),
-            models_replaced: replaced.into_iter().map(name).collect(),
-            models_removed: gone.clone(),
-        };
+        (report.models_added, report.models_replaced) = staged.added_and_replaced();
+        report.models_removed.clone_from(&gone);
         let live = Live {
-            models,
-            gone: gone.clone(),
+            models: staged.models(),
+            gone,
             aliases: serve.aliases.all().to_vec(),
             shares: serve.shares(),
             elsewhere,
@@ -220,13 +174,18 @@ impl Reload for Reloader {
             allowed_hosts: serve.allow_host.clone(),
             tls: tls.clone(),
         };
-        let (known, running) = (self.known.clone(), Arc::clone(&self.running));
+        let (in_effect, running) = (self.in_effect.clone(), Arc::clone(&self.running));
         let commit = Box::new(move || {
             serve.set_log();
-            staged.commit(&known, &gone);
+            let afterwards = staged.commit(&serve.known);
             serve.check_names();
-            let in_effect = Running { serve, names, tls, rules };
-            *running.lock().unwrap_or_else(PoisonError::into_inner) = in_effect;
+            in_effect.set(serve);
+            let came = Running { names, tls, rules };
+            *running.lock().unwrap_or_else(PoisonError::into_inner) = came;
+            Box::new(move || {
+                let _turn = turn;
+                afterwards();
+            }) as Afterwards
         });
         Ok(Prepared { live, report, commit })
     }
@@ -263,47 +222,6 @@ fn check_aliases(
     let others = served.iter().map(|model| &model.name).filter(|name| !gone.contains(name));
     let names: Vec<&str> = names.iter().chain(others).map(String::as_str).collect();
     serve.check_shares(&names)
-}
-
-/// Models that are ready to be served. What was not served before goes again where this is dropped
-/// before [`Staged::commit`].
-struct Staged {
-    fleet: Fleet,
-    /// All that are to be served, in order.
-    models: Vec<(KnownModel, Keep)>,
-    /// Of those that the fleet was told of: what it knows each by until then, and from then on.
-    names: Vec<(String, String)>,
-}
-
-impl Staged {
-    fn new(fleet: &Fleet) -> Self {
-        Self { fleet: fleet.clone(), models: Vec::new(), names: Vec::new() }
-    }
-
-    /// Has them take their places, and those in `gone` go. Answers that run go on.
-    fn commit(mut self, known: &Known, gone: &[String]) {
-        for (staged, name) in std::mem::take(&mut self.names) {
-            self.fleet.rename(&staged, &name);
-        }
-        for (model, keep) in std::mem::take(&mut self.models) {
-            // A client may have had it deleted meanwhile.
-            if self.fleet.set_own_keep(&model.model.name, keep) {
-                known.note(model);
-            }
-        }
-        for name in gone {
-            known.forget(name);
-            self.fleet.remove(name);
-        }
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        for (staged, _) in &self.names {
-            self.fleet.remove(staged);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use engine::{Fleet, PrefixStore};
 use server::{Batches, ModelChanges, ReasoningFields};
 
 use super::announce::{advice, announce, base_url};
+use super::in_effect::InEffect;
 use super::library::OwnModels;
 use super::opening::LastFailure;
 use super::reload::Reloader;
@@ -154,18 +155,21 @@ impl Serve {
         config.receipts = self.receipts.clone();
         config.contents = self.contents();
         config.energy = self.energy(context);
+        let in_effect = InEffect::new(self.clone());
         config.library = Some(Arc::new(OwnModels {
             context: context.clone(),
             fleet: fleet.clone(),
-            serve: self.clone(),
+            serve: in_effect.clone(),
             failure: failure.clone(),
             known: self.known.clone(),
         }));
-        config.reload =
-            Some(Arc::new(Reloader::new(context, fleet, self, failure, &config.models)));
-        if self.allow_model_changes {
-            config.model_changes = ModelChanges::FromLoopback;
-        }
+        let reloader = Reloader::new(context, fleet, in_effect, failure, &config.models);
+        config.reload = Some(Arc::new(reloader));
+        config.model_changes = match (self.allow_model_changes, self.allow_lock_changes) {
+            (true, _) => ModelChanges::FromLoopback,
+            (false, true) => ModelChanges::OfLock,
+            (false, false) => ModelChanges::Refused,
+        };
         config.aliases.extend(self.aliases.all().iter().cloned());
         config.shares = self.shares();
         config.limits = self.limits();
