@@ -56,6 +56,13 @@ pub trait Library: Send + Sync {
         None
     }
 
+    /// The name under which a model is served that came by the name `name`, such as the place it
+    /// was pulled from. Looks at names alone: this one does not block.
+    fn served_as(&self, name: &str) -> Option<String> {
+        let _ = name;
+        None
+    }
+
     /// The name under which the model that `name` stands for is served once it is here. Fetches
     /// nothing.
     ///
