@@ -3,6 +3,7 @@
 
 use crate::Model;
 use crate::dialects::fields::short;
+use engine::Recommended;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub struct Facts {
     pub licence: String,
     /// Where it came from; of a model that is no file of the library's its path.
     pub source: String,
+    /// What its file recommends of how tokens are chosen.
+    pub recommended: Recommended,
     /// What of its file's metadata is one value.
     pub metadata: Map<String, Value>,
 }

@@ -3,7 +3,7 @@
 
 use super::Models;
 use crate::access::Who;
-use crate::dialects::openai::{ModelCard, ModelMeta, ModelStatus};
+use crate::dialects::openai::{ModelCard, ModelMeta, ModelStatus, RecommendedSampling};
 use crate::errors::ServerError;
 use crate::library::Facts;
 use crate::{Alias, Model};
@@ -194,6 +194,7 @@ fn facts_of(opened: Option<&Opened>) -> Facts {
         architecture: info.architecture.clone(),
         n_ctx: Some(info.n_ctx),
         template,
+        recommended: info.recommended.clone(),
         ..Facts::default()
     }
 }
@@ -218,6 +219,7 @@ fn card(model: &Model, status: Option<&FleetStatus>, created: u64) -> ModelCard 
             size: info.weight_bytes,
             chat,
             n_embd,
+            recommended_sampling: RecommendedSampling::of(&info.recommended),
         }
     };
     ModelCard {

@@ -204,9 +204,10 @@ pub(super) fn like<D: Dialect>(
     }
 }
 
-/// How tokens are chosen: as the request says, else as the server does.
+/// How tokens are chosen: as the request says, else as the model's file recommends, else as the
+/// server does.
 pub(super) fn sampling(call: &Call, defaults: &Sampling, engine: &Engine) -> Sampling {
-    let mut sampling = call.sampling.over(defaults);
+    let mut sampling = call.sampling.over(&engine.info().recommended.over(defaults));
     if let (Some(dry), Some(_)) = (&mut sampling.dry, &call.sampling.dry) {
         let texts = call.sampling.dry_breakers.as_deref();
         dry.breakers = prepare::dry_breakers(engine.tokenizer(), texts);

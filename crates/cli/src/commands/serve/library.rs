@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use engine::{DEFAULT_N_CTX, Fleet};
+use engine::{DEFAULT_N_CTX, Fleet, Recommended};
 use gguf::{Gguf, Value as GgufValue};
 use model::is_encoder;
 use serde_json::Value as JsonValue;
@@ -496,6 +496,7 @@ fn facts_of(chosen: &Chosen, n_ctx: Option<u32>) -> Facts {
             Some(model) => model.source.clone(),
             None => file_name.into_owned(),
         },
+        recommended: Recommended::of(file.metadata()),
         metadata: metadata.map(|(key, value)| (key.to_owned(), show::json_of(value))).collect(),
         architecture,
     }

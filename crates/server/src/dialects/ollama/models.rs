@@ -104,7 +104,7 @@ pub(crate) fn show_body(model: &Description, sampling: &Sampling) -> String {
     }
     let facts = &model.facts;
     let template = facts.template.as_deref().unwrap_or_default();
-    let parameters = parameters(model, sampling);
+    let parameters = parameters(model, &facts.recommended.over(sampling));
     line(&Show {
         license: &facts.licence,
         modelfile: modelfile(model, &parameters),
@@ -234,6 +234,7 @@ fn expires_at(keep: Keep, idle: Duration, (seconds, ns): (u64, u32)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::Recommended;
     use std::sync::Arc;
 
     fn description(task: Task, template: Option<&str>) -> Description {
@@ -247,6 +248,7 @@ mod tests {
             template: template.map(str::to_owned),
             licence: "Apache-2.0".to_owned(),
             source: "pip:x\ny".to_owned(),
+            recommended: Recommended { top_k: Some(20), ..Recommended::default() },
             metadata: Map::from_iter([("llama.context_length".to_owned(), json!(8192))]),
         };
         Description {
@@ -295,7 +297,8 @@ mod tests {
         let parameters = body["parameters"].as_str().unwrap();
         let parameters: Vec<Vec<&str>> =
             parameters.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(parameters[..2], [["num_ctx", "8192"], ["temperature", "0.8"]]);
+        let expected = [["num_ctx", "8192"], ["temperature", "0.8"], ["top_k", "20"]];
+        assert_eq!(parameters[..3], expected);
         let modelfile = body["modelfile"].as_str().unwrap();
         assert!(modelfile.starts_with("# From pip:x y\nFROM m\nPARAMETER num_ctx 8192\n"));
         let embedder = description(Task::Embed, None);
