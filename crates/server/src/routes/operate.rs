@@ -28,7 +28,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         paths: &["/"],
         needs: Needs::Nothing,
-        summary: "The page, to browsers; else says which program this is.",
+        summary: "The page, to browsers; else `Ollama is running`, which clients of Ollama compare with.",
         statuses: &[403],
         handler: || get(operate::root),
         ..READ
