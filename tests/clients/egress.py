@@ -236,7 +236,7 @@ def a_day(server, chat, vectors):
     ask("POST", "/api/create", {"model": "mine", "from": chat}, expected=403)
     ask("POST", "/api/copy", {"source": chat, "destination": "mine"}, expected=403)
     ask("DELETE", "/api/delete", {"model": chat}, expected=403)
-    ask("POST", "/api/push", elsewhere, expected=403)
+    ask("POST", "/api/push", elsewhere, expected=501)
     for method in ["POST", "HEAD"]:
         ask(method, "/api/blobs/{digest}", expected=403 if method == "POST" else 404, digest="sha256:00")
     # URLs in a conversation are text, or are refused; nothing fetches them.

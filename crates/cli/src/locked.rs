@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use engine::{NUMERICS_VERSION, Sampling};
-use gguf::Gguf;
+use engine::{NUMERICS_VERSION, Recommended, Sampling};
+use gguf::{Gguf, Metadata};
 use model::is_encoder;
 use server::{Alias, NotAsLocked};
 use store::{
@@ -390,7 +390,7 @@ pub(crate) fn is_refusal(error: &anyhow::Error) -> bool {
 /// # Errors
 /// Metadata that is not of its type.
 pub(crate) fn observed(installed: &Installed, file: &Gguf) -> Result<LockedModel, StoreError> {
-    let defaults = if is_encoder(file) { BTreeMap::new() } else { defaults() };
+    let defaults = if is_encoder(file) { BTreeMap::new() } else { defaults(file.metadata()) };
     let running = Running { numerics: NUMERICS_VERSION, defaults };
     LockedModel::of(installed, file, &running)
 }
@@ -464,9 +464,9 @@ fn observed_file(path: &Path, file: &Gguf, entry: &LockedModel) -> Result<Locked
     Ok(found)
 }
 
-/// What requests get that do not say: the server's, the same for all models. What is off unless a
-/// request asks for it (DRY, mirostat, a bias, a seed) is no default.
-fn defaults() -> BTreeMap<String, Number> {
+/// What requests get that do not say: what the file recommends, else the server's. What is off
+/// unless a request asks for it (DRY, mirostat, a bias, a seed) is no default.
+fn defaults(metadata: &Metadata) -> BTreeMap<String, Number> {
     let Sampling {
         temperature,
         top_k,
@@ -482,7 +482,7 @@ fn defaults() -> BTreeMap<String, Number> {
         frequency_penalty,
         logit_bias: _,
         seed: _,
-    } = server::default_sampling();
+    } = Recommended::of(metadata).over(&server::default_sampling());
     let defaults = [
         ("temperature", temperature.into()),
         ("top_k", Number::Integer(top_k.into())),
@@ -496,4 +496,26 @@ fn defaults() -> BTreeMap<String, Number> {
         ("frequency_penalty", frequency_penalty.into()),
     ];
     defaults.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use gguf::write::Writer;
+
+    use super::*;
+
+    #[test]
+    fn the_defaults_of_a_model_are_what_its_file_recommends_else_the_servers() {
+        let of = |writer: &Writer| {
+            let file = Gguf::from_bytes(writer.finish().unwrap()).unwrap();
+            defaults(file.metadata())
+        };
+        let usual = of(&Writer::new());
+        assert_eq!(usual["temperature"], Number::from(0.8_f32));
+        let mut writer = Writer::new();
+        writer.metadata("general.sampling.temp", 0.6_f32);
+        let mut expected = usual;
+        expected.insert("temperature".to_owned(), Number::from(0.6_f32));
+        assert_eq!(of(&writer), expected);
+    }
 }

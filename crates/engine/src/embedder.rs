@@ -10,6 +10,7 @@ use crate::error::EngineError;
 use crate::host;
 use crate::memory::{Sizes, plan_pages};
 use crate::options::{EngineOptions, ModelInfo};
+use crate::recommended::Recommended;
 use crate::request::Priority;
 use gguf::Gguf;
 use kernels::{Cpu, KvFormat, PAGE_LEN};
@@ -89,6 +90,7 @@ impl Embedder {
             max_sequences: 1,
             isa,
             n_threads: encoder.cpu().n_threads(),
+            recommended: Recommended::default(),
             load_time: began.elapsed(),
         };
         let (scratch, turns) = (Mutex::default(), Turns::default());

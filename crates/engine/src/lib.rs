@@ -81,6 +81,7 @@ mod preamble;
 mod prefix_store;
 mod private_folder;
 mod queue;
+mod recommended;
 mod request;
 mod rota;
 mod sampler;
@@ -115,6 +116,7 @@ pub use options::{
 pub use prefix_store::PrefixStore;
 pub use private_folder::PrivateFolder;
 pub use queue::MAX_WAITING;
+pub use recommended::Recommended;
 pub use request::{
     CacheScope, Done, Dry, Event, FinishReason, MAX_DRY_BREAKERS, MAX_LOGIT_BIAS, MAX_LOGPROBS,
     MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_STOP_TOKENS, Mirostat, Priority, Request, Sampling,

@@ -9,6 +9,7 @@ use crate::keeper::Keeper;
 use crate::memory::{Sizes, plan_pages};
 use crate::options::{EngineOptions, ModelInfo};
 use crate::page_file::{Origin, model_digest};
+use crate::recommended::Recommended;
 use crate::scheduler::{PREFILL_CHUNK, SCORED_CHUNK};
 use crate::worker::{Limits, Runner};
 use gguf::{Gguf, Metadata};
@@ -76,6 +77,7 @@ pub(crate) fn load(path: &Path, options: &EngineOptions) -> Result<Loaded, Engin
         max_sequences: limits.max_sequences,
         isa,
         n_threads,
+        recommended: Recommended::of(gguf.metadata()),
         load_time: began.elapsed(),
     };
     let kv = KvPool::new(kv_shape, limits.n_pages as usize);

@@ -6,6 +6,7 @@ use crate::draft::StepCost;
 use crate::error::EngineError;
 use crate::host;
 use crate::prefix_store::PrefixStore;
+use crate::recommended::Recommended;
 use std::time::Duration;
 
 /// Most sequences that may run at once: bounds the pass's logits, `[n_sequences, n_vocab]`.
@@ -190,6 +191,9 @@ pub struct ModelInfo {
     pub isa: kernels::Isa,
     /// Threads that compute: those asked for, or fewer where the system gave no more.
     pub n_threads: usize,
+    /// What the file recommends of how tokens are chosen. Nothing here follows that by itself:
+    /// [`Recommended::over`] does, for whoever submits requests.
+    pub recommended: Recommended,
     /// Time that opening took.
     pub load_time: Duration,
 }

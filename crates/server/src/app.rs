@@ -22,7 +22,7 @@ pub(crate) mod upkeep;
 pub(crate) mod usage;
 mod wrap;
 
-pub(crate) use arrival::{Arrival, Local, random_hex};
+pub(crate) use arrival::{Arrival, Local, random_hex, request_id};
 pub(crate) use clients::{Peer, is_loopback};
 pub(crate) use wrap::plain_path;
 

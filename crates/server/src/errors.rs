@@ -203,6 +203,9 @@ pub enum ServerError {
     /// Somebody who may had the request cancelled.
     #[error("the request was cancelled, by its client or by the server's owner")]
     Cancelled,
+    /// The models are being opened: the server has just been started.
+    #[error("the models are being loaded: the server has just been started, try again later")]
+    Loading,
     /// The server is going down.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -287,6 +290,7 @@ impl ServerError {
             | Self::UpstreamAway { .. }
             | Self::LedgerUnavailable(_)
             | Self::Cancelled
+            | Self::Loading
             | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             Self::Config(_) | Self::Io(_) | Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -324,6 +328,7 @@ impl ServerError {
             Self::UpstreamBusy { .. } => "upstream_busy",
             Self::UpstreamAway { .. } => "upstream_unavailable",
             Self::Cancelled => "cancelled",
+            Self::Loading => "loading",
             Self::ShuttingDown => "shutting_down",
             Self::Config(_) | Self::Io(_) | Self::Failed(_) => "failed",
         }
@@ -376,7 +381,7 @@ impl ServerError {
             Self::ModelUnavailable { retry_after, .. }
             | Self::UpstreamAway { retry_after, .. }
             | Self::LimitReached { retry_after, .. } => *retry_after,
-            Self::ShuttingDown => Some(Duration::from_secs(1)),
+            Self::Loading | Self::ShuttingDown => Some(Duration::from_secs(1)),
             Self::LedgerUnavailable(_) => Some(RETRY_LEDGER),
             _ => None,
         }

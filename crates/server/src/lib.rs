@@ -50,6 +50,7 @@ pub use library::{
     LockVersion, LockedModel, LockedSource, Watcher, Work,
 };
 pub use limits::Limits;
+pub use listen::Loading;
 pub use policy::Label;
 pub use reload::{Afterwards, Live, Prepared, Reload, Report, Setting};
 pub use serve::{InProcess, Told, ToldCall, unpack_zstd};

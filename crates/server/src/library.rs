@@ -3,6 +3,7 @@
 
 use crate::Model;
 use crate::dialects::fields::short;
+use engine::Recommended;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -28,6 +29,10 @@ pub struct Facts {
     pub licence: String,
     /// Where it came from; of a model that is no file of the library's its path.
     pub source: String,
+    /// What its file recommends of how tokens are chosen.
+    pub recommended: Recommended,
+    /// Whether it can fill in the middle of a text.
+    pub fills_in: bool,
     /// What of its file's metadata is one value.
     pub metadata: Map<String, Value>,
 }
@@ -53,6 +58,13 @@ pub trait Library: Send + Sync {
     /// one for that name.
     fn misdirects(&self, name: &str, model: &str) -> Option<String> {
         let _ = (name, model);
+        None
+    }
+
+    /// The name under which a model is served that came by the name `name`, such as the place it
+    /// was pulled from. Looks at names alone: this one does not block.
+    fn served_as(&self, name: &str) -> Option<String> {
+        let _ = name;
         None
     }
 

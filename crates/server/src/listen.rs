@@ -1,6 +1,9 @@
 //! Connections: accepting them, the bounds on them, and the way down.
 
+mod loading;
 mod timed;
+
+pub use loading::Loading;
 
 use crate::app::{self, App, Local, Peer};
 use crate::page;

@@ -155,9 +155,10 @@ impl Models {
         self.alias(name).filter(|alias| self.refusal(&alias.name, &alias.model).is_none())
     }
 
-    /// What a name stands for that is no model's own: what its alias says, else itself.
+    /// What a name stands for that is not what a model is listed as: what its alias says, else
+    /// itself. The owner's upstreams go before a name under which a model came.
     pub(crate) fn target(&self, name: &str) -> Option<String> {
-        if self.own(name).is_ok() {
+        if self.listed_as(name).is_some() {
             return None;
         }
         Some(self.alias(name).map_or_else(|| name.to_owned(), |alias| alias.model))
@@ -179,13 +180,24 @@ impl Models {
 
     /// As [`Models::named`], without aliases: for what is to change a model.
     pub(crate) fn own(&self, name: &str) -> Result<Model, ServerError> {
-        let plain = plain_name(name);
+        let found = self.listed_as(name).or_else(|| self.came_as(name));
+        found.ok_or_else(|| self.not_found(name))
+    }
+
+    /// The model that is listed under this name, with or without the tag for none.
+    fn listed_as(&self, name: &str) -> Option<Model> {
         let mut listed = self.listed();
         let position = |name: &str| listed.iter().position(|model| model.name == name);
-        match position(name).or_else(|| position(plain)) {
-            Some(model_idx) => Ok(listed.swap_remove(model_idx)),
-            None => Err(self.not_found(name)),
+        let model_idx = position(name).or_else(|| position(plain_name(name)))?;
+        Some(listed.swap_remove(model_idx))
+    }
+
+    /// The model that came by this name, as by a pull, where the owner has no alias of it.
+    fn came_as(&self, name: &str) -> Option<Model> {
+        if self.alias(name).is_some() {
+            return None;
         }
+        self.listed_as(&self.library.as_ref()?.served_as(name)?)
     }
 
     /// Refuses a name for a new model that stands for something else already, or would but for its
@@ -397,6 +409,7 @@ fn refusal(error: &FleetError) -> ServerError {
 mod tests {
     use super::*;
     use crate::access::Who;
+    use crate::library::{LibraryError, Watcher};
     use engine::{EngineOptions, FleetModel};
 
     fn models(fleet: &Fleet, names: &[&str], aliases: &[(&str, &str)]) -> Models {
@@ -472,6 +485,46 @@ mod tests {
         assert!(descriptions[0].open.as_ref().unwrap().planned_bytes > 0);
         assert_eq!(fleet.close_idle(), ["m"]);
         assert!(models.description(&Who::owner(), "m").unwrap().open.is_none());
+    }
+
+    #[test]
+    fn a_name_by_which_a_model_came_stands_for_it_behind_all_others() {
+        struct Came;
+        impl Library for Came {
+            fn facts(&self, _name: &str) -> Option<Arc<crate::Facts>> {
+                None
+            }
+            fn served_as(&self, name: &str) -> Option<String> {
+                matches!(name, "hf.co/o/a:q4" | "hf.co/o/b" | "b").then(|| "a".to_owned())
+            }
+            fn name_of(&self, name: &str) -> Result<String, LibraryError> {
+                Err(LibraryError::NotFound(name.to_owned()))
+            }
+            fn pull(&self, name: &str, _: &dyn Watcher) -> Result<Model, LibraryError> {
+                Err(LibraryError::NotFound(name.to_owned()))
+            }
+            fn copy(&self, _: &str, to: &str, _: &dyn Watcher) -> Result<Model, LibraryError> {
+                Err(LibraryError::NotFound(to.to_owned()))
+            }
+            fn remove(&self, name: &str) -> Result<(), LibraryError> {
+                Err(LibraryError::NotFound(name.to_owned()))
+            }
+        }
+        let models = Models {
+            library: Some(Arc::new(Came)),
+            ..models(&Fleet::new(None), &["a", "b"], &[("hf.co/o/b", "b")])
+        };
+        let check = |name: &str, own: Option<&str>, named: Option<&str>| {
+            assert_eq!(models.own(name).ok().map(|model| model.name).as_deref(), own, "{name}");
+            assert_eq!(models.named(name).ok().map(|model| model.name).as_deref(), named, "{name}");
+        };
+        check("hf.co/o/a:q4", Some("a"), Some("a"));
+        check("b", Some("b"), Some("b"));
+        check("hf.co/o/b", None, Some("b"));
+        check("hf.co/o/c", None, None);
+        // An upstream of such a name goes before.
+        assert_eq!(models.target("hf.co/o/a:q4").as_deref(), Some("hf.co/o/a:q4"));
+        assert_eq!(models.description(&Who::owner(), "hf.co/o/a:q4").unwrap().name, "a");
     }
 
     #[test]

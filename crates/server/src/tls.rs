@@ -65,6 +65,15 @@ impl Tls {
         Ok(Self { config: Arc::new(config), chain })
     }
 
+    /// Agrees with a client on keys; `None` where that fails.
+    pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+        self,
+        stream: S,
+    ) -> Option<TlsStream<S>> {
+        let accepted = TlsAcceptor::from(self.config).accept(stream).await;
+        accepted.inspect_err(|error| tracing::debug!(%error, "TLS handshake failed")).ok()
+    }
+
     /// Whether both show clients the same certificates.
     pub fn is_same(&self, other: &Self) -> bool {
         self.chain == other.chain
@@ -135,8 +144,7 @@ impl App {
     ) -> Option<TlsStream<S>> {
         let handshake = async {
             let _turn = self.handshakes.acquire().await.ok()?;
-            let accepted = TlsAcceptor::from(tls.config).accept(stream).await;
-            accepted.inspect_err(|error| tracing::debug!(%error, "TLS handshake failed")).ok()
+            tls.accept(stream).await
         };
         let limit = self.limits.get().handshake_timeout;
         let ended = tokio::time::timeout(limit, handshake).await;

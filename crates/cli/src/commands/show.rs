@@ -2,6 +2,7 @@
 //!
 //! Everything in a file is hostile text, so it is escaped and cut before a terminal sees it.
 
+use engine::Recommended;
 use gguf::{Array, Gguf, Value as GgufValue};
 use kernels::{KvFormat, PAGE_LEN};
 use model::{Encoder, Model, is_encoder};
@@ -195,6 +196,14 @@ fn to_text(chosen: &Chosen, file: &Gguf, memory: &Memory) -> String {
         ),
         _ if is_encoder(file) => out.line("template", "none: it makes embeddings"),
         _ => out.line("template", "none: a base model, it continues text"),
+    }
+    let recommended = Recommended::of(file.metadata());
+    if !recommended.is_empty() {
+        let told = format!("{recommended} (for requests to the server that do not say)");
+        out.line("sampling", &told);
+    }
+    for why in &recommended.unused {
+        out.line("not followed", &shown(why));
     }
     out.text.push_str("metadata\n");
     for (key, value) in file.metadata().iter().filter(|(key, _)| *key != TEMPLATE_KEY) {

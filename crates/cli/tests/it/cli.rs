@@ -501,6 +501,9 @@ fn serve_changes_models_only_where_its_owner_lets_clients() {
         assert_eq!(request(address, "POST /api/generate", &body).0, 200);
         let (status, said) = request(address, "DELETE /api/delete", &json!({"model": "own"}));
         assert!(status == 404 && said.contains("model 'own' not found"), "{said}");
+        // By its publisher it is the same model.
+        let body = json!({"model": "local/copy:latest", "prompt": "Hi", "stream": false});
+        assert_eq!(request(address, "POST /api/show", &body).0, 200);
         // Two names that differ in case only can be one folder.
         let body = json!({"source": "copy", "destination": "COPY"});
         assert_eq!(request(address, "POST /api/copy", &body).0, 403);

@@ -10,7 +10,7 @@ use crate::serve::limited::Limited;
 use crate::traces;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use engine::{CacheScope, DateTime, Priority, local_time};
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
@@ -59,6 +59,18 @@ pub(crate) struct Arrival {
     pub(super) family: Family,
 }
 
+/// What a request is called: as its client says, where that is sane, else anew.
+pub(crate) fn request_id(headers: &HeaderMap) -> String {
+    let sane = |id: &&str| {
+        let is_sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte);
+        (1..=N_ID_CHARS).contains(&id.len()) && id.bytes().all(is_sane)
+    };
+    // OpenAI's name for it, and Anthropic's.
+    let header = |name| headers.get(name).and_then(|id: &HeaderValue| id.to_str().ok());
+    let given = header("x-request-id").or_else(|| header("request-id")).filter(sane);
+    given.map_or_else(|| format!("req_{}", random_hex()), str::to_owned)
+}
+
 /// The address at which a connection arrived.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Local(pub(crate) SocketAddr);
@@ -66,17 +78,9 @@ pub(crate) struct Local(pub(crate) SocketAddr);
 impl Arrival {
     pub(super) fn new(request: &Request, who: Arc<Who>, principal: u64, cache: CacheScope) -> Self {
         let headers = request.headers();
-        let sane = |id: &&str| {
-            let is_sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte);
-            (1..=N_ID_CHARS).contains(&id.len()) && id.bytes().all(is_sane)
-        };
-        // OpenAI's name for it, and Anthropic's.
-        let header = |name| headers.get(name).and_then(|id: &HeaderValue| id.to_str().ok());
-        let given = header("x-request-id").or_else(|| header("request-id")).filter(sane);
-        let id = given.map_or_else(|| format!("req_{}", random_hex()), str::to_owned);
         let route = request.extensions().get::<MatchedPath>().map_or(NO_ROUTE, MatchedPath::as_str);
         Self {
-            id,
+            id: request_id(headers),
             route: route.to_owned(),
             method: Some(word(request.method())),
             local: request.extensions().get::<Local>().map(|Local(address)| *address),

@@ -54,7 +54,7 @@ pub(crate) async fn show_model(
 
 pub(crate) async fn no_registry(Extension(arrival): Extension<Arrival>) -> Response<Body> {
     let why = "models are not sent anywhere: this server has no registry";
-    refuse(&ServerError::Forbidden(why.to_owned()), &arrival)
+    refuse(&ServerError::NotImplemented(why.to_owned()), &arrival)
 }
 
 /// Answers what changes the models that there are.

@@ -19,15 +19,16 @@ use engine::NUMERICS_VERSION;
 use serde_json::json;
 use std::sync::{Arc, LazyLock};
 
-/// The page, to whoever can show one. Clients of Ollama look for its words.
+/// What clients of Ollama compare with, every byte of it.
+const RUNNING: &str = "Ollama is running";
+
+/// The page, to whoever can show one; else what clients of Ollama look for. Which program this
+/// really is says `/version`.
 pub(crate) async fn root(headers: HeaderMap) -> Response<Body> {
     let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let mut response = match accepted.is_some_and(|accepted| accepted.contains("text/html")) {
         true => page::response(page::INDEX, &headers).expect("the page has its first file"),
-        false => {
-            let words = "is running; to clients of its API: Ollama is running";
-            format!("freehold {VERSION} {words}\n").into_response()
-        }
+        false => RUNNING.into_response(),
     };
     response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
     response

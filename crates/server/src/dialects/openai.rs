@@ -25,7 +25,9 @@ pub use completions::CompletionRequest;
 pub use embeddings::EmbeddingRequest;
 pub(crate) use errors::error_body;
 pub(in crate::dialects) use logprobs::{ChatToken, entries as token_entries};
-pub(crate) use models::{ModelCard, ModelMeta, ModelStatus, list_body, model_body};
+pub(crate) use models::{
+    ModelCard, ModelMeta, ModelStatus, RecommendedSampling, list_body, model_body,
+};
 pub use responses::ResponseRequest;
 
 use crate::batches::input::{self, Lines};

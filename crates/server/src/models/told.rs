@@ -3,7 +3,7 @@
 
 use super::Models;
 use crate::access::Who;
-use crate::dialects::openai::{ModelCard, ModelMeta, ModelStatus};
+use crate::dialects::openai::{ModelCard, ModelMeta, ModelStatus, RecommendedSampling};
 use crate::errors::ServerError;
 use crate::library::Facts;
 use crate::{Alias, Model};
@@ -185,15 +185,18 @@ impl Models {
 fn facts_of(opened: Option<&Opened>) -> Facts {
     let Some(opened) = opened else { return Facts::default() };
     let info = opened.info();
-    let template = match opened {
-        Opened::Generator(engine) => engine.template().map(|t| t.source().to_owned()),
+    let generator = match opened {
+        Opened::Generator(engine) => Some(engine),
         Opened::Embedder(_) => None,
     };
+    let template = generator.and_then(|engine| engine.template());
     Facts {
         n_bytes: info.weight_bytes,
         architecture: info.architecture.clone(),
         n_ctx: Some(info.n_ctx),
-        template,
+        template: template.map(|template| template.source().to_owned()),
+        fills_in: generator.is_some_and(|engine| engine.tokenizer().fill_in().is_some()),
+        recommended: info.recommended.clone(),
         ..Facts::default()
     }
 }
@@ -218,6 +221,7 @@ fn card(model: &Model, status: Option<&FleetStatus>, created: u64) -> ModelCard 
             size: info.weight_bytes,
             chat,
             n_embd,
+            recommended_sampling: RecommendedSampling::of(&info.recommended),
         }
     };
     ModelCard {

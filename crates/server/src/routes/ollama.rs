@@ -183,7 +183,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         paths: &["/api/push"],
         summary: "Refused: this server has no registry.",
-        statuses: &[401, 403],
+        statuses: &[401, 403, 501],
         handler: || post(app::ollama::no_registry),
         ..CHANGE
     },

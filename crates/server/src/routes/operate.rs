@@ -28,7 +28,8 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         paths: &["/"],
         needs: Needs::Nothing,
-        summary: "The page, to browsers; else says which program this is.",
+        summary: "The page, to browsers; else `Ollama is running`, which clients of Ollama compare \
+                  with.",
         statuses: &[403],
         handler: || get(operate::root),
         ..READ
@@ -36,7 +37,8 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         paths: &["/health"],
         needs: Needs::Nothing,
-        summary: "Whether the server is well: 503 where a model's engine has stopped.",
+        summary: "Whether the server is well: 503 where a model's engine has stopped, and while \
+                  models are being opened at the start.",
         answer: Some(STATUS),
         statuses: &[403, 503],
         handler: || get(operate::health),
@@ -45,7 +47,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         paths: &["/ready"],
         needs: Needs::Nothing,
-        summary: "Whether requests are answered: 503 on the way down.",
+        summary: "Whether requests are answered: 503 on the way up and down.",
         answer: Some(STATUS),
         statuses: &[403, 503],
         handler: || get(operate::ready),

@@ -107,7 +107,8 @@ fn case<D: Dialect>(
     let mut case = D::case(body)?;
     if let Some(Value::Object(parameters)) = case.get_mut("parameters") {
         // By way of its text, so that 0.8 does not become 0.800000011920929.
-        let usual = app.default_sampling.temperature.to_string().parse::<f64>();
+        let usual = asked.served.engine.info().recommended.over(&app.default_sampling);
+        let usual = usual.temperature.to_string().parse::<f64>();
         let usual = usual.map_or(Value::Null, Value::from);
         parameters.entry("temperature").or_insert(usual);
     }

@@ -1,6 +1,7 @@
 //! Ollama's API over real connections with the real default model, and the encoder beside it.
 
 use super::client::{Connection, Response, post, post_head, request};
+use super::operate::Log;
 use super::{MODEL, Running, chat, content, engine, run};
 use engine::{EngineOptions, Fleet, FleetModel, Keep, Task};
 use freehold_server::{Alias, Config, Model};
@@ -89,7 +90,8 @@ fn clients_find_a_server_whose_api_they_know() {
             assert_eq!(found.body.is_empty(), method == "HEAD", "{method} {path}");
         }
     }
-    assert!(request(address(), "GET /", b"").body.contains("Ollama is running"));
+    // Some compare, and do not search.
+    assert_eq!(request(address(), "GET /", b"").body, "Ollama is running");
     let version = request(address(), "GET /api/version", b"").json();
     let numbers: Vec<u32> =
         version["version"].as_str().unwrap().split('.').map(|n| n.parse().unwrap()).collect();
@@ -198,6 +200,40 @@ fn a_context_that_is_asked_for_bounds_prompt_and_answer() {
 }
 
 #[test]
+fn a_context_goes_on_with_the_conversation() {
+    let ask = |prompt: &str, more: Value| {
+        let mut body = json!({"model": MODEL, "prompt": prompt, "stream": false,
+            "options": {"temperature": 0, "num_predict": 12}});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        post(address(), "/api/generate", &body)
+    };
+    let count = |answer: &Value, field: &str| answer[field].as_u64().unwrap() as usize;
+    let first = whole(&ask("My name is Ada.", json!({})));
+    let context = first["context"].as_array().unwrap();
+    // The token that ends an answer is counted, and is no part of it.
+    let n_end = usize::from(first["done_reason"] == "stop");
+    let n_tokens = count(&first, "prompt_eval_count") + count(&first, "eval_count") - n_end;
+    assert_eq!(context.len(), n_tokens, "{first}");
+    let alone = whole(&ask("What is my name?", json!({})));
+    let second = whole(&ask("What is my name?", json!({"context": context})));
+    // All of it, the end of the answer, and the next turn.
+    let n_prompt = context.len() + 1 + count(&alone, "prompt_eval_count");
+    assert_eq!(count(&second, "prompt_eval_count"), n_prompt);
+    assert_eq!(second["context"].as_array().unwrap()[..context.len()], context[..]);
+    let body = json!({"model": MODEL, "prompt": "My name is Ada.",
+        "options": {"temperature": 0, "num_predict": 12}});
+    let stream = lines(&post(address(), "/api/generate", &body));
+    assert_eq!(stream.last().unwrap()["context"], first["context"]);
+    assert!(stream[0]["context"].is_null());
+    let refused = |more: Value, why: &str| check_error(&ask("Hi", more), 400, why);
+    refused(json!({"context": [1, 4_000_000_000_u32]}), "context: token 1 is 4000000000: expected");
+    refused(json!({"context": [1, "a"]}), "context[1]: \"a\": expected a token id");
+    refused(json!({"context": [1], "raw": true}), "context: a raw prompt");
+    refused(json!({"context": vec![1; 600]}), "prompt is too long: this model's maximum");
+    assert!(whole(&ask("Hi", json!({"raw": true})))["context"].is_null());
+}
+
+#[test]
 fn a_conversation_that_is_too_long_is_refused_or_cut_by_its_turns() {
     let mut messages = vec![json!({"role": "system", "content": "Be brief."})];
     for i in 0..40 {
@@ -212,12 +248,16 @@ fn a_conversation_that_is_too_long_is_refused_or_cut_by_its_turns() {
     check_error(&ask(body.clone()), 400, too_long);
     let mut body = body;
     body["truncate"] = json!(true);
+    let log = Log::start();
     let cut = ask(body);
     let answer = whole(&cut);
     assert_eq!(cut.headers["x-freehold-adapted"], "truncated-messages");
     assert_eq!(answer["truncated"], true);
     let n_cut = answer["truncated_messages"].as_u64().unwrap();
     assert!(n_cut > 2 && n_cut < n_messages as u64, "{answer}");
+    let (words, n) = ("oldest messages left out", format!("n_dropped={n_cut}"));
+    let (log, is_told) = (log.text(), |line: &str| line.contains(words) && line.contains(&n));
+    assert!(log.lines().any(is_told), "{log}");
     // No more than it takes: one turn is of some 25 tokens.
     assert!(answer["prompt_eval_count"].as_u64().unwrap() > 400, "{answer}");
     let short = ask(json!({"truncate": true, "stream": false}));
@@ -365,7 +405,7 @@ fn texts_have_the_vectors_of_the_other_family() {
 fn what_changes_models_is_refused_by_name() {
     let body = json!({"model": "smollm2-135m"});
     check_error(&post(address(), "/api/pull", &body), 501, "this server has no library of models");
-    check_error(&post(address(), "/api/push", &body), 403, "models are not sent anywhere");
+    check_error(&post(address(), "/api/push", &body), 501, "models are not sent anywhere");
     let blob = format!("/api/blobs/sha256:{}", "0".repeat(64));
     check_error(&post(address(), &blob, &json!({})), 403, "files are not taken over HTTP");
     assert_eq!(request(address(), &format!("HEAD {blob}"), b"").status, 404);

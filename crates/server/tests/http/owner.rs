@@ -15,7 +15,7 @@ fn get(address: SocketAddr, path: &str) -> Value {
 #[test]
 fn browsers_get_the_page_and_programs_get_words() {
     let plain = request(address(), "GET /", b"");
-    assert!(plain.body.contains("Ollama is running"), "{}", plain.body);
+    assert_eq!(plain.body, "Ollama is running");
     let page = request(address(), "GET /\nAccept: text/html,*/*;q=0.8", b"");
     assert!(page.body.starts_with("<!doctype html>"), "{}", page.body);
     assert!(page.headers["content-security-policy"].contains("frame-ancestors 'none'"));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use engine::{DEFAULT_N_CTX, Fleet};
+use engine::{DEFAULT_N_CTX, Fleet, Recommended};
 use gguf::{Gguf, Value as GgufValue};
 use model::is_encoder;
 use serde_json::Value as JsonValue;
@@ -17,6 +17,7 @@ use server::{
 use store::{
     Catalogue, ErrorKind, Installed, Progress, PullOptions, Source, Store, StoreError, Terms,
 };
+use text::FillIn;
 
 use super::in_effect::InEffect;
 use super::opening::LastFailure;
@@ -71,6 +72,8 @@ pub(crate) struct KnownModel {
     facts: Arc<Facts>,
     /// The store's name for it; `None` of a plain file.
     pub(crate) full_name: Option<String>,
+    /// Where it was pulled from; `None` of a plain file.
+    source: Option<String>,
     /// What tells its bytes from others.
     identity: Identity,
 }
@@ -108,6 +111,7 @@ impl KnownModel {
             model: Model { name, task, digest, lock },
             facts: Arc::new(facts_of(chosen, n_ctx)),
             full_name: chosen.installed.as_ref().map(Installed::full_name),
+            source: chosen.installed.as_ref().map(|installed| installed.source.clone()),
             identity: Identity::of(chosen),
         }
     }
@@ -132,6 +136,25 @@ impl Known {
     /// The names under which models are served, in no order.
     pub(crate) fn names(&self) -> Vec<String> {
         self.lock().keys().cloned().collect()
+    }
+
+    /// The name under which a model is served that `name` says in another way: by its publisher or
+    /// by where it was pulled from.
+    fn served_as(&self, name: &str) -> Option<String> {
+        let name = plain(name);
+        if !name.contains(['/', ':']) {
+            return None;
+        }
+        let full_name = Catalogue::builtin()
+            .find(name)
+            .map_or(name.to_owned(), |entry| format!("{}/{}", entry.publisher, entry.name));
+        let source = source_of(name).ok().flatten().map(|source| source.to_string());
+        let known = self.lock();
+        let is_it = |of: &&KnownModel| {
+            of.full_name.as_ref() == Some(&full_name) || source.is_some() && of.source == source
+        };
+        // Of several that came from one place always the same.
+        known.values().filter(is_it).map(|of| of.model.name.clone()).min()
     }
 
     /// What is known of the model that is served as `name`.
@@ -235,6 +258,10 @@ impl Library for OwnModels {
     fn misdirects(&self, name: &str, model: &str) -> Option<String> {
         let checked = self.held_to()?.check_name(name, model);
         checked.err().map(|error| error.to_string())
+    }
+
+    fn served_as(&self, name: &str) -> Option<String> {
+        self.known.served_as(name)
     }
 
     fn name_of(&self, name: &str) -> Result<String, LibraryError> {
@@ -384,10 +411,15 @@ fn source_of(name: &str) -> Result<Option<Source>, LibraryError> {
 }
 
 /// The source that a name stands for which a client gave; files of this machine are not among them.
+/// Of a whole repository of the Hub, which is a registry to clients of Ollama, the tag says the
+/// file.
 fn remote_source(name: &str) -> Option<String> {
     for hub in ["hf.co/", "huggingface.co/"] {
         if let Some(rest) = name.strip_prefix(hub) {
-            return Some(format!("hf:{rest}"));
+            return Some(match rest.matches('/').count() {
+                0 | 1 => format!("oci://hf.co/{rest}"),
+                _ => format!("hf:{rest}"),
+            });
         }
     }
     ["hf:", "pip:", "https://"].iter().any(|begin| name.starts_with(begin)).then(|| name.to_owned())
@@ -473,6 +505,8 @@ fn facts_of(chosen: &Chosen, n_ctx: Option<u32>) -> Facts {
             Some(model) => model.source.clone(),
             None => file_name.into_owned(),
         },
+        fills_in: !is_encoder(&file) && FillIn::of(file.metadata()).is_some(),
+        recommended: Recommended::of(file.metadata()),
         metadata: metadata.map(|(key, value)| (key.to_owned(), show::json_of(value))).collect(),
         architecture,
     }
@@ -489,6 +523,8 @@ pub(in crate::commands) fn quantization(file: &Gguf) -> String {
 
 #[cfg(test)]
 mod tests {
+    use engine::Task;
+
     use super::*;
 
     #[test]
@@ -506,11 +542,43 @@ mod tests {
     }
 
     #[test]
+    fn a_model_is_found_under_the_names_by_which_it_came() {
+        let model = |name: &str, full_name: Option<&str>, source: Option<&str>| KnownModel {
+            model: Model { name: name.to_owned(), task: Task::Generate, digest: None, lock: None },
+            facts: Arc::default(),
+            full_name: full_name.map(str::to_owned),
+            source: source.map(str::to_owned),
+            identity: Identity { path: PathBuf::from(name), digest: None, changed: None },
+        };
+        let known = Known::default();
+        let tagged = "oci://hf.co/o/r:Q4_K_M";
+        known.note(model("r-q4_k_m", Some("o/r-q4_k_m"), Some(tagged)));
+        known.note(model("f", Some("o/f"), Some("hf:o/r/f.gguf@v1")));
+        known.note(model("bare", Some("local/bare"), Some("/models/bare.gguf")));
+        known.note(model("file", None, None));
+        let check = |name: &str, expected: Option<&str>| {
+            assert_eq!(known.served_as(name).as_deref(), expected, "{name}");
+        };
+        for name in ["hf.co/o/r:Q4_K_M", "huggingface.co/o/r:Q4_K_M", "o/r-q4_k_m:latest"] {
+            check(name, Some("r-q4_k_m"));
+        }
+        check("hf.co/o/r/f.gguf@v1", Some("f"));
+        check("local/bare", Some("bare"));
+        // Another tag or revision is another model, and files of this machine are nobody's names.
+        for name in ["hf.co/o/r:Q8_0", "hf.co/o/r", "hf.co/o/r/f.gguf", "/models/bare.gguf", "p/f"]
+        {
+            check(name, None);
+        }
+    }
+
+    #[test]
     fn names_of_other_machines_are_sources_and_files_of_this_one_are_not() {
         let check = |name: &str, expected: Option<&str>| {
             assert_eq!(remote_source(name).as_deref(), expected, "{name}");
         };
         check("hf.co/o/r/f.gguf", Some("hf:o/r/f.gguf"));
+        check("hf.co/o/r:Q4_K_M", Some("oci://hf.co/o/r:Q4_K_M"));
+        check("huggingface.co/o/r", Some("oci://hf.co/o/r"));
         check("hf:o/r/f.gguf", Some("hf:o/r/f.gguf"));
         check("pip:p==1/f.gguf", Some("pip:p==1/f.gguf"));
         check("https://h/f.gguf#sha256=0", Some("https://h/f.gguf#sha256=0"));

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use engine::{EngineError, EngineOptions, Fleet, FleetError, FleetModel, Keep};
+use engine::{EngineError, EngineOptions, Fleet, FleetError, FleetModel, Keep, Recommended};
 use server::NotAsLocked;
 
 use super::Serve;
@@ -65,9 +65,22 @@ impl Serve {
             let opened = refusals.open(&chosen, &context, options);
             let opened = opened.map_err(|error| as_engine_error(error, &failure))?;
             say_info(&context, &chosen.name, opened.info());
+            say_recommended(&context, &chosen.name, &opened.info().recommended);
             Ok(opened)
         };
         FleetModel { open: Arc::new(open), options, keep }
+    }
+}
+
+/// Says what requests get that do not say, where that is the file's word and not the server's.
+fn say_recommended(context: &Context, name: &str, recommended: &Recommended) {
+    if !recommended.is_empty() {
+        context.note(&format!(
+            "{name}: requests that do not say get {recommended}, as its file has it"
+        ));
+    }
+    for why in &recommended.unused {
+        context.note(&format!("{name}: not followed: {}", why.escape_debug()));
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use engine::{Fleet, PrefixStore};
-use server::{Batches, ModelChanges, ReasoningFields};
+use server::{Batches, Loading, ModelChanges, ReasoningFields, Tls};
 
 use super::announce::{advice, announce, base_url};
 use super::in_effect::InEffect;
@@ -70,6 +70,7 @@ impl Serve {
         self.receipts = runtime.block_on(self.ledger.open(context, &self.settings))?;
         runtime.block_on(self.warn_of_access(address))?;
         let failure = LastFailure::default();
+        let loading = answer_meanwhile(&runtime, listener, tls.clone())?;
         let models = self.models(context, wanted, &fleet, &failure)?;
         let (name, use_for) = self.first(&models, &fleet);
         let base = base_url(address, tls.is_some());
@@ -82,9 +83,8 @@ impl Serve {
         config.reload_told = reload_told;
         runtime.block_on(async {
             let broker = upstreams::attach(started, &mut config)?;
-            listener.set_nonblocking(true).context("listener")?;
-            let listener = tokio::net::TcpListener::from_std(listener).context("listener")?;
             let shutdown = shutdown_signal(hung_up)?;
+            let listener = loading.end().await.context("listener")?;
             announce(context, &base, &advice)?;
             server::run(listener, config, shutdown).await?;
             close_models(fleet).await?;
@@ -183,6 +183,18 @@ impl Serve {
         config.allowed_hosts.extend(self.allow_host.iter().cloned());
         config
     }
+}
+
+/// Tells probes that models are being opened, which may take minutes.
+fn answer_meanwhile(
+    runtime: &tokio::runtime::Runtime,
+    listener: TcpListener,
+    tls: Option<Tls>,
+) -> anyhow::Result<Loading> {
+    let _inside = runtime.enter();
+    listener.set_nonblocking(true).context("listener")?;
+    let listener = tokio::net::TcpListener::from_std(listener).context("listener")?;
+    Ok(Loading::start(listener, tls))
 }
 
 /// Closes the models, with all that they have to keep.

@@ -50,6 +50,7 @@ pub(crate) fn error_body(error: &ServerError) -> String {
         ServerError::MethodNotAllowed { .. } => (None, Some("method_not_allowed")),
         ServerError::LedgerUnavailable(_) => (None, Some("ledger_unavailable")),
         ServerError::Cancelled => (None, Some("cancelled")),
+        ServerError::Loading => (None, Some("loading")),
         ServerError::ShuttingDown => (None, Some("shutting_down")),
         ServerError::Expired | ServerError::DeadlineOutOfReach { .. } => {
             (None, Some("deadline_exceeded"))

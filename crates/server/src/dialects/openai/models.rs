@@ -1,5 +1,6 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`.
 
+use engine::Recommended;
 use serde::Serialize;
 
 /// One served model. The fields after `owned_by` are those of vLLM and llama-server, which
@@ -50,6 +51,53 @@ pub(crate) struct ModelMeta {
     /// Elements of the vectors, of a model that answers on `/v1/embeddings`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) n_embd: Option<usize>,
+    /// What requests get that do not say, of a model whose file recommends something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) recommended_sampling: Option<RecommendedSampling>,
+}
+
+/// What a model's file recommends, under the names of the parameters that ask for something else.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct RecommendedSampling {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_k: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_p: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    xtc_probability: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    xtc_threshold: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repetition_penalty: Option<f32>,
+}
+
+impl RecommendedSampling {
+    /// `None` where nothing is recommended.
+    pub(crate) fn of(recommended: &Recommended) -> Option<Self> {
+        let Recommended {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            xtc_probability,
+            xtc_threshold,
+            repetition_penalty,
+            unused: _,
+        } = *recommended;
+        (!recommended.is_empty()).then_some(Self {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            xtc_probability,
+            xtc_threshold,
+            repetition_penalty,
+        })
+    }
 }
 
 /// The body of the list.
