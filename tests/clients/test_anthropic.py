@@ -218,7 +218,7 @@ def check_tools(server):
         ask(server, WHERE, tool_choice={"type": "tool", "name": "get_news"}, **CALLING)
     unique = {"type": "object", "properties": {"x": {"type": "array", "uniqueItems": True}}}
     with refused(anthropic.BadRequestError, message="tools[1].input_schema: "):
-        ask(server, WHERE, tools=[TIME, {"name": "f", "input_schema": unique}])
+        ask(server, WHERE, tools=[TIME, {"name": "f", "input_schema": unique, "strict": True}])
     with refused(anthropic.BadRequestError, message="tools[0].type: "):
         ask(server, WHERE, tools=[{"type": "web_search_20250305", "name": "web_search"}])
 

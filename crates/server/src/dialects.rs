@@ -329,7 +329,8 @@ pub struct ToolAsk {
     pub tool: Tool,
     /// Path of the field with its schema, for what is wrong with that.
     pub param: String,
-    /// Whether the client insists that arguments keep to it, which they always do here.
+    /// Whether the client insists that arguments keep to all of it: else what of it cannot be
+    /// enforced is told.
     pub is_strict: bool,
 }
 

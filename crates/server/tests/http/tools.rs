@@ -252,11 +252,19 @@ fn a_schema_holds_beside_tools() {
 #[test]
 fn tools_that_cannot_be_held_to_are_refused_by_path() {
     let bad = json!({"type": "object", "properties": {"x": {"not": {}}}});
-    let response = ask(json!({"tools": [tool("time", None), tool("weather", Some(bad))]}));
+    let mut strict = tool("weather", Some(bad));
+    strict["function"]["strict"] = json!(true);
+    let response = ask(json!({"tools": [tool("time", None), strict.clone()]}));
     let param = "tools[1].function.parameters";
     check_error(&response, 400, Some(param), Some("invalid_value"));
     let error = response.json()["error"]["message"].to_string();
     assert!(error.contains("#/properties/x") && error.contains("not"), "{error}");
+    // Where nobody insists, the rest is held to, and what is not is told.
+    strict["function"]["strict"] = json!(false);
+    let relaxed = ask(json!({"tools": [tool("time", None), strict], "max_tokens": 1}));
+    assert_eq!(relaxed.status, 200, "{}", relaxed.body);
+    let told = "tools-prompt, unenforced tools[1].function.parameters#/properties/x/not";
+    assert_eq!(relaxed.headers["x-freehold-adapted"], told);
     let list = json!({"tools": [tool("weather", Some(json!({"type": "array"})))]});
     let response = ask(list);
     check_error(&response, 400, Some("tools[0].function.parameters"), Some("invalid_value"));

@@ -32,7 +32,8 @@ pub(crate) const FIELDS: &[Field] = &[
         .note("only with `logprobs`"),
     Field::adapted("tools").shape(TOOLS).good(TOOL).note(
         "functions and `custom` tools, whose grammars, `regex` and `lark`, are enforced; a \
-             model whose template knows none is told of them in a message",
+             model whose template knows none is told of them in a message. What of a schema \
+             cannot be enforced is told, or refused where the tool is `strict`",
     ),
     Field::honoured("tool_choice").shape(TOOL_CHOICE).good(r#""none""#).beside(BESIDE_TOOL),
     Field::honoured("parallel_tool_calls").flag().good("false").beside(BESIDE_TOOL),

@@ -63,7 +63,8 @@ pub(crate) const FIELDS: &[Field] = &[
         .note("as far as the model's template can do it"),
     Field::adapted("tools").shape(TOOLS).good(TOOL).note(
         "functions and `custom` tools, also in namespaces; tools that only a vendor runs are \
-             left out and told. The grammars of `custom` tools, `regex` and `lark`, are enforced",
+             left out and told. The grammars of `custom` tools, `regex` and `lark`, are enforced. \
+             What of a schema cannot be enforced is told, or refused where the tool is `strict`",
     ),
     Field::honoured("tool_choice").shape(TOOL_CHOICE).good(r#""none""#).beside(BESIDE_TOOL),
     Field::honoured("parallel_tool_calls").flag(),
