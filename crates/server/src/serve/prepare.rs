@@ -527,10 +527,7 @@ pub(super) fn known_kwargs(
                 known.entry(SWITCH).or_insert(Value::Bool(false));
             }
         } else {
-            let param = match name.as_str() {
-                EFFORT => name.clone(),
-                _ => format!("chat_template_kwargs.{}", short(name)),
-            };
+            let param = format!("chat_template_kwargs.{}", short(name));
             let why = "the model's chat template does not know it";
             return Err(BadRequest::unsupported(&param, why));
         }
@@ -641,8 +638,8 @@ mod tests {
         let effort = |word: &str| json!({"reasoning_effort": word});
         check("{{ reasoning_effort }}", effort("none"), Ok(effort("none")));
         check(thinks, effort("none"), Ok(json!({"enable_thinking": false})));
-        check(thinks, effort("low"), Err("reasoning_effort"));
+        check(thinks, effort("low"), Err("chat_template_kwargs.reasoning_effort"));
         check("{{ messages }}", effort("none"), Ok(json!({})));
-        check("{{ messages }}", effort("low"), Err("reasoning_effort"));
+        check("{{ messages }}", effort("low"), Err("chat_template_kwargs.reasoning_effort"));
     }
 }

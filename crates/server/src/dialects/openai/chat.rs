@@ -15,7 +15,8 @@ use serde_json::{Map, Value};
 /// Template variables that are not the client's to set.
 const OWN_VARIABLES: &[&str] =
     &["add_generation_prompt", "bos_token", "eos_token", "messages", "tools"];
-/// Words of `reasoning_effort`.
+/// How hard to think, and the words for it.
+const EFFORT: &str = "reasoning_effort";
 const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh"];
 
 /// What becomes of the fields that only this route knows.
@@ -41,11 +42,10 @@ pub(crate) const FIELDS: &[Field] = &[
         .words(&["none", "auto"])
         .note("the older name of `tool_choice`, which asks for nothing without `functions`"),
     Field::honoured("modalities").shape(MODALITIES).good(r#"["text"]"#),
-    Field::honoured("reasoning_effort")
+    Field::adapted("reasoning_effort")
         .words(EFFORTS)
-        .by_model()
-        .good(r#""none""#)
-        .note("where the model's template reads it, or a switch for \"none\""),
+        .good(r#""low""#)
+        .note("as far as the model's template can do it"),
     Field::honoured("thinking_token_budget").integer(-1, U32_MAX).note("-1: no bound"),
     Field::honoured("thinking_budget_tokens")
         .integer(-1, U32_MAX)
@@ -176,7 +176,7 @@ pub(super) fn parse(
     let tools = tools::take(&mut fields)?;
     let reasoning_budget = take_budget(&mut fields)?;
     refuse_other_outputs(&mut fields)?;
-    let kwargs = take_kwargs(&mut fields)?;
+    let (kwargs, wishes) = take_kwargs(&mut fields)?;
     let messages = messages::take(&mut fields)?;
     ignored.append(fields.finish(unknown)?);
     Ok(ChatRequest {
@@ -196,7 +196,7 @@ pub(super) fn parse(
             constraint: settings.constraint,
             tools,
             reasoning_budget,
-            wishes: Wishes::default(),
+            wishes,
             delivery: settings.delivery,
             cache_prompt: settings.cache_prompt,
             priority: settings.priority,
@@ -255,9 +255,10 @@ fn refuse_other_outputs(fields: &mut Fields) -> Result<(), BadRequest> {
     Ok(())
 }
 
-/// Further template variables. Whether the template knows them is found out where it is rendered.
-fn take_kwargs(fields: &mut Fields) -> Result<Map<String, Value>, BadRequest> {
-    let mut kwargs = match fields.object("chat_template_kwargs")? {
+/// Further template variables, and how hard to think. Whether the template knows them is found out
+/// where it is rendered.
+fn take_kwargs(fields: &mut Fields) -> Result<(Map<String, Value>, Wishes), BadRequest> {
+    let kwargs = match fields.object("chat_template_kwargs")? {
         None => Map::new(),
         Some(kwargs) => kwargs.into_map(),
     };
@@ -265,14 +266,20 @@ fn take_kwargs(fields: &mut Fields) -> Result<Map<String, Value>, BadRequest> {
         let problem = "expected only variables that the server does not set itself";
         return Err(BadRequest::field(&format!("chat_template_kwargs.{name}"), problem));
     }
-    if let Some(effort) = fields.text("reasoning_effort")? {
-        if !EFFORTS.contains(&effort.as_str()) {
-            let expected = format!("one of {}", EFFORTS.join(", "));
-            return Err(wrong("reasoning_effort", &Value::String(effort), &expected));
+    let Some(word) = fields.text(EFFORT)? else { return Ok((kwargs, Wishes::default())) };
+    let Some(effort) = EFFORTS.iter().find(|known| **known == word) else {
+        let expected = format!("one of {}", EFFORTS.join(", "));
+        return Err(wrong(EFFORT, &Value::String(word), &expected));
+    };
+    match kwargs.get(EFFORT) {
+        None => Ok((kwargs, settings::effort(effort, EFFORT))),
+        // What is said to the template itself is more than a wish.
+        Some(said) if said == effort => Ok((kwargs, Wishes::default())),
+        Some(_) => {
+            let expected = "the same as chat_template_kwargs.reasoning_effort, or neither";
+            Err(wrong(EFFORT, &Value::String(word), expected))
         }
-        kwargs.insert("reasoning_effort".to_owned(), effort.into());
     }
-    Ok(kwargs)
 }
 
 #[cfg(test)]

@@ -15,13 +15,12 @@ mod tools;
 pub(crate) use stored::{ITEMS_QUERY, deleted_body, is_background, items_body};
 
 use super::constraint::take_schema;
-use super::settings::{take_priority, take_seed, take_stop};
+use super::settings::{effort as wished, take_priority, take_seed, take_stop};
 use super::to_json;
 use crate::dialects::declared::{Field, NO_END};
 use crate::dialects::fields::{Fields, short, shown, wrong};
 use crate::dialects::{
-    Answer, Call, ConstraintAsk, Delivery, Dialect, Family, Paths, Prompts, SamplingAsk, Thinking,
-    Wish, Wishes,
+    Answer, Call, ConstraintAsk, Delivery, Dialect, Family, Paths, Prompts, SamplingAsk, Wishes,
 };
 use crate::errors::BadRequest;
 use crate::kept::Own;
@@ -467,20 +466,7 @@ fn take_reasoning(
         summary.get_or_insert(word);
     }
     ignored.extend(reasoning.rest());
-    let param = Some("reasoning.effort");
-    let wishes = match effort {
-        None => Wishes::default(),
-        Some("none") => {
-            let thinking = Some(Wish { what: Thinking::Off, param });
-            Wishes { thinking, ..Wishes::default() }
-        }
-        // Whoever says how hard wants it to think; that it cannot is told of the effort.
-        Some(what) => Wishes {
-            thinking: Some(Wish { what: Thinking::On, param: None }),
-            effort: Some(Wish { what, param }),
-            ..Wishes::default()
-        },
-    };
+    let wishes = effort.map_or_else(Wishes::default, |word| wished(word, "reasoning.effort"));
     Ok((wishes, ToldReasoning { effort, summary }))
 }
 

@@ -1,9 +1,9 @@
 //! Golden transcripts of chat completions, and the table of their parameters.
 
 use super::*;
-use crate::dialects::ReasoningFields;
 use crate::dialects::golden::{Step, cut, replay, text, token};
 use crate::dialects::openai::parse_chat as parse;
+use crate::dialects::{ReasoningFields, Thinking, Wish};
 use crate::errors::ServerError;
 use engine::FinishReason::{Length, Stop, StopString};
 use engine::Part;
@@ -530,6 +530,10 @@ fn every_parameter_is_honoured_or_refused_by_name() {
         (r#""audio":{"voice":"x"}"#, "audio"),
         (r#""web_search_options":{}"#, "web_search_options"),
         (r#""reasoning_effort":"huge""#, "reasoning_effort"),
+        (
+            r#""reasoning_effort":"low","chat_template_kwargs":{"reasoning_effort":"high"}"#,
+            "reasoning_effort",
+        ),
         (r#""chat_template_kwargs":{"messages":[]}"#, "chat_template_kwargs.messages"),
         (r#""stream_options":{"include_usage":true}"#, "stream_options"),
         (r#""stream":true,"stream_options":{"x":1}"#, "stream_options.x"),
@@ -558,6 +562,25 @@ fn settings_reach_the_call() {
     let sampling = call.sampling.over(&crate::default_sampling());
     assert_eq!((sampling.temperature, sampling.top_p, sampling.seed), (0.0, 0.95, Some(3)));
     assert_eq!(sampling.logit_bias, [(9, 1.0)]);
+}
+
+#[test]
+fn how_hard_to_think_is_a_wish() {
+    let check = |field: &str, thinking, effort| {
+        let call = parse(with(field).as_bytes(), &Limits::default()).unwrap().call;
+        let wish = |word| Wish { what: word, param: Some("reasoning_effort") };
+        let wishes = Wishes { thinking, budget: None, effort: effort.map(wish) };
+        assert_eq!(call.wishes, wishes, "{field}");
+    };
+    let off = Wish { what: Thinking::Off, param: Some("reasoning_effort") };
+    let on = Wish { what: Thinking::On, param: None };
+    check(r#""n":1"#, None, None);
+    check(r#""reasoning_effort":"none""#, Some(off), None);
+    check(r#""reasoning_effort":"xhigh""#, Some(on), Some("xhigh"));
+    // Said to the template itself it is no wish.
+    let said = r#""chat_template_kwargs":{"reasoning_effort":"low"}"#;
+    check(said, None, None);
+    check(&format!(r#"{said},"reasoning_effort":"low""#), None, None);
 }
 
 proptest::proptest! {
