@@ -78,6 +78,9 @@ pub(crate) trait Dialect: 'static {
     /// The field of a conversation, for what is wrong with it as a whole.
     const CONVERSATION: &str = "messages";
 
+    /// The field that says what becomes of a conversation which is too long.
+    const TRUNCATION: &str = "truncate";
+
     /// Takes the paths of fields that the request has and that have no effect, for the response to
     /// tell.
     fn take_ignored(_request: &mut Self::Request) -> Paths {

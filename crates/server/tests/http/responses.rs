@@ -324,12 +324,34 @@ fn a_train_of_thought_is_an_item_and_comes_back() {
 }
 
 #[test]
+fn a_conversation_that_is_too_long_is_cut_where_that_is_asked_for() {
+    let turn = |i: usize| {
+        let content = format!("Remember the number {i}, the words apple, pear and plum.");
+        let role = if i % 2 == 0 { "user" } else { "assistant" };
+        json!({"role": role, "content": content})
+    };
+    let input: Vec<Value> = (0..41).map(turn).collect();
+    let asked = |truncation: &str| {
+        ask(json!({"input": input, "truncation": truncation, "max_output_tokens": 4}))
+    };
+    check_error(&asked("disabled"), 400, None, Some("context_length_exceeded"));
+    let cut = asked("auto");
+    let answer = body(&cut);
+    assert_eq!(cut.headers["x-freehold-adapted"], "truncated-messages");
+    assert_eq!(answer["truncation"], "auto");
+    let n_cut = answer["truncated_messages"].as_u64().unwrap();
+    assert!(n_cut > 2 && n_cut < 41, "{answer}");
+    let short = ask(json!({"truncation": "auto", "max_output_tokens": 4}));
+    assert!(!short.headers.contains_key("x-freehold-adapted"), "{:?}", short.headers);
+    assert!(body(&short)["truncated_messages"].is_null());
+}
+
+#[test]
 fn errors_name_what_is_wrong() {
     let unknown = post(address(), PATH, &question(json!({"model": "gpt"})));
     check_error(&unknown, 404, Some("model"), Some("model_not_found"));
     for (field, value) in [
         ("background", json!(true)),
-        ("truncation", json!("auto")),
         ("store", json!(true)),
         ("previous_response_id", json!("resp_1")),
         ("conversation", json!("conv_1")),

@@ -20,7 +20,8 @@ use super::to_json;
 use crate::dialects::declared::{Field, NO_END};
 use crate::dialects::fields::{Fields, short, shown, wrong};
 use crate::dialects::{
-    Answer, Call, ConstraintAsk, Delivery, Dialect, Family, Paths, Prompts, SamplingAsk, Wishes,
+    Answer, Call, ConstraintAsk, Delivery, Dialect, Family, Overlong, Paths, Prompts, SamplingAsk,
+    Terms, Wishes,
 };
 use crate::errors::BadRequest;
 use crate::kept::Own;
@@ -67,7 +68,9 @@ pub(crate) const FIELDS: &[Field] = &[
     ),
     Field::honoured("tool_choice").shape(TOOL_CHOICE).good(r#""none""#).beside(BESIDE_TOOL),
     Field::honoured("parallel_tool_calls").flag(),
-    Field::honoured("truncation").words(&["disabled"]),
+    Field::honoured("truncation")
+        .words(&["disabled", "auto"])
+        .note("`auto` leaves out the oldest turns of what is too long, and tells it"),
     Field::honoured("service_tier")
         .words(&["auto", "default", "fast", "priority", "flex"])
         .note("`flex` lets others go first"),
@@ -189,6 +192,7 @@ impl Dialect for Responses {
     type Reply = ResponseReply;
     const FAMILY: Family = Family::OpenAi;
     const CONVERSATION: &str = "input";
+    const TRUNCATION: &str = "truncation";
 
     fn parse(body: &[u8], limits: &Limits) -> Result<ResponseRequest, BadRequest> {
         parse(body, limits)
@@ -214,6 +218,14 @@ impl Dialect for Responses {
         std::mem::take(&mut request.ignored)
     }
 
+    fn terms(request: &ResponseRequest) -> Terms {
+        let overlong = match request.told.truncation {
+            "auto" => Overlong::Truncate,
+            _ => Overlong::Refuse,
+        };
+        Terms { overlong, ..Terms::default() }
+    }
+
     fn place(request: &ResponseRequest, message_idx: usize, field: &str) -> String {
         items::place(request.places.get(message_idx).map_or(&[], Vec::as_slice), field)
     }
@@ -227,6 +239,7 @@ impl Dialect for CountInput {
     type Reply = ResponseReply;
     const FAMILY: Family = Family::OpenAi;
     const CONVERSATION: &str = Responses::CONVERSATION;
+    const TRUNCATION: &str = Responses::TRUNCATION;
 
     fn parse(body: &[u8], limits: &Limits) -> Result<ResponseRequest, BadRequest> {
         parse_count(body, limits)
@@ -250,6 +263,10 @@ impl Dialect for CountInput {
 
     fn take_ignored(request: &mut ResponseRequest) -> Paths {
         Responses::take_ignored(request)
+    }
+
+    fn terms(request: &ResponseRequest) -> Terms {
+        Responses::terms(request)
     }
 
     fn place(request: &ResponseRequest, message_idx: usize, field: &str) -> String {
@@ -290,7 +307,7 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ResponseRequest, Bad
         tool_choice: tools.choice,
         tools: tools.told,
         top_logprobs,
-        truncation: "disabled",
+        truncation: take_truncation(&mut fields)?,
     };
     let call = Call {
         model: fields.text("model")?,
@@ -396,15 +413,15 @@ impl Way {
 /// Takes how the answer is to come, which is of all that was sent.
 fn take_way(fields: &mut Fields, store: bool, limits: &Limits) -> Result<Way, BadRequest> {
     let is_background = stored::take_background(fields, store, limits)?;
-    let is_streamed = fields.flag("stream")? == Some(true);
+    Ok(Way { is_background, is_streamed: fields.flag("stream")? == Some(true) })
+}
+
+/// What becomes of a conversation that is too long.
+fn take_truncation(fields: &mut Fields) -> Result<&'static str, BadRequest> {
     match fields.text("truncation")?.as_deref() {
-        None | Some("disabled") => Ok(Way { is_background, is_streamed }),
-        Some("auto") => {
-            let why = "\"auto\": this server leaves out nothing of a conversation; expected \
-                       \"disabled\", and a shorter conversation where one is too long";
-            Err(BadRequest::unsupported("truncation", why))
-        }
-        Some(other) => Err(wrong("truncation", &other.into(), "\"disabled\"")),
+        None | Some("disabled") => Ok("disabled"),
+        Some("auto") => Ok("auto"),
+        Some(other) => Err(wrong("truncation", &other.into(), "\"auto\" or \"disabled\"")),
     }
 }
 
