@@ -38,9 +38,15 @@ pub(crate) const FIELDS: &[Field] = &[
     ),
     Field::honoured("tool_choice").shape(TOOL_CHOICE).good(r#""none""#).beside(BESIDE_TOOL),
     Field::honoured("parallel_tool_calls").flag().good("false").beside(BESIDE_TOOL),
+    Field::adapted("functions")
+        .shape(FUNCTIONS)
+        .good(FUNCTION)
+        .note("the older form of `tools`, not beside them: answers have `function_call`"),
     Field::honoured("function_call")
-        .words(&["none", "auto"])
-        .note("the older name of `tool_choice`, which asks for nothing without `functions`"),
+        .shape(FUNCTION_CALL)
+        .good(r#"{"name":"now"}"#)
+        .beside(BESIDE_FUNCTION)
+        .note("the older name of `tool_choice`; without `functions` only what asks for nothing"),
     Field::honoured("modalities").shape(MODALITIES).good(r#"["text"]"#),
     Field::adapted("reasoning_effort")
         .words(EFFORTS)
@@ -56,7 +62,6 @@ pub(crate) const FIELDS: &[Field] = &[
         .good(r#"{"enable_thinking":false}"#)
         .note("those that the model's template reads"),
     Field::refused("audio", "this server answers in text only"),
-    Field::refused("functions", "this server knows \"tools\" instead"),
     Field::refused("moderation", "this server has no model that judges texts"),
     Field::refused("web_search_options", "this server does not search the web"),
 ];
@@ -67,6 +72,11 @@ const TOOLS: &str = r#"{"type":"array","items":{"type":"object","properties":{"t
 const TOOL: &str = r#"[{"type":"function","function":{"name":"now","parameters":{"type":"object","properties":{}}}}]"#;
 const BESIDE_TOOL: &str = r#"{"tools":[{"type":"function","function":{"name":"now","parameters":{"type":"object","properties":{}}}}]}"#;
 const TOOL_CHOICE: &str = r#"{"anyOf":[{"enum":["none","auto","required"]},{"type":"object","properties":{"type":{"enum":["function","custom","allowed_tools",null]}}}]}"#;
+const FUNCTIONS: &str = r#"{"type":"array","items":{"type":"object","properties":{"name":{"type":"string","pattern":"^[a-zA-Z0-9_-]{1,64}$"},"description":{"type":["string","null"]},"parameters":{"type":["object","null"]},"strict":{"type":["boolean","null"]}},"required":["name"],"additionalProperties":false}}"#;
+const FUNCTION: &str = r#"[{"name":"now","parameters":{"type":"object","properties":{}}}]"#;
+const FUNCTION_CALL: &str = r#"{"anyOf":[{"enum":["none","auto"]},{"type":"object","properties":{"name":{"type":"string"}},"required":["name"],"additionalProperties":false}]}"#;
+const BESIDE_FUNCTION: &str =
+    r#"{"functions":[{"name":"now","parameters":{"type":"object","properties":{}}}]}"#;
 const MODALITIES: &str = r#"{"type":"array","items":{"const":"text"}}"#;
 const KWARGS: &str = r#"{"type":"object"}"#;
 
@@ -77,6 +87,8 @@ pub struct ChatRequest {
     pub call: Call,
     /// Whether a stream ends with a chunk that holds the usage.
     pub include_usage: bool,
+    /// Whether calls are told as `functions` have them, which came before `tools`.
+    is_older: bool,
     /// Paths of what has no effect.
     ignored: Paths,
 }
@@ -117,6 +129,7 @@ impl Dialect for Chat {
             may_call: tools.is_some_and(|tools| tools.choice != ToolChoice::None),
             logprobs: request.call.logprobs.is_some(),
             include_usage: request.include_usage,
+            is_older: request.is_older,
             custom: tools.map(ToolsAsk::custom_names).unwrap_or_default(),
             prompt: None,
             answer,
@@ -173,7 +186,7 @@ pub(super) fn parse(
     ignored.extend(fields.treat(FIELDS)?);
     let max_tokens = take_max_tokens(&mut fields, &mut ignored)?;
     let logprobs = take_logprobs(&mut fields)?;
-    let tools = tools::take(&mut fields)?;
+    let (tools, is_older) = tools::take(&mut fields)?;
     let reasoning_budget = take_budget(&mut fields)?;
     refuse_other_outputs(&mut fields)?;
     let (kwargs, wishes) = take_kwargs(&mut fields)?;
@@ -202,6 +215,7 @@ pub(super) fn parse(
             priority: settings.priority,
         },
         include_usage: settings.include_usage,
+        is_older,
         ignored,
     })
 }
