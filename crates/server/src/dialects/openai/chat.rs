@@ -190,7 +190,7 @@ pub(super) fn parse(
     let reasoning_budget = take_budget(&mut fields)?;
     refuse_other_outputs(&mut fields)?;
     let (kwargs, wishes) = take_kwargs(&mut fields)?;
-    let messages = messages::take(&mut fields)?;
+    let messages = messages::take(&mut fields, &mut ignored)?;
     ignored.append(fields.finish(unknown)?);
     Ok(ChatRequest {
         call: Call {
