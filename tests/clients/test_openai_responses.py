@@ -221,7 +221,7 @@ def check_responses_refused(server):
         with refused(openai.BadRequestError, param=param, type="invalid_request_error"):
             respond(server, extra_body={field: value})
     with refused(openai.BadRequestError, param="input[0].type"):
-        respond(server, [{"type": "web_search_call", "id": "x", "status": "completed"}])
+        respond(server, [{"type": "mcp_call", "id": "x", "status": "completed"}])
     with refused(openai.BadRequestError, code="context_length_exceeded"):
         respond(server, "word " * 20_000, stream=True)
 

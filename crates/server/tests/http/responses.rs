@@ -360,7 +360,11 @@ fn errors_name_what_is_wrong() {
         let refused = ask(json!({field: value, "stream": true}));
         check_error(&refused, 400, Some(field), Some("unsupported_parameter"));
     }
-    let item = ask(json!({"input": [{"type": "web_search_call", "id": "x"}]}));
+    let search = json!({"type": "web_search_call", "id": "x"});
+    let message = json!({"role": "user", "content": "Hi."});
+    let told = ask(json!({"input": [search, message], "max_output_tokens": 1}));
+    assert_eq!(told.headers["x-freehold-ignored"], "input[0]", "{}", told.body);
+    let item = ask(json!({"input": [{"type": "mcp_call", "id": "x"}]}));
     check_error(&item, 400, Some("input[0].type"), Some("unsupported_parameter"));
     let overlong = ask(json!({"input": "word ".repeat(600), "stream": true}));
     check_error(&overlong, 400, None, Some("context_length_exceeded"));
