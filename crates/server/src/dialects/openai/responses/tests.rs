@@ -1,6 +1,7 @@
 //! Golden transcripts of responses, and the table of their parameters.
 
 use super::*;
+use crate::dialects::Thinking;
 use crate::dialects::declared::Treatment;
 use crate::dialects::golden::{Step, cut, replay, text, token};
 use crate::errors::ServerError;
