@@ -209,8 +209,8 @@ impl Reader<'_> {
         Ok(joined(&texts))
     }
 
-    /// As [`Reader::texts`], where a client's search for tools may have found some: the model, which
-    /// has been told of all, reads their names.
+    /// As [`Reader::texts`], where a client's search for tools may have found some: the model,
+    /// which has been told of all, reads their names.
     fn result_texts(&mut self, path: &str, content: Value) -> Result<String, BadRequest> {
         let mut texts = Vec::new();
         for (path, kind, mut block) in blocks(path, content)? {

@@ -38,13 +38,10 @@ use tools::Namespaced;
 /// What becomes of the fields that both routes know; of any other the response tells.
 pub(crate) const FIELDS: &[Field] = &[
     Field::honoured("model").text().note("without it: the first model that writes text"),
-    Field::honoured("input")
-        .shape(INPUT)
-        .good(r#"[{"role":"user","content":"Hi"}]"#)
-        .note(
-            "`[]` only beside `previous_response_id`; items of tools that only a vendor runs, which \
-             say nothing to another model (as `web_search_call`), are left out and told",
-        ),
+    Field::honoured("input").shape(INPUT).good(r#"[{"role":"user","content":"Hi"}]"#).note(
+        "`[]` only beside `previous_response_id`; items of tools that only a vendor runs, \
+             which say nothing to another model (as `web_search_call`), are left out and told",
+    ),
     Field::honoured("instructions").text().good(r#""Be brief.""#),
     Field::honoured("previous_response_id").text().note("only with `--keep-responses`"),
     Field::honoured("store").flag().good("false").note("`true` only with `--keep-responses`"),

@@ -614,7 +614,7 @@ fn settings_reach_the_call() {
 
 #[test]
 fn how_hard_to_think_is_a_wish() {
-    let check = |field: &str, thinking, effort| {
+    let check = |field: &str, thinking, effort: Option<&'static str>| {
         let call = parse(with(field).as_bytes(), &Limits::default()).unwrap().call;
         let wish = |word| Wish { what: word, param: Some("reasoning_effort") };
         let wishes = Wishes { thinking, budget: None, effort: effort.map(wish) };
