@@ -212,7 +212,7 @@ def check_tools(server):
         unknown = {"type": "function", "function": {"name": "get_news"}}
         chat(server, WHERE, tool_choice=unknown, **CALLING)
     unique = {"type": "object", "properties": {"x": {"type": "array", "uniqueItems": True}}}
-    strange = {"type": "function", "function": {"name": "f", "parameters": unique}}
+    strange = {"type": "function", "function": {"name": "f", "parameters": unique, "strict": True}}
     with refused(openai.BadRequestError, param="tools[1].function.parameters"):
         chat(server, WHERE, tools=[TIME, strange])
 

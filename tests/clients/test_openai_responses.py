@@ -210,7 +210,7 @@ def check_responses_refused(server):
         server.client().responses.create(model="nobody/nothing", input="x")
     for field, value in [
         ("background", "yes"),
-        ("truncation", "auto"),
+        ("truncation", "always"),
         ("temperature", "hot"),
         ("max_output_tokens", 0),
         ("previous_response_id", "resp_nobody"),
@@ -221,7 +221,7 @@ def check_responses_refused(server):
         with refused(openai.BadRequestError, param=param, type="invalid_request_error"):
             respond(server, extra_body={field: value})
     with refused(openai.BadRequestError, param="input[0].type"):
-        respond(server, [{"type": "web_search_call", "id": "x", "status": "completed"}])
+        respond(server, [{"type": "mcp_call", "id": "x", "status": "completed"}])
     with refused(openai.BadRequestError, code="context_length_exceeded"):
         respond(server, "word " * 20_000, stream=True)
 

@@ -125,7 +125,7 @@ pub use request::{
 pub use scheduler::PREFILL_CHUNK;
 pub use stats::EngineStats;
 pub use text::{
-    Banned, CallGrammar, Calls, Channels, Constraint, ConstraintError, Grammar, MAX_TOOLS, Mark,
-    Part, Preamble, Tool, ToolChoice, ToolFormat,
+    Banned, CallGrammar, Calls, Channels, Constraint, ConstraintError, Grammar, LeftOut, MAX_TOOLS,
+    Mark, Part, Preamble, Tool, ToolChoice, ToolFormat,
 };
 pub use weights::greedy;

@@ -78,6 +78,9 @@ pub(crate) trait Dialect: 'static {
     /// The field of a conversation, for what is wrong with it as a whole.
     const CONVERSATION: &str = "messages";
 
+    /// The field that says what becomes of a conversation which is too long.
+    const TRUNCATION: &str = "truncate";
+
     /// Takes the paths of fields that the request has and that have no effect, for the response to
     /// tell.
     fn take_ignored(_request: &mut Self::Request) -> Paths {
@@ -329,7 +332,8 @@ pub struct ToolAsk {
     pub tool: Tool,
     /// Path of the field with its schema, for what is wrong with that.
     pub param: String,
-    /// Whether the client insists that arguments keep to it, which they always do here.
+    /// Whether the client insists that arguments keep to all of it: else what of it cannot be
+    /// enforced is told.
     pub is_strict: bool,
 }
 

@@ -26,6 +26,7 @@ pub(crate) mod limited;
 mod lines;
 mod prepare;
 mod record;
+mod relax;
 pub(crate) mod resume;
 pub(crate) mod route;
 mod shadow;

@@ -24,7 +24,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use vocabulary::Vocabulary;
 
 pub(crate) use quoted::quote;
-pub(crate) use schema::{is_annotation, keyword_error, normalise};
+pub use schema::LeftOut;
+pub(crate) use schema::{is_annotation, keyword_error, normalise, relax};
 
 /// Longest grammar in bytes of its text (of a schema: as JSON). Real schemas of whole APIs stay
 /// below 200 KiB.

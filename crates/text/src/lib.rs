@@ -13,7 +13,7 @@ mod tokenizer;
 mod tools;
 
 pub use banned::{Banned, MAX_BANNED, MAX_BANNED_BYTES};
-pub use constraint::{Constraint, ConstraintError, Constraints, Grammar, Mask, Matcher};
+pub use constraint::{Constraint, ConstraintError, Constraints, Grammar, LeftOut, Mask, Matcher};
 pub use decoder::StreamDecoder;
 pub use template::{ChatInput, ChatTemplate, TemplateError, render_case};
 pub use tokenizer::{FillIn, Special, Tokenizer, TokenizerError};

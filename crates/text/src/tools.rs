@@ -20,6 +20,7 @@ mod llama;
 mod mistral;
 mod parts;
 mod qwen;
+mod relaxed;
 mod smollm;
 mod spelling;
 

@@ -4,7 +4,7 @@
 use super::arrival::word;
 use super::{App, Arrival, Local, Peer};
 use crate::accounts;
-use crate::dialects::fields;
+use crate::dialects::{Family, fields};
 use crate::errors::ServerError;
 use crate::gate::Passed;
 use crate::serve::error_response;
@@ -106,6 +106,11 @@ struct Refused;
 /// A refusal outside any dialect's own routes.
 pub(super) fn refuse(error: &ServerError, arrival: &Arrival) -> Response<Body> {
     let mut response = error_response(error, arrival.family, &arrival.id);
+    // Only the routes of Anthropic's API publish its status for having no room; a header may have
+    // told the family here.
+    if arrival.family == Family::Anthropic && matches!(error, ServerError::Overloaded { .. }) {
+        *response.status_mut() = error.status();
+    }
     response.extensions_mut().insert(Refused);
     response
 }

@@ -50,6 +50,8 @@ impl Family {
     /// The status of a response that says `error`.
     pub(crate) fn status(self, error: &ServerError) -> StatusCode {
         match (self, error.status()) {
+            // 429 is of a client's own limits there.
+            (Self::Anthropic, _) if matches!(error, ServerError::Overloaded { .. }) => overloaded(),
             // As Ollama says that its queue is full.
             (Self::Ollama, StatusCode::TOO_MANY_REQUESTS) => StatusCode::SERVICE_UNAVAILABLE,
             (_, status) => status,
@@ -57,9 +59,28 @@ impl Family {
     }
 }
 
+/// The status by which Anthropic says that it has no room, which no standard has.
+fn overloaded() -> StatusCode {
+    StatusCode::from_u16(529).expect("it has three digits")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn each_family_has_a_status_for_no_room() {
+        let retry_after = Duration::from_secs(1);
+        let full = ServerError::Overloaded { what: "full".to_owned(), retry_after };
+        let check = |family: Family, expected: u16| {
+            assert_eq!(family.status(&full).as_u16(), expected, "{family:?}");
+        };
+        check(Family::OpenAi, 429);
+        check(Family::Anthropic, 529);
+        check(Family::Ollama, 503);
+        assert_eq!(Family::Anthropic.status(&ServerError::ShuttingDown).as_u16(), 503);
+    }
 
     #[test]
     fn path_and_header_tell_the_family() {

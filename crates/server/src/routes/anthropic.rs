@@ -23,6 +23,7 @@ pub(super) const ROUTES: &[Route] = &[
             example: r#"{"model":"smollm2-135m","messages":[{"role":"user","content":"Hi"}],"max_tokens":1}"#,
         }),
         answer: Some(MESSAGE),
+        statuses: &[400, 401, 403, 404, 408, 410, 413, 415, 429, 500, 503, 504, 529],
         handler: || post(generate::<Messages>),
         ..GENERATE
     },
@@ -38,6 +39,7 @@ pub(super) const ROUTES: &[Route] = &[
             example: r#"{"model":"smollm2-135m","messages":[{"role":"user","content":"Hi"}]}"#,
         }),
         answer: Some(COUNT),
+        statuses: &[400, 401, 403, 404, 408, 413, 415, 429, 500, 503, 504, 529],
         handler: || post(generate::<CountTokens>),
         ..COMPUTE
     },

@@ -242,10 +242,10 @@ fn refusal(route: &Route, status: u16) -> Value {
     };
     let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
     let mut refusal = json!({
-        "description": reason.unwrap_or("refused"),
+        "description": reason.unwrap_or(if status == 529 { "Overloaded" } else { "refused" }),
         "content": {"application/json": {"schema": schema}},
     });
-    if matches!(status, 429 | 503) {
+    if matches!(status, 429 | 503 | 529) {
         let reference = json!({"$ref": "#/components/headers/Retry-After"});
         refusal["headers"] = json!({"Retry-After": reference});
     }

@@ -41,7 +41,7 @@ ignored where they would be refused; `x-freehold-deadline-ms` is how long the re
 | `x-freehold-ignored` | what of the request had no effect, by its path |
 | `x-freehold-adapted` | in what it was brought into another form: `tools-prompt`, \
 `tool-messages`, `tool-calls`, `system-messages`, `call-ids`, `custom-tools`, `effort`, \
-`max-tokens` |
+`max-tokens`, `truncated-messages`, `unenforced PLACE` of a keyword in a tool's schema |
 | `x-freehold-unused` | what of the conversation the model's template left out |
 | `x-freehold-resumable` | for how many seconds the stream can be resumed |
 | `x-freehold-canary` | of an alias with a canary: `true` where that answers, else `false` |

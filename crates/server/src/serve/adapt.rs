@@ -10,6 +10,7 @@ use crate::errors::ServerError;
 use axum::http::HeaderValue;
 use engine::{Chat, ChatEnd, DateTime, Engine, EngineError, ToolFormat};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// Length of the ids of calls that Mistral's templates ask for.
@@ -17,23 +18,23 @@ const SHORT_ID_CHARS: usize = 9;
 
 /// What was brought into another form.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Adapted(Vec<&'static str>);
+pub(super) struct Adapted(Vec<Cow<'static, str>>);
 
 impl Adapted {
     /// A prompt, and what else was changed for it.
     fn and(mut self, (prompt, changed): (Vec<u32>, &[&'static str])) -> (Vec<u32>, Self) {
-        self.0.extend(changed);
+        changed.iter().for_each(|&what| self.push(what));
         (prompt, self)
     }
 
-    /// Notes one more thing.
-    pub(super) fn push(&mut self, what: &'static str) {
-        self.0.push(what);
+    /// Notes one more thing, in visible ASCII.
+    pub(super) fn push(&mut self, what: impl Into<Cow<'static, str>>) {
+        self.0.push(what.into());
     }
 
     /// The words for it.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &'static str> {
-        self.0.iter().copied()
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|what| &**what)
     }
 
     /// The header that tells; `None` where there is nothing to tell.
@@ -88,7 +89,7 @@ pub(super) fn chat_prompt(
         let without = without_calls(messages).map(|messages| render(&messages, tools));
         return match (prompt, without) {
             (Ok((prompt, _)), Some(Ok((without, _)))) if prompt == without => {
-                adapted.0.push("tool-calls");
+                adapted.push("tool-calls");
                 let written = calls_as_text(messages, format, Results::Kept);
                 Ok(adapted.and(render(&written, tools)?))
             }
@@ -97,10 +98,10 @@ pub(super) fn chat_prompt(
     }
     let written = calls_as_text(messages, ToolFormat::generic(), Results::Told);
     if written != *messages {
-        adapted.0.push("tool-messages");
+        adapted.push("tool-messages");
     }
     let Some(tools) = tools else { return Ok(adapted.and(render(&written, None)?)) };
-    adapted.0.push("tools-prompt");
+    adapted.push("tools-prompt");
     let prompt = ToolFormat::prompt(tools);
     let first = render(&with_prompt(&written, "system", &prompt), None);
     match first {
@@ -115,10 +116,10 @@ pub(super) fn chat_prompt(
 /// The messages for a template of channels, which passes over what it does not expect.
 fn for_channels(messages: &Value, adapted: &mut Adapted) -> Value {
     let joined = with_one_system_message(messages);
-    adapted.0.extend(joined.as_ref().map(|_| "system-messages"));
+    joined.iter().for_each(|_| adapted.push("system-messages"));
     let messages = joined.as_ref().unwrap_or(messages);
     let single = channels::with_single_calls(messages);
-    adapted.0.extend(single.as_ref().map(|_| "single-calls"));
+    single.iter().for_each(|_| adapted.push("single-calls"));
     channels::with_thinking(single.as_ref().unwrap_or(messages))
 }
 

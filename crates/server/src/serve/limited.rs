@@ -57,7 +57,7 @@ impl Taking<'_> {
     ) -> Result<(Box<Prepared<D::Request>>, Option<Account>), ServerError> {
         if let Some(limited) = &self.arrival.limited {
             for word in &limited.words {
-                prepared.notes.adapted.push(word);
+                prepared.notes.adapted.push(*word);
             }
             let n_left = [prepared.n_left, limited.n_most].into_iter().flatten().min();
             prepared.n_left = n_left;

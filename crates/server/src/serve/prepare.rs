@@ -2,6 +2,7 @@
 
 use super::adapt::{self, Adapted, Stage, chat_prompt};
 use super::aside;
+use super::relax::relax;
 use super::route::Went;
 use super::shorten::{self, Cut};
 use super::unused;
@@ -173,13 +174,15 @@ pub(super) fn prepare<D: Dialect>(
     let channels = chat.and_then(|prompt| channels(&served.engine, prompt));
     // Where the answer has to go on to the end of its tokens there can be no constraint.
     let is_bound = reasoning_budget.is_some() && !call.ignore_eos;
-    let (constraint, calls) = match (&call.constraint, &call.tools, channels) {
+    let Held { constraint, calls, unenforced } = match (&call.constraint, &call.tools, channels) {
         (None, None, Some(channels)) if is_bound => {
-            (Some(served.engine.constraint(&frame(&served.engine, channels, None))?), None)
+            let frame = frame(&served.engine, channels, None);
+            Held { constraint: Some(served.engine.constraint(&frame)?), ..Held::default() }
         }
-        (None, None, _) => (None, None),
+        (None, None, _) => Held::default(),
         _ => aside(|| constraint(&served.engine, call, channels))?,
     };
+    unenforced.into_iter().for_each(|place| notes.adapted.push(place));
     let banned = match &call.banned[..] {
         [] => None,
         texts => Some(aside(|| served.engine.banned(texts))?),
@@ -343,22 +346,32 @@ fn left_of(
     }
 }
 
-/// What the answers must look like, and how calls of tools stand in them.
+/// What answers are held to.
+#[derive(Default)]
+struct Held {
+    /// What they must look like.
+    constraint: Option<Constraint>,
+    /// How calls of tools stand in them.
+    calls: Option<Calls>,
+    /// What of the tools' schemas they are not held to, as it is told.
+    unenforced: Vec<String>,
+}
+
 fn constraint(
     engine: &Engine,
     call: &Call,
     channels: Option<Channels>,
-) -> Result<(Option<Constraint>, Option<Calls>), ServerError> {
+) -> Result<Held, ServerError> {
     let calls = calls(engine, channels);
     let framed = call.constraint.as_ref().map(|ask| framed(engine, ask, channels));
     let content = call.constraint.as_ref();
+    let only = |constraint| Held { constraint, ..Held::default() };
     let Some(tools) = &call.tools else {
-        let constraint = framed.map(|ask| compile(engine, &ask)).transpose()?;
-        return Ok((constraint, None));
+        return Ok(only(framed.map(|ask| compile(engine, &ask)).transpose()?));
     };
     if let Some(ask) = framed {
         match tools.choice {
-            ToolChoice::None => return Ok((Some(compile(engine, &ask)?), None)),
+            ToolChoice::None => return Ok(only(Some(compile(engine, &ask)?))),
             ToolChoice::Auto if !calls.is_marked() => {
                 let why = "beside a constraint on the answer: this model's calls are not marked, \
                            so they cannot be told from it; use another \"tool_choice\"";
@@ -372,15 +385,14 @@ fn constraint(
         _ => calls,
     };
     let callable: Vec<Tool> = tools.callable.iter().map(|ask| ask.tool.clone()).collect();
-    let calls = calls.of_tools(&callable);
-    let grammar = Grammar::Calls(Box::new(CallGrammar {
-        calls: calls.clone(),
-        tools: callable,
-        choice: tools.choice,
-        is_parallel: tools.is_parallel,
-        content: content.map(|ask| ask.grammar.clone()),
-    }));
-    let constraint = engine.constraint(&grammar).map_err(|error| match error {
+    let mut compiled = compile_calls(engine, &calls, tools, callable, content);
+    let mut unenforced = Vec::new();
+    if let Err(EngineError::Constraint(ConstraintError::Tool { .. })) = compiled {
+        let relaxed = relax(calls.format(), tools);
+        unenforced = relaxed.told;
+        compiled = compile_calls(engine, &calls, tools, relaxed.tools, content);
+    }
+    let (constraint, calls) = compiled.map_err(|error| match error {
         EngineError::Constraint(refusal) => {
             // Alone it is at fault, or the tools are.
             let content = content.filter(|ask| compile(engine, ask).is_err());
@@ -388,7 +400,27 @@ fn constraint(
         }
         other => other.into(),
     })?;
-    Ok((Some(constraint), (tools.choice != ToolChoice::None).then_some(calls)))
+    let calls = (tools.choice != ToolChoice::None).then_some(calls);
+    Ok(Held { constraint: Some(constraint), calls, unenforced })
+}
+
+/// The grammar of an answer that may call these, and how calls stand in it.
+fn compile_calls(
+    engine: &Engine,
+    calls: &Calls,
+    asked: &ToolsAsk,
+    tools: Vec<Tool>,
+    content: Option<&ConstraintAsk>,
+) -> Result<(Constraint, Calls), EngineError> {
+    let calls = calls.clone().of_tools(&tools);
+    let grammar = Grammar::Calls(Box::new(CallGrammar {
+        calls: calls.clone(),
+        tools,
+        choice: asked.choice,
+        is_parallel: asked.is_parallel,
+        content: content.map(|ask| ask.grammar.clone()),
+    }));
+    Ok((engine.constraint(&grammar)?, calls))
 }
 
 /// What an answer without calls must look like, in its channel where it is in one.
@@ -500,10 +532,7 @@ pub(super) fn known_kwargs(
                 known.entry(SWITCH).or_insert(Value::Bool(false));
             }
         } else {
-            let param = match name.as_str() {
-                EFFORT => name.clone(),
-                _ => format!("chat_template_kwargs.{}", short(name)),
-            };
+            let param = format!("chat_template_kwargs.{}", short(name));
             let why = "the model's chat template does not know it";
             return Err(BadRequest::unsupported(&param, why));
         }
@@ -654,8 +683,8 @@ mod tests {
         let effort = |word: &str| json!({"reasoning_effort": word});
         check("{{ reasoning_effort }}", effort("none"), Ok(effort("none")));
         check(thinks, effort("none"), Ok(json!({"enable_thinking": false})));
-        check(thinks, effort("low"), Err("reasoning_effort"));
+        check(thinks, effort("low"), Err("chat_template_kwargs.reasoning_effort"));
         check("{{ messages }}", effort("none"), Ok(json!({})));
-        check("{{ messages }}", effort("low"), Err("reasoning_effort"));
+        check("{{ messages }}", effort("low"), Err("chat_template_kwargs.reasoning_effort"));
     }
 }

@@ -16,7 +16,7 @@ use crate::access::Who;
 use crate::accounts::{Account, Ask, Taken as Granted, There, rates};
 use crate::app::{App, Arrival};
 use crate::departures::{Leaving, Left};
-use crate::dialects::{Call, Dialect, Prompts, Reply, Usage};
+use crate::dialects::{Call, Dialect, Overlong, Prompts, Reply, Usage};
 use crate::errors::{BadRequest, ServerError};
 use crate::receipts::{AskedRequest, ReceiptThere, sha256};
 use crate::upstream::{
@@ -321,6 +321,10 @@ fn translate<D: Dialect>(
     let terms = D::terms(&request);
     let params = [terms.keep.and_then(|wish| wish.param), terms.n_ctx.and_then(|wish| wish.param)];
     notes.ignored.extend(params.into_iter().flatten().map(str::to_owned));
+    // How long a prompt is there nobody knows here.
+    if terms.overlong == Overlong::Truncate {
+        notes.ignored.push(D::TRUNCATION.to_owned());
+    }
     let mut call = D::call(&request).clone();
     let ways = &chosen.ways;
     let upstream = ways.elsewhere.upstream(departure.upstream()).cloned().ok_or_else(|| {

@@ -34,16 +34,20 @@ pub(super) fn make(
     let mut is_off = false;
     if let Some(thinking) = wishes.thinking {
         let wants_none = thinking.what == Thinking::Off;
+        // What the request says to the template itself goes before its wishes.
+        let is_switched_on = reads(SWITCH) && kwargs.get(SWITCH) == Some(&Value::Bool(true));
+        let is_switched_off = reads(SWITCH) && kwargs.get(SWITCH) == Some(&Value::Bool(false));
         if reads(SWITCH) {
-            kwargs.insert(SWITCH.to_owned(), Value::Bool(!wants_none));
+            kwargs.entry(SWITCH).or_insert(Value::Bool(!wants_none));
         }
         let has_word = reads(EFFORT) && template.is_some_and(knows_none);
         if wants_none && has_word {
             kwargs.insert(EFFORT.to_owned(), "none".into());
         }
-        is_off = wants_none && (is_marked || reads(SWITCH) || has_word);
+        let can_be_off = is_marked || reads(SWITCH) || has_word;
+        is_off = wants_none && can_be_off && !is_switched_on;
         let is_vain = match thinking.what {
-            Thinking::On => !thinks,
+            Thinking::On => !thinks || is_switched_off,
             Thinking::Free => false,
             Thinking::Off => thinks && !is_off,
         };
@@ -61,28 +65,38 @@ pub(super) fn make(
         if is_off || !reads(EFFORT) {
             made.ignored.extend(effort.param.map(str::to_owned));
         } else {
-            // Templates know three words.
-            let word = match effort.what {
-                "xhigh" | "max" => {
-                    made.adapted = Some("effort");
-                    "high"
-                }
-                "minimal" => {
-                    made.adapted = Some("effort");
-                    "low"
-                }
-                word => word,
-            };
+            let word = nearest(effort.what, template);
+            if word != effort.what {
+                made.adapted = Some("effort");
+            }
             kwargs.insert(EFFORT.to_owned(), word.into());
         }
     }
     made
 }
 
-/// Whether a template that reads the effort has the word for none of it: others print whatever word
-/// they are given, or refuse it.
+/// The word that a template which reads the effort has for it. Templates know three words, and some
+/// name more of them.
+fn nearest(effort: &'static str, template: Option<&ChatTemplate>) -> &'static str {
+    let (others, usual): (&[&'static str], _) = match effort {
+        "max" => (&["max", "xhigh"], "high"),
+        "xhigh" => (&["xhigh", "max"], "high"),
+        "minimal" => (&["minimal"], "low"),
+        word => (&[], word),
+    };
+    let named = others.iter().find(|word| template.is_some_and(|template| knows(template, word)));
+    named.copied().unwrap_or(usual)
+}
+
+/// Whether a template names the word for none of it: others print whatever word they are given, or
+/// refuse it.
 fn knows_none(template: &ChatTemplate) -> bool {
-    ["'none'", "\"none\""].iter().any(|word| template.source().contains(word))
+    knows(template, "none")
+}
+
+/// Whether a template names a word.
+fn knows(template: &ChatTemplate, word: &str) -> bool {
+    ['\'', '"'].iter().any(|sign| template.source().contains(&format!("{sign}{word}{sign}")))
 }
 
 #[cfg(test)]
@@ -127,6 +141,44 @@ mod tests {
         check(word, json!([{"reasoning_effort": "none"}, [], null, null]));
         check(PRINTED, json!([{}, ["thinking"], null, null]));
         check("plain", json!([{}, [], null, null]));
+    }
+
+    #[test]
+    fn the_nearest_word_is_one_that_the_template_names() {
+        let check = |source: &str, effort: &'static str, expected: &str| {
+            let template = ChatTemplate::new(source).unwrap();
+            assert_eq!(nearest(effort, Some(&template)), expected, "{source} {effort}");
+        };
+        for (effort, expected) in
+            [("minimal", "low"), ("medium", "medium"), ("xhigh", "high"), ("max", "high")]
+        {
+            check(PRINTED, effort, expected);
+        }
+        let named = "{% if reasoning_effort in ['minimal', \"xhigh\"] %}x{% endif %}";
+        for (effort, expected) in [("minimal", "minimal"), ("xhigh", "xhigh"), ("max", "xhigh")] {
+            check(named, effort, expected);
+        }
+    }
+
+    #[test]
+    fn what_is_said_to_the_template_itself_goes_before_a_wish() {
+        let check = |what: Thinking, is_on: bool, told: &[&str], budget: Option<u32>| {
+            let thinking = Some(Wish { what, param: Some("thinking") });
+            let wishes = Wishes { thinking, ..Wishes::default() };
+            let template = ChatTemplate::new(SWITCHED).unwrap();
+            let mut kwargs = Map::from_iter([(SWITCH.to_owned(), Value::Bool(is_on))]);
+            let made = make(&wishes, Some(&template), true, &mut kwargs);
+            assert_eq!(kwargs[SWITCH], is_on, "{what:?}");
+            assert_eq!((made.ignored, made.budget), (owned(told), budget), "{what:?} {is_on}");
+        };
+        check(Thinking::Off, true, &["thinking"], None);
+        check(Thinking::Off, false, &[], Some(0));
+        check(Thinking::On, true, &[], None);
+        check(Thinking::On, false, &["thinking"], None);
+    }
+
+    fn owned(list: &[&str]) -> Vec<String> {
+        list.iter().map(|one| (*one).to_owned()).collect()
     }
 
     #[test]

@@ -300,7 +300,7 @@ fn errors_have_the_shape_of_the_family() {
     let page = request(address(), &format!("{head}\nOrigin: https://evil.example"), b"");
     check_error(&page, 403, "permission_error", "origin: ");
     let schema = json!({"type": "object", "properties": {"x": {"not": {}}}});
-    let tool = json!({"name": "f", "input_schema": schema});
+    let tool = json!({"name": "f", "input_schema": schema, "strict": true});
     let refused = ask(json!({"tools": [tool]}));
     check_error(&refused, 400, "invalid_request_error", "tools[0].input_schema: ");
 }

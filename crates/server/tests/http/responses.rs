@@ -324,12 +324,34 @@ fn a_train_of_thought_is_an_item_and_comes_back() {
 }
 
 #[test]
+fn a_conversation_that_is_too_long_is_cut_where_that_is_asked_for() {
+    let turn = |i: usize| {
+        let content = format!("Remember the number {i}, the words apple, pear and plum.");
+        let role = if i % 2 == 0 { "user" } else { "assistant" };
+        json!({"role": role, "content": content})
+    };
+    let input: Vec<Value> = (0..41).map(turn).collect();
+    let asked = |truncation: &str| {
+        ask(json!({"input": input, "truncation": truncation, "max_output_tokens": 4}))
+    };
+    check_error(&asked("disabled"), 400, None, Some("context_length_exceeded"));
+    let cut = asked("auto");
+    let answer = body(&cut);
+    assert_eq!(cut.headers["x-freehold-adapted"], "truncated-messages");
+    assert_eq!(answer["truncation"], "auto");
+    let n_cut = answer["truncated_messages"].as_u64().unwrap();
+    assert!(n_cut > 2 && n_cut < 41, "{answer}");
+    let short = ask(json!({"truncation": "auto", "max_output_tokens": 4}));
+    assert!(!short.headers.contains_key("x-freehold-adapted"), "{:?}", short.headers);
+    assert!(body(&short)["truncated_messages"].is_null());
+}
+
+#[test]
 fn errors_name_what_is_wrong() {
     let unknown = post(address(), PATH, &question(json!({"model": "gpt"})));
     check_error(&unknown, 404, Some("model"), Some("model_not_found"));
     for (field, value) in [
         ("background", json!(true)),
-        ("truncation", json!("auto")),
         ("store", json!(true)),
         ("previous_response_id", json!("resp_1")),
         ("conversation", json!("conv_1")),
@@ -338,7 +360,11 @@ fn errors_name_what_is_wrong() {
         let refused = ask(json!({field: value, "stream": true}));
         check_error(&refused, 400, Some(field), Some("unsupported_parameter"));
     }
-    let item = ask(json!({"input": [{"type": "web_search_call", "id": "x"}]}));
+    let search = json!({"type": "web_search_call", "id": "x"});
+    let message = json!({"role": "user", "content": "Hi."});
+    let told = ask(json!({"input": [search, message], "max_output_tokens": 1}));
+    assert_eq!(told.headers["x-freehold-ignored"], "input[0]", "{}", told.body);
+    let item = ask(json!({"input": [{"type": "mcp_call", "id": "x"}]}));
     check_error(&item, 400, Some("input[0].type"), Some("unsupported_parameter"));
     let overlong = ask(json!({"input": "word ".repeat(600), "stream": true}));
     check_error(&overlong, 400, None, Some("context_length_exceeded"));

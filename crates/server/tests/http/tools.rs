@@ -87,6 +87,31 @@ fn a_call_that_is_required_comes_and_is_valid() {
 }
 
 #[test]
+fn a_call_of_functions_comes_in_their_older_form() {
+    let function = tool("weather", Some(weather()))["function"].clone();
+    let mut body = json!({
+        "messages": [{"role": "user", "content": "What is the weather in Paris?"}],
+        "functions": [function], "function_call": {"name": "weather"}, "max_tokens": 120,
+    });
+    let response = chat(body.clone());
+    assert_eq!(response.headers["x-freehold-adapted"], "tools-prompt");
+    let answer = message(&response);
+    assert!(answer["tool_calls"].is_null(), "{answer}");
+    let call = answer["function_call"].clone();
+    assert_eq!(call["name"], "weather");
+    let arguments: Value = serde_json::from_str(call["arguments"].as_str().unwrap()).unwrap();
+    assert!(arguments["city"].is_string() && arguments["unit"].is_string(), "{arguments}");
+    assert_eq!(response.json()["choices"][0]["finish_reason"], "function_call");
+    // It comes back with its result as clients of that form keep it.
+    let result = json!({"role": "function", "name": "weather", "content": "21 degrees"});
+    let messages = body["messages"].as_array_mut().unwrap();
+    messages.extend([answer, result]);
+    body["function_call"] = json!("none");
+    let answer = message(&chat(body));
+    assert!(answer["function_call"].is_null() && answer["content"].is_string(), "{answer}");
+}
+
+#[test]
 fn no_call_comes_where_none_is_wanted() {
     let answer = message(&ask(json!({"tool_choice": "none", "max_tokens": 24})));
     assert!(answer["tool_calls"].is_null() && answer["content"].is_string(), "{answer}");
@@ -252,11 +277,19 @@ fn a_schema_holds_beside_tools() {
 #[test]
 fn tools_that_cannot_be_held_to_are_refused_by_path() {
     let bad = json!({"type": "object", "properties": {"x": {"not": {}}}});
-    let response = ask(json!({"tools": [tool("time", None), tool("weather", Some(bad))]}));
+    let mut strict = tool("weather", Some(bad));
+    strict["function"]["strict"] = json!(true);
+    let response = ask(json!({"tools": [tool("time", None), strict.clone()]}));
     let param = "tools[1].function.parameters";
     check_error(&response, 400, Some(param), Some("invalid_value"));
     let error = response.json()["error"]["message"].to_string();
     assert!(error.contains("#/properties/x") && error.contains("not"), "{error}");
+    // Where nobody insists, the rest is held to, and what is not is told.
+    strict["function"]["strict"] = json!(false);
+    let relaxed = ask(json!({"tools": [tool("time", None), strict], "max_tokens": 1}));
+    assert_eq!(relaxed.status, 200, "{}", relaxed.body);
+    let told = "tools-prompt, unenforced tools[1].function.parameters#/properties/x/not";
+    assert_eq!(relaxed.headers["x-freehold-adapted"], told);
     let list = json!({"tools": [tool("weather", Some(json!({"type": "array"})))]});
     let response = ask(list);
     check_error(&response, 400, Some("tools[0].function.parameters"), Some("invalid_value"));

@@ -7,6 +7,7 @@
 //! branches.
 
 use super::ConstraintError;
+use regex_syntax::hir::Look;
 use serde_json::{Map, Value, json};
 use std::cell::Cell;
 
@@ -23,6 +24,8 @@ const HOPS_MAX: usize = 16;
 /// Most comparisons to find out whether branches of `oneOf` exclude each other: unions, references
 /// and properties multiply.
 const COMPARISONS_MAX: usize = 100_000;
+/// Most places of what is left out that are kept.
+const PLACES_MAX: usize = 16;
 
 macro_rules! date {
     () => {
@@ -113,10 +116,41 @@ pub(crate) fn is_annotation(keyword: &str) -> bool {
     ANNOTATIONS.contains(&keyword)
 }
 
+/// What of a schema is not enforced, since it cannot be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// JSON pointers to the first keywords, like `#/properties/a/uniqueItems`.
+    pub places: Vec<String>,
+    /// How many there are.
+    pub n_all: usize,
+}
+
+impl LeftOut {
+    /// Adds the keyword of the schema at `path`.
+    pub(crate) fn push(&mut self, path: &str, keyword: &str) {
+        if self.places.len() < PLACES_MAX {
+            let place = format!("{path}/{}", escaped(keyword));
+            self.places.push(place.chars().take(200).collect());
+        }
+        self.n_all += 1;
+    }
+}
+
 /// Checks `schema` and writes it anew.
 pub(crate) fn normalise(schema: &Value) -> Result<Value, ConstraintError> {
+    write(schema, None)
+}
+
+/// As [`normalise`]; what cannot be enforced is not refused, but goes to `left_out`. Of `oneOf`
+/// only that no two branches match is not enforced.
+pub(crate) fn relax(schema: &Value, left_out: &mut LeftOut) -> Result<Value, ConstraintError> {
+    write(schema, Some(left_out))
+}
+
+fn write(schema: &Value, left_out: Option<&mut LeftOut>) -> Result<Value, ConstraintError> {
     let mut walk = Walk {
         root: schema,
+        left_out,
         references: Vec::new(),
         n_schemas: 0,
         depth: 0,
@@ -145,6 +179,8 @@ pub(crate) fn normalise(schema: &Value) -> Result<Value, ConstraintError> {
 
 struct Walk<'a> {
     root: &'a Value,
+    /// `None`: what cannot be enforced is refused.
+    left_out: Option<&'a mut LeftOut>,
     /// What was referred to, and the first pointer to it; the place of one is its name in the
     /// result.
     references: Vec<(String, &'a Value)>,
@@ -178,48 +214,65 @@ impl<'a> Walk<'a> {
         self.depth = self.depth.max(depth);
         self.n_schemas += 1;
         check_bound("schemas, those of definitions included", self.n_schemas, SCHEMAS_MAX)?;
-        check_counts(map, path)?;
         let mut out = Map::new();
-        for (keyword, value) in map {
-            let at = || format!("{path}/{}", escaped(keyword));
-            match keyword.as_str() {
-                "$schema" if path == "#" => {}
-                "$ref" => _ = out.insert(keyword.clone(), self.reference(value, path)?),
-                "format" => put_format(value, path, &mut out)?,
-                "oneOf" => self.one_of(value, path, depth, &mut out)?,
-                // Without effect on values: names are strings, which generators of schemas say.
-                "propertyNames" if *value == json!({"type": "string"}) => {}
-                "uniqueItems" if value == false => {}
-                "items" if value.is_array() => {
-                    let items = self.schemas(value, &at(), depth)?;
-                    _ = out.insert(keyword.clone(), items);
+        for name in map.keys() {
+            match (self.keyword((map, name), path, depth, &mut out), &mut self.left_out) {
+                (Err(ConstraintError::Keyword { .. }), Some(left_out)) => {
+                    left_out.push(path, name);
                 }
-                "items" => _ = out.insert(keyword.clone(), self.schema(value, &at(), depth + 1)?),
-                word if VALUES.contains(&word) => _ = out.insert(keyword.clone(), value.clone()),
-                word if ONE_SCHEMA.contains(&word) => {
-                    _ = out.insert(keyword.clone(), self.schema(value, &at(), depth + 1)?);
-                }
-                word if SCHEMA_LISTS.contains(&word) => {
-                    let list = self.schemas(value, &at(), depth)?;
-                    put(&mut out, keyword, list);
-                }
-                word if SCHEMA_MAPS.contains(&word) => {
-                    let Some(named) = value.as_object() else {
-                        return Err(keyword_error(path, keyword, "expected an object of schemas"));
-                    };
-                    let mut map = Map::new();
-                    for (name, schema) in named {
-                        let path = format!("{}/{}", at(), escaped(name));
-                        map.insert(name.clone(), self.schema(schema, &path, depth + 1)?);
-                    }
-                    out.insert(keyword.clone(), map.into());
-                }
-                word if ANNOTATIONS.contains(&word) => {}
-                word if word.starts_with("x-") && word != "x-guidance" => {}
-                _ => return Err(keyword_error(path, keyword, "not supported, leave it out")),
+                (written, _) => written?,
             }
         }
         Ok(out.into())
+    }
+
+    /// Writes the keyword of this name of the schema `map`.
+    fn keyword(
+        &mut self,
+        (map, keyword): (&Map<String, Value>, &str),
+        path: &str,
+        depth: usize,
+        out: &mut Map<String, Value>,
+    ) -> Result<(), ConstraintError> {
+        let value = &map[keyword];
+        let at = || format!("{path}/{}", escaped(keyword));
+        let written = match keyword {
+            "$schema" if path == "#" => return Ok(()),
+            "$ref" => self.reference(value, path)?,
+            "format" => return put_format(value, path, out),
+            "oneOf" => return self.one_of(value, path, depth, out),
+            // Without effect on values: names are strings, which generators of schemas say.
+            "propertyNames" if *value == json!({"type": "string"}) => return Ok(()),
+            "uniqueItems" if value == false => return Ok(()),
+            "items" if value.is_array() => self.schemas(value, &at(), depth)?,
+            "items" => self.schema(value, &at(), depth + 1)?,
+            word if VALUES.contains(&word) => {
+                check_value((map, word), path)?;
+                value.clone()
+            }
+            word if ONE_SCHEMA.contains(&word) => self.schema(value, &at(), depth + 1)?,
+            word if SCHEMA_LISTS.contains(&word) => {
+                let list = self.schemas(value, &at(), depth)?;
+                put(out, keyword, list);
+                return Ok(());
+            }
+            word if SCHEMA_MAPS.contains(&word) => {
+                let Some(named) = value.as_object() else {
+                    return Err(keyword_error(path, keyword, "expected an object of schemas"));
+                };
+                let mut map = Map::new();
+                for (name, schema) in named {
+                    let path = format!("{}/{}", at(), escaped(name));
+                    map.insert(name.clone(), self.schema(schema, &path, depth + 1)?);
+                }
+                map.into()
+            }
+            word if ANNOTATIONS.contains(&word) => return Ok(()),
+            word if word.starts_with("x-") && word != "x-guidance" => return Ok(()),
+            _ => return Err(keyword_error(path, keyword, "not supported, leave it out")),
+        };
+        out.insert(keyword.to_owned(), written);
+        Ok(())
     }
 
     fn schemas(
@@ -271,6 +324,17 @@ impl<'a> Walk<'a> {
         depth: usize,
         out: &mut Map<String, Value>,
     ) -> Result<(), ConstraintError> {
+        match (self.check_exclusive(value, path), &mut self.left_out) {
+            (Err(_), Some(left_out)) => left_out.push(path, "oneOf"),
+            (checked, _) => checked?,
+        }
+        let list = self.schemas(value, &format!("{path}/oneOf"), depth)?;
+        put(out, "anyOf", list);
+        Ok(())
+    }
+
+    /// Refuses branches of `oneOf` of which a value may match two.
+    fn check_exclusive(&self, value: &Value, path: &str) -> Result<(), ConstraintError> {
         let branches = value.as_array().map_or(&[][..], Vec::as_slice);
         for (i, a) in branches.iter().enumerate() {
             for (j, b) in branches.iter().enumerate().skip(i + 1) {
@@ -285,8 +349,6 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        let list = self.schemas(value, &format!("{path}/oneOf"), depth)?;
-        put(out, "anyOf", list);
         Ok(())
     }
 
@@ -439,12 +501,36 @@ fn put_format(
     Ok(())
 }
 
-/// The number of properties is counted only where each named one must be there.
-fn check_counts(map: &Map<String, Value>, path: &str) -> Result<(), ConstraintError> {
-    let counts = ["minProperties", "maxProperties"];
-    let Some(keyword) = counts.into_iter().find(|keyword| map.contains_key(*keyword)) else {
-        return Ok(());
+/// Refuses a value that is no schema and asks for what the parser cannot do.
+fn check_value(
+    (map, keyword): (&Map<String, Value>, &str),
+    path: &str,
+) -> Result<(), ConstraintError> {
+    match (keyword, &map[keyword]) {
+        ("minProperties" | "maxProperties", _) => check_count(map, keyword, path),
+        ("pattern", Value::String(pattern)) => match pattern_problem(pattern) {
+            Some(why) => Err(keyword_error(path, keyword, &why)),
+            None => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// What is in a regular expression that the parser does not know: look-around and references back.
+fn pattern_problem(pattern: &str) -> Option<String> {
+    let hir = match regex_syntax::parse(pattern) {
+        Ok(hir) => hir,
+        Err(regex_syntax::Error::Parse(error)) => return Some(error.kind().to_string()),
+        Err(regex_syntax::Error::Translate(error)) => return Some(error.kind().to_string()),
+        Err(_) => return Some("no regular expression that is supported".to_owned()),
     };
+    let is_anchor = |look| matches!(look, Look::Start | Look::End);
+    let other = hir.properties().look_set().iter().find(|look| !is_anchor(*look));
+    other.map(|_| "look-around is not supported, nor are the borders of words".to_owned())
+}
+
+/// The number of properties is counted only where each named one must be there.
+fn check_count(map: &Map<String, Value>, keyword: &str, path: &str) -> Result<(), ConstraintError> {
     let required = map.get("required").and_then(Value::as_array);
     let is_required = |name: &String| {
         required.is_some_and(|names| names.iter().any(|other| other == name.as_str()))

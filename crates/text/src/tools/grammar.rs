@@ -150,8 +150,21 @@ pub(super) fn arguments_schema(schema: Option<&Value>) -> Result<Value, Constrai
         return Err(ConstraintError::Keyword { path, keyword, why });
     }
     map.insert("type".to_owned(), "object".into());
-    const OTHERS: [&str; 6] =
-        ["additionalProperties", "patternProperties", "allOf", "anyOf", "oneOf", "$ref"];
+    const OTHERS: [&str; 12] = [
+        "additionalProperties",
+        "patternProperties",
+        "allOf",
+        "anyOf",
+        "oneOf",
+        "$ref",
+        // These are left out where nobody insists on them, and what they allow stays allowed.
+        "if",
+        "then",
+        "else",
+        "dependencies",
+        "dependentSchemas",
+        "unevaluatedProperties",
+    ];
     if map.contains_key("properties") && !OTHERS.iter().any(|word| map.contains_key(*word)) {
         map.insert("additionalProperties".to_owned(), json!(false));
     }

@@ -21,6 +21,12 @@ const DEFINITIONS_BYTES_MAX: usize = 4 << 20;
 /// What the root of a schema is called among its definitions, which otherwise have numbers.
 const ROOT: &str = "root";
 
+/// Whether a keyword of the whole schema can be held to: it is about names.
+pub(super) fn is_known(keyword: &str) -> bool {
+    ["$defs", "$schema", "additionalProperties", "properties", "required", "type"]
+        .contains(&keyword)
+}
+
 /// One tool's arguments, as far as the grammar goes by them.
 struct Shape<'s> {
     tool_idx: usize,
@@ -85,12 +91,10 @@ impl<'s> Shape<'s> {
         schema: &'s Value,
         n_bytes: &mut usize,
     ) -> Result<Self, ConstraintError> {
-        const KNOWN: [&str; 6] =
-            ["$defs", "$schema", "additionalProperties", "properties", "required", "type"];
         let Some(map) = schema.as_object() else {
             return Err(ConstraintError::Grammar("#: expected a schema of an object".to_owned()));
         };
-        let other = map.keys().find(|key| !KNOWN.contains(&&***key) && !is_annotation(key));
+        let other = map.keys().find(|key| !is_known(key) && !is_annotation(key));
         if let Some(keyword) = other {
             let why = "cannot be enforced in the way in which this model writes arguments";
             return Err(keyword_error("#", keyword, why));

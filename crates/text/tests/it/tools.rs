@@ -706,3 +706,86 @@ fn tools_that_cannot_be_held_to_are_refused_by_name() {
     check(vec![tool("a b", None)], "no name of a tool");
     check((0..257).map(|i| tool(&format!("t{i}"), None)).collect(), "tools: 257");
 }
+
+#[test]
+fn what_cannot_be_enforced_is_left_out_and_told_where_nobody_insists() {
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "n": {"type": "integer", "format": "uint32", "minimum": 0},
+            "list": {"type": "array", "items": {"$ref": "#/$defs/a"}, "uniqueItems": true},
+            "x": {"oneOf": [{"type": "integer"}, {"type": "number"}]},
+            "a/b": {"type": "string", "pattern": "^(?!x)"},
+            "w": {"type": "string", "pattern": "\\bx"},
+            "far": {"$ref": "other.json"},
+        },
+        "required": ["n", "list", "x"],
+        "minProperties": 1,
+        "$defs": {"a": {"type": "string", "not": {"const": "x"}}},
+    });
+    let places = [
+        "#/properties/n/format",
+        "#/properties/list/uniqueItems",
+        "#/properties/x/oneOf",
+        "#/properties/a~1b/pattern",
+        "#/properties/w/pattern",
+        "#/properties/far/$ref",
+        "#/minProperties",
+        "#/$defs/a/not",
+    ];
+    let tokenizer = small();
+    let constraints = Constraints::new(Arc::clone(&tokenizer)).unwrap();
+    let calls = Calls::new(ToolFormat::generic(), &tokenizer);
+    let (relaxed, left_out) = ToolFormat::generic().relaxed(&tool("f", Some(schema))).unwrap();
+    assert_eq!(left_out.places, places);
+    assert_eq!(left_out.n_all, places.len());
+    // The rest is held to.
+    let grammar = Grammar::Calls(Box::new(CallGrammar {
+        calls,
+        tools: vec![relaxed],
+        choice: ToolChoice::Required,
+        is_parallel: false,
+        content: None,
+    }));
+    let check = |arguments: Value, expected: bool| {
+        let text = ToolFormat::generic().write([("f", &arguments)]);
+        let found = is_allowed(&constraints, &tokenizer, &grammar, &text);
+        assert_eq!(found, expected, "{arguments}");
+    };
+    check(json!({"n": 1, "list": ["x", "x"], "x": 2, "a/b": "x"}), true);
+    check(json!({"n": -1, "list": [], "x": 2}), false);
+    check(json!({"n": 1, "list": [2], "x": 2}), false);
+    check(json!({"n": 1, "list": [], "x": "2"}), false);
+    check(json!({"n": 1, "list": [], "x": 2, "z": 2}), false);
+}
+
+#[test]
+fn what_is_left_out_is_bounded_and_only_what_must_be() {
+    let relaxed = |name: &str, schema: Value| {
+        let format = if name.is_empty() { ToolFormat::generic() } else { family(name).format() };
+        format.relaxed(&tool("f", Some(schema)))
+    };
+    let plain = json!({"type": "object", "properties": {"a": {"format": "date"}}});
+    let (same, left_out) = relaxed("", plain.clone()).unwrap();
+    assert_eq!((same.parameters, left_out.n_all), (Some(plain), 0));
+    // What is said about others is not made narrower by leaving it out.
+    let open = json!({"properties": {"a": {}}, "if": {}, "then": {"properties": {"b": {}}}});
+    let (same, left_out) = relaxed("", open).unwrap();
+    assert_eq!(same.parameters.unwrap()["additionalProperties"], true);
+    assert_eq!(left_out.places, ["#/if", "#/then"]);
+    let many: serde_json::Map<String, Value> =
+        (0..100).map(|i| (format!("p{i}"), json!({"not": {}}))).collect();
+    let (_, left_out) = relaxed("", json!({"properties": many})).unwrap();
+    assert_eq!((left_out.places.len(), left_out.n_all), (16, 100));
+    // Where arguments are not written as JSON, the object as a whole is held to nothing.
+    let whole = json!({"properties": {"a": {"type": "integer", "not": {}}}, "required": ["a", "b"],
+        "anyOf": [{"required": ["a"]}]});
+    let (open, left_out) = relaxed("qwen3-coder", whole).unwrap();
+    assert_eq!(left_out.places, ["#/anyOf", "#/required", "#/properties/a/not"]);
+    let expected = json!({"properties": {"a": {"type": "integer"}}, "required": ["a"],
+        "type": "object", "additionalProperties": true});
+    assert_eq!(open.parameters, Some(expected));
+    // What is no schema of an object is one nowhere.
+    assert!(relaxed("", json!({"type": "array"})).is_err());
+    assert!(relaxed("", json!({"properties": {"a": 7}})).is_err());
+}

@@ -133,7 +133,7 @@ impl Reader<'_> {
         let content_path = block.path("content");
         let content = match block.take("content") {
             None => String::new(),
-            Some(content) => self.texts(&content_path, content)?,
+            Some(content) => self.result_texts(&content_path, content)?,
         };
         let content = match block.flag("is_error")? {
             Some(true) => format!("{FAILED}{content}"),
@@ -204,6 +204,20 @@ impl Reader<'_> {
         let mut texts = Vec::new();
         for (path, kind, mut block) in blocks(path, content)? {
             texts.push(self.text(&path, &kind, &mut block)?);
+            self.rest(block);
+        }
+        Ok(joined(&texts))
+    }
+
+    /// As [`Reader::texts`], where a client's search for tools may have found some: the model,
+    /// which has been told of all, reads their names.
+    fn result_texts(&mut self, path: &str, content: Value) -> Result<String, BadRequest> {
+        let mut texts = Vec::new();
+        for (path, kind, mut block) in blocks(path, content)? {
+            texts.push(match &*kind {
+                "tool_reference" => take_text(&mut block, "tool_name")?,
+                _ => self.text(&path, &kind, &mut block)?,
+            });
             self.rest(block);
         }
         Ok(joined(&texts))
@@ -407,6 +421,32 @@ mod tests {
             &[0, 2, 4, 5],
             &[],
         );
+    }
+
+    #[test]
+    fn tools_that_a_search_has_found_are_read_by_name() {
+        let result = |content: &str| {
+            format!(
+                r#"[{{"role":"user","content":[
+                    {{"type":"tool_result","tool_use_id":"1","content":{content}}}]}}]"#
+            )
+        };
+        let found = r#"[{"type":"tool_reference","tool_name":"f","cache_control":null},
+            {"type":"text","text":"and"},{"type":"tool_reference","tool_name":"g","x":1}]"#;
+        check(
+            &result(found),
+            json!([{"role": "tool", "content": "f\nand\ng", "tool_call_id": "1"}]),
+            &[0],
+            &["messages[0].content[0].content[2].x"],
+        );
+        let error = |messages: &str| {
+            read(&format!(r#"{{"messages":{messages}}}"#)).unwrap_err().param.unwrap()
+        };
+        let place = "messages[0].content[0].content[0].tool_name";
+        assert_eq!(error(&result(r#"[{"type":"tool_reference"}]"#)), place);
+        let elsewhere =
+            r#"[{"role":"user","content":[{"type":"tool_reference","tool_name":"f"}]}]"#;
+        assert_eq!(error(elsewhere), "messages[0].content[0].type");
     }
 
     #[test]

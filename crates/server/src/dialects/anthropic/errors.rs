@@ -59,6 +59,8 @@ fn inner(error: &ServerError) -> Typed<'static, Message> {
     let kind = match error {
         // Waiting does not help.
         ServerError::NotAsLocked(_) => "api_error",
+        // With a status of its own, which the family says.
+        ServerError::Overloaded { .. } => "overloaded_error",
         other => kind(other.status()),
     };
     Typed { kind, body: Message { message, details } }
@@ -126,7 +128,7 @@ mod tests {
         check(
             ServerError::Overloaded { what: "64 requests are at work".to_owned(), retry_after },
             429,
-            r#"{"type":"rate_limit_error","message":"64 requests are at work, try again later"}"#,
+            r#"{"type":"overloaded_error","message":"64 requests are at work, try again later"}"#,
         );
         check(
             ServerError::ShuttingDown,

@@ -37,10 +37,10 @@ pub(crate) const FIELDS: &[Field] = &[
         .shape(FORMAT)
         .good(A_FORMAT)
         .note("the older place of `output_config.format`"),
-    Field::adapted("tools")
-        .shape(TOOLS)
-        .good(TOOL)
-        .note("a model whose template knows none is told of them in a message"),
+    Field::adapted("tools").shape(TOOLS).good(TOOL).note(
+        "a model whose template knows none is told of them in a message. What of a schema cannot \
+             be enforced is told, or refused where the tool is `strict`",
+    ),
     Field::honoured("tool_choice")
         .shape(TOOL_CHOICE)
         .good(r#"{"type":"none"}"#)

@@ -72,8 +72,7 @@ fn read(path: &str, tool: Value, ignored: &mut Paths) -> Result<Read, BadRequest
     let mut read = tools::read(&mut fields, name, Schema::Required("input_schema"))?;
     read.ask.is_strict = fields.flag("strict")? == Some(true);
     if fields.flag("defer_loading")? == Some(true) {
-        let why = "true: this server has no search for tools";
-        return Err(BadRequest::unsupported(&fields.path("defer_loading"), why));
+        ignored.push(fields.path("defer_loading"));
     }
     let callers_path = fields.path("allowed_callers");
     let callers = fields.list("allowed_callers")?.unwrap_or_default();
@@ -201,7 +200,12 @@ mod tests {
         }
         let mut deferred = tool("a");
         deferred["defer_loading"] = json!(true);
+        let told: &[&str] = &["tools[0].defer_loading"];
+        check(json!({"tools": [deferred]}), Ok((ToolChoice::Auto, &["a"], true, told)));
+        deferred["defer_loading"] = json!("x");
         check(json!({"tools": [deferred]}), Err("tools[0].defer_loading"));
+        let typed = json!({"type": "tool_search_tool_regex_20251119", "name": "tool_search"});
+        check(json!({"tools": [tool("a"), typed]}), Err("tools[1].type"));
         let many: Vec<Value> = (0..=MAX_TOOLS).map(|i| tool(&i.to_string())).collect();
         check(json!({"tools": many}), Err("tools"));
         check(json!({"tool_choice": {"type": "any"}}), Err("tool_choice"));

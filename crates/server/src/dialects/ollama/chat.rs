@@ -15,7 +15,10 @@ pub(crate) const FIELDS: &[Field] = &[
     Field::honoured("model").text(),
     Field::honoured("name").text().note("the older name of `model`"),
     Field::honoured("messages").shape(MESSAGES).good(r#"[{"role":"user","content":"Hi"}]"#),
-    Field::adapted("tools").shape(TOOLS).good(TOOL),
+    Field::adapted("tools")
+        .shape(TOOLS)
+        .good(TOOL)
+        .note("what of a schema cannot be enforced is told"),
     Field::honoured("stream").flag().note("it is streamed unless this is false"),
     Field::honoured("format").shape(FORMAT).good(r#""json""#).note("\"json\" or a schema"),
     Field::adapted("think").shape(THINK).good("true"),

@@ -15,7 +15,8 @@ use serde_json::{Map, Value};
 /// Template variables that are not the client's to set.
 const OWN_VARIABLES: &[&str] =
     &["add_generation_prompt", "bos_token", "eos_token", "messages", "tools"];
-/// Words of `reasoning_effort`.
+/// How hard to think, and the words for it.
+const EFFORT: &str = "reasoning_effort";
 const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh"];
 
 /// What becomes of the fields that only this route knows.
@@ -32,19 +33,25 @@ pub(crate) const FIELDS: &[Field] = &[
         .note("only with `logprobs`"),
     Field::adapted("tools").shape(TOOLS).good(TOOL).note(
         "functions and `custom` tools, whose grammars, `regex` and `lark`, are enforced; a \
-             model whose template knows none is told of them in a message",
+             model whose template knows none is told of them in a message. What of a schema \
+             cannot be enforced is told, or refused where the tool is `strict`",
     ),
     Field::honoured("tool_choice").shape(TOOL_CHOICE).good(r#""none""#).beside(BESIDE_TOOL),
     Field::honoured("parallel_tool_calls").flag().good("false").beside(BESIDE_TOOL),
+    Field::adapted("functions")
+        .shape(FUNCTIONS)
+        .good(FUNCTION)
+        .note("the older form of `tools`, not beside them: answers have `function_call`"),
     Field::honoured("function_call")
-        .words(&["none", "auto"])
-        .note("the older name of `tool_choice`, which asks for nothing without `functions`"),
+        .shape(FUNCTION_CALL)
+        .good(r#"{"name":"now"}"#)
+        .beside(BESIDE_FUNCTION)
+        .note("the older name of `tool_choice`; without `functions` only what asks for nothing"),
     Field::honoured("modalities").shape(MODALITIES).good(r#"["text"]"#),
-    Field::honoured("reasoning_effort")
+    Field::adapted("reasoning_effort")
         .words(EFFORTS)
-        .by_model()
-        .good(r#""none""#)
-        .note("where the model's template reads it, or a switch for \"none\""),
+        .good(r#""low""#)
+        .note("as far as the model's template can do it"),
     Field::honoured("thinking_token_budget").integer(-1, U32_MAX).note("-1: no bound"),
     Field::honoured("thinking_budget_tokens")
         .integer(-1, U32_MAX)
@@ -55,7 +62,6 @@ pub(crate) const FIELDS: &[Field] = &[
         .good(r#"{"enable_thinking":false}"#)
         .note("those that the model's template reads"),
     Field::refused("audio", "this server answers in text only"),
-    Field::refused("functions", "this server knows \"tools\" instead"),
     Field::refused("moderation", "this server has no model that judges texts"),
     Field::refused("web_search_options", "this server does not search the web"),
 ];
@@ -66,6 +72,11 @@ const TOOLS: &str = r#"{"type":"array","items":{"type":"object","properties":{"t
 const TOOL: &str = r#"[{"type":"function","function":{"name":"now","parameters":{"type":"object","properties":{}}}}]"#;
 const BESIDE_TOOL: &str = r#"{"tools":[{"type":"function","function":{"name":"now","parameters":{"type":"object","properties":{}}}}]}"#;
 const TOOL_CHOICE: &str = r#"{"anyOf":[{"enum":["none","auto","required"]},{"type":"object","properties":{"type":{"enum":["function","custom","allowed_tools",null]}}}]}"#;
+const FUNCTIONS: &str = r#"{"type":"array","items":{"type":"object","properties":{"name":{"type":"string","pattern":"^[a-zA-Z0-9_-]{1,64}$"},"description":{"type":["string","null"]},"parameters":{"type":["object","null"]},"strict":{"type":["boolean","null"]}},"required":["name"],"additionalProperties":false}}"#;
+const FUNCTION: &str = r#"[{"name":"now","parameters":{"type":"object","properties":{}}}]"#;
+const FUNCTION_CALL: &str = r#"{"anyOf":[{"enum":["none","auto"]},{"type":"object","properties":{"name":{"type":"string"}},"required":["name"],"additionalProperties":false}]}"#;
+const BESIDE_FUNCTION: &str =
+    r#"{"functions":[{"name":"now","parameters":{"type":"object","properties":{}}}]}"#;
 const MODALITIES: &str = r#"{"type":"array","items":{"const":"text"}}"#;
 const KWARGS: &str = r#"{"type":"object"}"#;
 
@@ -76,6 +87,8 @@ pub struct ChatRequest {
     pub call: Call,
     /// Whether a stream ends with a chunk that holds the usage.
     pub include_usage: bool,
+    /// Whether calls are told as `functions` have them, which came before `tools`.
+    is_older: bool,
     /// Paths of what has no effect.
     ignored: Paths,
 }
@@ -116,6 +129,7 @@ impl Dialect for Chat {
             may_call: tools.is_some_and(|tools| tools.choice != ToolChoice::None),
             logprobs: request.call.logprobs.is_some(),
             include_usage: request.include_usage,
+            is_older: request.is_older,
             custom: tools.map(ToolsAsk::custom_names).unwrap_or_default(),
             prompt: None,
             answer,
@@ -172,11 +186,11 @@ pub(super) fn parse(
     ignored.extend(fields.treat(FIELDS)?);
     let max_tokens = take_max_tokens(&mut fields, &mut ignored)?;
     let logprobs = take_logprobs(&mut fields)?;
-    let tools = tools::take(&mut fields)?;
+    let (tools, is_older) = tools::take(&mut fields)?;
     let reasoning_budget = take_budget(&mut fields)?;
     refuse_other_outputs(&mut fields)?;
-    let kwargs = take_kwargs(&mut fields)?;
-    let messages = messages::take(&mut fields)?;
+    let (kwargs, wishes) = take_kwargs(&mut fields)?;
+    let messages = messages::take(&mut fields, &mut ignored)?;
     ignored.append(fields.finish(unknown)?);
     Ok(ChatRequest {
         call: Call {
@@ -195,12 +209,13 @@ pub(super) fn parse(
             constraint: settings.constraint,
             tools,
             reasoning_budget,
-            wishes: Wishes::default(),
+            wishes,
             delivery: settings.delivery,
             cache_prompt: settings.cache_prompt,
             priority: settings.priority,
         },
         include_usage: settings.include_usage,
+        is_older,
         ignored,
     })
 }
@@ -254,9 +269,10 @@ fn refuse_other_outputs(fields: &mut Fields) -> Result<(), BadRequest> {
     Ok(())
 }
 
-/// Further template variables. Whether the template knows them is found out where it is rendered.
-fn take_kwargs(fields: &mut Fields) -> Result<Map<String, Value>, BadRequest> {
-    let mut kwargs = match fields.object("chat_template_kwargs")? {
+/// Further template variables, and how hard to think. Whether the template knows them is found out
+/// where it is rendered.
+fn take_kwargs(fields: &mut Fields) -> Result<(Map<String, Value>, Wishes), BadRequest> {
+    let kwargs = match fields.object("chat_template_kwargs")? {
         None => Map::new(),
         Some(kwargs) => kwargs.into_map(),
     };
@@ -264,14 +280,20 @@ fn take_kwargs(fields: &mut Fields) -> Result<Map<String, Value>, BadRequest> {
         let problem = "expected only variables that the server does not set itself";
         return Err(BadRequest::field(&format!("chat_template_kwargs.{name}"), problem));
     }
-    if let Some(effort) = fields.text("reasoning_effort")? {
-        if !EFFORTS.contains(&effort.as_str()) {
-            let expected = format!("one of {}", EFFORTS.join(", "));
-            return Err(wrong("reasoning_effort", &Value::String(effort), &expected));
+    let Some(word) = fields.text(EFFORT)? else { return Ok((kwargs, Wishes::default())) };
+    let Some(effort) = EFFORTS.iter().find(|known| **known == word) else {
+        let expected = format!("one of {}", EFFORTS.join(", "));
+        return Err(wrong(EFFORT, &Value::String(word), &expected));
+    };
+    match kwargs.get(EFFORT) {
+        None => Ok((kwargs, settings::effort(effort, EFFORT))),
+        // What is said to the template itself is more than a wish.
+        Some(said) if said == effort => Ok((kwargs, Wishes::default())),
+        Some(_) => {
+            let expected = "the same as chat_template_kwargs.reasoning_effort, or neither";
+            Err(wrong(EFFORT, &Value::String(word), expected))
         }
-        kwargs.insert("reasoning_effort".to_owned(), effort.into());
     }
-    Ok(kwargs)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 use super::custom;
 use super::tools::Kind;
+use crate::dialects::Paths;
 use crate::dialects::fields::{Fields, shown, wrong};
 use crate::errors::BadRequest;
 use serde_json::{Map, Value, json};
@@ -15,8 +16,9 @@ use serde_json::{Map, Value, json};
 /// says the content once more. Nothing is in them that the other fields do not say.
 const ECHOED: &[&str] = &["annotations", "audio", "id", "parsed", "provider_specific_fields"];
 
-/// Reads `messages`; the result is a JSON array of objects.
-pub(super) fn take(fields: &mut Fields) -> Result<Value, BadRequest> {
+/// Reads `messages`; the result is a JSON array of objects. The paths of what has no effect go to
+/// `ignored`.
+pub(super) fn take(fields: &mut Fields, ignored: &mut Paths) -> Result<Value, BadRequest> {
     let Some(list) = fields.list("messages")? else {
         return Err(BadRequest {
             code: Some("missing_required_parameter"),
@@ -26,11 +28,11 @@ pub(super) fn take(fields: &mut Fields) -> Result<Value, BadRequest> {
     if list.is_empty() {
         return Err(BadRequest::field("messages", "[]: expected at least one message"));
     }
-    let read = |(message_idx, message)| read(&format!("messages[{message_idx}]"), message);
+    let read = |(message_idx, message)| read(&format!("messages[{message_idx}]"), message, ignored);
     Ok(Value::Array(list.into_iter().enumerate().map(read).collect::<Result<_, _>>()?))
 }
 
-fn read(path: &str, message: Value) -> Result<Value, BadRequest> {
+fn read(path: &str, message: Value, ignored: &mut Paths) -> Result<Value, BadRequest> {
     let mut fields = Fields::of(path, message)?;
     let role_path = fields.path("role");
     let role = fields.take("role").unwrap_or(Value::Null);
@@ -50,12 +52,14 @@ fn read(path: &str, message: Value) -> Result<Value, BadRequest> {
     message.insert("role".to_owned(), role.into());
     // OpenAI's answer that refuses has no content, and its text stands here.
     let refusal = if role == "assistant" { fields.text("refusal")? } else { None };
-    let content = match (take_content(&mut fields)?, refusal) {
+    let mut thoughts = (role == "assistant").then(Vec::new);
+    let content = take_content(&mut fields, &mut thoughts, ignored)?;
+    let content = match (content, refusal) {
         (Some(content), Some(refusal)) => Some(format!("{content}\n{refusal}")),
         (content, refusal) => content.or(refusal),
     };
     if role == "assistant" {
-        take_assistant(&mut fields, &mut message)?;
+        take_assistant(&mut fields, thoughts.unwrap_or_default(), &mut message)?;
     }
     match content {
         Some(content) => message.insert("content".to_owned(), content.into()),
@@ -78,8 +82,13 @@ fn read(path: &str, message: Value) -> Result<Value, BadRequest> {
     Ok(Value::Object(message))
 }
 
-/// A string, or parts that are all text: joined by line breaks, as vLLM and llama-server do.
-fn take_content(fields: &mut Fields) -> Result<Option<String>, BadRequest> {
+/// A string, or parts that are all text: joined by line breaks, as vLLM and llama-server do. Where
+/// there may be `thoughts`, in blocks as Anthropic's API has them, they go there.
+fn take_content(
+    fields: &mut Fields,
+    thoughts: &mut Option<Vec<String>>,
+    ignored: &mut Paths,
+) -> Result<Option<String>, BadRequest> {
     let path = fields.path("content");
     let parts = match fields.take("content") {
         None => return Ok(None),
@@ -96,17 +105,20 @@ fn take_content(fields: &mut Fields) -> Result<Option<String>, BadRequest> {
         }
         let mut part = Fields::of(&path, part)?;
         let kind = part.take("type").unwrap_or(Value::Null);
-        let text = match kind.as_str() {
-            Some("text" | "input_text" | "output_text") => part.text("text")?,
-            Some("refusal") => part.text("refusal")?,
-            Some("image_url" | "input_audio" | "file" | "video_url") => {
-                let why = format!("{}: this model reads text only", shown(&kind));
-                return Err(BadRequest::unsupported(&format!("{path}.type"), &why));
+        let text = match (kind.as_str(), &mut *thoughts) {
+            (Some(kind @ ("thinking" | "redacted_thinking")), Some(thoughts)) => {
+                match kind {
+                    "thinking" => thoughts.push(take_text(&mut part, "thinking")?),
+                    // Nobody but the vendor can read it.
+                    _ => ignored.push(path),
+                }
+                part.accept(&["cache_control", "data", "signature"]);
+                part.refuse_rest()?;
+                continue;
             }
-            _ => return Err(wrong(&format!("{path}.type"), &kind, "\"text\"")),
+            _ => take_part(&path, &kind, &mut part)?,
         };
-        let absent = || BadRequest::field(&format!("{path}.text"), "absent: expected a string");
-        texts.push(text.ok_or_else(absent)?);
+        texts.push(text);
         // Hints at what a vendor's paid cache is to keep. Here whatever prompts have in common is
         // kept, and no answer depends on it.
         part.accept(&["cache_control", "prompt_cache_breakpoint"]);
@@ -115,8 +127,27 @@ fn take_content(fields: &mut Fields) -> Result<Option<String>, BadRequest> {
     Ok(Some(texts.join("\n")))
 }
 
-/// What only assistants have: calls and reasoning.
-fn take_assistant(fields: &mut Fields, message: &mut Map<String, Value>) -> Result<(), BadRequest> {
+/// The text of a part of this type.
+fn take_part(path: &str, kind: &Value, part: &mut Fields) -> Result<String, BadRequest> {
+    let text = match kind.as_str() {
+        Some("text" | "input_text" | "output_text") => part.text("text")?,
+        Some("refusal") => part.text("refusal")?,
+        Some("image_url" | "input_audio" | "file" | "video_url") => {
+            let why = format!("{}: this model reads text only", shown(kind));
+            return Err(BadRequest::unsupported(&format!("{path}.type"), &why));
+        }
+        _ => return Err(wrong(&format!("{path}.type"), kind, "\"text\"")),
+    };
+    let absent = || BadRequest::field(&format!("{path}.text"), "absent: expected a string");
+    text.ok_or_else(absent)
+}
+
+/// What only assistants have: calls and reasoning, of which `thoughts` stood in the content.
+fn take_assistant(
+    fields: &mut Fields,
+    thoughts: Vec<String>,
+    message: &mut Map<String, Value>,
+) -> Result<(), BadRequest> {
     // Two names for the same thing (llama-server's and vLLM's).
     let reasoning = fields.text("reasoning_content")?;
     let again = fields.text("reasoning")?;
@@ -126,7 +157,16 @@ fn take_assistant(fields: &mut Fields, message: &mut Map<String, Value>) -> Resu
         let problem = "expected the same as reasoning_content, or neither";
         return Err(BadRequest::field(&fields.path("reasoning"), problem));
     }
-    if let Some(text) = reasoning.or(again) {
+    let thoughts: Vec<String> = thoughts.into_iter().filter(|text| !text.is_empty()).collect();
+    let thought = (!thoughts.is_empty()).then(|| thoughts.join("\n"));
+    let reasoning = reasoning.or(again);
+    if let (Some(reasoning), Some(thought)) = (&reasoning, &thought)
+        && reasoning != thought
+    {
+        let problem = "its thinking: expected the same as reasoning_content, or neither";
+        return Err(BadRequest::field(&fields.path("content"), problem));
+    }
+    if let Some(text) = reasoning.or(thought) {
         message.insert("reasoning_content".to_owned(), text.into());
     }
     let path = fields.path("tool_calls");
@@ -203,7 +243,8 @@ mod tests {
 
     fn check(messages: &str, expected: Result<Value, &str>) {
         let body = format!(r#"{{"messages":{messages}}}"#);
-        let found = take(&mut Fields::parse(body.as_bytes()).unwrap());
+        let mut ignored = Paths::default();
+        let found = take(&mut Fields::parse(body.as_bytes()).unwrap(), &mut ignored);
         let found = found.map_err(|bad| bad.message);
         assert_eq!(found, expected.map_err(str::to_owned), "{messages}");
     }
@@ -229,10 +270,9 @@ mod tests {
                  parameter; leave it out"),
         );
         let echoed = call(r#","parsed_arguments":{}"#);
-        assert!(
-            take(&mut Fields::parse(format!(r#"{{"messages":{echoed}}}"#).as_bytes()).unwrap())
-                .is_ok()
-        );
+        let echoed = format!(r#"{{"messages":{echoed}}}"#);
+        let mut fields = Fields::parse(echoed.as_bytes()).unwrap();
+        assert!(take(&mut fields, &mut Paths::default()).is_ok());
         check(
             r#"[{"role":"user","content":"a","refusal":"b"}]"#,
             Err("messages[0].refusal: this server does not know this parameter; leave it out"),
@@ -244,6 +284,42 @@ mod tests {
         check(
             r#"[{"role":"assistant","content":"a","reasoning":"b","reasoning_content":"c"}]"#,
             Err("messages[0].reasoning: expected the same as reasoning_content, or neither"),
+        );
+    }
+
+    #[test]
+    fn thoughts_may_stand_in_blocks() {
+        let said = |blocks: &str, more: &str| {
+            format!(
+                r#"[{{"role":"assistant","content":[{blocks},{{"type":"text","text":"a"}}]{more}}}]"#
+            )
+        };
+        let block =
+            |text: &str| format!(r#"{{"type":"thinking","thinking":"{text}","signature":"x"}}"#);
+        let two = format!("{},{},{}", block("Hm."), block(""), block("So."));
+        let expected =
+            json!([{"role": "assistant", "reasoning_content": "Hm.\nSo.", "content": "a"}]);
+        check(&said(&two, ""), Ok(expected.clone()));
+        check(&said(&two, r#","reasoning_content":"Hm.\nSo.""#), Ok(expected));
+        check(&said(&block(""), ""), Ok(json!([{"role": "assistant", "content": "a"}])));
+        let same = "expected the same as reasoning_content, or neither";
+        check(
+            &said(&block("Hm."), r#","reasoning":"Oh.""#),
+            Err(&format!("messages[0].content: its thinking: {same}")),
+        );
+        check(
+            &said(r#"{"type":"thinking"}"#, ""),
+            Err("messages[0].content[0].thinking: absent: expected a string"),
+        );
+        // What only its vendor can read is told.
+        let body =
+            format!(r#"{{"messages":{}}}"#, said(r#"{"type":"redacted_thinking","data":"x"}"#, ""));
+        let mut ignored = Paths::default();
+        take(&mut Fields::parse(body.as_bytes()).unwrap(), &mut ignored).unwrap();
+        assert_eq!(ignored.kept(), ["messages[0].content[0]"]);
+        check(
+            r#"[{"role":"user","content":[{"type":"thinking","thinking":"x"}]}]"#,
+            Err(r#"messages[0].content[0].type: "thinking": expected "text""#),
         );
     }
 

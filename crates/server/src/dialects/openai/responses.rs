@@ -15,13 +15,13 @@ mod tools;
 pub(crate) use stored::{ITEMS_QUERY, deleted_body, is_background, items_body};
 
 use super::constraint::take_schema;
-use super::settings::{take_priority, take_seed, take_stop};
+use super::settings::{effort as wished, take_priority, take_seed, take_stop};
 use super::to_json;
 use crate::dialects::declared::{Field, NO_END};
 use crate::dialects::fields::{Fields, short, shown, wrong};
 use crate::dialects::{
-    Answer, Call, ConstraintAsk, Delivery, Dialect, Family, Paths, Prompts, SamplingAsk, Thinking,
-    Wish, Wishes,
+    Answer, Call, ConstraintAsk, Delivery, Dialect, Family, Overlong, Paths, Prompts, SamplingAsk,
+    Terms, Wishes,
 };
 use crate::errors::BadRequest;
 use crate::kept::Own;
@@ -38,10 +38,10 @@ use tools::Namespaced;
 /// What becomes of the fields that both routes know; of any other the response tells.
 pub(crate) const FIELDS: &[Field] = &[
     Field::honoured("model").text().note("without it: the first model that writes text"),
-    Field::honoured("input")
-        .shape(INPUT)
-        .good(r#"[{"role":"user","content":"Hi"}]"#)
-        .note("`[]` only beside `previous_response_id`"),
+    Field::honoured("input").shape(INPUT).good(r#"[{"role":"user","content":"Hi"}]"#).note(
+        "`[]` only beside `previous_response_id`; items of tools that only a vendor runs, \
+             which say nothing to another model (as `web_search_call`), are left out and told",
+    ),
     Field::honoured("instructions").text().good(r#""Be brief.""#),
     Field::honoured("previous_response_id").text().note("only with `--keep-responses`"),
     Field::honoured("store").flag().good("false").note("`true` only with `--keep-responses`"),
@@ -63,11 +63,14 @@ pub(crate) const FIELDS: &[Field] = &[
         .note("as far as the model's template can do it"),
     Field::adapted("tools").shape(TOOLS).good(TOOL).note(
         "functions and `custom` tools, also in namespaces; tools that only a vendor runs are \
-             left out and told. The grammars of `custom` tools, `regex` and `lark`, are enforced",
+             left out and told. The grammars of `custom` tools, `regex` and `lark`, are enforced. \
+             What of a schema cannot be enforced is told, or refused where the tool is `strict`",
     ),
     Field::honoured("tool_choice").shape(TOOL_CHOICE).good(r#""none""#).beside(BESIDE_TOOL),
     Field::honoured("parallel_tool_calls").flag(),
-    Field::honoured("truncation").words(&["disabled"]),
+    Field::honoured("truncation")
+        .words(&["disabled", "auto"])
+        .note("`auto` leaves out the oldest turns of what is too long, and tells it"),
     Field::honoured("service_tier")
         .words(&["auto", "default", "fast", "priority", "flex"])
         .note("`flex` lets others go first"),
@@ -189,6 +192,7 @@ impl Dialect for Responses {
     type Reply = ResponseReply;
     const FAMILY: Family = Family::OpenAi;
     const CONVERSATION: &str = "input";
+    const TRUNCATION: &str = "truncation";
 
     fn parse(body: &[u8], limits: &Limits) -> Result<ResponseRequest, BadRequest> {
         parse(body, limits)
@@ -214,6 +218,14 @@ impl Dialect for Responses {
         std::mem::take(&mut request.ignored)
     }
 
+    fn terms(request: &ResponseRequest) -> Terms {
+        let overlong = match request.told.truncation {
+            "auto" => Overlong::Truncate,
+            _ => Overlong::Refuse,
+        };
+        Terms { overlong, ..Terms::default() }
+    }
+
     fn place(request: &ResponseRequest, message_idx: usize, field: &str) -> String {
         items::place(request.places.get(message_idx).map_or(&[], Vec::as_slice), field)
     }
@@ -227,6 +239,7 @@ impl Dialect for CountInput {
     type Reply = ResponseReply;
     const FAMILY: Family = Family::OpenAi;
     const CONVERSATION: &str = Responses::CONVERSATION;
+    const TRUNCATION: &str = Responses::TRUNCATION;
 
     fn parse(body: &[u8], limits: &Limits) -> Result<ResponseRequest, BadRequest> {
         parse_count(body, limits)
@@ -250,6 +263,10 @@ impl Dialect for CountInput {
 
     fn take_ignored(request: &mut ResponseRequest) -> Paths {
         Responses::take_ignored(request)
+    }
+
+    fn terms(request: &ResponseRequest) -> Terms {
+        Responses::terms(request)
     }
 
     fn place(request: &ResponseRequest, message_idx: usize, field: &str) -> String {
@@ -290,7 +307,7 @@ pub(super) fn parse(body: &[u8], limits: &Limits) -> Result<ResponseRequest, Bad
         tool_choice: tools.choice,
         tools: tools.told,
         top_logprobs,
-        truncation: "disabled",
+        truncation: take_truncation(&mut fields)?,
     };
     let call = Call {
         model: fields.text("model")?,
@@ -396,15 +413,15 @@ impl Way {
 /// Takes how the answer is to come, which is of all that was sent.
 fn take_way(fields: &mut Fields, store: bool, limits: &Limits) -> Result<Way, BadRequest> {
     let is_background = stored::take_background(fields, store, limits)?;
-    let is_streamed = fields.flag("stream")? == Some(true);
+    Ok(Way { is_background, is_streamed: fields.flag("stream")? == Some(true) })
+}
+
+/// What becomes of a conversation that is too long.
+fn take_truncation(fields: &mut Fields) -> Result<&'static str, BadRequest> {
     match fields.text("truncation")?.as_deref() {
-        None | Some("disabled") => Ok(Way { is_background, is_streamed }),
-        Some("auto") => {
-            let why = "\"auto\": this server leaves out nothing of a conversation; expected \
-                       \"disabled\", and a shorter conversation where one is too long";
-            Err(BadRequest::unsupported("truncation", why))
-        }
-        Some(other) => Err(wrong("truncation", &other.into(), "\"disabled\"")),
+        None | Some("disabled") => Ok("disabled"),
+        Some("auto") => Ok("auto"),
+        Some(other) => Err(wrong("truncation", &other.into(), "\"auto\" or \"disabled\"")),
     }
 }
 
@@ -466,20 +483,7 @@ fn take_reasoning(
         summary.get_or_insert(word);
     }
     ignored.extend(reasoning.rest());
-    let param = Some("reasoning.effort");
-    let wishes = match effort {
-        None => Wishes::default(),
-        Some("none") => {
-            let thinking = Some(Wish { what: Thinking::Off, param });
-            Wishes { thinking, ..Wishes::default() }
-        }
-        // Whoever says how hard wants it to think; that it cannot is told of the effort.
-        Some(what) => Wishes {
-            thinking: Some(Wish { what: Thinking::On, param: None }),
-            effort: Some(Wish { what, param }),
-            ..Wishes::default()
-        },
-    };
+    let wishes = effort.map_or_else(Wishes::default, |word| wished(word, "reasoning.effort"));
     Ok((wishes, ToldReasoning { effort, summary }))
 }
 

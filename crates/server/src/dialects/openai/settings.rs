@@ -3,7 +3,7 @@
 use super::constraint;
 use crate::dialects::declared::{NO_END, POSITIVE};
 use crate::dialects::fields::{Field, Fields, as_integer, shown, wrong};
-use crate::dialects::{ConstraintAsk, Delivery, Paths, SamplingAsk};
+use crate::dialects::{ConstraintAsk, Delivery, Paths, SamplingAsk, Thinking, Wish, Wishes};
 use crate::errors::BadRequest;
 use crate::limits::Limits;
 use engine::{
@@ -142,6 +142,23 @@ pub(super) fn take(fields: &mut Fields, limits: &Limits) -> Result<Settings, Bad
         priority: take_priority(fields)?,
         ignored,
     })
+}
+
+/// What is wished for by the effort in one word, which the field `param` states.
+pub(super) fn effort(word: &'static str, param: &'static str) -> Wishes {
+    let param = Some(param);
+    match word {
+        "none" => {
+            let thinking = Some(Wish { what: Thinking::Off, param });
+            Wishes { thinking, ..Wishes::default() }
+        }
+        // Whoever says how hard wants it to think; that it cannot is told of the effort.
+        what => Wishes {
+            thinking: Some(Wish { what: Thinking::On, param: None }),
+            effort: Some(Wish { what, param }),
+            ..Wishes::default()
+        },
+    }
 }
 
 /// "flex" is OpenAI's tier for work that can wait, "fast" its newer name of "priority".

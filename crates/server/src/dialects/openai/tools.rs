@@ -12,19 +12,47 @@ use serde_json::Value;
 const N_TOOLS: usize = 128;
 const N_NAME_BYTES: usize = 64;
 
-/// Takes the tools out of `fields`; `None` where there is none to be called or told of.
-pub(super) fn take(fields: &mut Fields) -> Result<Option<ToolsAsk>, BadRequest> {
-    refuse_function_call(fields)?;
+/// Takes the tools out of `fields`; `None` where there is none to be called or told of. With them
+/// comes whether they are `functions`, whose calls have a form of their own.
+pub(super) fn take(fields: &mut Fields) -> Result<(Option<ToolsAsk>, bool), BadRequest> {
     let is_parallel = fields.flag("parallel_tool_calls")?;
     let choice = take_choice(fields)?;
-    let list = fields.list("tools")?.unwrap_or_default();
-    if list.len() > N_TOOLS {
-        let problem = format!("{} tools: expected at most {N_TOOLS}", list.len());
-        return Err(BadRequest::field("tools", &problem));
+    let older_choice = take_function_call(fields)?;
+    let tools = take_list(fields, "tools", read)?;
+    let functions = take_list(fields, "functions", read_older)?;
+    if functions.is_empty() {
+        if older_choice.only.is_some() {
+            let problem = "expected \"functions\" beside it, which it is a choice of";
+            return Err(BadRequest::field("function_call", problem));
+        }
+        return Ok((ask(tools, choice, is_parallel)?, false));
     }
-    let read = |(tool_idx, tool)| read(&format!("tools[{tool_idx}]"), tool);
-    let tools = list.into_iter().enumerate().map(read).collect::<Result<_, _>>()?;
-    ask(tools, choice, is_parallel)
+    let newer = [
+        ("tools", !tools.is_empty()),
+        ("tool_choice", choice.choice != ToolChoice::Auto || choice.only.is_some()),
+        // Their answers have room for one call.
+        ("parallel_tool_calls", is_parallel == Some(true)),
+    ];
+    if let Some((name, _)) = newer.iter().find(|(_, is_there)| *is_there) {
+        let problem = "expected it beside \"tools\", not \"functions\", their older form";
+        return Err(BadRequest::field(name, problem));
+    }
+    Ok((ask(functions, older_choice, Some(false))?, true))
+}
+
+/// Takes a list of tools, each of which `read` reads.
+fn take_list(
+    fields: &mut Fields,
+    name: &str,
+    read: impl Fn(&str, Value) -> Result<Read, BadRequest>,
+) -> Result<Vec<Read>, BadRequest> {
+    let list = fields.list(name)?.unwrap_or_default();
+    if list.len() > N_TOOLS {
+        let problem = format!("{} {name}: expected at most {N_TOOLS}", list.len());
+        return Err(BadRequest::field(name, &problem));
+    }
+    let tools = list.into_iter().enumerate();
+    tools.map(|(tool_idx, tool)| read(&format!("{name}[{tool_idx}]"), tool)).collect()
 }
 
 /// What is asked of tools together, each name once; `None` where there is none to be called or told
@@ -103,6 +131,15 @@ fn read(path: &str, tool: Value) -> Result<Read, BadRequest> {
         Kind::Custom => custom::read(&mut tool, name, Place::Grammar, &mut Fields::refuse_rest)?,
     };
     tool.refuse_rest()?;
+    fields.refuse_rest()?;
+    Ok(read)
+}
+
+/// One of `functions`.
+fn read_older(path: &str, function: Value) -> Result<Read, BadRequest> {
+    let mut fields = Fields::of(path, function)?;
+    let name = take_name(&mut fields)?;
+    let read = read_function(&mut fields, name)?;
     fields.refuse_rest()?;
     Ok(read)
 }
@@ -213,14 +250,24 @@ fn take_chosen(fields: &mut Fields, kind: Kind) -> Result<(String, String), BadR
     Ok((path, name))
 }
 
-/// The older name of `tool_choice`, for functions that are refused.
-fn refuse_function_call(fields: &mut Fields) -> Result<(), BadRequest> {
+/// The older name of `tool_choice`, of `functions`.
+fn take_function_call(fields: &mut Fields) -> Result<Choice, BadRequest> {
+    let expected = "\"none\", \"auto\" or an object that names a function";
+    let plain = |choice| Choice { choice, only: None, is_named: false };
     match fields.take("function_call") {
-        Some(choice) if choice != "none" && choice != "auto" => {
-            let why = format!("{}: this server knows \"tool_choice\" instead", shown(&choice));
-            Err(BadRequest::unsupported("function_call", &why))
+        None => Ok(plain(ToolChoice::Auto)),
+        Some(word) if word == "auto" => Ok(plain(ToolChoice::Auto)),
+        Some(word) if word == "none" => Ok(plain(ToolChoice::None)),
+        Some(value @ Value::Object(_)) => {
+            let mut named = Fields::of("function_call", value)?;
+            let path = named.path("name");
+            let name = named.text("name")?;
+            let name = name.ok_or_else(|| BadRequest::field(&path, "absent: expected a string"))?;
+            named.refuse_rest()?;
+            let only = Some(vec![(path, name)]);
+            Ok(Choice { choice: ToolChoice::Required, only, is_named: true })
         }
-        _ => Ok(()),
+        Some(other) => Err(wrong("function_call", &other, expected)),
     }
 }
 
@@ -232,7 +279,8 @@ mod tests {
     fn check(body: Value, expected: Result<(ToolChoice, &[&str], bool), &str>) {
         let mut fields = Fields::parse(body.to_string().as_bytes()).unwrap();
         let found = take(&mut fields).map_err(|bad| bad.param.unwrap());
-        let found = found.map(|ask| {
+        let found = found.map(|(ask, is_older)| {
+            assert_eq!(is_older, body["functions"].is_array(), "{body}");
             let ask = ask.expect("tools were given");
             let names: Vec<String> = ask.callable.iter().map(|t| t.tool.name.clone()).collect();
             (ask.choice, names, ask.is_parallel)
@@ -310,7 +358,7 @@ mod tests {
     fn a_text_is_held_to_its_format() {
         let read = |format: Value| {
             let body = json!({"tools": [note(format)]}).to_string();
-            take(&mut Fields::parse(body.as_bytes()).unwrap()).unwrap().unwrap()
+            take(&mut Fields::parse(body.as_bytes()).unwrap()).unwrap().0.unwrap()
         };
         let held = |format: Value| {
             let mut ask = read(format);

@@ -205,10 +205,11 @@ fn effort(call: &Call, asked: &mut Asked) -> Result<Option<Value>, BadRequest> {
         effort = kwargs.get(EFFORT).cloned();
     }
     let wishes = &call.wishes;
-    let vain = [
-        wishes.thinking.filter(|wish| wish.what != Thinking::Free).and_then(|wish| wish.param),
-        wishes.budget.and_then(|wish| wish.param),
-    ];
+    // Where no effort was asked for, there is a word for that.
+    let off = wishes.thinking.filter(|wish| wish.what == Thinking::Off);
+    let is_none = off.and_then(|wish| wish.param).is_some_and(|param| param.ends_with("effort"));
+    let thinking = wishes.thinking.filter(|wish| wish.what != Thinking::Free && !is_none);
+    let vain = [thinking.and_then(|wish| wish.param), wishes.budget.and_then(|wish| wish.param)];
     // One field may state several.
     let told = wishes.effort.and_then(|wish| wish.param);
     let vain = vain.into_iter().flatten().filter(|param| Some(*param) != told);
@@ -220,5 +221,5 @@ fn effort(call: &Call, asked: &mut Asked) -> Result<Option<Value>, BadRequest> {
         }
         word => word,
     });
-    Ok(effort.or(word.map(Value::from)))
+    Ok(effort.or(word.or(is_none.then_some("none")).map(Value::from)))
 }

@@ -51,6 +51,9 @@ fn what_was_asked_is_asked() {
     );
     let object = json!({"response_format": {"type": "json_object"}});
     check(object.clone(), object);
+    for effort in ["none", "minimal", "xhigh"] {
+        check(json!({"reasoning_effort": effort}), json!({"reasoning_effort": effort}));
+    }
     // What asks for nothing may stand.
     check(json!({"repetition_penalty": 1, "min_p": 0, "top_k": 0}), json!({}));
 }

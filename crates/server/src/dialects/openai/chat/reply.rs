@@ -25,6 +25,8 @@ pub(crate) struct ChatReply {
     pub(super) may_call: bool,
     pub(super) logprobs: bool,
     pub(super) include_usage: bool,
+    /// Whether a call is told as one of `functions`: there is one at most, without an id.
+    pub(super) is_older: bool,
     /// Names of the tools that take a text.
     pub(super) custom: HashSet<String>,
     /// The conversation as the model reads it, where that is the answer.
@@ -83,6 +85,8 @@ struct Delta<'a> {
     reasoning: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<[CallDelta<'a>; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function_call: Option<Function<'a>>,
 }
 
 /// A call begins with id and name; what follows has neither.
@@ -162,6 +166,8 @@ struct Message<'a> {
     refusal: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<WholeCall<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function_call: Option<Function<'a>>,
 }
 
 #[derive(Serialize)]
@@ -209,6 +215,17 @@ impl ChatReply {
         if self.custom.contains(name) { Kind::Custom } else { Kind::Function }
     }
 
+    /// `finish_reason`: a call that was cut off, by whatever, is told as an answer that is too
+    /// short, never as one that is complete.
+    fn word(&self, reason: &FinishReason, n_calls: usize, is_calling: bool) -> &'static str {
+        match finish_word(reason) {
+            _ if is_calling => "length",
+            "stop" if n_calls > 0 && self.is_older => "function_call",
+            "stop" if n_calls > 0 => "tool_calls",
+            other => other,
+        }
+    }
+
     fn whole_choice<'a>(&self, index: usize, choice: &'a Choice) -> WholeChoice<'a> {
         let call = |(call_idx, call): (usize, &'a ToolCall)| {
             let kind = self.kind_of(&call.name);
@@ -218,6 +235,10 @@ impl ChatReply {
             };
             let what = Called::of(kind, Some(&call.name), more);
             WholeCall { id: self.call_id(index, call_idx), kind: kind.word(), what }
+        };
+        let (older, calls) = match self.is_older {
+            true => (choice.calls.first(), &[][..]),
+            false => (None, &choice.calls[..]),
         };
         let is_calling = choice.calls.last().is_some_and(|call| !call.is_complete);
         let has_content = !choice.text.is_empty() || choice.calls.is_empty();
@@ -232,21 +253,15 @@ impl ChatReply {
                 reasoning_content,
                 reasoning,
                 refusal: None,
-                tool_calls: choice.calls.iter().enumerate().map(call).collect(),
+                tool_calls: calls.iter().enumerate().map(call).collect(),
+                function_call: older.map(|call| Function {
+                    name: Some(&call.name),
+                    arguments: (&call.arguments).into(),
+                }),
             },
             logprobs: self.logprobs(&choice.tokens),
-            finish_reason: word(&choice.reason, choice.calls.len(), is_calling),
+            finish_reason: self.word(&choice.reason, choice.calls.len(), is_calling),
         }
-    }
-}
-
-/// `finish_reason`: a call that was cut off, by whatever, is told as an answer that is too short,
-/// never as one that is complete.
-fn word(reason: &FinishReason, n_calls: usize, is_calling: bool) -> &'static str {
-    match finish_word(reason) {
-        _ if is_calling => "length",
-        "stop" if n_calls > 0 => "tool_calls",
-        other => other,
     }
 }
 
@@ -283,13 +298,20 @@ impl Reply for ChatReply {
                 let index = progress.n_calls;
                 progress.n_calls += 1;
                 progress.is_calling = true;
+                if self.is_older && index > 0 {
+                    return;
+                }
                 let kind = self.kind_of(name);
                 let is_text = kind == Kind::Custom;
                 self.choices[choice_idx].reader = is_text.then(custom::Reader::default);
                 let what = Called::of(kind, Some(name), "".into());
                 let id = Some(self.call_id(choice_idx, index));
-                delta.tool_calls = call(index, id, Some(kind), what);
+                match self.is_older {
+                    true => delta.function_call = what.function,
+                    false => delta.tool_calls = call(index, id, Some(kind), what),
+                }
             }
+            Part::Arguments(_) if self.is_older && progress.n_calls > 1 => return,
             Part::Arguments(arguments) => {
                 let what = match &mut progress.reader {
                     None => Called::of(Kind::Function, None, arguments.into()),
@@ -301,7 +323,13 @@ impl Reply for ChatReply {
                         Called::of(Kind::Custom, None, text.into())
                     }
                 };
-                delta.tool_calls = call(progress.n_calls.saturating_sub(1), None, None, what);
+                match self.is_older {
+                    true => delta.function_call = what.function,
+                    false => {
+                        let index = progress.n_calls.saturating_sub(1);
+                        delta.tool_calls = call(index, None, None, what);
+                    }
+                }
             }
             Part::CallEnd => {
                 progress.is_calling = false;
@@ -321,7 +349,7 @@ impl Reply for ChatReply {
             index: choice_idx,
             delta: Delta::default(),
             logprobs,
-            finish_reason: Some(word(reason, n_calls, is_calling)),
+            finish_reason: Some(self.word(reason, n_calls, is_calling)),
         };
         self.chunk(&[choice], None, out);
     }

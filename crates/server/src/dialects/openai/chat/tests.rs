@@ -1,9 +1,9 @@
 //! Golden transcripts of chat completions, and the table of their parameters.
 
 use super::*;
-use crate::dialects::ReasoningFields;
 use crate::dialects::golden::{Step, cut, replay, text, token};
 use crate::dialects::openai::parse_chat as parse;
+use crate::dialects::{ReasoningFields, Thinking, Wish};
 use crate::errors::ServerError;
 use engine::FinishReason::{Length, Stop, StopString};
 use engine::Part;
@@ -216,6 +216,38 @@ fn calls_and_reasoning_stand_beside_the_text() {
     ];
     assert_eq!(deltas(&stream), expected);
     assert!(stream.contains(r#""finish_reason":"tool_calls""#), "{stream}");
+}
+
+#[test]
+fn a_call_of_functions_has_their_older_form() {
+    let older = |field: &str| with(&format!(r#""functions":[{{"name":"f"}}],{field}"#));
+    check(
+        &older(r#""n":1"#),
+        calling(Stop, 7),
+        r#"{"id":"chatcmpl-1","object":"chat.completion","created":7,"model":"m","system_fingerprint":"fp","choices":[{"index":0,"message":{"role":"assistant","content":"So:","reasoning_content":"Hm.","reasoning":"Hm.","refusal":null,"function_call":{"name":"f","arguments":"{\"x\":1}"}},"logprobs":null,"finish_reason":"function_call"}],"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8,"prompt_tokens_details":{"cached_tokens":2,"matched_tokens":3}}}"#,
+    );
+    let expected = [
+        r#"{"role":"assistant","content":null}"#,
+        r#"{"reasoning_content":"Hm","reasoning":"Hm"}"#,
+        r#"{"reasoning_content":".","reasoning":"."}"#,
+        r#"{"content":"So:"}"#,
+        r#"{"function_call":{"name":"f","arguments":""}}"#,
+        r#"{"function_call":{"arguments":"{\"x\":"}}"#,
+        r#"{"function_call":{"arguments":"1}"}}"#,
+        "{}",
+    ];
+    // Of several, which another server may send all the same, there is room for one.
+    for n_parts in [7, 10] {
+        let stream = replay::<Chat>(&older(r#""stream":true"#), calling(Stop, n_parts));
+        assert_eq!(deltas(&stream), expected);
+        assert!(stream.contains(r#""finish_reason":"function_call""#), "{stream}");
+    }
+    let cut = replay::<Chat>(&older(r#""n":1"#), calling(Length, 5));
+    assert!(cut.contains(r#""finish_reason":"length""#), "{cut}");
+    // It is one call, of the function that is named.
+    let named = older(r#""function_call":{"name":"f"}"#);
+    let tools = parse(named.as_bytes(), &Limits::default()).unwrap().call.tools.unwrap();
+    assert_eq!((tools.choice, tools.is_parallel), (ToolChoice::Required, false));
 }
 
 /// A request whose answer may be calls of `f`, and of `t`, which takes a text.
@@ -437,6 +469,10 @@ fn every_parameter_is_honoured_or_refused_by_name() {
         r#""tools":[],"tool_choice":"auto""#,
         r#""tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"none""#,
         r#""tool_choice":"none""#,
+        r#""functions":[{"name":"f","description":"d","parameters":{"type":"object"}}]"#,
+        r#""functions":[{"name":"f"}],"function_call":"none","tool_choice":"auto""#,
+        r#""functions":[{"name":"f"}],"function_call":{"name":"f"},"parallel_tool_calls":false"#,
+        r#""functions":[],"function_call":"auto""#,
         r#""parallel_tool_calls":false"#,
         r#""tools":[{"type":"function","function":{"name":"f","strict":true}}]"#,
         r#""tools":[{"type":"custom","custom":{"name":"t","format":{"type":"text"}}}]"#,
@@ -497,7 +533,19 @@ fn every_parameter_is_honoured_or_refused_by_name() {
         (r#""thinking_token_budget":-2"#, "thinking_token_budget"),
         (r#""thinking_token_budget":1,"thinking_budget_tokens":2"#, "thinking_budget_tokens"),
         (r#""tool_choice":"required""#, "tool_choice"),
-        (r#""functions":[{"name":"f"}]"#, "functions"),
+        (r#""functions":[{"name":"f g"}]"#, "functions[0].name"),
+        (r#""functions":[{"name":"f"},{"name":"f"}]"#, "functions[1].name"),
+        (r#""functions":[{"name":"f","parameters":7}]"#, "functions[0].parameters"),
+        (r#""functions":[{"name":"f","x":7}]"#, "functions[0].x"),
+        (r#""functions":[{"name":"f"}],"function_call":{"name":"g"}"#, "function_call.name"),
+        (r#""functions":[{"name":"f"}],"function_call":{}"#, "function_call.name"),
+        (r#""functions":[{"name":"f"}],"function_call":"required""#, "function_call"),
+        (r#""functions":[{"name":"f"}],"tool_choice":"required""#, "tool_choice"),
+        (r#""functions":[{"name":"f"}],"parallel_tool_calls":true"#, "parallel_tool_calls"),
+        (
+            r#""functions":[{"name":"f"}],"tools":[{"type":"function","function":{"name":"f"}}]"#,
+            "tools",
+        ),
         (r#""function_call":{"name":"f"}"#, "function_call"),
         (r#""typical_p":0"#, "typical_p"),
         (r#""xtc_probability":1.5"#, "xtc_probability"),
@@ -530,6 +578,10 @@ fn every_parameter_is_honoured_or_refused_by_name() {
         (r#""audio":{"voice":"x"}"#, "audio"),
         (r#""web_search_options":{}"#, "web_search_options"),
         (r#""reasoning_effort":"huge""#, "reasoning_effort"),
+        (
+            r#""reasoning_effort":"low","chat_template_kwargs":{"reasoning_effort":"high"}"#,
+            "reasoning_effort",
+        ),
         (r#""chat_template_kwargs":{"messages":[]}"#, "chat_template_kwargs.messages"),
         (r#""stream_options":{"include_usage":true}"#, "stream_options"),
         (r#""stream":true,"stream_options":{"x":1}"#, "stream_options.x"),
@@ -558,6 +610,25 @@ fn settings_reach_the_call() {
     let sampling = call.sampling.over(&crate::default_sampling());
     assert_eq!((sampling.temperature, sampling.top_p, sampling.seed), (0.0, 0.95, Some(3)));
     assert_eq!(sampling.logit_bias, [(9, 1.0)]);
+}
+
+#[test]
+fn how_hard_to_think_is_a_wish() {
+    let check = |field: &str, thinking, effort: Option<&'static str>| {
+        let call = parse(with(field).as_bytes(), &Limits::default()).unwrap().call;
+        let wish = |word| Wish { what: word, param: Some("reasoning_effort") };
+        let wishes = Wishes { thinking, budget: None, effort: effort.map(wish) };
+        assert_eq!(call.wishes, wishes, "{field}");
+    };
+    let off = Wish { what: Thinking::Off, param: Some("reasoning_effort") };
+    let on = Wish { what: Thinking::On, param: None };
+    check(r#""n":1"#, None, None);
+    check(r#""reasoning_effort":"none""#, Some(off), None);
+    check(r#""reasoning_effort":"xhigh""#, Some(on), Some("xhigh"));
+    // Said to the template itself it is no wish.
+    let said = r#""chat_template_kwargs":{"reasoning_effort":"low"}"#;
+    check(said, None, None);
+    check(&format!(r#"{said},"reasoning_effort":"low""#), None, None);
 }
 
 proptest::proptest! {

@@ -3,7 +3,8 @@
 //! What the model made in one turn are several items, and one message of a template: a train of
 //! thought, text and calls that follow each other are joined. So each message notes where its
 //! fields came from. An item of a type that is not known here is refused: without it the model
-//! would see another history than the client.
+//! would see another history than the client. Those that say nothing to a model which lacks their
+//! vendor's tools are left out and told.
 
 use super::super::messages::take_arguments;
 use super::super::{custom, to_json};
@@ -32,6 +33,26 @@ const WITHOUT_EFFECT: &[&str] = &[
 ];
 /// Parts that are no text. No model here reads them.
 const NO_TEXT: &[&str] = &["computer_screenshot", "input_audio", "input_file", "input_image"];
+
+/// Items of tools that only a vendor runs, with nothing in them that a model here could read: which
+/// search was made but not what it found, pictures, and what is encrypted. Agents that change
+/// servers in the middle of a conversation bring them back. Others, which hold what a tool said,
+/// are refused.
+const LEFT_OUT: &[&str] = &[
+    "compaction",
+    "computer_call",
+    "computer_call_output",
+    "file_search_call",
+    "image_generation_call",
+    "local_shell_call",
+    "local_shell_call_output",
+    "mcp_approval_request",
+    "mcp_approval_response",
+    "mcp_list_tools",
+    "tool_search_call",
+    "tool_search_output",
+    "web_search_call",
+];
 
 /// What stands before a train of thought in `encrypted_content`, which other servers' clients bring
 /// back unread. It holds no secret: the client has the same text beside it.
@@ -81,6 +102,10 @@ impl Conversation {
             }
             Some("function_call_output" | "custom_tool_call_output") => {
                 self.output(&mut fields, ignored)?;
+            }
+            Some(kind) if LEFT_OUT.contains(&kind) => {
+                ignored.push(path.to_owned());
+                return Ok(());
             }
             Some(kind) => {
                 let why = format!("{}: this server knows no such item", shown(&kind.into()));
@@ -484,6 +509,26 @@ mod tests {
     }
 
     #[test]
+    fn what_only_a_vendors_tools_can_read_is_left_out_and_told() {
+        let items = r#"[{"role":"user","content":"go"},
+            {"role":"assistant","content":"So:"},
+            {"type":"web_search_call","id":"ws_1","status":"completed","action":{"query":"x"}},
+            {"type":"compaction","id":"cmp_1","encrypted_content":"gAAAA"},
+            {"role":"assistant","content":"Yes."}]"#;
+        check(
+            items,
+            json!([
+                {"role": "user", "content": "go"},
+                {"role": "assistant", "content": "So:\nYes."},
+            ]),
+            &["input[2]", "input[3]"],
+        );
+        for kind in LEFT_OUT {
+            check(&format!(r#"[{{"type":"{kind}"}}]"#), json!([]), &["input[0]"]);
+        }
+    }
+
+    #[test]
     fn a_call_with_a_text_is_one_of_a_function() {
         let call = json!({"type": "custom_tool_call", "call_id": "1", "name": "t", "input": "a\n",
             "status": "completed", "id": "ctc_1"});
@@ -609,8 +654,8 @@ mod tests {
         };
         check("7", ": 7: expected an object");
         check(
-            r#"{"type":"web_search_call","id":"x"}"#,
-            r#".type: "web_search_call": this server knows no such item"#,
+            r#"{"type":"mcp_call","id":"x"}"#,
+            r#".type: "mcp_call": this server knows no such item"#,
         );
         check(
             r#"{"role":"tool","content":"x"}"#,

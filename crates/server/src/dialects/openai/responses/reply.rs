@@ -124,6 +124,9 @@ struct Response<'a> {
     #[serde(flatten)]
     told: &'a Told,
     usage: Option<UsageBody>,
+    /// Absent where none was left out: no field of OpenAI's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncated_messages: Option<usize>,
 }
 
 /// An event of a stream.
@@ -282,6 +285,7 @@ impl ResponseReply {
             top_p: self.answer.sampling.top_p,
             told: &self.told,
             usage: usage.map(UsageBody::from),
+            truncated_messages: Some(self.answer.n_dropped).filter(|&n_dropped| n_dropped > 0),
         }
     }
 

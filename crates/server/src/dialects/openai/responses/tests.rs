@@ -1,6 +1,7 @@
 //! Golden transcripts of responses, and the table of their parameters.
 
 use super::*;
+use crate::dialects::Thinking;
 use crate::dialects::declared::Treatment;
 use crate::dialects::golden::{Step, cut, replay, text, token};
 use crate::errors::ServerError;
@@ -578,7 +579,7 @@ fn taken(name: &str) -> &'static [&'static str] {
         "reasoning" => &["{}", r#"{"effort":"minimal"}"#, r#"{"effort":null,"summary":null}"#],
         "tools" => &[r#"[{"type":"function","name":"f"}]"#, "[]"],
         "tool_choice" => &[r#""auto""#, r#""none""#],
-        "truncation" => &[r#""disabled""#],
+        "truncation" => &[r#""disabled""#, r#""auto""#],
         "service_tier" => &[r#""auto""#, r#""flex""#],
         "metadata" => &["{}", r#"{"a":"b"}"#],
         _ => &[r#""x""#, "{}"],
@@ -622,7 +623,7 @@ fn refused(name: &str) -> &'static [(&'static str, &'static str)] {
         "tools" => &[(r#"[{"type":"function"}]"#, "tools[0].name")],
         "tool_choice" => &[(r#""any""#, "tool_choice"), (r#""required""#, "tool_choice")],
         "parallel_tool_calls" => &[("1", "parallel_tool_calls")],
-        "truncation" => &[(r#""auto""#, "truncation"), (r#""x""#, "truncation")],
+        "truncation" => &[(r#""x""#, "truncation"), ("true", "truncation")],
         "service_tier" => &[(r#""ultrafast""#, "service_tier")],
         "metadata" => &[("[]", "metadata"), (r#"{"a":1}"#, "metadata.a")],
         other => panic!("{other}: no value that is refused"),
