@@ -93,7 +93,7 @@ mod tests {
         check(callable(8), &told);
         told.push("unenforced and 92 more".to_owned());
         check(callable(100), &told);
-        let long = format!("unenforced tools.a#/properties/\\u{{e9}}{}...", "x".repeat(135));
+        let long = format!("unenforced tools.a#/properties/\\u{{e9}}{}...", "x".repeat(134));
         check(vec![ask("a", unique(&format!("\u{e9}{}", "x".repeat(200))), false)], &[long]);
     }
 }

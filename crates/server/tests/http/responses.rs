@@ -327,7 +327,7 @@ fn a_train_of_thought_is_an_item_and_comes_back() {
 fn a_conversation_that_is_too_long_is_cut_where_that_is_asked_for() {
     let turn = |i: usize| {
         let content = format!("Remember the number {i}, the words apple, pear and plum.");
-        let role = if i % 2 == 0 { "user" } else { "assistant" };
+        let role = if i.is_multiple_of(2) { "user" } else { "assistant" };
         json!({"role": role, "content": content})
     };
     let input: Vec<Value> = (0..41).map(turn).collect();
