@@ -148,7 +148,7 @@ const told = {
     await show(page, url, "models");
     await page.locator("tr", { hasText: "acme/tiny" }).waitFor();
     assert.equal(await page.getByRole("button", { name: /Adopt/ }).count(), 0);
-    for (const command of ["freehold adopt lmstudio", "freehold outdated", "freehold serve --allow-model-changes"]) {
+    for (const command of ["freehold adopt lmstudio", "freehold outdated", "freehold serve --allow-lock-changes"]) {
       await page.locator(".command code", { hasText: command }).first().waitFor();
     }
   },

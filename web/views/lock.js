@@ -5,7 +5,7 @@ import { Badge, Button, Command, Empty, Notice, Section, Table, Waiting, confirm
 import { html, useState } from "../lib/ui.js";
 import { t } from "../strings.en.js";
 
-export function Lock({ models, mayChange }) {
+export function Lock({ models, mayMove }) {
   const asked = useAsked(() => get("/admin/lock"), 0);
   const [done, setDone] = useState({});
   const act = async (path, body) => {
@@ -19,7 +19,7 @@ export function Lock({ models, mayChange }) {
     </div>
     ${!asked.value ? html`<${Waiting} asked=${asked} />`
       : asked.value.file === null ? html`<${Empty}>${t.lock.none}</${Empty}><${Command} text="freehold lock" />`
-        : html`<${Standing} lock=${asked.value} models=${models} act=${mayChange && act} />`}
+        : html`<${Standing} lock=${asked.value} models=${models} act=${mayMove && act} />`}
   </${Section}>`;
 }
 

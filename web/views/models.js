@@ -22,18 +22,18 @@ export function Models({ parts }) {
 function All() {
   const asked = useAsked(() => get("/admin/models"), ASKED_MS);
   const status = useAsked(() => get("/admin/status"), 0);
-  const mayChange = status.value?.model_changes;
+  const { model_changes: mayChange, lock_changes: mayMove } = status.value ?? {};
   return html`<${View} title=${t.models.title} about=${t.models.about}>
     ${asked.value ? html`
       <${Memory} machine=${asked.value.machine} models=${asked.value.models} />
       ${asked.value.models.map((model) => html`<${Model} key=${model.name} model=${model}
         machine=${asked.value.machine} mayChange=${mayChange} onChanged=${asked.again} />`)}
       <${Aliases} aliases=${asked.value.aliases} />
-      <${Lock} models=${asked.value.models} mayChange=${mayChange} />
+      <${Lock} models=${asked.value.models} mayMove=${mayMove} />
     ` : html`<${Waiting} asked=${asked} />`}
     <${GateReports} />
     <${Pull} mayChange=${mayChange} onChanged=${asked.again} />
-    <${Adopt} mayChange=${mayChange} onChanged=${asked.again} />
+    <${Adopt} mayAdopt=${mayMove} onChanged=${asked.again} />
     <${Outdated} mayChange=${mayChange} />
     <${Upgrades} />
   </${View}>`;

@@ -128,7 +128,7 @@ function LedgerCheck({ of }) {
       ${found?.intact && html`<${Notice} kind="good">${t.operate.intact(count(found.rows), found.signed)}
         ${found.head && html`<code class="break">${found.head.hash}</code>`}</${Notice}>`}
       ${found && !found.intact && html`<${Notice} kind="bad">${t.operate.notIntact(found.first_bad?.seq)}
-        ${found.first_bad?.reason}</${Notice}>`}
+        ${found.first_bad?.reason ?? found.counters}</${Notice}>`}
     </div>
   </${Section}>`;
 }

@@ -6,9 +6,11 @@ import { html, useState } from "../lib/ui.js";
 import { t } from "../strings.en.js";
 
 const SERVE = "freehold serve --allow-model-changes";
+/** What needs no network. */
+const SERVE_HERE = "freehold serve --allow-lock-changes";
 
 /** What other programs on this machine have, and a button to use it in place. */
-export function Adopt({ mayChange, onChanged }) {
+export function Adopt({ mayAdopt, onChanged }) {
   const asked = useAsked(() => get("/admin/adoptable"), 0);
   const [state, set] = useState({});
   const adopt = async ({ owner, name }) => {
@@ -28,7 +30,7 @@ export function Adopt({ mayChange, onChanged }) {
       ${state.told && html`<${Notice} kind="good">${state.told}</${Notice}>`}
       ${state.error && html`<${Notice} kind="bad">${state.error.message}</${Notice}>`}
     </div>
-    ${asked.value ? html`<${Found} of=${asked.value} isWorking=${Boolean(state.working)} adopt=${mayChange && adopt} />`
+    ${asked.value ? html`<${Found} of=${asked.value} isWorking=${Boolean(state.working)} adopt=${mayAdopt && adopt} />`
       : html`<${Waiting} asked=${asked} />`}
   </${Section}>`;
 }
@@ -52,7 +54,7 @@ function Found({ of, isWorking, adopt }) {
         html`<span class="whole">${one.owner}</span>`, html`<span class="whole">${bytes(one.n_bytes)}</span>`,
         way(one)])} />
     ${!adopt && words.length > 0 && html`<p class="about">${t.adopt.terminal}</p>
-      ${words.map((word) => html`<${Command} text=${`freehold adopt ${word}`} />`)}<${Command} text=${SERVE} />`}`;
+      ${words.map((word) => html`<${Command} text=${`freehold adopt ${word}`} />`)}<${Command} text=${SERVE_HERE} />`}`;
 }
 
 /** Whether the sources of locked models have something newer; asked on a click alone. */
