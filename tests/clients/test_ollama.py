@@ -98,6 +98,8 @@ def check_generate(server):
     assert all(len(token.top_logprobs) == 2 and token.logprob <= 0 for token in scored.logprobs)
     loaded = server.generate("")
     equal((loaded.done_reason, loaded.response), ("load", ""))
+    later = server.generate("And again?", context=list(whole.context))
+    assert later.prompt_eval_count > len(whole.context) and later.context[:len(whole.context)] == whole.context, later
     refused(400, "suffix: ", server.generate, "def f(", suffix="return 1")
     refused(400, "images: ", server.generate, "What is this?", images=["aGVsbG8="])
 

@@ -352,6 +352,8 @@ pub enum Prompts {
         system: Option<String>,
         /// What the user says.
         text: String,
+        /// The conversation before that, in token ids as an earlier answer had them.
+        context: Vec<u32>,
     },
     /// Plain texts, each answered on its own.
     Plain(Vec<PlainPrompt>),
@@ -364,6 +366,13 @@ pub enum PlainPrompt {
     Text(String),
     /// Already token ids, used as they are.
     Tokens(Vec<u32>),
+    /// What stands before and behind a place that is to be filled in.
+    Middle {
+        /// Before it.
+        before: String,
+        /// Behind it; not empty.
+        behind: String,
+    },
 }
 
 /// How an answer is sent.

@@ -31,6 +31,8 @@ pub struct Facts {
     pub source: String,
     /// What its file recommends of how tokens are chosen.
     pub recommended: Recommended,
+    /// Whether it can fill in the middle of a text.
+    pub fills_in: bool,
     /// What of its file's metadata is one value.
     pub metadata: Map<String, Value>,
 }

@@ -104,7 +104,9 @@ fn beginning(prompts: &Prompts) -> String {
         }
         Prompts::Turn { text, .. } => begin_of(text),
         Prompts::Plain(prompts) => match prompts.first() {
-            Some(PlainPrompt::Text(text)) => begin_of(text),
+            Some(PlainPrompt::Text(text) | PlainPrompt::Middle { before: text, .. }) => {
+                begin_of(text)
+            }
             Some(PlainPrompt::Tokens(ids)) => format!("{:?}", &ids[..ids.len().min(64)]),
             None => String::new(),
         },

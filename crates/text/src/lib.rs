@@ -16,7 +16,7 @@ pub use banned::{Banned, MAX_BANNED, MAX_BANNED_BYTES};
 pub use constraint::{Constraint, ConstraintError, Constraints, Grammar, Mask, Matcher};
 pub use decoder::StreamDecoder;
 pub use template::{ChatInput, ChatTemplate, TemplateError, render_case};
-pub use tokenizer::{Special, Tokenizer, TokenizerError};
+pub use tokenizer::{FillIn, Special, Tokenizer, TokenizerError};
 pub use tools::{
     CallGrammar, Calls, Channels, MAX_TOOLS, Mark, Part, Preamble, Splitter, Tool, ToolChoice,
     ToolFormat, reasoning,

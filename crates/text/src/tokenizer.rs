@@ -9,6 +9,7 @@ mod byte_level;
 mod class;
 mod endings;
 mod error;
+mod fill_in;
 mod keyed_hash;
 mod pretokenize;
 mod special;
@@ -27,6 +28,7 @@ use vocab::{Kind, SPACE_SIGN, Spelling, Vocab};
 use wordpiece::WordPiece;
 
 pub use error::TokenizerError;
+pub use fill_in::FillIn;
 
 /// The values of `tokenizer.ggml.model` that are known.
 const MODELS: [&str; 3] = ["gpt2", "llama", "bert"];
@@ -59,6 +61,7 @@ pub struct Tokenizer {
     ends: Vec<u32>,
     bos: Option<u32>,
     eos: Option<u32>,
+    fill_in: Option<FillIn>,
     adds_bos: bool,
     adds_eos: bool,
 }
@@ -126,6 +129,7 @@ impl Tokenizer {
             ends,
             bos,
             eos,
+            fill_in: FillIn::of(metadata),
             adds_bos: adds_bos && bos.is_some(),
             adds_eos: adds_eos && eos.is_some(),
             algorithm,
@@ -197,6 +201,11 @@ impl Tokenizer {
     /// The token that ends a sequence; `[SEP]` for BERT.
     pub fn eos(&self) -> Option<u32> {
         self.eos
+    }
+
+    /// The tokens between which the model fills in, where it does.
+    pub fn fill_in(&self) -> Option<FillIn> {
+        self.fill_in
     }
 
     /// Whether the model expects BOS before its input. Never without one.

@@ -267,6 +267,15 @@ pub(crate) fn take_texts(fields: &mut Fields, name: &str) -> Result<Vec<PlainPro
     list.into_iter().enumerate().map(read).collect()
 }
 
+/// Takes token ids that may be there: an array of them.
+pub(crate) fn take_ids(fields: &mut Fields, name: &str) -> Result<Vec<u32>, BadRequest> {
+    match fields.take(name) {
+        None => Ok(Vec::new()),
+        Some(Value::Array(list)) => read_ids(name, &list),
+        Some(other) => Err(wrong(name, &other, "an array of token ids")),
+    }
+}
+
 /// Token ids; whether the model has them is found out where the model is known.
 fn read_ids(path: &str, list: &[Value]) -> Result<Vec<u32>, BadRequest> {
     let read = |(token_idx, value): (usize, &Value)| {

@@ -104,7 +104,7 @@ pub(super) fn replay_kept<D: Dialect>(
     let delivery = call.delivery;
     let some_tokens = || vec![u32::from(b'a'), u32::from(b'b'), 257];
     let tokens_of = |prompt: &PlainPrompt| match prompt {
-        PlainPrompt::Text(_) => some_tokens(),
+        PlainPrompt::Text(_) | PlainPrompt::Middle { .. } => some_tokens(),
         PlainPrompt::Tokens(ids) => ids.clone(),
     };
     let prompts: Vec<Vec<u32>> = match &call.prompts {

@@ -185,15 +185,17 @@ impl Models {
 fn facts_of(opened: Option<&Opened>) -> Facts {
     let Some(opened) = opened else { return Facts::default() };
     let info = opened.info();
-    let template = match opened {
-        Opened::Generator(engine) => engine.template().map(|t| t.source().to_owned()),
+    let generator = match opened {
+        Opened::Generator(engine) => Some(engine),
         Opened::Embedder(_) => None,
     };
+    let template = generator.and_then(|engine| engine.template());
     Facts {
         n_bytes: info.weight_bytes,
         architecture: info.architecture.clone(),
         n_ctx: Some(info.n_ctx),
-        template,
+        template: template.map(|template| template.source().to_owned()),
+        fills_in: generator.is_some_and(|engine| engine.tokenizer().fill_in().is_some()),
         recommended: info.recommended.clone(),
         ..Facts::default()
     }

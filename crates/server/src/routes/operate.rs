@@ -28,7 +28,8 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         paths: &["/"],
         needs: Needs::Nothing,
-        summary: "The page, to browsers; else `Ollama is running`, which clients of Ollama compare with.",
+        summary: "The page, to browsers; else `Ollama is running`, which clients of Ollama compare \
+                  with.",
         statuses: &[403],
         handler: || get(operate::root),
         ..READ
@@ -36,8 +37,8 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         paths: &["/health"],
         needs: Needs::Nothing,
-        summary: "Whether the server is well: 503 where a model's engine has stopped, and while models \
-                  are being opened at the start.",
+        summary: "Whether the server is well: 503 where a model's engine has stopped, and while \
+                  models are being opened at the start.",
         answer: Some(STATUS),
         statuses: &[403, 503],
         handler: || get(operate::health),

@@ -248,19 +248,24 @@ fn render<D: Dialect>(
         Prompts::Chat { messages, kwargs, end } => {
             render_chat::<D>(request, scene, messages, kwargs, *end, notes)
         }
-        Prompts::Turn { system, text } if engine.template().is_some() => {
+        Prompts::Turn { system, text, context } if engine.template().is_some() => {
             let system = system.iter().map(|text| json!({"role": "system", "content": text}));
             let user = json!({"role": "user", "content": text});
             let messages = system.chain([user]).collect();
-            render_chat::<D>(request, scene, &messages, &Map::new(), ChatEnd::Answer, notes)
+            let end = ChatEnd::Answer;
+            let made = render_chat::<D>(request, scene, &messages, &Map::new(), end, notes)?;
+            let behind = |turn| behind(engine, context, turn);
+            let prompts = made.prompts.into_iter().map(behind).collect::<Result<_, _>>()?;
+            Ok(Rendered { prompts, ..made })
         }
         Prompts::Turn { system: Some(_), .. } => {
             let why = "the model has no chat template (it is a base model) to show it in";
             Err(BadRequest::unsupported("system", why).into())
         }
-        Prompts::Turn { system: None, text } => {
+        Prompts::Turn { system: None, text, context } => {
             notes.ignored.extend(call.wishes.params().map(str::to_owned));
-            Ok(plain(vec![plain_prompt(engine, 0, &PlainPrompt::Text(text.clone()))?]))
+            let text = plain_prompt(engine, 0, &PlainPrompt::Text(text.clone()))?;
+            Ok(plain(vec![behind(engine, context, text)?]))
         }
         Prompts::Plain(prompts) => {
             let ids = |(prompt_idx, prompt)| plain_prompt(engine, prompt_idx, prompt);
@@ -525,12 +530,52 @@ fn plain_prompt(
             ids.clone()
         }
         PlainPrompt::Text(text) => encode(engine, text),
+        PlainPrompt::Middle { before, behind } => middle(engine, before, behind)?,
     };
     if ids.is_empty() {
         let problem = format!("prompt {prompt_idx} is empty: expected at least one token");
         return Err(BadRequest::field("prompt", &problem));
     }
     Ok(ids)
+}
+
+/// What a conversation comes to that goes on behind `context`: the ids of an earlier prompt and its
+/// answer, which has no end token, then those of the next turn, which may begin as a prompt does.
+fn behind(engine: &Engine, context: &[u32], turn: Vec<u32>) -> Result<Vec<u32>, BadRequest> {
+    let n_vocab = engine.info().n_vocab;
+    if let Some(token_idx) = context.iter().position(|&id| id as usize >= n_vocab) {
+        let id = context[token_idx];
+        let problem = format!(
+            "token {token_idx} is {id}: expected what an answer of this model had as its context, \
+             token ids below {n_vocab}"
+        );
+        return Err(BadRequest::field("context", &problem));
+    }
+    let Some(last) = context.last() else { return Ok(turn) };
+    let tokenizer = engine.tokenizer();
+    // Only a conversation has turns that end.
+    let is_open = engine.template().is_some() && !tokenizer.is_end_of_generation(*last);
+    let end = tokenizer.eos().filter(|_| is_open);
+    let bos = tokenizer.bos().filter(|bos| tokenizer.adds_bos() && turn.first() == Some(bos));
+    let turn = turn.into_iter().skip(usize::from(bos.is_some()));
+    Ok(context.iter().copied().chain(end).chain(turn).collect())
+}
+
+/// The prompt that asks for what stands between two texts. No part of them is a special token: the
+/// marks are the model's.
+fn middle(engine: &Engine, before: &str, behind: &str) -> Result<Vec<u32>, BadRequest> {
+    let tokenizer = engine.tokenizer();
+    let Some(marks) = tokenizer.fill_in() else {
+        let why = format!(
+            "{:?}: the model has no tokens to fill in the middle, expected one that has, or a \
+             prompt alone",
+            short(behind)
+        );
+        return Err(BadRequest::unsupported("suffix", &why));
+    };
+    let [before, behind] = [before, behind].map(|text| tokenizer.encode(text, Special::Plain));
+    let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+    Ok(bos.into_iter().chain(marks.prompt(&before, &behind)).collect())
 }
 
 /// Special tokens in the text count as such: this route is for callers that write whole prompts.

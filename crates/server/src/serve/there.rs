@@ -392,7 +392,7 @@ fn affinity(arrival: &Arrival, call: &Call) -> u64 {
     arrival.principal.hash(&mut hasher);
     match &call.prompts {
         Prompts::Chat { messages, .. } => messages[0].to_string().hash(&mut hasher),
-        Prompts::Turn { system, text } => (system, text).hash(&mut hasher),
+        Prompts::Turn { system, text, .. } => (system, text).hash(&mut hasher),
         Prompts::Plain(_) => {}
     }
     hasher.finish()

@@ -189,6 +189,9 @@ fn tokenize<D: VectorDialect>(
     for (text_idx, text) in ask.texts.iter().enumerate() {
         let mut tokens = match text {
             PlainPrompt::Text(text) => embedder.tokens(text),
+            PlainPrompt::Middle { .. } => {
+                unreachable!("no route that makes vectors reads what is to be filled in")
+            }
             PlainPrompt::Tokens(tokens) => {
                 check_frame(embedder, tokens, || D::place(request, text_idx))?;
                 tokens.clone()

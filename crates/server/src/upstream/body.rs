@@ -111,7 +111,11 @@ pub(super) struct MadeCall {
 fn turns(call: &Call, kind: UpstreamKind, asked: &mut Asked) -> Result<Vec<Turn>, BadRequest> {
     let messages = match &call.prompts {
         Prompts::Chat { messages, .. } => messages.as_array().map(Vec::as_slice),
-        Prompts::Turn { system, text } => {
+        // Token ids of a model here.
+        Prompts::Turn { context, .. } if !context.is_empty() => {
+            return Err(refused("context", kind));
+        }
+        Prompts::Turn { system, text, context: _ } => {
             let system = system.iter().map(|text| Turn::System { text: text.clone(), name: None });
             let user = Turn::User { text: text.clone(), name: None };
             return Ok(system.chain([user]).collect());

@@ -58,7 +58,7 @@ impl Redaction {
                     self.message(message, message_idx, detector)?;
                 }
             }
-            Prompts::Turn { system, text } => {
+            Prompts::Turn { system, text, .. } => {
                 for text in system.iter_mut().chain([text]) {
                     self.text(text, detector)?;
                 }

@@ -11,13 +11,17 @@ pub(crate) fn texts(call: &Call) -> Vec<Cow<'_, str>> {
     let mut texts = Vec::new();
     match &call.prompts {
         Prompts::Chat { messages, .. } => leaves(messages, &mut texts),
-        Prompts::Turn { system, text } => {
+        Prompts::Turn { system, text, .. } => {
             texts.extend(system.iter().chain([text]).map(|text| Cow::Borrowed(&**text)));
         }
         Prompts::Plain(prompts) => {
             for prompt in prompts {
-                if let PlainPrompt::Text(text) = prompt {
-                    texts.push(Cow::Borrowed(&**text));
+                match prompt {
+                    PlainPrompt::Text(text) => texts.push(Cow::Borrowed(&**text)),
+                    PlainPrompt::Middle { before, behind } => {
+                        texts.extend([before, behind].map(|text| Cow::Borrowed(&**text)));
+                    }
+                    PlainPrompt::Tokens(_) => {}
                 }
             }
         }

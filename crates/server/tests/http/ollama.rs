@@ -199,6 +199,40 @@ fn a_context_that_is_asked_for_bounds_prompt_and_answer() {
 }
 
 #[test]
+fn a_context_goes_on_with_the_conversation() {
+    let ask = |prompt: &str, more: Value| {
+        let mut body = json!({"model": MODEL, "prompt": prompt, "stream": false,
+            "options": {"temperature": 0, "num_predict": 12}});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        post(address(), "/api/generate", &body)
+    };
+    let count = |answer: &Value, field: &str| answer[field].as_u64().unwrap() as usize;
+    let first = whole(&ask("My name is Ada.", json!({})));
+    let context = first["context"].as_array().unwrap();
+    // The token that ends an answer is counted, and is no part of it.
+    let n_end = usize::from(first["done_reason"] == "stop");
+    let n_tokens = count(&first, "prompt_eval_count") + count(&first, "eval_count") - n_end;
+    assert_eq!(context.len(), n_tokens, "{first}");
+    let alone = whole(&ask("What is my name?", json!({})));
+    let second = whole(&ask("What is my name?", json!({"context": context})));
+    // All of it, the end of the answer, and the next turn.
+    let n_prompt = context.len() + 1 + count(&alone, "prompt_eval_count");
+    assert_eq!(count(&second, "prompt_eval_count"), n_prompt);
+    assert_eq!(second["context"].as_array().unwrap()[..context.len()], context[..]);
+    let body = json!({"model": MODEL, "prompt": "My name is Ada.",
+        "options": {"temperature": 0, "num_predict": 12}});
+    let stream = lines(&post(address(), "/api/generate", &body));
+    assert_eq!(stream.last().unwrap()["context"], first["context"]);
+    assert!(stream[0]["context"].is_null());
+    let refused = |more: Value, why: &str| check_error(&ask("Hi", more), 400, why);
+    refused(json!({"context": [1, 4_000_000_000_u32]}), "context: token 1 is 4000000000: expected");
+    refused(json!({"context": [1, "a"]}), "context[1]: \"a\": expected a token id");
+    refused(json!({"context": [1], "raw": true}), "context: a raw prompt");
+    refused(json!({"context": vec![1; 600]}), "prompt is too long: this model's maximum");
+    assert!(whole(&ask("Hi", json!({"raw": true})))["context"].is_null());
+}
+
+#[test]
 fn a_conversation_that_is_too_long_is_refused_or_cut_by_its_turns() {
     let mut messages = vec![json!({"role": "system", "content": "Be brief."})];
     for i in 0..40 {

@@ -28,11 +28,14 @@ pub(crate) const RESTLESS: &str = concat!(
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}",
     "<|im_end|>\n{% endfor %}<|im_start|>assistant\n<think>\n",
 );
-const MARKS: [(&str, &str); 4] = [
+const MARKS: [(&str, &str); 7] = [
     ("<gh_stars>", "<think>"),
     ("<issue_start>", "</think>"),
     ("<issue_comment>", "<tool_call>"),
     ("<issue_closed>", "</tool_call>"),
+    ("<jupyter_start>", "<|fim_prefix|>"),
+    ("<jupyter_text>", "<|fim_suffix|>"),
+    ("<jupyter_code>", "<|fim_middle|>"),
 ];
 
 pub(crate) fn reasoning_engine(template: &str) -> Engine {
@@ -198,4 +201,46 @@ fn system_messages_that_were_joined_are_told() {
     assert_eq!(moved.status, 200, "{}", moved.body);
     assert_eq!(moved.headers["x-freehold-adapted"], "system-messages");
     assert!(!ask_with("system", "user").headers.contains_key("x-freehold-adapted"));
+}
+
+#[test]
+fn what_is_missing_in_the_middle_is_filled_in_by_models_that_can() {
+    let settings = json!({"temperature": 0, "num_predict": 4});
+    let generate = |more: Value| {
+        let mut body = json!({"model": super::MODEL, "prompt": "def f(x):\n", "stream": false,
+            "options": settings});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        post(address(), "/api/generate", &body)
+    };
+    let filled = generate(json!({"suffix": "    return y\n"}));
+    assert_eq!(filled.status, 200, "{}", filled.body);
+    let filled = filled.json();
+    // Three marks, and no template around them; what is filled in is no conversation.
+    let count = |text: &str| {
+        let body = json!({"content": text});
+        post(address(), "/tokenize", &body).json()["tokens"].as_array().unwrap().len() as u64
+    };
+    let n_prompt = count("def f(x):\n") + count("    return y\n") + 3;
+    assert_eq!(filled["prompt_eval_count"], n_prompt, "{filled}");
+    assert!(filled["context"].is_null(), "{filled}");
+    // The marks cannot be written into it.
+    let marked = generate(json!({"suffix": "<|fim_middle|>"})).json();
+    assert!(marked["prompt_eval_count"].as_u64().unwrap() > count("def f(x):\n") + 4, "{marked}");
+    let body = json!({"prompt": "def f(x):\n", "suffix": "    return y\n", "temperature": 0,
+        "max_tokens": 4});
+    let completed = post(address(), "/v1/completions", &body);
+    assert_eq!(completed.status, 200, "{}", completed.body);
+    let completed = completed.json();
+    assert_eq!(completed["choices"][0]["text"], filled["response"]);
+    assert_eq!(completed["usage"]["prompt_tokens"], n_prompt);
+    let shown = post(address(), "/api/show", &json!({"model": super::MODEL})).json();
+    let can = shown["capabilities"].as_array().unwrap();
+    assert!(can.contains(&json!("insert")), "{shown}");
+    for beside in [json!({"system": "s"}), json!({"raw": true}), json!({"context": [1]})] {
+        let mut more = beside;
+        more["suffix"] = json!("y");
+        let refused = generate(more.clone());
+        assert_eq!(refused.status, 400, "{more}");
+        assert!(!more["raw"].is_null() || refused.body.contains("suffix: "), "{}", refused.body);
+    }
 }

@@ -17,6 +17,7 @@ use server::{
 use store::{
     Catalogue, ErrorKind, Installed, Progress, PullOptions, Source, Store, StoreError, Terms,
 };
+use text::FillIn;
 
 use super::opening::LastFailure;
 use super::{Serve, lock, upkeep};
@@ -496,6 +497,7 @@ fn facts_of(chosen: &Chosen, n_ctx: Option<u32>) -> Facts {
             Some(model) => model.source.clone(),
             None => file_name.into_owned(),
         },
+        fills_in: !is_encoder(&file) && FillIn::of(file.metadata()).is_some(),
         recommended: Recommended::of(file.metadata()),
         metadata: metadata.map(|(key, value)| (key.to_owned(), show::json_of(value))).collect(),
         architecture,

@@ -5,7 +5,7 @@
 use super::reply::{GenerationReply, Shape};
 use super::settings::{FORMAT, KEEP_ALIVE, KEEP_NOTE, OBJECT, THINK};
 use super::{GenerationRequest, settings};
-use crate::dialects::fields::{Field, Fields};
+use crate::dialects::fields::{Field, Fields, take_ids};
 use crate::dialects::{
     Answer, Call, Delivery, Dialect, Family, Overlong, Paths, PlainPrompt, Prompts, Terms,
 };
@@ -38,9 +38,9 @@ pub(crate) const FIELDS: &[Field] = &[
         .integer(0, MAX_LOGPROBS as i64)
         .beside(r#"{"logprobs":true}"#)
         .note("only with `logprobs`"),
-    Field::refused("suffix", "no model here fills in what is missing in the middle"),
+    Field::honoured("suffix").text().good(r#"" the end""#).by_model().note(SUFFIX_NOTE),
+    Field::honoured("context").shape(CONTEXT).good("[17]").note(CONTEXT_NOTE),
     Field::refused("template", "a model's own template is used; write the prompt with raw"),
-    Field::refused("context", "conversations are sent as messages, to /api/chat"),
     Field::refused("images", "the models here read text only"),
     Field::refused("width", "the models here make no images"),
     Field::refused("height", "the models here make no images"),
@@ -48,6 +48,13 @@ pub(crate) const FIELDS: &[Field] = &[
     // For tests of templates.
     Field::refused("_debug_render_only", "this server shows no prompts"),
 ];
+
+/// What there is to know of `suffix` and `context`.
+const SUFFIX_NOTE: &str = "what stands behind the answer, of models with tokens to fill in the \
+                           middle; without `system`, `raw` and `context`";
+const CONTEXT_NOTE: &str = "the `context` of an earlier answer, which the conversation goes on \
+                            from; not with `raw`, and not where an upstream answers";
+const CONTEXT: &str = r#"{"type":"array","items":{"type":"integer","minimum":0}}"#;
 
 /// The route.
 pub(crate) struct Generate;
@@ -65,8 +72,13 @@ impl Dialect for Generate {
         &request.call
     }
 
-    fn reply(request: GenerationRequest, answer: Answer, _: &[Vec<u32>]) -> GenerationReply {
-        GenerationReply::new(&request, answer, Shape::Generate)
+    fn reply(request: GenerationRequest, answer: Answer, prompts: &[Vec<u32>]) -> GenerationReply {
+        let reply = GenerationReply::new(&request, answer, Shape::Generate);
+        match (&request.call.prompts, prompts) {
+            // An upstream's answer has no ids that mean anything here.
+            (Prompts::Turn { .. }, [prompt]) if !prompt.is_empty() => reply.with_context(prompt),
+            _ => reply,
+        }
     }
 
     fn take_ignored(request: &mut GenerationRequest) -> Paths {
@@ -89,23 +101,35 @@ pub(super) fn parse(body: &[u8], _limits: &Limits) -> Result<GenerationRequest, 
     let prompt = fields.text("prompt")?.filter(|prompt| !prompt.is_empty());
     let system = fields.text("system")?.filter(|system| !system.is_empty());
     let is_raw = fields.flag("raw")?.unwrap_or(false);
-    if is_raw && system.is_some() {
+    let context = take_ids(&mut fields, "context")?;
+    let suffix = fields.text("suffix")?.filter(|suffix| !suffix.is_empty());
+    let others = [("system", system.is_some()), ("context", !context.is_empty())];
+    if let Some((name, _)) = others.iter().find(|(_, is_there)| *is_there && is_raw) {
         let why = "a raw prompt is used as it stands, expected all of it in \"prompt\"";
-        return Err(BadRequest::unsupported("system", why));
+        return Err(BadRequest::unsupported(name, why));
+    }
+    if suffix.is_some() && (is_raw || others.iter().any(|(_, is_there)| *is_there)) {
+        let why = "what is filled in has nothing around it but \"prompt\" and \"suffix\": expected \
+                   no \"raw\", \"system\" and \"context\" beside them";
+        return Err(BadRequest::unsupported("suffix", why));
     }
     if settings.terms.overlong == Overlong::Truncate {
         ignored.push("truncate".to_owned());
     }
-    if is_raw {
+    if is_raw || suffix.is_some() {
         ignored.extend(settings.wishes.params().map(str::to_owned));
     }
     ignored.extend(fields.rest());
     let terms = Terms { overlong: Overlong::Refuse, ..settings.terms };
-    let delivery = settings.delivery(prompt.is_some());
-    let prompts = match prompt {
-        None => Prompts::Plain(Vec::new()),
-        Some(text) if is_raw => Prompts::Plain(vec![PlainPrompt::Text(text)]),
-        Some(text) => Prompts::Turn { system, text },
+    let delivery = settings.delivery(prompt.is_some() || suffix.is_some());
+    let prompts = match (prompt, suffix) {
+        (None, None) => Prompts::Plain(Vec::new()),
+        (before, Some(behind)) => {
+            let before = before.unwrap_or_default();
+            Prompts::Plain(vec![PlainPrompt::Middle { before, behind }])
+        }
+        (Some(text), None) if is_raw => Prompts::Plain(vec![PlainPrompt::Text(text)]),
+        (Some(text), None) => Prompts::Turn { system, text, context },
     };
     let call = settings.call(prompts, delivery);
     let call = match delivery {

@@ -7,6 +7,7 @@ use crate::models::Description;
 use engine::{Keep, Sampling, Task};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::time::Duration;
 use text::ChatTemplate;
 
@@ -96,14 +97,18 @@ pub(crate) fn show_body(model: &Description, sampling: &Sampling) -> String {
         license: &'a str,
         modelfile: String,
         parameters: String,
-        template: &'a str,
+        template: Cow<'a, str>,
         details: Details<'a>,
         model_info: Map<String, Value>,
         capabilities: Vec<&'static str>,
         modified_at: String,
     }
     let facts = &model.facts;
-    let template = facts.template.as_deref().unwrap_or_default();
+    let mut template = Cow::Borrowed(facts.template.as_deref().unwrap_or_default());
+    if model.facts.fills_in {
+        // A comment, for clients that look for Ollama's word before they send a suffix.
+        template.to_mut().push_str("{# .Suffix #}");
+    }
     let parameters = parameters(model, &facts.recommended.over(sampling));
     line(&Show {
         license: &facts.licence,
@@ -158,11 +163,14 @@ fn capabilities(model: &Description) -> Vec<&'static str> {
         Some(open) => open.template.as_ref(),
         None => model.facts.template.as_ref(),
     };
-    match source.and_then(|source| ChatTemplate::new(source).ok()).map(|of| thinks(&of)) {
-        None => vec!["completion"],
-        Some(false) => vec!["completion", "tools"],
-        Some(true) => vec!["completion", "tools", "thinking"],
-    }
+    let template = source.and_then(|source| ChatTemplate::new(source).ok());
+    let all = [
+        ("completion", true),
+        ("tools", template.is_some()),
+        ("thinking", template.as_ref().is_some_and(thinks)),
+        ("insert", model.facts.fills_in),
+    ];
+    all.into_iter().filter(|(_, can)| *can).map(|(name, _)| name).collect()
 }
 
 fn thinks(template: &ChatTemplate) -> bool {
@@ -248,6 +256,7 @@ mod tests {
             template: template.map(str::to_owned),
             licence: "Apache-2.0".to_owned(),
             source: "pip:x\ny".to_owned(),
+            fills_in: false,
             recommended: Recommended { top_k: Some(20), ..Recommended::default() },
             metadata: Map::from_iter([("llama.context_length".to_owned(), json!(8192))]),
         };
@@ -294,7 +303,12 @@ mod tests {
             "llama.context_length": 8192,
         });
         assert_eq!(body["model_info"], info);
-        let parameters = body["parameters"].as_str().unwrap();
+        let (parameters, of) = (body["parameters"].as_str().unwrap(), &model.facts);
+        let facts = Arc::new(Facts { fills_in: true, ..Facts::clone(of) });
+        let filling = show_body(&Description { facts, ..model }, &crate::default_sampling());
+        let filling: Value = serde_json::from_str(&filling).unwrap();
+        assert_eq!(filling["capabilities"][3], "insert");
+        assert!(filling["template"].as_str().unwrap().ends_with("{# .Suffix #}"));
         let parameters: Vec<Vec<&str>> =
             parameters.lines().map(|line| line.split_whitespace().collect()).collect();
         let expected = [["num_ctx", "8192"], ["temperature", "0.8"], ["top_k", "20"]];

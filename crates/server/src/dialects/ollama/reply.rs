@@ -36,6 +36,8 @@ pub(crate) struct GenerationReply {
     /// Tokens of a stream that no line has told.
     held: Vec<TokenInfo>,
     reason: Option<FinishReason>,
+    /// The ids of the prompt, and of the answer as they come; `None`: they are not told.
+    context: Option<Vec<u32>>,
 }
 
 #[derive(Serialize)]
@@ -113,6 +115,9 @@ struct Generated {
     truncated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     truncated_messages: Option<usize>,
+    /// What a later request goes on from; no longer than the model's context.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<Vec<u32>>,
 }
 
 impl GenerationReply {
@@ -128,6 +133,19 @@ impl GenerationReply {
             is_cut: false,
             held: Vec::new(),
             reason: None,
+            context: None,
+        }
+    }
+
+    /// The same, which tells the ids of `prompt` and of its answer at the end.
+    pub(super) fn with_context(self, prompt: &[u32]) -> Self {
+        Self { context: Some(prompt.to_vec()), ..self }
+    }
+
+    /// Notes the ids of what came.
+    fn note(&mut self, tokens: &[TokenInfo]) {
+        if let Some(context) = &mut self.context {
+            context.extend(tokens.iter().map(|token| token.id));
         }
     }
 
@@ -167,6 +185,7 @@ impl GenerationReply {
             eval_duration: ns(usage.spent.decode),
             truncated: n_dropped > 0,
             truncated_messages: (n_dropped > 0).then_some(n_dropped),
+            context: self.context.clone(),
         };
         End { generated: Some(generated), ..self.end_without_answer(done_reason, usage) }
     }
@@ -199,6 +218,7 @@ impl Reply for GenerationReply {
         if self.has_logprobs {
             self.held.extend_from_slice(tokens);
         }
+        self.note(tokens);
         let call;
         let said = match part {
             Part::Text(text) | Part::Reasoning(text) if text.is_empty() => return,
@@ -261,6 +281,7 @@ impl Reply for GenerationReply {
             calls.extend(self.call_body(calls.len(), call));
         }
         self.is_cut = calls.len() < choice.calls.len();
+        self.note(&choice.tokens);
         let said = self.said(&choice.text, &choice.reasoning, calls);
         self.line(said, &choice.tokens, Some(self.end(usage)))
     }

@@ -51,7 +51,10 @@ fn whole_answers() {
     );
     assert_eq!(
         replay::<Generate>(&prompt(r#""stream":false"#), said()),
-        format!(r#"{HEAD},"response":"Hello\n\"you\"","done":true,"done_reason":"stop",{END}"#)
+        format!(
+            r#"{HEAD},"response":"Hello\n\"you\"","done":true,"done_reason":"stop",{}"#,
+            with_context()
+        )
     );
 }
 
@@ -74,10 +77,31 @@ fn streams_are_what_comes_unasked() {
         [
             format!(r#"{HEAD},"response":"Hé","done":false}}"#),
             format!(r#"{HEAD},"response":"\n","done":false}}"#),
-            format!(r#"{HEAD},"response":"","done":true,"done_reason":"length",{END}"#),
+            format!(
+                r#"{HEAD},"response":"","done":true,"done_reason":"length",{}"#,
+                with_context()
+            ),
         ]
         .join("\n")
     );
+    // The ids of the answer come behind those of the prompt, also of what has no text.
+    let tokens = || {
+        vec![
+            Step::Text(0, "a", vec![token(7, -1.0, &[])]),
+            Step::Text(0, "", vec![token(8, -1.0, &[]), token(9, -1.0, &[])]),
+            Step::Done(0, Stop),
+        ]
+    };
+    for stream in [true, false] {
+        let body = prompt(&format!(r#""stream":{stream}"#));
+        let answer = replay::<Generate>(&body, tokens());
+        assert!(answer.ends_with("\"context\":[97,98,257,7,8,9]}\n"), "{answer}");
+    }
+}
+
+/// The same of what is generated for one turn, the prompt's ids at the end.
+fn with_context() -> String {
+    END.replace("}\n", ",\"context\":[97,98,257]}\n")
 }
 
 #[test]
@@ -321,6 +345,8 @@ fn taken(name: &str) -> &'static [&'static str] {
         "keep_alive" => &["0", "-1", "1800", r#""5m""#],
         "options" => &["{}", r#"{"temperature":0,"stop":["x"],"num_predict":-1}"#],
         "top_logprobs" => &["0"],
+        "suffix" => &[r#""end""#, r#""""#, "null"],
+        "context" => &["[]", "[1,2.0]", "null"],
         _ => &[r#""""#, "[]"],
     }
 }
@@ -333,6 +359,8 @@ fn refused(name: &str) -> &'static [(&'static str, &'static str)] {
         "messages" => &[("7", "messages"), ("[{}]", "messages[0].role")],
         "prompt" => &[("7", "prompt"), (r#"["a"]"#, "prompt")],
         "system" => &[("7", "system")],
+        "suffix" => &[("7", "suffix"), ("[]", "suffix")],
+        "context" => &[("7", "context"), (r#""""#, "context"), ("[-1]", "context[0]")],
         "tools" => &[("7", "tools"), ("[{}]", "tools[0].function")],
         "stream" => &[(r#""yes""#, "stream")],
         "raw" => &[(r#""yes""#, "raw")],
@@ -474,13 +502,20 @@ fn a_prompt_is_one_turn_or_stands_as_it_is() {
         parsed.map(|request| request.call.prompts).map_err(|bad| bad.param.unwrap())
     };
     let turn = |system: Option<&str>| {
-        Ok(Prompts::Turn { system: system.map(str::to_owned), text: "hi".to_owned() })
+        let system = system.map(str::to_owned);
+        Ok(Prompts::Turn { system, text: "hi".to_owned(), context: Vec::new() })
     };
     assert_eq!(prompts(r#""system":"""#), turn(None));
     assert_eq!(prompts(r#""system":"s","raw":false"#), turn(Some("s")));
     let raw = Prompts::Plain(vec![PlainPrompt::Text("hi".to_owned())]);
     assert_eq!(prompts(r#""raw":true"#), Ok(raw));
     assert_eq!(prompts(r#""raw":true,"system":"s""#), Err("system".to_owned()));
+    assert_eq!(prompts(r#""raw":true,"context":[1]"#), Err("context".to_owned()));
+    let middle = PlainPrompt::Middle { before: "hi".to_owned(), behind: "end".to_owned() };
+    assert_eq!(prompts(r#""suffix":"end""#), Ok(Prompts::Plain(vec![middle])));
+    for beside in [r#""raw":true"#, r#""system":"s""#, r#""context":[1]"#] {
+        assert_eq!(prompts(&format!(r#""suffix":"end",{beside}"#)), Err("suffix".to_owned()));
+    }
     let body = prompt(r#""raw":true,"think":"low","truncate":true"#);
     let mut parsed = generate::parse(body.as_bytes(), &Limits::default()).unwrap();
     assert_eq!(Generate::take_ignored(&mut parsed).kept(), ["truncate", "think"]);

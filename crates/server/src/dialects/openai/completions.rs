@@ -31,8 +31,12 @@ pub(crate) const FIELDS: &[Field] = &[
     Field::honoured("logprobs").integer(0, N_LOGPROBS),
     Field::honoured("echo").flag().note("with `logprobs` those of the prompt too"),
     Field::honoured("best_of").count(1).good("2").note("not with `stream`"),
-    Field::refused("suffix", "this server does not fill in the middle"),
+    Field::honoured("suffix").text().good(r#"" the end""#).by_model().note(SUFFIX_NOTE),
 ];
+
+/// What there is to know of `suffix`.
+const SUFFIX_NOTE: &str = "what stands behind the answer, of models with tokens to fill in the \
+                           middle; with texts as prompts and without `echo`";
 
 /// Texts or token ids.
 pub(crate) const PROMPT: &str = r#"{"anyOf":[{"type":"string"},{"type":"array","minItems":1,"items":{"type":"integer","minimum":0}},{"type":"array","minItems":1,"items":{"anyOf":[{"type":"string"},{"type":"array","items":{"type":"integer","minimum":0}}]}}]}"#;
@@ -111,7 +115,7 @@ impl Dialect for Completions {
 /// A prompt as text.
 fn echo(prompt: &PlainPrompt, ids: &[u32], answer: &Answer) -> String {
     match prompt {
-        PlainPrompt::Text(text) => text.clone(),
+        PlainPrompt::Text(text) | PlainPrompt::Middle { before: text, .. } => text.clone(),
         PlainPrompt::Tokens(_) => {
             let bytes: Vec<u8> =
                 ids.iter().flat_map(|&id| answer.vocabulary.token_bytes(id)).collect();
@@ -134,6 +138,7 @@ pub(super) fn parse(
     let echo = fields.flag("echo")?.unwrap_or(false);
     let best_of = take_best_of(&mut fields, &settings, limits)?;
     let prompts = take_texts(&mut fields, "prompt")?;
+    let prompts = take_suffix(&mut fields, echo, prompts)?;
     if prompts.len().saturating_mul(best_of) > limits.n_choices {
         let problem = format!(
             "{} prompts times {best_of} alternatives: expected at most {} in all",
@@ -172,6 +177,30 @@ pub(super) fn parse(
         include_usage: settings.include_usage,
         ignored,
     })
+}
+
+/// The prompts, as what stands before a place to be filled in where there is something behind it.
+fn take_suffix(
+    fields: &mut Fields,
+    echo: bool,
+    prompts: Vec<PlainPrompt>,
+) -> Result<Vec<PlainPrompt>, BadRequest> {
+    let Some(suffix) = fields.text("suffix")?.filter(|suffix| !suffix.is_empty()) else {
+        return Ok(prompts);
+    };
+    if echo {
+        let why = "beside \"echo\": an answer in the middle does not go on from its prompt";
+        return Err(BadRequest::unsupported("suffix", why));
+    }
+    let middle = |prompt| match prompt {
+        PlainPrompt::Text(before) => Ok(PlainPrompt::Middle { before, behind: suffix.clone() }),
+        _ => {
+            let why = "beside token ids as the prompt: expected a text, between which and the \
+                       suffix the model's own tokens can stand";
+            Err(BadRequest::unsupported("suffix", why))
+        }
+    };
+    prompts.into_iter().map(middle).collect()
 }
 
 /// How many alternatives of each prompt are made.

@@ -118,6 +118,7 @@ pub(super) fn parse(
     let is_empty = |text: &PlainPrompt| match text {
         PlainPrompt::Text(text) => text.is_empty(),
         PlainPrompt::Tokens(tokens) => tokens.is_empty(),
+        PlainPrompt::Middle { .. } => false,
     };
     if let Some(text_idx) = texts.iter().position(is_empty) {
         let place = place(&texts, text_idx);

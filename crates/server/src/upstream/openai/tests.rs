@@ -207,6 +207,10 @@ fn what_cannot_be_said_is_refused_by_name() {
     }
     let raw = json!({"model": "o", "prompt": "Hi", "raw": true});
     assert_eq!(asked::<ollama::Generate>(OpenAi, &raw)[0], "prompt");
+    let filled = json!({"model": "o", "prompt": "Hi", "suffix": "end"});
+    assert_eq!(asked::<ollama::Generate>(OpenAi, &filled)[0], "prompt");
+    let going_on = json!({"model": "o", "prompt": "Hi", "context": [1, 2]});
+    assert_eq!(asked::<ollama::Generate>(OpenAi, &going_on)[0], "context");
 }
 
 #[track_caller]

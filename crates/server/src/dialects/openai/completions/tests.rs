@@ -245,7 +245,8 @@ fn parameters_are_honoured_or_refused_by_name() {
         r#""best_of":2,"n":2,"stream":true"#,
         r#""echo":true,"logprobs":1,"max_tokens":0"#,
         r#""echo":true,"logprobs":1,"stream":true"#,
-        r#""suffix":"""#,
+        r#""suffix":"","echo":true"#,
+        r#""suffix":"end","best_of":2"#,
         r#""echo":false,"logprobs":5"#,
         r#""max_tokens":1"#,
     ];
@@ -257,7 +258,8 @@ fn parameters_are_honoured_or_refused_by_name() {
         (r#""best_of":1,"n":2"#, "best_of"),
         (r#""best_of":3,"n":2,"stream":true"#, "best_of"),
         (r#""best_of":129"#, "best_of"),
-        (r#""suffix":"end""#, "suffix"),
+        (r#""suffix":"end","echo":true"#, "suffix"),
+        (r#""suffix":7"#, "suffix"),
         (r#""logprobs":6"#, "logprobs"),
         (r#""max_tokens":-1"#, "max_tokens"),
         (r#""messages":[]"#, "messages"),
@@ -268,6 +270,11 @@ fn parameters_are_honoured_or_refused_by_name() {
         assert_eq!(error.param.as_deref(), Some(param), "{field}: {error}");
     }
     assert_eq!(parsed(r#"{"prompt":"a"}"#).unwrap().call.max_tokens, Some(16));
+    let middle = parsed(r#"{"prompt":["a",""],"suffix":"z"}"#).unwrap().call.prompts;
+    let of = |before: &str| PlainPrompt::Middle { before: before.into(), behind: "z".into() };
+    assert_eq!(middle, Prompts::Plain(vec![of("a"), of("")]));
+    let ids = parsed(r#"{"prompt":[1],"suffix":"z"}"#).unwrap_err();
+    assert_eq!(ids.param.as_deref(), Some("suffix"));
     let many = format!(r#"{{"prompt":[{}"x"]}}"#, r#""x","#.repeat(128));
     assert!(parsed(&many).unwrap_err().message.starts_with("prompt: 129 prompts"));
 }
