@@ -48,6 +48,14 @@ ignored where they would be refused; `x-freehold-deadline-ms` is how long the re
 | `x-freehold-receipt` | the id of the answer's [receipt](receipts.md), if it has one |
 | `x-freehold-route`, `-upstream`, `-rule`, `-redacted`, `-fallback` | where there are rules, \
 who answered and why ([policy.md](policy.md)) |
+
+`model` in an answer is the served model's own name, whatever alias, tag or place of origin it \
+was asked for by; of an
+upstream's model it is `UPSTREAM/MODEL`.
+
+Vectors are pooled as the model's file says (`pooling_type`: the mean of all tokens, or `[CLS]`) \
+and normalised to length 1
+on every route, so the product of two is their cosine.
 ";
 
 /// The whole page.

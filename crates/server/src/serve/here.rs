@@ -49,6 +49,7 @@ pub(super) async fn answer<D: Dialect>(
         }
     };
     record.model(&prepared.served.name);
+    tell_cut(arrival, &prepared);
     let taking = Taking { app, arrival, asking: &asking, deadline, body: copy.as_deref() };
     let (mut prepared, account) = taking.take::<D>(prepared).await.map_err(named::<D>)?;
     prepared.notes.went = chosen.map(Chosen::here);
@@ -94,6 +95,17 @@ pub(super) async fn answer<D: Dialect>(
     let waits = deadline.is_some() || chosen.is_some_and(Chosen::may_be_mended);
     let end = End { delivery, waits, client: arrival.principal, mark, seat };
     Ok((notes, followed(app, end, source, reply, behind, record).await?))
+}
+
+/// Leaves a line where messages were left out, as the request asked: an operator who hears of odd
+/// answers finds it.
+fn tell_cut<R>(arrival: &Arrival, prepared: &Prepared<R>) {
+    let Prepared { n_dropped, prompts, served, .. } = prepared;
+    if *n_dropped > 0 {
+        let n_prompt = prompts.iter().map(Vec::len).sum::<usize>();
+        let model = &served.name;
+        tracing::info!(id = %arrival.id, %model, n_dropped, n_prompt, "oldest messages left out");
+    }
 }
 
 /// Whether another model may have to answer, by the limits.

@@ -184,7 +184,7 @@ fn tokenize<D: VectorDialect>(
             format!("{wanted}: this model's vectors have {n_embd} and were not made to be cut");
         return Err(BadRequest::unsupported("dimensions", &why).into());
     }
-    let mut n_tokens = 0;
+    let (mut n_tokens, mut n_cut) = (0, 0);
     let mut texts = Vec::with_capacity(ask.texts.len());
     for (text_idx, text) in ask.texts.iter().enumerate() {
         let mut tokens = match text {
@@ -198,7 +198,9 @@ fn tokenize<D: VectorDialect>(
             }
         };
         if ask.overlong == Overlong::Truncate {
+            let n_whole = tokens.len();
             embedder.truncate(&mut tokens);
+            n_cut += usize::from(tokens.len() < n_whole);
         }
         n_tokens += tokens.len();
         if n_tokens > limits.n_text_tokens {
@@ -208,6 +210,9 @@ fn tokenize<D: VectorDialect>(
         }
         check(embedder, &tokens, || D::place(request, text_idx))?;
         texts.push(tokens);
+    }
+    if n_cut > 0 {
+        tracing::info!(n_cut, n_ctx = embedder.info().n_ctx, "texts were cut to the context");
     }
     Ok(texts)
 }

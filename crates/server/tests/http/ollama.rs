@@ -1,6 +1,7 @@
 //! Ollama's API over real connections with the real default model, and the encoder beside it.
 
 use super::client::{Connection, Response, post, post_head, request};
+use super::operate::Log;
 use super::{MODEL, Running, chat, content, engine, run};
 use engine::{EngineOptions, Fleet, FleetModel, Keep, Task};
 use freehold_server::{Alias, Config, Model};
@@ -247,12 +248,16 @@ fn a_conversation_that_is_too_long_is_refused_or_cut_by_its_turns() {
     check_error(&ask(body.clone()), 400, too_long);
     let mut body = body;
     body["truncate"] = json!(true);
+    let log = Log::start();
     let cut = ask(body);
     let answer = whole(&cut);
     assert_eq!(cut.headers["x-freehold-adapted"], "truncated-messages");
     assert_eq!(answer["truncated"], true);
     let n_cut = answer["truncated_messages"].as_u64().unwrap();
     assert!(n_cut > 2 && n_cut < n_messages as u64, "{answer}");
+    let (words, n) = ("oldest messages left out", format!("n_dropped={n_cut}"));
+    let (log, is_told) = (log.text(), |line: &str| line.contains(words) && line.contains(&n));
+    assert!(log.lines().any(is_told), "{log}");
     // No more than it takes: one turn is of some 25 tokens.
     assert!(answer["prompt_eval_count"].as_u64().unwrap() > 400, "{answer}");
     let short = ask(json!({"truncate": true, "stream": false}));
