@@ -104,15 +104,14 @@ mod tests {
         assert_eq!(of(&texts, &[]), some(2, 4, 1));
         // The file's word goes before the texts.
         assert_eq!(of(&texts, &[("fim_pre", 0), ("fim_suf", 1), ("fim_mid", 2)]), some(0, 1, 2));
-        for (tokens, keys) in [
-            (&words[..], &[("fim_pre", 1), ("fim_suf", 2)][..]),
-            (&words, &[("fim_pre", 1), ("fim_suf", 2), ("fim_mid", 4)]),
-            (&words, &[("fim_pre", 1), ("fim_suf", 1), ("fim_mid", 3)]),
-            (&["<|fim_prefix|>", "<fim_suffix>", "<|fim_middle|>"], &[]),
-            (&[], &[]),
-        ] {
+        let none = |tokens: &[&str], keys: &[(&str, u32)]| {
             assert_eq!(of(tokens, keys), None, "{tokens:?} {keys:?}");
-        }
+        };
+        none(&words, &[("fim_pre", 1), ("fim_suf", 2)]);
+        none(&words, &[("fim_pre", 1), ("fim_suf", 2), ("fim_mid", 4)]);
+        none(&words, &[("fim_pre", 1), ("fim_suf", 1), ("fim_mid", 3)]);
+        none(&["<|fim_prefix|>", "<fim_suffix>", "<|fim_middle|>"], &[]);
+        none(&[], &[]);
     }
 
     #[test]
