@@ -28,6 +28,7 @@ pub(crate) enum Missing {
 }
 
 /// The model that is meant.
+#[derive(Clone)]
 pub(crate) struct Chosen {
     /// What to call it.
     pub(crate) name: String,

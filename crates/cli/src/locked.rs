@@ -26,8 +26,8 @@ pub(crate) const OF_FILE: &str = "file ";
 
 /// What a server has to be told that runs while its lock moves: no command knows where it listens.
 pub(crate) const TAKEN_UP: &str = "a server that runs goes by it once it is told, without cutting \
-                                   an answer: SIGHUP, `systemctl reload freehold`, or \
-                                   `curl -X POST http://127.0.0.1:11500/admin/reload`";
+                                   an answer: SIGHUP, `systemctl reload freehold`, or its \
+                                   owner's POST /admin/reload";
 
 /// The flags that hold models to a lock.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -90,7 +90,8 @@ impl LockArgs {
         Ok(lock.map(Arc::new))
     }
 
-    /// The lock that counts now, where models are held to `old`, which it is where it says the same.
+    /// The lock that counts now, where models are held to `old`, which it is where it says the
+    /// same.
     ///
     /// # Errors
     /// One that is damaged; none, where there was one.

@@ -1,5 +1,6 @@
 //! What was asked and answered, kept where the key of a request says so, or its project, or the
-//! owner for all that do not say: sealed in the ledger under the key of whose words they are, until its days are over.
+//! owner for all that do not say: sealed in the ledger under the key of whose words they are, until
+//! its days are over.
 //!
 //! Only what a model wrote, with what was asked for it; whatever is refused is not kept. How an
 //! answer is kept is nobody's to see in it, and nothing waits for it.

@@ -154,11 +154,11 @@ pub trait Library: Send + Sync {
     }
 
     /// Adopts the model that another program, `owner`, has as `model`: every byte is hashed, and it
-    /// is served from then on. Returns what came of it, in words.
+    /// is served from then on. Returns what came of it, in words, and the model.
     ///
     /// # Errors
     /// The program has no such model, or it cannot be adopted, or not under this name.
-    fn adopt(&self, owner: &str, model: &str) -> Result<String, LibraryError> {
+    fn adopt(&self, owner: &str, model: &str) -> Result<(String, Model), LibraryError> {
         Err(LibraryError::NotFound(format!("{}: {} has no such model", short(model), short(owner))))
     }
 

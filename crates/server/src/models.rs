@@ -42,6 +42,8 @@ pub(crate) struct Models {
 struct Names {
     listed: Vec<Model>,
     aliases: Vec<Alias>,
+    /// The names of the owner's upstreams.
+    upstreams: Vec<String>,
 }
 
 impl Models {
@@ -64,7 +66,7 @@ impl Models {
         }
         let names: Vec<&str> = listed.iter().map(|model| model.name.as_str()).collect();
         Alias::check(&aliases, &names, upstreams).map_err(ServerError::Config)?;
-        let names = RwLock::new(Names { listed, aliases });
+        let names = RwLock::new(Names { listed, aliases, upstreams: upstreams.to_vec() });
         Ok(Self { fleet, names, swaps: RwLock::new(0), library, created })
     }
 
@@ -113,7 +115,7 @@ impl Models {
         listed.extend(others);
         let own_names: Vec<&str> = listed.iter().map(|model| model.name.as_str()).collect();
         Alias::check(&aliases, &own_names, upstreams)?;
-        *names = Names { listed, aliases };
+        *names = Names { listed, aliases, upstreams: upstreams.to_vec() };
         Ok(())
     }
 
@@ -192,9 +194,14 @@ impl Models {
         Some(listed.swap_remove(model_idx))
     }
 
-    /// The model that came by this name, as by a pull, where the owner has no alias of it.
+    /// The model that came by this name, as by a pull, where the owner has no alias of it, and no
+    /// upstream that it names.
     fn came_as(&self, name: &str) -> Option<Model> {
-        if self.alias(name).is_some() {
+        let names = || self.names.read().unwrap_or_else(PoisonError::into_inner);
+        let is_there = name
+            .split_once('/')
+            .is_some_and(|(first, _)| names().upstreams.iter().any(|upstream| upstream == first));
+        if is_there || self.alias(name).is_some() {
             return None;
         }
         self.listed_as(&self.library.as_ref()?.served_as(name)?)

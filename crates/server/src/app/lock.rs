@@ -7,6 +7,7 @@ use crate::dialects::declared::Field;
 use crate::dialects::fields::Fields;
 use crate::errors::ServerError;
 use crate::library::{Existing, LibraryError};
+use crate::reload::Report;
 use crate::serve::admin::{Taken, noted, take};
 use crate::serve::blocking;
 use axum::body::Body;
@@ -105,11 +106,33 @@ async fn moved(
             return Ok(told);
         }
         Ok(match app.reload().await {
-            Ok(_) => format!("{told}; this server goes by the lock as it is now"),
+            Ok(report) => format!(
+                "{told}; this server goes by the lock as it is now{}",
+                with_it(&report).unwrap_or_default()
+            ),
             Err(error) => format!("{told}; but this server goes on as before: {error}"),
         })
     });
     moved.await.map_err(|_| ServerError::Failed("changing the lock panicked".to_owned()))?
+}
+
+/// What else a reload took over, or could not, of settings that were changed meanwhile.
+fn with_it(report: &Report) -> Option<String> {
+    let list = |names: &[String], what: &str| {
+        let names: Vec<&str> =
+            names.iter().map(String::as_str).filter(|of| *of != "lock").collect();
+        (!names.is_empty()).then(|| format!("{what}: {}", names.join(", ")))
+    };
+    let all: Vec<String> = [
+        list(&report.changed, "other settings that were changed, too"),
+        list(&report.models_added, "models added"),
+        list(&report.models_removed, "models removed"),
+        list(&report.needs_restart, "what waits for a restart"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    (!all.is_empty()).then(|| format!(" ({})", all.join("; ")))
 }
 
 /// What a change of models comes to, one of few at a time: each may hash a model.

@@ -91,7 +91,13 @@ pub(crate) async fn adopt(
         let act = json!({"act": "model adopt", "owner": owner, "model": model});
         audit(&app, &arrival, &act).await?;
         let name = model.clone();
-        let told = changed(&app, move || library.adopt(&owner, &model)).await?;
+        let listed = Arc::clone(&app);
+        let work = move || {
+            let (told, model) = library.adopt(&owner, &model)?;
+            listed.models.add(model);
+            Ok(told)
+        };
+        let told = changed(&app, work).await?;
         Ok((json!({"name": name, "told": told}).to_string(), ignored))
     };
     noted(done.await, &arrival)

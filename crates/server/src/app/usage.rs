@@ -10,7 +10,7 @@ use axum::extract::{Extension, State};
 use axum::http::{HeaderValue, Response, StatusCode, Uri, header};
 use ledger::{LedgerError, Reader};
 use meter::Date;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Comparisons with owning in one answer.
@@ -46,18 +46,21 @@ async fn told(app: &App, arrival: &Arrival, query: &str) -> Result<(String, Form
     }
     let mut told = report.to_json();
     if let Some(rent) = rent {
-        told["compared"] = compared(app, ledger.reader(), until, rent).await?;
+        let (found, left_out) = compared(app, ledger.reader(), until, rent).await?;
+        told["compared"] = found.into();
+        told["left_out"] = left_out.into();
     }
     Ok((told.to_string(), form))
 }
 
-/// What renting would have cost, by the prices that this server goes by now.
+/// What renting would have cost, by the prices that this server goes by now, and what of all cannot
+/// be compared.
 async fn compared(
     app: &App,
     reader: &Reader,
     until: Date,
     rent: Rent,
-) -> Result<Value, ServerError> {
+) -> Result<(Vec<Value>, Vec<Value>), ServerError> {
     let prices = app.ways.get().elsewhere.prices.clone();
     let Some(renting) = prices.and_then(|prices| prices.renting()) else {
         let why = "this server knows no prices with a table [own], expected it to be started with \
@@ -66,16 +69,26 @@ async fn compared(
     };
     let days = renting.days(reader, until).await.map_err(|error| unread(&error))?;
     blocking(move || {
-        let (names, told) = match &rent {
-            Rent::All => (renting.names(), Days::LeftOut),
-            Rent::One(vendor, model) => (vec![(&**vendor, &**model)], Days::Told),
-        };
-        let compared = names.into_iter().take(N_COMPARED_MAX).map(|name| {
-            let compared = renting.compare(&days, until, name);
-            let compared = compared.map(|compared| compared.to_json(told));
-            compared.map_err(|error| BadRequest::field("rent", &error.to_string()).into())
-        });
-        compared.collect()
+        if let Rent::One(vendor, model) = &rent {
+            let compared = renting.compare(&days, until, (vendor, model));
+            let compared =
+                compared.map_err(|error| BadRequest::field("rent", &error.to_string()))?;
+            return Ok((vec![compared.to_json(Days::Told)], Vec::new()));
+        }
+        let (mut found, mut left_out) = (Vec::new(), Vec::new());
+        for (vendor, model) in renting.names() {
+            let compared = match found.len() < N_COMPARED_MAX {
+                true => renting.compare(&days, until, (vendor, model)).map_err(|e| e.to_string()),
+                false => Err(format!("more than {N_COMPARED_MAX}; expected to be asked alone")),
+            };
+            match compared {
+                Ok(compared) => found.push(compared.to_json(Days::LeftOut)),
+                Err(why) => {
+                    left_out.push(json!({"rented": format!("{vendor}/{model}"), "why": why}))
+                }
+            }
+        }
+        Ok((found, left_out))
     })
     .await
 }

@@ -9,14 +9,16 @@ use crate::dialects::Family;
 use crate::errors::ServerError;
 use crate::serve::{error_response, json_response};
 use crate::tls::Tls;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::future::ready;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,6 +30,9 @@ use tokio::time::timeout;
 const N_CONNECTIONS: usize = 64;
 /// How long one may take from its first byte to its answer's last; each has one request.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Most bytes of a body that are read.
+const DRAINED_BYTES_MAX: usize = 8 << 20;
 
 /// As llama-server says it, which probes and its clients know.
 const HEALTH: &str =
@@ -97,8 +102,10 @@ async fn connection(stream: TcpStream, tls: Option<Tls>) {
 }
 
 async fn speak<S: AsyncRead + AsyncWrite + Unpin>(stream: S) {
-    let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
-        ready(Ok::<_, Infallible>(answer(request.uri(), request.headers())))
+    let service = service_fn(|request: hyper::Request<Incoming>| async move {
+        let (head, body) = request.into_parts();
+        drain(body).await;
+        Ok::<_, Infallible>(answer(&head.uri, &head.headers))
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -107,6 +114,18 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin>(stream: S) {
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = connection.await {
         tracing::debug!(%error, "connection broke off");
+    }
+}
+
+/// Reads a body and throws it away: a client that is still sending when the connection closes often
+/// loses the answer. What is larger loses it.
+async fn drain(mut body: Incoming) {
+    let mut n_bytes = 0;
+    while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        n_bytes += frame.data_ref().map_or(0, Bytes::len);
+        if n_bytes > DRAINED_BYTES_MAX {
+            break;
+        }
     }
 }
 

@@ -64,7 +64,10 @@ impl Models {
         if scopes.models.is_none() {
             return found;
         }
-        let has = |model: &Model| scopes.has_model(name) || scopes.has_model(&model.name);
+        // A name under which it came says whose it was: that opens no other's model to a key.
+        let is_given = self.listed_as(name).is_some() || self.alias(name).is_some();
+        let has =
+            |model: &Model| is_given && scopes.has_model(name) || scopes.has_model(&model.name);
         found.ok().filter(has).ok_or_else(|| {
             let seen: Vec<String> = self.seen(scopes).into_iter().map(|(name, _)| name).collect();
             let seen =

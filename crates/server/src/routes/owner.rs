@@ -128,8 +128,8 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         paths: &["/admin/lock/{model}"],
-        summary: "Writes down in the lock what an installed model is, to the byte; what is served \
-                  stays.",
+        summary: "Writes down in the lock what an installed model is, to the byte, and has the \
+                  settings read anew.",
         body: Some(Body {
             fields: &[lock::PIN_FIELDS],
             required: &[],
@@ -142,7 +142,7 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         paths: &["/admin/lock/{model}/rollback"],
-        summary: "Has the lock say again what it said before; what is served stays.",
+        summary: "Has the lock say again what it said before, and the settings read anew.",
         body: Some(Body {
             fields: &[lock::ROLLBACK_FIELDS],
             required: &[],

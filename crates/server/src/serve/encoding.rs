@@ -27,12 +27,13 @@ impl Encoding {
     /// # Errors
     /// For any other, and for several, one in the other.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, ServerError> {
-        let said = headers.get(header::CONTENT_ENCODING).map_or(&b""[..], HeaderValue::as_bytes);
+        let said = headers.get_all(header::CONTENT_ENCODING).into_iter();
+        let said = said.map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b", "[..]);
         match said.to_ascii_lowercase().as_slice() {
             b"" | b"identity" => Ok(Self::Identity),
             b"gzip" | b"x-gzip" => Ok(Self::Gzip),
             b"zstd" => Ok(Self::Zstd),
-            _ => Err(ServerError::BodyEncoded(String::from_utf8_lossy(said).into())),
+            _ => Err(ServerError::BodyEncoded(String::from_utf8_lossy(&said).into())),
         }
     }
 

@@ -62,9 +62,13 @@ impl Library for Known {
         Ok(Adoptable { models: vec![model], problems: vec!["LM Studio: no".to_owned()] })
     }
 
-    fn adopt(&self, owner: &str, model: &str) -> Result<String, LibraryError> {
+    fn adopt(&self, owner: &str, model: &str) -> Result<(String, Model), LibraryError> {
         match (owner, model) {
-            ("Ollama", "library/tiny") => Ok("is one file with ours now".to_owned()),
+            ("Ollama", "library/tiny") => {
+                let (name, task) = ("tiny".to_owned(), engine::Task::Generate);
+                let model = Model { name, task, digest: None, lock: None };
+                Ok(("is one file with ours now".to_owned(), model))
+            }
             ("Ollama", "library/broken") => Err(LibraryError::Refused("its hash differs".into())),
             _ => Err(LibraryError::NotFound(format!("{model}: {owner} has no such model"))),
         }

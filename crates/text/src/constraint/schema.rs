@@ -262,6 +262,11 @@ impl<'a> Walk<'a> {
                 };
                 let mut map = Map::new();
                 for (name, schema) in named {
+                    if word == "patternProperties"
+                        && let Some(why) = pattern_problem(name)
+                    {
+                        return Err(keyword_error(path, keyword, &why));
+                    }
                     let path = format!("{}/{}", at(), escaped(name));
                     map.insert(name.clone(), self.schema(schema, &path, depth + 1)?);
                 }

@@ -18,7 +18,8 @@ use crate::terminal::{self, Colour, paint};
 
 /// Check that nothing that was recorded was changed, removed, reordered or cut off
 ///
-/// Of limits the counters of the time that is now are held to the rows that they are sums of. Heads count that were signed with node.key of the data directory, or with a key that is given.
+/// Of limits the counters of the time that is now are held to the rows that they are sums of. Heads
+/// count that were signed with node.key of the data directory, or with a key that is given.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -191,11 +191,11 @@ impl OwnModels {
     /// Serves what was just installed. A model of the same name that is served stays: who asks for
     /// a name must not get another publisher's model from one day to the next.
     fn take_up(&self, installed: Installed) -> Result<Model, LibraryError> {
+        // Held to the lock that is in effect once it is served.
+        let _turn = self.serve.turn();
         match self.served(&installed.name, &installed.full_name())? {
             Some(model) => Ok(model),
             None => {
-                // Held to the lock that is in effect once it is served.
-                let _turn = self.serve.turn();
                 let (serve, chosen) = (self.serve.get(), Chosen::installed(installed));
                 let keep = serve.keep();
                 Ok(serve.add(&self.context, &self.fleet, chosen, keep, &self.failure))
@@ -319,13 +319,19 @@ impl Library for OwnModels {
     }
 
     fn remove(&self, name: &str) -> Result<(), LibraryError> {
+        // What a reload has made ready would else take its place.
+        let _turn = self.serve.turn();
         let full_name = self.full_name(name)?;
         let needs = |lock: Arc<Lock>| lock.needs(&full_name).map_err(refusal).transpose();
         if let Some(of) = self.held_to().and_then(needs).transpose()? {
             let problem = format!("{full_name}: {of}; `freehold rm --force` removes it");
             return Err(LibraryError::Refused(problem));
         }
-        self.store()?.remove(&full_name).map_err(refusal)?;
+        match self.store()?.remove(&full_name) {
+            // Somebody has removed it beside this server.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => drop(removed.map_err(refusal)?),
+        }
         self.known.forget(name);
         // Answers that run go on; the files stay in memory until the last of them has ended.
         self.fleet.remove(name);
@@ -370,7 +376,7 @@ impl Library for OwnModels {
         upkeep::adoptable(&self.store()?)
     }
 
-    fn adopt(&self, owner: &str, model: &str) -> Result<String, LibraryError> {
+    fn adopt(&self, owner: &str, model: &str) -> Result<(String, Model), LibraryError> {
         if self.serve.get().lock_args.missing() == Missing::Fail {
             return Err(LibraryError::Refused(format!("{model}: nothing is taken up: --locked")));
         }
@@ -382,8 +388,7 @@ impl Library for OwnModels {
         let progress = Shown::if_slow(&self.context);
         let installed = self.store()?.adopt(&found, &terms, &progress).map_err(refusal)?;
         let told = adopt::told(&found, &installed);
-        self.take_up(installed)?;
-        Ok(told)
+        Ok((told, self.take_up(installed)?))
     }
 
     fn locked_sources(&self) -> Result<Vec<LockedSource>, LibraryError> {

@@ -12,6 +12,7 @@ use super::Serve;
 use super::library::{Known, KnownModel};
 use super::opening::opening_failed;
 use super::reload::Reloader;
+use crate::exit::{self, Exit};
 use crate::locate::{self, Chosen, Missing};
 use crate::locked;
 use crate::progress::Shown;
@@ -78,8 +79,11 @@ impl Staging<'_> {
             };
             let is_listed = lock.is_some_and(|lock| lock.file().models.contains_key(name));
             let text = known.full_name.as_deref().filter(|_| !is_listed).unwrap_or(name);
-            let chosen = locate::find_locked(context, text, Missing::Fail, lock);
-            let chosen = chosen.map_err(|error| self.place(&error))?;
+            let chosen = match locate::find_locked(context, text, Missing::Fail, lock) {
+                // Removed beside this server, which goes on with what it has of it.
+                Err(error) if exit::code_of(&error) == Exit::NotFound => continue,
+                chosen => chosen.map_err(|error| self.place(&error))?,
+            };
             others.push((Chosen { name: name.clone(), ..chosen }, keep));
         }
         Ok(others)
@@ -104,16 +108,27 @@ impl Staging<'_> {
         if before.is_some() && self.has_other_lock() && !is_refused {
             self.hold(&chosen, is_entry_same || comes_open == Keep::Pinned && !stays)?;
         }
-        let fleet_model = serve.fleet_model(context, chosen, keep, failure);
+        let fleet_model = serve.fleet_model(context, chosen.clone(), keep, failure);
         staged.models.push(model);
         if stays {
             staged.kept.push((name.clone(), fleet_model));
-            return if is_refused { Ok(()) } else { self.open(&name, keep) };
+            let opened = if is_refused { Ok(()) } else { self.open(&name, keep) };
+            return opened.map_err(|error| self.place(&error));
         }
         let staged_name = if before.is_some() { format!("{name}{STAGED}") } else { name.clone() };
         staged.names.push((staged_name.clone(), name));
         fleet.set(&staged_name, fleet_model);
-        self.open(&staged_name, comes_open)
+        match self.open(&staged_name, comes_open) {
+            // It opens once the old one has made room, to whoever asks for it.
+            Err(error) if keep != Keep::Pinned && exit::code_of(&error) == Exit::NoRoom => {
+                self.hold(&chosen, false)
+            }
+            Err(error) if is_open && exit::code_of(&error) == Exit::NoRoom => {
+                let error = error.context("both versions must fit, else the server is restarted");
+                Err(self.place(&error))
+            }
+            opened => opened.map_err(|error| self.place(&error)),
+        }
     }
 
     /// Holds a model that is served against the lock: all but its bytes, and those too unless they
@@ -130,12 +145,12 @@ impl Staging<'_> {
     }
 
     /// Opens a model that is to stay open.
-    fn open(&self, name: &str, keep: Keep) -> Result<(), String> {
+    fn open(&self, name: &str, keep: Keep) -> anyhow::Result<()> {
         if keep != Keep::Pinned {
             return Ok(());
         }
         let opened = self.reloader.fleet.get(name).map(drop);
-        opened.map_err(|error| self.place(&opening_failed(error, &self.reloader.failure)))
+        opened.map_err(|error| opening_failed(error, &self.reloader.failure))
     }
 
     /// `error` with the setting that it is about; a refusal names the lock.

@@ -100,7 +100,10 @@ impl Comparing {
         }
         let mut all = Vec::new();
         for (vendor, model) in self.renting.names() {
-            all.push(compared(vendor, model)?);
+            match self.renting.compare(days, until, (vendor, model)) {
+                Ok(compared) => all.push(compared),
+                Err(error) => context.note(&format!("{vendor}/{model}: left out: {error}")),
+            }
         }
         if form == Form::Json {
             let told = all.iter().map(|compared| compared.to_json(Days::LeftOut));

@@ -138,7 +138,6 @@ pub(super) fn parse(
     let echo = fields.flag("echo")?.unwrap_or(false);
     let best_of = take_best_of(&mut fields, &settings, limits)?;
     let prompts = take_texts(&mut fields, "prompt")?;
-    let prompts = take_suffix(&mut fields, echo, prompts)?;
     if prompts.len().saturating_mul(best_of) > limits.n_choices {
         let problem = format!(
             "{} prompts times {best_of} alternatives: expected at most {} in all",
@@ -147,6 +146,7 @@ pub(super) fn parse(
         );
         return Err(BadRequest::field("prompt", &problem));
     }
+    let prompts = take_suffix(&mut fields, echo, prompts, limits)?;
     ignored.append(fields.finish(unknown)?);
     Ok(CompletionRequest {
         call: Call {
@@ -184,6 +184,7 @@ fn take_suffix(
     fields: &mut Fields,
     echo: bool,
     prompts: Vec<PlainPrompt>,
+    limits: &Limits,
 ) -> Result<Vec<PlainPrompt>, BadRequest> {
     let Some(suffix) = fields.text("suffix")?.filter(|suffix| !suffix.is_empty()) else {
         return Ok(prompts);
@@ -191,6 +192,15 @@ fn take_suffix(
     if echo {
         let why = "beside \"echo\": an answer in the middle does not go on from its prompt";
         return Err(BadRequest::unsupported("suffix", why));
+    }
+    // It stands behind each of them.
+    let (n_bytes, n_prompts) = (suffix.len(), prompts.len());
+    if n_bytes.saturating_mul(n_prompts) > limits.n_body_bytes {
+        let problem = format!(
+            "{n_bytes} bytes behind {n_prompts} prompts: expected at most {} in all",
+            limits.n_body_bytes
+        );
+        return Err(BadRequest::field("suffix", &problem));
     }
     let middle = |prompt| match prompt {
         PlainPrompt::Text(before) => Ok(PlainPrompt::Middle { before, behind: suffix.clone() }),

@@ -35,17 +35,14 @@ const WITHOUT_EFFECT: &[&str] = &[
 const NO_TEXT: &[&str] = &["computer_screenshot", "input_audio", "input_file", "input_image"];
 
 /// Items of tools that only a vendor runs, with nothing in them that a model here could read: which
-/// search was made but not what it found, pictures, and what is encrypted. Agents that change
-/// servers in the middle of a conversation bring them back. Others, which hold what a tool said,
-/// are refused.
+/// search was made but not what it found, and pictures. Agents that change
+/// servers in the middle of a conversation bring them back. Others, which hold what a tool said
+/// or stand for turns that are gone, are refused.
 const LEFT_OUT: &[&str] = &[
-    "compaction",
     "computer_call",
     "computer_call_output",
     "file_search_call",
     "image_generation_call",
-    "local_shell_call",
-    "local_shell_call_output",
     "mcp_approval_request",
     "mcp_approval_response",
     "mcp_list_tools",
@@ -513,7 +510,7 @@ mod tests {
         let items = r#"[{"role":"user","content":"go"},
             {"role":"assistant","content":"So:"},
             {"type":"web_search_call","id":"ws_1","status":"completed","action":{"query":"x"}},
-            {"type":"compaction","id":"cmp_1","encrypted_content":"gAAAA"},
+            {"type":"image_generation_call","id":"ig_1","status":"completed","result":"iVBOR"},
             {"role":"assistant","content":"Yes."}]"#;
         check(
             items,
