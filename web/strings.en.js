@@ -149,6 +149,9 @@ export const t = {
     about: (n) => `${n} conversations are in this browser and nowhere else. The server keeps none of them.`,
     aboutKept: (n) => `${n} conversations are in this browser. The server keeps what was asked and answered too.`,
     bounded: (days) => `The owner of this server keeps contents for ${s(days, "day", "days")}; this browser keeps them no longer.`,
+    going: (n, days) => `The owner of this server keeps contents for ${s(days, "day", "days")}. `
+      + `${s(n, "conversation is", "conversations are")} older here, and erased at your next visit or after an hour. `
+      + "“What is kept” saves all as JSON.",
     keep: "Keep conversations",
     keepFor: (days) => (days === 0 ? "until I erase them" : days < 0 ? "not at all" : `for ${s(days, "day", "days")}`),
     exportAll: "Save all as JSON",
@@ -382,6 +385,7 @@ export const t = {
     rotated: (name, seconds) =>
       `This is the new secret of ${name}. It is shown this once. The one before is taken ${t.limits.overlaps[seconds]}.`,
     keeps: (days) => `contents kept ${s(days, "day", "days")}`,
+    keepsByProject: (days) => `contents kept ${s(days, "day", "days")} by its project`,
     newKey: {
       more: "What it may do, until when, and what its requests get",
       none: "none", byRoutes: "none: by its routes", private: "private",
@@ -395,11 +399,12 @@ export const t = {
         routes: "With commas, such as /v1/*. Empty: all but the owner's.",
         label: "How sensitive its requests are.",
         expires: "Empty: it stays.",
-        keep: "Empty: as the server does.",
+        keep: "Empty: as its project or the server does.",
       },
     },
     projects: "Projects",
-    projectsAbout: "Groups of keys, for which use is summed and budgets are set.",
+    projectsAbout: "Groups of keys, for which use is summed, budgets are set, and contents may be kept.",
+    projectKeep: "Contents kept, days", projectKeeps: (days) => s(days, "day", "days"),
     projectName: "Name of the new project", makeProject: "Make a project", noProjects: "There are no projects yet.",
     remove: "Remove",
     removeQuestion: (name) => `Remove the project ${name}?`,

@@ -240,8 +240,9 @@ def check_llama_killed_in_the_middle(world):
         [at_work] = [llama for llama in world.llamas if llama.is_at_work()]
         at_work.process.send_signal(signal.SIGKILL)
 
-    if world.llamas:
-        killed_in_the_middle(world, "llama", kill)
+    if not world.llamas:
+        return serving.SKIPPED
+    killed_in_the_middle(world, "llama", kill)
 
 
 def check_second_killed_in_the_middle(world):

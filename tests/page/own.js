@@ -122,9 +122,18 @@ async function keys({ url, page }) {
 async function scoped({ url, page }) {
   await show(page, url, "limits");
   await page.getByLabel("Name of the new project").fill("shop");
+  await page.getByLabel("Contents kept, days").fill("none");
+  await page.getByRole("button", { name: "Make a project" }).click();
+  await page.locator(".notice.bad", { hasText: "keep" }).waitFor();
+  await page.getByLabel("Contents kept, days").fill("5");
   await page.getByRole("button", { name: "Make a project" }).click();
   const project = page.locator('table:has(caption:text("Projects")) tbody tr', { hasText: "shop" });
   await project.waitFor();
+  assert.match(await project.textContent(), /shop\s*5 days/);
+  // Where a key does not say, its project does.
+  const clerk = (await api(url, "POST", "/admin/keys", { name: "clerk", project: "shop" })).body;
+  await page.locator("tr", { hasText: /clerk.*contents kept 5 days by its project/s }).waitFor();
+  await api(url, "DELETE", `/admin/keys/${clerk.id}`);
 
   const field = (name) => page.locator(`#new-key [name="${name}"]`);
   await page.getByLabel("Name of the new key").fill("till");
@@ -361,7 +370,6 @@ async function kept({ binary, browser }) {
   const { context, page, seen } = await open(browser, server.url);
   try {
     await show(page, server.url, "chat");
-    await page.waitForFunction(() => localStorage.getItem("freehold.owners-days") === "7");
     await page.evaluate(async () => {
       const { save } = await import("/web/lib/history.js");
       const { create } = await import("/web/chat/conversation.js");
@@ -369,9 +377,29 @@ async function kept({ binary, browser }) {
         await save(Object.assign(create("none", {}), { title, updated: Date.now() - days * 86_400_000 }));
       }
     });
+    const yesterday = page.locator(".list .title", { hasText: "Of yesterday" });
+    const lastWeek = page.locator(".list .title", { hasText: "Of last week" });
+    // It is told before anything goes.
     await page.reload();
-    await page.locator(".list .title", { hasText: "Of yesterday" }).waitFor();
-    await page.locator(".list .title", { hasText: "Of last week" }).waitFor({ state: "detached" });
+    await page.locator("#going", { hasText: /7 days.*1 conversation is older/s }).waitFor();
+    await page.waitForFunction(() => localStorage.getItem("freehold.owners-told") === "7");
+    await lastWeek.waitFor();
+    await judgedTwice(page, "what goes");
+    // Nothing goes before the server has said anew for how long it keeps, whatever was known of another visit.
+    let answer;
+    const held = new Promise((resolve) => (answer = resolve));
+    await page.route("**/version", async (route) => {
+      await held;
+      await route.continue();
+    });
+    await page.reload();
+    await lastWeek.waitFor();
+    await page.waitForTimeout(500);
+    assert.equal(await lastWeek.count(), 1);
+    answer();
+    await lastWeek.waitFor({ state: "detached" });
+    await yesterday.waitFor();
+    assert.equal(await page.locator("#going").count(), 0);
     await page.click("#manage");
     const days = await page.locator("#keep-days option").evaluateAll((all) => all.map((one) => one.value));
     assert.deepEqual(days, ["7", "1", "-1"]);

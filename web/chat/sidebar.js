@@ -2,9 +2,9 @@
 import * as history from "../lib/history.js";
 import { count, when } from "../lib/format.js";
 import { Icon } from "../lib/icons.js";
-import { Button, Dialog, Field, confirm } from "../lib/parts.js";
-import { daysKept, keepDays, ownersDays } from "../lib/settings.js";
-import { effect, go, html, useEffect, useState } from "../lib/ui.js";
+import { Button, Dialog, Field, Notice, confirm } from "../lib/parts.js";
+import { daysKept, keepDays, ownersDays, ownersTold } from "../lib/settings.js";
+import { effect, go, html, signal, useEffect, useRef, useState } from "../lib/ui.js";
 import { t } from "../strings.en.js";
 import { current, listed } from "./ask.js";
 
@@ -12,6 +12,13 @@ import { current, listed } from "./ask.js";
 const N_LISTED = 100;
 /** Most that a search shows. */
 const N_FOUND = 200;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+
+/** What goes because the owner keeps no longer, before its user was told: { days, n }. */
+const going = signal(null);
+/** When that was told since the page began. */
+let toldAt = 0;
 
 export function Sidebar({ onGo }) {
   const [query, setQuery] = useState("");
@@ -44,6 +51,7 @@ export function Sidebar({ onGo }) {
     <div class="search"><${Icon} name="search" />
       <input id="search" type="search" placeholder=${t.history.search} aria-label=${t.history.search}
         value=${query} onInput=${(event) => setQuery(event.target.value)} /></div>
+    ${going.value && html`<${Going} key=${going.value.days} of=${going.value} />`}
     <ul class="list" aria-label=${t.history.title}>
       ${heads.map((head) => html`<${Head} key=${head.id} head=${head} onShow=${show} />`)}
       ${heads.length === 0 && html`<li class="none">${query ? t.history.noneFound : t.history.none}</li>`}
@@ -127,19 +135,51 @@ function Manage({ onClose }) {
   </${Dialog}>`;
 }
 
-/** Erases what is older than whoever keeps it, or the owner of the server, wants. */
-async function sweep() {
-  const days = daysKept();
-  if (days <= 0) return;
-  await history.eraseBefore(Date.now() - days * 86_400_000);
+/** Says what goes, and that it was told once it was seen: on a small screen the list is not always there. */
+function Going({ of: { days, n } }) {
+  const element = useRef(null);
+  useEffect(() => {
+    const observer = new IntersectionObserver((seen) => {
+      if (!seen.some((one) => one.isIntersecting)) return;
+      observer.disconnect();
+      toldAt = Date.now();
+      ownersTold.value = days;
+    });
+    observer.observe(element.current);
+    return () => observer.disconnect();
+  }, []);
+  return html`<div ref=${element} id="going">
+    <${Notice} kind="warn">${t.history.going(count(n), days)}</${Notice}></div>`;
+}
+
+async function eraseOlder(days) {
+  await history.eraseBefore(Date.now() - days * DAY_MS);
   listed.value += 1;
 }
 
-/** Sweeps when the page begins, and when the server says that it keeps less. */
+/** Erases what is older than the owner of the server keeps, as it says now; but tells it before. */
+async function sweepForOwner() {
+  const days = ownersDays.value;
+  if (!(days > 0)) {
+    going.value = null;
+  } else if (ownersTold.value !== days) {
+    const n = await history.countBefore(Date.now() - days * DAY_MS);
+    if (ownersDays.value === days) going.value = n ? { days, n } : null;
+  } else if (Date.now() - toldAt >= HOUR_MS) {
+    going.value = null;
+    await eraseOlder(days);
+  }
+}
+
+/** Erases what its user keeps no longer when the page begins: what is chosen later may be chosen again until then.
+ * What the owner keeps no longer goes once the server has said so, and each hour. */
 export function sweeping() {
+  const own = keepDays.value;
+  if (own > 0) eraseOlder(own).catch(() => {});
+  const sweep = () => sweepForOwner().catch(() => {});
   effect(() => {
-    // What is chosen in the list is not done before the page begins anew: it may be chosen again.
     ownersDays.value;
-    setTimeout(() => sweep().catch(() => {}));
+    setTimeout(sweep);
   });
+  setInterval(sweep, HOUR_MS);
 }

@@ -86,6 +86,11 @@ export async function eraseAll() {
   return done;
 }
 
+/** How many conversations nobody has touched since `before` (milliseconds since 1970). */
+export async function countBefore(before) {
+  return ended((await stores("readonly")).heads.index("updated").count(IDBKeyRange.upperBound(before, true)));
+}
+
 /** Erases what nobody has touched since `before` (milliseconds since 1970). */
 export async function eraseBefore(before) {
   const { heads, contents, done } = await stores("readwrite");

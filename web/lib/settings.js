@@ -25,8 +25,11 @@ function kept(name, fallback) {
 export const theme = kept("theme", "auto");
 /** Days for which conversations stay in this browser; 0: for ever, -1: not at all. */
 export const keepDays = kept("keep-days", 0);
-/** Days for which the server keeps what this page's user says, where its owner said so. */
-export const ownersDays = kept("owners-days", null);
+/** Days for which the server keeps what this page's user says, where it said so since the page began: erasing goes by
+ * no older word. */
+export const ownersDays = signal(null);
+/** The days of the owner's of which this browser's user was told before anything was erased by them. */
+export const ownersTold = kept("owners-told", 0);
 
 /** Days for which conversations do stay: no longer than the owner of the server keeps them. */
 export function daysKept() {

@@ -19,6 +19,7 @@ const PLAIN = { name: "", project: "", person: "", models: "", routes: "", role:
 export function Keys() {
   const [made, setMade] = useState({});
   const [turning, turn] = useState(null);
+  const projects = rowsOf(useAsked(() => perhaps("/admin/projects").catch(() => null), ASKED_MS).value);
   const attempt = async (work, again) => {
     try {
       setMade(await work());
@@ -49,11 +50,11 @@ export function Keys() {
       <div class="command"><code>${made.key.secret}</code>
         <${CopyButton} text=${made.key.secret} /></div></${Notice}>`}
     <${Asked} path="/admin/keys" absent=${t.limits.noKeys}>${(asked) => html`
-      <${NewKey} onMake=${(body) => make(body, asked.again)} />
+      <${NewKey} projects=${projects} onMake=${(body) => make(body, asked.again)} />
       <${Table} caption=${t.limits.keys} empty=${t.limits.noneYet}
         heads=${[t.limits.name, t.limits.project, t.limits.scope, t.limits.since, t.limits.until, ""]}
         rows=${rowsOf(asked.value).map((of) => [html`<strong>${of.name}</strong> <code>${of.id}</code>`,
-          of.project ?? "–", scope(of), when(of.created_at * 1000),
+          of.project ?? "–", scope(of, projects), when(of.created_at * 1000),
           of.revoked_at ? html`<${Badge} kind="warn">${t.limits.revoked}</${Badge}>`
             : of.expires_at ? when(of.expires_at * 1000) : t.limits.noEnd,
           !of.revoked_at && html`<span class="whole">
@@ -66,11 +67,13 @@ export function Keys() {
 }
 
 /** What a key may do, and what its requests get, as far as it is not what any key does and gets. */
-function scope({ scopes, defaults }) {
+function scope({ scopes, defaults, project }, projects) {
   const { role, admin, models, routes } = scopes ?? {};
   const { label, keep } = defaults ?? {};
   const may = [role ?? (admin && "admin"), models?.join(", "), routes?.join(", ")].filter(Boolean);
-  const gets = [label && label !== "private" && label, keep && t.limits.keeps(keep)].filter(Boolean);
+  const byProject = projects.find((one) => one.name === project)?.keep;
+  const kept = keep ? t.limits.keeps(keep) : byProject && t.limits.keepsByProject(byProject);
+  const gets = [label && label !== "private" && label, kept].filter(Boolean);
   return [may.join("; ") || t.limits.all, ...gets].join("; ");
 }
 
@@ -96,9 +99,8 @@ function request(of) {
 }
 
 /** A name is all that it takes; the rest is there for whoever opens it. */
-function NewKey({ onMake }) {
+function NewKey({ projects, onMake }) {
   const [of, set] = useState(PLAIN);
-  const projects = useAsked(() => perhaps("/admin/projects").catch(() => null), ASKED_MS);
   const field = (name) => (event) => set({ ...of, [name]: event.target.value });
   const more = t.limits.newKey;
   const text = (name, disabled) => html`<${Field} label=${more[name]} about=${more.about[name]}>
@@ -118,7 +120,7 @@ function NewKey({ onMake }) {
     </div>
     <details><summary>${more.more}</summary>
       <div class="pairs new-key">
-        ${pick("project", more.none, rowsOf(projects.value).map((one) => one.name))}
+        ${pick("project", more.none, projects.map((one) => one.name))}
         ${text("person")}${text("models")}${pick("role", more.byRoutes, ROLES)}${text("routes", Boolean(of.role))}
         ${pick("label", more.private, LABELS)}${text("expires")}${text("keep")}
       </div>
@@ -145,14 +147,16 @@ function Rotate({ of, onRotate, onClose }) {
 /** Groups of keys, for which there are sums and limits. */
 export function Projects() {
   const [name, setName] = useState("");
+  const [keep, setKeep] = useState("");
   const [failed, setFailed] = useState(null);
   const act = async (work, again) => {
     await work().then(() => setFailed(null), setFailed);
     again();
   };
   const make = (again) => act(async () => {
-    await post("/admin/projects", { name });
+    await post("/admin/projects", keep.trim() ? { name, keep: number(keep) } : { name });
     setName("");
+    setKeep("");
   }, again);
   const drop = async (of, again) => {
     const question = t.limits.removeQuestion(of.name);
@@ -168,11 +172,14 @@ export function Projects() {
       }}>
         <input type="text" aria-label=${t.limits.projectName} placeholder=${t.limits.projectName} value=${name} required
           onInput=${(event) => setName(event.target.value)} />
+        <input type="text" inputmode="numeric" aria-label=${t.limits.projectKeep} placeholder=${t.limits.projectKeep}
+          value=${keep} onInput=${(event) => setKeep(event.target.value)} />
         <button class="button" disabled=${!name}>${t.limits.makeProject}</button>
       </form>
       <${Table} caption=${t.limits.projects} empty=${t.limits.noProjects}
-        heads=${[t.limits.name, t.limits.since, ""]}
-        rows=${rowsOf(asked.value).map((of) => [html`<strong>${of.name}</strong>`, when(of.created_at * 1000),
+        heads=${[t.limits.name, t.limits.projectKeep, t.limits.since, ""]}
+        rows=${rowsOf(asked.value).map((of) => [html`<strong>${of.name}</strong>`,
+          of.keep ? t.limits.projectKeeps(of.keep) : "–", when(of.created_at * 1000),
           html`<${Button} small label=${t.limits.remove} onClick=${() => drop(of, asked.again)} />`])} />
     `}</${Asked}>
   </${Section}>`;

@@ -9,6 +9,9 @@ import { t } from "../strings.en.js";
 
 const ASKED_MS = 60_000;
 
+/** What the server's refusal says where it was started without prices; it has no code of its own. */
+const NO_PRICES = "knows no prices";
+
 /** The comparisons with what could be rented, or why there are none here. */
 async function compared(rent) {
   try {
@@ -28,6 +31,10 @@ export function RentOrOwn() {
   const all = asked.value;
   if (!all) return html`<${Section} title=${t.own.title}><${Waiting} asked=${asked} /></${Section}>`;
   if (all.absent) {
+    // Without a ledger prices would change nothing.
+    if (!all.absent.includes(NO_PRICES)) {
+      return html`<${Section} title=${t.own.title}><${Empty}>${all.absent}</${Empty}></${Section}>`;
+    }
     return html`<${Section} title=${t.own.title} about=${t.own.none}>
       <p class="about" id="no-prices">${all.absent}</p><${Command} text="freehold serve --prices prices.toml" />
     </${Section}>`;
