@@ -532,6 +532,17 @@ mod tests {
         // An upstream of such a name goes before.
         assert_eq!(models.target("hf.co/o/a:q4").as_deref(), Some("hf.co/o/a:q4"));
         assert_eq!(models.description(&Who::owner(), "hf.co/o/a:q4").unwrap().name, "a");
+        // It opens the model to nobody who may not have it by its own name.
+        let may = |names: &[&str]| {
+            let names = Some(names.iter().map(|name| (*name).to_owned()).collect());
+            let scopes = crate::access::Scopes { models: names, ..crate::access::Scopes::all() };
+            let who = Who { scopes, is_admin: false, ..Who::owner() };
+            models.permitted(&who, "hf.co/o/a:q4").is_ok()
+        };
+        assert_eq!([may(&["hf.co/*"]), may(&["hf.co/o/a:q4"]), may(&["a"])], [false, false, true]);
+        models.names_mut().upstreams.push("hf.co".to_owned());
+        check("hf.co/o/a:q4", None, None);
+        check("hf.co/o/b", None, Some("b"));
     }
 
     #[test]

@@ -275,6 +275,13 @@ fn parameters_are_honoured_or_refused_by_name() {
     assert_eq!(middle, Prompts::Plain(vec![of("a"), of("")]));
     let ids = parsed(r#"{"prompt":[1],"suffix":"z"}"#).unwrap_err();
     assert_eq!(ids.param.as_deref(), Some("suffix"));
+    // It stands behind each prompt, and all of that is bounded.
+    let behind = |n_bytes: usize| {
+        let (prompts, suffix) = (vec!["a"; 128], "z".repeat(n_bytes));
+        parsed(&serde_json::json!({"prompt": prompts, "suffix": suffix}).to_string())
+    };
+    assert!(behind(32 << 10).is_ok());
+    assert_eq!(behind((32 << 10) + 1).unwrap_err().param.as_deref(), Some("suffix"));
     let many = format!(r#"{{"prompt":[{}"x"]}}"#, r#""x","#.repeat(128));
     assert!(parsed(&many).unwrap_err().message.starts_with("prompt: 129 prompts"));
 }
