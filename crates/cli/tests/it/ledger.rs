@@ -172,8 +172,8 @@ fn a_counter_that_is_not_the_sum_of_its_rows_is_told() {
     assert!(!starts.is_empty());
     starts.iter().for_each(|at| bytes[at + row.len() - 1] = 59);
     std::fs::write(&path, bytes).unwrap();
-    let words = "the counter of the limit \"key:a tokens/day\" says 59 used and 0 reserved, and its \
-                 rows sum up to 60 and 0";
+    let words = "the counter of the limit \"key:a tokens/day\" says 59 used and 0 reserved, and \
+                 its rows sum up to 60 and 0";
     home.run(&["ledger", "verify"]).fails(4, &[words]);
     let outcome = home.run(&["ledger", "verify", "--json"]);
     assert_eq!(outcome.code, Some(4));

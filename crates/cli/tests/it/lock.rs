@@ -370,8 +370,8 @@ impl Server {
     /// The connection by which a request is sent.
     fn send(&self, line: &str, head: &str, body: &Value) -> BufReader<TcpStream> {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        let (body, host) = (body.to_string(), &self.address);
-        let n_bytes = body.len();
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let (host, n_bytes) = (&self.address, body.len());
         let head = format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{head}");
         // At once: a server that answers before all has come resets the connection.
         let request = format!("{head}Content-Length: {n_bytes}\r\n\r\n{body}");
@@ -570,7 +570,7 @@ impl Server {
     }
 
     fn reload(&self) -> (u16, Value) {
-        self.ask("POST /admin/reload", "", &json!({}))
+        self.ask("POST /admin/reload", "", &Value::Null)
     }
 
     /// How often models were opened.

@@ -162,9 +162,6 @@ fn operation(route: &Route, path: &str, name_idx: usize) -> Value {
     operation
 }
 
-/// What any route may answer.
-const LOADING: &str = "the server has been started and its models are being opened";
-
 fn responses(route: &Route) -> Value {
     let (status, answered) = match route.sends_to {
         Some(place) => (StatusCode::SEE_OTHER, sent(place)),
@@ -176,8 +173,9 @@ fn responses(route: &Route) -> Value {
     for status in route.statuses.iter().chain(of_upstreams) {
         responses.insert(status.to_string(), refusal(route, *status));
     }
+    // While the models are being opened at the start.
     let loading = StatusCode::SERVICE_UNAVAILABLE.as_u16().to_string();
-    responses.entry(loading).or_insert_with(|| json!({"description": LOADING}));
+    responses.entry(loading).or_insert_with(|| refusal(route, 503));
     responses.into()
 }
 

@@ -20,7 +20,9 @@ pub(super) struct Relaxed {
 pub(super) fn relax(format: &ToolFormat, asked: &ToolsAsk) -> Relaxed {
     let (mut told, mut n_all) = (Vec::new(), 0);
     let mut relaxed = |ask: &ToolAsk| {
-        let relaxed = if ask.is_strict { None } else { format.relaxed(&ask.tool).ok() };
+        // A grammar is what its client insists on.
+        let insists = ask.is_strict || asked.custom(&ask.tool.name).is_some();
+        let relaxed = if insists { None } else { format.relaxed(&ask.tool).ok() };
         let Some((tool, left_out)) = relaxed else { return ask.tool.clone() };
         n_all += left_out.n_all;
         let n_free = N_TOLD - told.len();
