@@ -355,7 +355,8 @@ fn a_client_that_does_not_read_its_stream_keeps_nobody_else_waiting() {
     };
     let (mut n_answered, begun) = (0, Instant::now());
     while count("disconnected") == 0 {
-        assert!(begun.elapsed() < Duration::from_secs(200), "it is waited for without an end");
+        // A minute where nothing else runs.
+        assert!(begun.elapsed() < Duration::from_secs(900), "it is waited for without an end");
         let answer = post(server.address, "/v1/completions", &ask);
         if answer.status == 429 {
             // Its prompts are in the queue still.
