@@ -156,7 +156,7 @@ def check_errors(server):
         equal(error.status_code, 404)
     else:
         raise AssertionError("a stream of no model")
-    refused(403, "models are not sent anywhere", client.push, server.model)
+    refused(501, "models are not sent anywhere", client.push, server.model)
     refused(400, "system: ", client.create, "copy", from_=server.model, system="Be brief.")
 
 

@@ -9,13 +9,11 @@ import { t } from "../strings.en.js";
 
 const ASKED_MS = 60_000;
 
-/** What the server's refusal says where it was started without prices; it has no code of its own. */
-const NO_PRICES = "knows no prices";
-
 /** The comparisons with what could be rented, or why there are none here. */
 async function compared(rent) {
   try {
-    return (await get(`/admin/usage?since=0d&rent=${encodeURIComponent(rent)}`)).compared;
+    const told = await get(`/admin/usage?since=0d&rent=${encodeURIComponent(rent)}`);
+    return told.compared ?? { hasNoPrices: true };
   } catch (error) {
     if (error.isAbsent) return { absent: error.message };
     throw error;
@@ -31,13 +29,11 @@ export function RentOrOwn() {
   const all = asked.value;
   if (!all) return html`<${Section} title=${t.own.title}><${Waiting} asked=${asked} /></${Section}>`;
   if (all.absent) {
-    // Without a ledger prices would change nothing.
-    if (!all.absent.includes(NO_PRICES)) {
-      return html`<${Section} title=${t.own.title}><${Empty}>${all.absent}</${Empty}></${Section}>`;
-    }
+    return html`<${Section} title=${t.own.title}><${Empty}>${all.absent}</${Empty}></${Section}>`;
+  }
+  if (all.hasNoPrices) {
     return html`<${Section} title=${t.own.title} about=${t.own.none}>
-      <p class="about" id="no-prices">${all.absent}</p><${Command} text="freehold serve --prices prices.toml" />
-    </${Section}>`;
+      <div id="no-prices"><${Command} text="freehold serve --prices prices.toml" /></div></${Section}>`;
   }
   const of = all.find((one) => one.rented === rented) ?? all[0];
   if (!of) return html`<${Section} title=${t.own.title}><${Empty}>${t.own.empty}</${Empty}></${Section}>`;

@@ -47,7 +47,7 @@ async fn told(app: &App, arrival: &Arrival, query: &str) -> Result<(String, Form
     let mut told = report.to_json();
     if let Some(rent) = rent {
         let (found, left_out) = compared(app, ledger.reader(), until, rent).await?;
-        told["compared"] = found.into();
+        told["compared"] = found;
         told["left_out"] = left_out.into();
     }
     Ok((told.to_string(), form))
@@ -60,9 +60,13 @@ async fn compared(
     reader: &Reader,
     until: Date,
     rent: Rent,
-) -> Result<(Vec<Value>, Vec<Value>), ServerError> {
+) -> Result<(Value, Vec<Value>), ServerError> {
     let prices = app.ways.get().elsewhere.prices.clone();
     let Some(renting) = prices.and_then(|prices| prices.renting()) else {
+        if rent == Rent::All {
+            // Whoever asks for all that there are is told that there are none.
+            return Ok((Value::Null, Vec::new()));
+        }
         let why = "this server knows no prices with a table [own], expected it to be started with \
                    --prices";
         return Err(ServerError::NotImplemented(why.to_owned()));
@@ -73,7 +77,7 @@ async fn compared(
             let compared = renting.compare(&days, until, (vendor, model));
             let compared =
                 compared.map_err(|error| BadRequest::field("rent", &error.to_string()))?;
-            return Ok((vec![compared.to_json(Days::Told)], Vec::new()));
+            return Ok((vec![compared.to_json(Days::Told)].into(), Vec::new()));
         }
         let (mut found, mut left_out) = (Vec::new(), Vec::new());
         for (vendor, model) in renting.names() {
@@ -88,7 +92,7 @@ async fn compared(
                 }
             }
         }
-        Ok((found, left_out))
+        Ok((found.into(), left_out))
     })
     .await
 }
