@@ -69,7 +69,7 @@ async fn compared(
         }
         let why = "this server knows no prices with a table [own], expected it to be started with \
                    --prices";
-        return Err(ServerError::NotImplemented(why.to_owned()));
+        return Err(BadRequest::unsupported("rent", why).into());
     };
     let days = renting.days(reader, until).await.map_err(|error| unread(&error))?;
     blocking(move || {
