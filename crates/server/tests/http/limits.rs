@@ -355,7 +355,9 @@ fn renting_is_compared_with_owning_where_there_are_prices() {
     }
     // Nobody asked, and without prices nobody can be told.
     assert!(usage(&site, "").json().get("compared").is_none());
-    let none = usage(&Site::start(), "rent=all");
-    assert_eq!(none.status, 501, "{}", none.body);
+    let site = Site::start();
+    assert_eq!(usage(&site, "rent=all").json()["compared"], json!(null));
+    let none = usage(&site, "rent=v/x");
+    assert_eq!((none.status, &none.json()["error"]["param"]), (400, &json!("rent")));
     assert!(none.body.contains("--prices"), "{}", none.body);
 }
