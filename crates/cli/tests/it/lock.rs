@@ -589,7 +589,7 @@ fn a_running_server_goes_by_the_lock_that_it_is_told_of_and_cuts_no_stream() {
     let args = ["own", "--alias", "mine=own", "--ctx", "2048"];
     let server = Server::start(&home, &args);
     server.goes_by(&first);
-    let body = json!({"model": "mine", "prompt": "One, two,", "max_tokens": 600,
+    let body = json!({"model": "mine", "prompt": "One, two,", "max_tokens": 1500,
                       "ignore_eos": true, "stream": true});
     let mut stream = server.send("POST /v1/completions", "", &body);
     let mut events = String::new();
@@ -603,6 +603,8 @@ fn a_running_server_goes_by_the_lock_that_it_is_told_of_and_cuts_no_stream() {
     let (status, said) = server.reload();
     assert_eq!((status, &said["changed"]), (200, &json!(["lock"])), "{said}");
     assert_eq!((&said["models_replaced"], &said["needs_restart"]), (&json!(["own"]), &json!([])));
+    let at_work = server.ask("GET /admin/running", "", &Value::Null).1["running"].clone();
+    assert_eq!(at_work.as_array().map(Vec::len), Some(1), "it has ended: nothing was shown");
     server.goes_by(&second);
     assert_eq!(server.ask("GET /admin/lock", "", &json!({})).1["has_changed"], false);
     // What was streamed ends on what it began with.
