@@ -1,6 +1,6 @@
 // The page: its frame, and which view is in it.
 import { perhaps } from "./lib/api.js";
-import { Icon } from "./lib/icons.js";
+import { Icon, Logo } from "./lib/icons.js";
 import { Button, Dialog, Questions, useAsked } from "./lib/parts.js";
 import { ownersDays, theme } from "./lib/settings.js";
 import { go, html, place, render, signal, useEffect, useRef } from "./lib/ui.js";
@@ -76,8 +76,7 @@ function Bar({ name }) {
     </div>`;
 }
 
-const Brand = () => html`<a class="brand" href="#/chat"><img src="/web/icon.svg" alt="" width="24" height="24" />
-  <span>Freehold</span></a>`;
+const Brand = () => html`<a class="brand" href="#/chat"><${Logo} /><span>Freehold</span></a>`;
 
 function Goes({ to, name, onGo, names = t.views }) {
   return html`<a href="#/${to}" class="goes" aria-current=${to === name ? "page" : undefined} onClick=${onGo}>

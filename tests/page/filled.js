@@ -74,10 +74,14 @@ async function usage({ url, page }) {
   const lines = (label) => page.locator(`.chart[aria-label="${label}, day by day"] .u-legend .u-series`);
   // The first is that of the days.
   const drawn = async (label, names) => {
-    await lines(label).nth(names.length).waitFor();
-    assert.equal(await lines(label).count(), names.length + 1, label);
-    const told = (await lines(label).allTextContents()).slice(1);
-    names.forEach((name, idx) => assert.ok(told[idx].includes(name), `${told}: ${name}`));
+    // What is drawn anew is gone for a moment where the page is slow: until it is as it must be.
+    let told = [];
+    const isDrawn = () => told.length === names.length && names.every((name, idx) => told[idx].includes(name));
+    for (const until = Date.now() + 10_000; !isDrawn() && Date.now() < until;) {
+      told = (await lines(label).allTextContents()).slice(1);
+      if (!isDrawn()) await page.waitForTimeout(50);
+    }
+    assert.ok(isDrawn(), `${label}: ${names} are not ${told}`);
   };
   await drawn("Tokens, by day", ["Read", "Written"]);
   const by = page.getByLabel("By", { exact: true });

@@ -1,6 +1,6 @@
 // Lines over time, or over another axis.
 import { short, time, when } from "./format.js";
-import { html, useEffect, useRef } from "./ui.js";
+import { html, useLayoutEffect, useRef } from "./ui.js";
 import { t } from "../strings.en.js";
 
 /** Colours that lines may have. */
@@ -22,16 +22,20 @@ function colours(frame) {
 /** Steps of an axis of time that is short. */
 const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 900, 1800, 3600, 7200, 14400, 43200];
 
+// The library, once it is there: what is drawn anew then is there with what is said of it, without a
+// moment in which nothing is drawn.
+let UPlot = null;
+
 /** Lines over a common axis, with what they are under the pointer. */
 export function Chart({ label, x, series, isTime = true, xName = t.limits.time }) {
   const element = useRef(null);
   const text = JSON.stringify([x, series.map(({ label: name, values }) => [name, values])]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const frame = element.current;
     let plot = null;
     let isOver = false;
     const draw = async () => {
-      const { default: UPlot } = await import("../vendor/uplot.js");
+      if (!UPlot) ({ default: UPlot } = await import("../vendor/uplot.js"));
       // One point is no line.
       if (isOver || x.length < 2) return;
       const colour = colours(frame);

@@ -42,3 +42,7 @@ export function Icon({ name, label }) {
   return html`<svg class="icon" viewBox="0 0 24 24" aria-hidden=${label ? undefined : "true"}
     role=${label ? "img" : undefined} aria-label=${label}><path d=${PATHS[name]} /></svg>`;
 }
+
+/** The sign of the program, as in icon.svg; drawn in the page, since an image of its own is painted later. */
+export const Logo = () => html`<svg class="logo" viewBox="0 0 32 32" aria-hidden="true">
+  <rect width="32" height="32" rx="8" /><path d="M8 24V14.5L16 8l8 6.5V24h-5.5v-6h-5v6z" /></svg>`;
