@@ -143,7 +143,9 @@ async function renting({ url, page, binary, ledger, prices }) {
 
   await show(page, url, "limits");
   const figure = (name) => page.locator(".figure", { has: page.locator(`.name:text-is("${name}")`) });
-  await figure("Owning has paid").getByText(`since ${all[0].break_even.day}`).waitFor();
+  const paid = new Date(all[0].break_even.day)
+    .toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
+  await figure("Owning has paid").getByText(`since ${paid}`).waitFor();
   const shown = (micro) => `${(micro / 1e6).toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 })} EUR`;
   for (const [name, micro] of [["Renting", all[0].rent_micro], ["Owning", all[0].own_micro], ["Paid", all[0].paid_micro]]) {
     assert.equal(await figure(name).locator(".value").textContent(), shown(micro), name);

@@ -4,15 +4,17 @@
 //
 //     node tests/page/shots.js target/release/freehold FOLDER
 
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 
 import { Server } from "../clients/node/serving.js";
 import { DESKTOP, PHONE, launch, open, show } from "./browser.js";
 import { PRICES, fill } from "./filled.js";
 
 const MODEL = "smollm2-135m";
+const EMBEDDING_MODEL = "minilm-l6-v2";
 const N_ROWS = 36_500;
 // What each is drawn with, beside the addresses of the views: the place in the view that is shown.
 const SHOTS = [
@@ -30,7 +32,11 @@ async function started(binary, folder) {
   const ledger = join(folder, "ledger.sqlite");
   const prices = join(folder, "prices.toml");
   writeFileSync(prices, PRICES);
-  const more = ["--ledger", ledger, "--local-access", "open", "--prices", prices];
+  // The model that is first in the lock, the one for embeddings, is not what it says.
+  const lock = join(folder, "freehold.lock");
+  execFileSync(resolve(binary), ["lock", MODEL, EMBEDDING_MODEL], { cwd: folder, stdio: "pipe" });
+  writeFileSync(lock, readFileSync(lock, "utf8").replace(/(tokenizer = ")[0-9a-f]{8}/, "$100000000"));
+  const more = ["--ledger", ledger, "--local-access", "open", "--prices", prices, "--lock", lock];
   // Once, so that the tables are there.
   await (await Server.start(binary, MODEL, more)).stop();
   fill(ledger, N_ROWS, 0);
@@ -64,8 +70,9 @@ async function shoot(browser, url, into, device, options) {
       const section = page.locator(".section", { has: page.locator("h2", { hasText: new RegExp(`^${title}$`) }) });
       await section.evaluate((element) => element.scrollIntoView({ block: "start" }));
     }
-    // Charts are drawn when their library is here.
+    // Charts are drawn when their library is here, and that of the server at work from its second reading on.
     await page.waitForTimeout(800);
+    if (view === "operate") await page.locator(".chart canvas").waitFor();
     await page.screenshot({ path: join(into, `${name}-${options.colorScheme}-${device}.png`) });
   }
   await context.close();

@@ -2,7 +2,7 @@
 // computes it, from its ledger and from the prices that it was started with.
 import { get } from "../lib/api.js";
 import { Chart } from "../lib/chart.js";
-import { count, money } from "../lib/format.js";
+import { count, day, money } from "../lib/format.js";
 import { Command, Empty, Field, Figures, Notice, Section, Table, Waiting, useAsked } from "../lib/parts.js";
 import { html, useState } from "../lib/ui.js";
 import { t } from "../strings.en.js";
@@ -21,7 +21,7 @@ async function compared(rent) {
 }
 
 const cost = (of, name) => `${money(of[`${name}_micro`] / 1e6)} ${of.currency}`;
-const even = ({ break_even: { is, day } }) => (t.own.even[is] ?? t.own.even.unknown)(day);
+const even = ({ break_even: { is, day: of } }) => (t.own.even[is] ?? t.own.even.unknown)(of && day(of));
 
 export function RentOrOwn() {
   const asked = useAsked(() => compared("all"), ASKED_MS);

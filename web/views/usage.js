@@ -1,7 +1,7 @@
 // What was used: over time, by what, and how long it took.
 import { ask, perhaps } from "../lib/api.js";
 import { COLOURS, Chart } from "../lib/chart.js";
-import { MJ_A_WH, count, energy, money, ms } from "../lib/format.js";
+import { count, day, energy, MJ_A_WH, money, ms } from "../lib/format.js";
 import { ASKED_MS, Asked, Button, Section, Table, useAsked } from "../lib/parts.js";
 import { html, useState } from "../lib/ui.js";
 import { t } from "../strings.en.js";
@@ -56,7 +56,8 @@ function Sums({ of }) {
   return html`<${Table} caption=${t.limits.usage} empty=${t.limits.noneUsed}
     heads=${[t.limits.words[of.by], `#${t.limits.requests}`, `#${t.limits.prompt}`, `#${t.limits.answer}`,
       `#${t.limits.energy}`, `#${t.limits.cost}`, ...times.map((name) => `#${t.limits.timesOf[name]}`)]}
-    rows=${rows.map((row) => [row[of.by] || "–", count(row.n_requests), count(row.n_prompt), count(row.n_answer),
+    rows=${rows.map((row) => [row.day ? day(row.day) : row[of.by] || "–",
+      count(row.n_requests), count(row.n_prompt), count(row.n_answer),
       energy(row.energy_mj), money(row.money_micro / 1e6),
       ...times.map((name) => (row[name] ? ms(row[name] / 1000) : "–"))])} />`;
 }
