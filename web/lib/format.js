@@ -60,9 +60,10 @@ export function when(at) {
   return date.toLocaleDateString("en-GB", isThisYear ? day : { ...day, year: "numeric" });
 }
 
-/** A day as it is counted by, 2026-09-29, as people read it. */
+/** A day as it is counted by, 2026-09-29, as people read it; it does not break. */
 export const day = (of) => new Date(of)
-  .toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
+  .toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" })
+  .replaceAll(" ", "\u00a0");
 
 export const time = (at) => new Date(at).toLocaleTimeString("en-GB");
 export const moment = (at) => new Date(at).toLocaleString("en-GB");
