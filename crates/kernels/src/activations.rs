@@ -290,32 +290,21 @@ fn quantise_sub<S: Simd>(
         let low = half_mut(low, half);
         if let Some(high) = &mut high {
             let high = half_mut(high, half);
+            if S::NARROW {
+                simd.store_words(value, low, high);
+                continue;
+            }
             // What is left is at most 127 of 255, so the nearest integer is never in doubt.
             let nearest = simd.mul(simd.to_f(value), simd.splat(1.0 / RADIX as f32));
             let count = simd.round(nearest);
             let counted = simd.sub_i(simd.shl_i::<8>(count), count);
             simd.store_i8(simd.sub_i(value, counted), low);
             simd.store_i8(count, high);
-            if S::NARROW {
-                (*low, *high) = words(low, high);
-            }
         } else {
             simd.store_i8(value, low);
         }
     }
     (scale, sums)
-}
-
-/// The numbers of 16 bits that two planes make up: those of even and those of odd columns.
-#[inline(always)]
-fn words(low: &[i8; LANES], high: &[i8; LANES]) -> ([i8; LANES], [i8; LANES]) {
-    let mut words = [[0; LANES]; 2];
-    for col in 0..LANES {
-        let word = RADIX as i16 * i16::from(high[col]) + i16::from(low[col]);
-        let at = col / 2 * 2;
-        words[col % 2][at..at + 2].copy_from_slice(&word.to_le_bytes().map(|byte| byte as i8));
-    }
-    words.into()
 }
 
 #[inline(always)]

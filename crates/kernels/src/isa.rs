@@ -192,6 +192,12 @@ pub(crate) trait Simd: Copy {
     fn store_i(self, v: Self::I, out: &mut [i32; LANES]);
     /// Stores the low byte of each lane.
     fn store_i8(self, v: Self::I, out: &mut [i8; LANES]);
+    /// Stores the low 16 bits of each lane: those of the even lanes, and those of the odd ones. Only
+    /// where [`Simd::NARROW`].
+    #[inline(always)]
+    fn store_words(self, _v: Self::I, _even: &mut [i8; LANES], _odd: &mut [i8; LANES]) {
+        unreachable!("dots of this instruction set are not narrow")
+    }
     fn load_u8(self, x: &[u8; LANES]) -> Self::I;
     fn load_i8(self, x: &[u8; LANES]) -> Self::I;
     fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
@@ -294,5 +300,31 @@ mod tests {
         }
         let error = Isa::from_name("sse9").unwrap_err().to_string();
         assert!(error.contains("\"sse9\"") && error.contains("portable"), "{error}");
+    }
+
+    /// Across lanes each instruction set has its own way; results must be those of the definition.
+    struct AcrossLanes<'a>([f32; LANES], &'a mut (u32, i32, u32));
+
+    impl Kernel for AcrossLanes<'_> {
+        fn run<S: Simd>(self, simd: S) {
+            let v = simd.load(&self.0);
+            let whole = simd.round(simd.mul(v, simd.splat(1e6)));
+            let (sum, max) = (simd.sum(v).to_bits(), simd.max_lane(v).to_bits());
+            *self.1 = (sum, simd.sum_i(whole), max);
+        }
+    }
+
+    #[test]
+    fn sums_and_maxima_have_the_same_bits_on_every_instruction_set() {
+        let values = crate::test_data::random_values(1000 * LANES, 5);
+        for values in values.as_chunks::<LANES>().0 {
+            let mut expected = (0, 0, 0);
+            Isa::Portable.dispatch(AcrossLanes(*values, &mut expected));
+            for isa in Isa::available() {
+                let mut found = (0, 0, 0);
+                isa.dispatch(AcrossLanes(*values, &mut found));
+                assert_eq!(found, expected, "{} of {values:?}", isa.name());
+            }
+        }
     }
 }

@@ -50,8 +50,8 @@ pub struct Product<'a> {
     pub mode: OutMode,
 }
 
-/// Strips that one task takes at least; a multiple of what a panel holds.
-const GROUP: usize = 4;
+/// Strips that one task takes at least: what a panel holds.
+const GROUP: usize = 2;
 
 impl Cpu {
     /// Multiplies several matrices with the same activations, in one dispatch to the threads.
@@ -123,8 +123,17 @@ impl Cpu {
 
     /// How many of `n` pieces of work one task takes.
     fn per_task(&self, n: usize) -> usize {
-        n.div_ceil(self.n_threads() * N_TASKS_PER_THREAD).max(1)
+        per_task(n, self.n_threads())
     }
+}
+
+/// How many of `n` pieces of work one task takes: as many as leave each thread some tasks, or fewer
+/// where threads then finish closer together. A matrix of few rows has few pieces, and one thread's
+/// last task is what all wait for.
+fn per_task(n: usize, n_threads: usize) -> usize {
+    let most = n.div_ceil(n_threads * N_TASKS_PER_THREAD).max(1);
+    let slowest = |per_task: &usize| n.div_ceil(*per_task).div_ceil(n_threads) * per_task;
+    (most.div_ceil(2)..=most).rev().min_by_key(slowest).unwrap_or(most)
 }
 
 /// Rows of a strip.
@@ -321,6 +330,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn threads_finish_together_where_pieces_allow() {
+        for n_threads in 1..=16 {
+            for n in 1..500 {
+                let per_task = per_task(n, n_threads);
+                let n_tasks = n.div_ceil(per_task);
+                assert!((1..=n).contains(&per_task), "{n} on {n_threads}");
+                assert!(n_tasks <= n_threads * N_TASKS_PER_THREAD * 2, "{n} on {n_threads}");
+                let slowest = n_tasks.div_ceil(n_threads) * per_task;
+                let most = n.div_ceil(n_threads * N_TASKS_PER_THREAD);
+                assert!(slowest <= n.div_ceil(most).div_ceil(n_threads) * most, "{n}, {n_threads}");
+            }
+        }
+        // Matrices of 576 and of 640 rows: no thread has more than half.
+        assert_eq!(per_task(18, 2), 3);
+        assert_eq!(per_task(20, 2), 2);
     }
 
     #[test]

@@ -362,21 +362,21 @@ fn load_panels<S: Simd, T: Element>(
     }
 }
 
-/// `acc[r] += Σ_k a_k[r] · b_k`, `k` ascending.
+/// `acc[r] += Σ_k a(k, r) · b_k`, `k` ascending.
 #[inline(always)]
 fn product<S: Simd, const R: usize, const V: usize>(
     simd: S,
     acc: &mut [[S::F; V]; R],
-    a: impl Iterator<Item = [f32; R]>,
+    a: impl Fn(usize, usize) -> f32,
     b: &[[f32; LANES]],
 ) {
-    for (a, b) in a.zip(b.as_chunks::<V>().0) {
+    for (k, b) in b.as_chunks::<V>().0.iter().enumerate() {
         let mut vectors = [simd.splat(0.0); V];
         for v in 0..V {
             vectors[v] = simd.load(&b[v]);
         }
         for r in 0..R {
-            let a = simd.splat(a[r]);
+            let a = simd.splat(a(k, r));
             for v in 0..V {
                 acc[r][v] = simd.fma(a, vectors[v], acc[r][v]);
             }
@@ -417,7 +417,8 @@ fn panel_scores<S: Simd, const R: usize, const V: usize>(
     let head_dim = work.q.len() / R;
     let panel = &work.panels[at * head_dim..][..V * head_dim];
     let mut acc = [[simd.splat(0.0); V]; R];
-    product::<S, R, V>(simd, &mut acc, work.q.as_chunks().0.iter().copied(), panel);
+    let q = &work.q.as_chunks::<R>().0[..head_dim];
+    product::<S, R, V>(simd, &mut acc, |k, r| q[k][r], panel);
     let factors = work.factors[at * LANES..].as_chunks().0;
     for r in 0..R {
         let scores = work.scores[r][work.at + at * LANES..].as_chunks_mut().0;
@@ -472,9 +473,8 @@ fn panel_values<S: Simd, const R: usize, const V: usize>(
     }
     let seen = work.at + work.seen.start..work.at + work.seen.end;
     let weights: [&[f32]; R] = std::array::from_fn(|r| &work.weights[r][seen.clone()]);
-    let a = (0..seen.len()).map(|j| std::array::from_fn(|r| weights[r][j]));
     let panel = &work.panels[at * PAGE_LEN..][work.seen.start * V..work.seen.end * V];
-    product::<S, R, V>(simd, &mut acc, a, panel);
+    product::<S, R, V>(simd, &mut acc, |k, r| weights[r][k], panel);
     for r in 0..R {
         let columns = work.states[r * state_len + at * LANES..].as_chunks_mut::<LANES>().0;
         for v in 0..V {

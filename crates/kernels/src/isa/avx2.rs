@@ -176,6 +176,48 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         })
     }
     #[inline(always)]
+    fn store_words(self, v: I, even: &mut [i8; LANES], odd: &mut [i8; LANES]) {
+        op!({
+            // In each half of 128 bits: two even lanes' words, then two odd ones'.
+            let pick = _mm256_set1_epi64x(0x0d0c_0504_0908_0100);
+            let halves = |v: __m256i| {
+                let v = _mm256_shuffle_epi8(v, pick);
+                _mm_unpacklo_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v))
+            };
+            let (a, b) = (halves(v[0]), halves(v[1]));
+            _mm_storeu_si128(even.as_mut_ptr().cast(), _mm_unpacklo_epi64(a, b));
+            _mm_storeu_si128(odd.as_mut_ptr().cast(), _mm_unpackhi_epi64(a, b));
+        })
+    }
+    #[inline(always)]
+    fn sum(self, v: F) -> f32 {
+        op!({
+            let sums = _mm256_add_ps(v[0], v[1]);
+            let sums = _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps::<1>(sums));
+            let sums = _mm_add_ps(sums, _mm_movehl_ps(sums, sums));
+            _mm_cvtss_f32(_mm_add_ss(sums, _mm_movehdup_ps(sums)))
+        })
+    }
+    #[inline(always)]
+    fn sum_i(self, v: I) -> i32 {
+        op!({
+            let sums = _mm256_add_epi32(v[0], v[1]);
+            let high = _mm256_extracti128_si256::<1>(sums);
+            let sums = _mm_add_epi32(_mm256_castsi256_si128(sums), high);
+            let sums = _mm_add_epi32(sums, _mm_unpackhi_epi64(sums, sums));
+            _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_shuffle_epi32::<1>(sums)))
+        })
+    }
+    #[inline(always)]
+    fn max_lane(self, v: F) -> f32 {
+        op!({
+            let max = _mm256_max_ps(v[0], v[1]);
+            let max = _mm_max_ps(_mm256_castps256_ps128(max), _mm256_extractf128_ps::<1>(max));
+            let max = _mm_max_ps(max, _mm_movehl_ps(max, max));
+            _mm_cvtss_f32(_mm_max_ss(max, _mm_movehdup_ps(max)))
+        })
+    }
+    #[inline(always)]
     fn load_u8(self, x: &[u8; LANES]) -> I {
         op!({
             let v = _mm_loadu_si128(x.as_ptr().cast());
