@@ -239,7 +239,11 @@ def busy_process():
 
 
 def first_token(args, programs, record):
-    """Seconds from the start of the program to the first byte of its answer."""
+    """Seconds from the start of the program to the first byte of its answer.
+
+    Freehold reads the prompt in the model's chat template, so a peer is measured doing the same,
+    and with the bare prompt too, which is shorter.
+    """
     rows = [["model", "program", "s, median (range)"]]
     threads = programs.threads
     for model in models(args):
@@ -251,8 +255,9 @@ def first_token(args, programs, record):
             program = peer_folder(peer) / "llama-completion"
             if peer in programs.modes and program.exists():
                 theirs = [program, "-m", model, "-t", threads, "-p", PROMPT, "-n", "1", "-c", "512"]
-                theirs += ["-no-cnv", "--no-warmup", "--no-display-prompt", "--simple-io"]
-                commands[peer] = theirs
+                theirs += ["--no-warmup", "--no-display-prompt", "--simple-io"]
+                commands[peer] = [*theirs, "-cnv", "--single-turn", "--jinja"]
+                commands[f"{peer}, bare prompt"] = [*theirs, "-no-cnv"]
         figures = {name: [] for name in commands}
         for name, command in commands.items():
             common.note(programs.commands, name, command)
