@@ -256,8 +256,8 @@ def first_token(args, programs, record):
             if peer in programs.modes and program.exists():
                 theirs = [program, "-m", model, "-t", threads, "-p", PROMPT, "-n", "1", "-c", "512"]
                 theirs += ["--no-warmup", "--no-display-prompt", "--simple-io"]
-                commands[peer] = [*theirs, "-cnv", "--single-turn", "--jinja"]
-                commands[f"{peer}, bare prompt"] = [*theirs, "-no-cnv"]
+                commands[f"{peer}, chat template"] = [*theirs, "-cnv", "--single-turn", "--jinja"]
+                commands[peer] = [*theirs, "-no-cnv"]
         figures = {name: [] for name in commands}
         for name, command in commands.items():
             common.note(programs.commands, name, command)

@@ -192,8 +192,8 @@ pub(crate) trait Simd: Copy {
     fn store_i(self, v: Self::I, out: &mut [i32; LANES]);
     /// Stores the low byte of each lane.
     fn store_i8(self, v: Self::I, out: &mut [i8; LANES]);
-    /// Stores the low 16 bits of each lane: those of the even lanes, and those of the odd ones. Only
-    /// where [`Simd::NARROW`].
+    /// Stores the low 16 bits of each lane: those of the even lanes, and those of the odd ones.
+    /// Only where [`Simd::NARROW`].
     #[inline(always)]
     fn store_words(self, _v: Self::I, _even: &mut [i8; LANES], _odd: &mut [i8; LANES]) {
         unreachable!("dots of this instruction set are not narrow")
@@ -303,27 +303,42 @@ mod tests {
     }
 
     /// Across lanes each instruction set has its own way; results must be those of the definition.
-    struct AcrossLanes<'a>([f32; LANES], &'a mut (u32, i32, u32));
+    struct AcrossLanes<'a> {
+        values: [f32; LANES],
+        integers: [f32; LANES],
+        found: &'a mut (u32, u32, i32),
+    }
 
     impl Kernel for AcrossLanes<'_> {
         fn run<S: Simd>(self, simd: S) {
-            let v = simd.load(&self.0);
-            let whole = simd.round(simd.mul(v, simd.splat(1e6)));
-            let (sum, max) = (simd.sum(v).to_bits(), simd.max_lane(v).to_bits());
-            *self.1 = (sum, simd.sum_i(whole), max);
+            let v = simd.load(&self.values);
+            // What is no number has one of several forms.
+            let bits = |x: f32| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() };
+            let sum_i = simd.sum_i(simd.round(simd.load(&self.integers)));
+            *self.found = (bits(simd.sum(v)), bits(simd.max_lane(v)), sum_i);
         }
     }
 
     #[test]
     fn sums_and_maxima_have_the_same_bits_on_every_instruction_set() {
-        let values = crate::test_data::random_values(1000 * LANES, 5);
-        for values in values.as_chunks::<LANES>().0 {
-            let mut expected = (0, 0, 0);
-            Isa::Portable.dispatch(AcrossLanes(*values, &mut expected));
-            for isa in Isa::available() {
+        let random = crate::test_data::random_values(1000 * LANES, 5);
+        let special = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 3e9, -3e9, 1e-40];
+        for (idx, random) in random.as_chunks::<LANES>().0.iter().enumerate() {
+            // Sums of some wrap.
+            let integers = random.map(|x| (x * 2e9).clamp(-2e9, 2e9));
+            let mut values = *random;
+            for (lane, value) in values.iter_mut().enumerate().filter(|_| idx % 2 == 1) {
+                if (idx >> (lane % 8)) & 3 == 3 {
+                    *value = special[(idx + 5 * lane) % special.len()];
+                }
+            }
+            let found = |isa: Isa| {
                 let mut found = (0, 0, 0);
-                isa.dispatch(AcrossLanes(*values, &mut found));
-                assert_eq!(found, expected, "{} of {values:?}", isa.name());
+                isa.dispatch(AcrossLanes { values, integers, found: &mut found });
+                found
+            };
+            for isa in Isa::available() {
+                assert_eq!(found(isa), found(Isa::Portable), "{} of {values:?}", isa.name());
             }
         }
     }
