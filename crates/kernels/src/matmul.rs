@@ -51,7 +51,7 @@ pub struct Product<'a> {
 }
 
 /// Strips that one task takes at least: what a panel holds.
-const GROUP: usize = 2;
+const GROUP: usize = panel::N_STRIPS;
 
 impl Cpu {
     /// Multiplies several matrices with the same activations, in one dispatch to the threads.

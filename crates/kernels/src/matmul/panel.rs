@@ -32,7 +32,7 @@ pub(super) const fn n_tokens_min<S: Simd>() -> usize {
 /// more tokens that would only cost registers. Where `NARROW`; wide tiles were not found to wait.
 const N_TOKENS_FEW: usize = 16;
 /// Strips of a panel.
-const N_STRIPS: usize = 2;
+pub(super) const N_STRIPS: usize = 2;
 /// Sub-blocks of a panel: 256 columns, so that codes and scales stay in the first-level cache.
 const N_SUBS: usize = BLOCK_SUBS;
 /// Bytes of activations that a chunk of tokens should not exceed, so that every panel finds them in
